@@ -1,0 +1,28 @@
+"""The inner problem: objectives, optimisers, the loop, and what it returns."""
+
+from savi.inner.objective import AutogradObjective, InnerObjective
+from savi.inner.optimizers import (
+    OPTIMIZERS,
+    Adam,
+    GaussNewton,
+    GradientDescent,
+    InnerOptimizer,
+    LevenbergMarquardt,
+    Momentum,
+)
+from savi.inner.solution import Solution
+from savi.inner.status import Status
+
+__all__ = [
+    "OPTIMIZERS",
+    "Adam",
+    "AutogradObjective",
+    "GaussNewton",
+    "GradientDescent",
+    "InnerObjective",
+    "InnerOptimizer",
+    "LevenbergMarquardt",
+    "Momentum",
+    "Solution",
+    "Status",
+]

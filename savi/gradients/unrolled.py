@@ -1,0 +1,41 @@
+"""Backpropagation through every inner step."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from jaxtyping import Float
+from torch import Tensor
+
+from savi.gradients.base import BACKENDS, EncoderGradient, GradientBackend
+from savi.inner.loop import InnerLoop
+from savi.inner.objective import InnerObjective
+from savi.inner.solution import Solution
+
+
+@BACKENDS.register("unrolled")
+@dataclass(frozen=True)
+class Unrolled(GradientBackend):
+    """The exact derivative of the K steps that were taken (Kim et al. 2018, arXiv 1802.02550).
+
+    On a quadratic with Hessian H and gradient steps of size α, ∂λK/∂λ0 = (I − αH)^K, which
+    vanishes as K grows: what the encoder learns through a converged solve is nothing.
+    """
+
+    name: ClassVar[str] = "unrolled"
+    encoder_gradient: ClassVar[EncoderGradient] = EncoderGradient.EXACT
+    memory: ClassVar[str] = "O(K)"
+    second_derivatives: ClassVar[str] = "right"
+
+    def solve(
+        self,
+        loop: InnerLoop,
+        objective: InnerObjective,
+        init: Float[Tensor, "B P"],
+        differentiable: bool,
+    ) -> Solution:
+        """Run the loop with its graph kept."""
+        trajectory = loop.run(objective, init, create_graph=differentiable)
+        value = trajectory.value if differentiable else trajectory.value.detach()
+        return trajectory.solution(value)

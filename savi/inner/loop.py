@@ -1,0 +1,154 @@
+"""The one inner loop that every gradient backend runs; backends decide how to differentiate it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from savi.errors import InputError
+from savi.inner.objective import InnerObjective
+from savi.inner.optimizers.base import InnerOptimizer, Point
+from savi.inner.solution import Solution
+from savi.inner.status import Status
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """Where the loop ended, and the best iterate that it passed.
+
+    ``value`` carries the unrolled graph if the loop was asked for one; all else is detached.
+    """
+
+    value: Float[Tensor, "B P"]
+    objective: Float[Tensor, " B"]
+    stationarity: Float[Tensor, " B"]
+    steps: Int[Tensor, " B"]
+    status: Int[Tensor, " B"]
+    best_step: Int[Tensor, " B"]
+    retreated: Bool[Tensor, " B"]
+
+    def solution(self, value: Float[Tensor, "B P"]) -> Solution:
+        """The public record, with the differentiable ``value`` that a backend made of it."""
+        return Solution(value, self.status, self.steps, self.stationarity, self.objective)
+
+
+@dataclass(frozen=True)
+class InnerLoop:
+    """At most ``max_steps`` optimiser steps per example, with its own stopping rule and status.
+
+    An example stops when ‖∇J(y)‖ ≤ atol + rtol ‖∇J(λ0)‖, when its optimiser stalls, or when J or
+    its gradient is not finite; from then on its iterate is frozen while the others go on.
+
+    Raises:
+        InputError: if max_steps, rtol or atol is negative.
+    """
+
+    optimizer: InnerOptimizer
+    max_steps: int = 20
+    rtol: float = 1e-3
+    atol: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("max_steps", "rtol", "atol"):
+            if not getattr(self, name) >= 0:
+                raise InputError(f"inner.{name} is {getattr(self, name)}: set it to 0 or more")
+
+    def run(
+        self, objective: InnerObjective, init: Float[Tensor, "B P"], create_graph: bool = False
+    ) -> Trajectory:
+        """Minimise from ``init``; an example never ends above its start.
+
+        Where the last iterate is worse than the start, or not finite, the run is repeated up to
+        each example's best iterate. Repeating costs one more run in that rare case and gives the
+        unrolled graph that holds no non-finite number.
+        """
+        trajectory = self._run(objective, init, create_graph, limits=None)
+        if not trajectory.retreated.any():
+            return trajectory
+        limits = torch.where(trajectory.retreated, trajectory.best_step, trajectory.steps)
+        replay = self._run(objective, init, create_graph, limits)
+        return Trajectory(
+            value=replay.value,
+            objective=replay.objective,
+            stationarity=replay.stationarity,
+            steps=replay.steps,
+            status=trajectory.status,
+            best_step=replay.best_step,
+            retreated=trajectory.retreated,
+        )
+
+    def _run(
+        self,
+        objective: InnerObjective,
+        init: Float[Tensor, "B P"],
+        create_graph: bool,
+        limits: Int[Tensor, " B"] | None,
+    ) -> Trajectory:
+        point = _evaluate(objective, 0, init, create_graph and self.max_steps > 0)
+        start_value, start_norm = point.value, _norm(point.gradient)
+        tolerance = self.atol + self.rtol * start_norm
+        state = self.optimizer.init(init)
+        steps = torch.zeros_like(start_value, dtype=torch.long)
+        best_value, best_step = _finite_or_inf(start_value), steps
+        stalled = torch.zeros_like(start_value, dtype=torch.bool)
+
+        for k in range(self.max_steps):
+            active = _finite(point) & (_norm(point.gradient) > tolerance) & ~stalled
+            if limits is not None:
+                active = active & (steps < limits)
+            if not active.any():
+                break
+            problem = objective.at_step(k)
+            proposal, state = self.optimizer.step(problem, point, state, create_graph)
+            stalled = stalled | (active & self.optimizer.stalled(state, point.y, proposal))
+            y = torch.where(active.unsqueeze(-1), proposal, point.y)
+            steps = steps + active.long()
+            # The gradient at the last iterate is only reported: it needs no graph.
+            point = _evaluate(objective, k + 1, y, create_graph and k + 1 < self.max_steps)
+            improved = _finite_or_inf(point.value) < best_value
+            best_value = torch.where(improved, point.value, best_value)
+            best_step = torch.where(improved, steps, best_step)
+
+        norm = _norm(point.gradient)
+        worse = ~_finite(point)
+        if not objective.stochastic:
+            worse = worse | (point.value > start_value + _rounding(start_value))
+        status = torch.full_like(steps, Status.MAX_STEPS)
+        status[stalled] = Status.STALLED
+        status[norm <= tolerance] = Status.CONVERGED
+        status[worse] = Status.DIVERGED
+        return Trajectory(
+            value=point.y,
+            objective=point.value,
+            stationarity=torch.where(start_norm > 0, norm / start_norm, torch.zeros_like(norm)),
+            steps=steps,
+            status=status,
+            best_step=best_step,
+            retreated=worse & (best_step < steps),
+        )
+
+
+def _evaluate(objective: InnerObjective, step: int, y: Tensor, create_graph: bool) -> Point:
+    value, gradient = objective.at_step(step).gradient(y, create_graph)
+    return Point(y, value, gradient)
+
+
+def _norm(gradient: Float[Tensor, "B P"]) -> Float[Tensor, " B"]:
+    return torch.linalg.vector_norm(gradient.detach(), dim=-1)
+
+
+def _finite(point: Point) -> Bool[Tensor, " B"]:
+    gradient_finite = torch.isfinite(point.gradient.detach()).all(dim=-1)
+    return torch.isfinite(point.value) & torch.isfinite(point.y.detach()).all(-1) & gradient_finite
+
+
+def _finite_or_inf(value: Float[Tensor, " B"]) -> Float[Tensor, " B"]:
+    return torch.where(torch.isfinite(value), value, torch.full_like(value, torch.inf))
+
+
+def _rounding(value: Float[Tensor, " B"]) -> Float[Tensor, " B"]:
+    """A rise of J that rounding alone explains."""
+    return 8.0 * torch.finfo(value.dtype).eps * value.abs()

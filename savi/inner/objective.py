@@ -1,0 +1,152 @@
+"""The inner objective: one value per example, with its derivatives in λ.
+
+A plain callable ``y [B, P] -> [B]`` is enough: autograd supplies the rest. A structured problem
+subclasses :class:`InnerObjective` and overrides what it knows better, usually ``curvature``.
+
+Example b's value may depend on y only through row b. Then the gradient of the *sum* over the batch
+holds every example's own gradient, and the Hessian is block-diagonal with one P×P block per example.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from savi.errors import InputError
+
+ObjectiveFunction = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Linearization:
+    """F = ∇J(y) with its graph, and products with its Jacobian H = ∇²J(y) by autograd."""
+
+    point: Float[Tensor, "B P"]
+    residual: Float[Tensor, "B P"]
+
+    def hessian_vector_product(
+        self, v: Float[Tensor, "B P"], create_graph: bool = False
+    ) -> Float[Tensor, "B P"]:
+        """H v for every example at once (H is symmetric, so vᵀH serves)."""
+        if not self.residual.requires_grad:
+            return torch.zeros_like(v)
+        (product,) = torch.autograd.grad(
+            self.residual,
+            self.point,
+            v,
+            retain_graph=True,
+            create_graph=create_graph,
+            allow_unused=True,
+        )
+        return torch.zeros_like(v) if product is None else product
+
+    def hessian(self, create_graph: bool = False) -> Float[Tensor, "B P P"]:
+        """All P×P blocks by P products with one-hot vectors, symmetrised."""
+        one_hots = torch.eye(self.point.shape[-1], dtype=self.point.dtype, device=self.point.device)
+        columns = [
+            self.hessian_vector_product(e.expand_as(self.point), create_graph) for e in one_hots
+        ]
+        hessian = torch.stack(columns, dim=-1)
+        return 0.5 * (hessian + hessian.mT)
+
+
+class InnerObjective(ABC):
+    """J: [B, P] -> [B], with the derivatives that optimisers and gradient backends ask for."""
+
+    #: True when J is redrawn at every step, so that it has no stationary point.
+    stochastic: bool = False
+
+    #: True when ``curvature`` is a Gauss–Newton matrix: positive definite, and cheap enough to
+    #: precondition iterative solves with the exact Hessian.
+    gauss_newton: bool = False
+
+    #: True when J itself depends on λ0 (a proximal term): then λ* depends on λ0.
+    anchored: bool = False
+
+    @abstractmethod
+    def __call__(self, y: Float[Tensor, "B P"]) -> Float[Tensor, " B"]:
+        """J(y), one value per example (nats when J is a negative ELBO)."""
+
+    def at_step(self, step: int) -> InnerObjective:
+        """The objective of inner step ``step``; differs between steps only if stochastic."""
+        return self
+
+    def value(self, y: Float[Tensor, "B P"]) -> Float[Tensor, " B"]:
+        """J(y) without a graph."""
+        with torch.no_grad():
+            return self(y)
+
+    def gradient(
+        self, y: Float[Tensor, "B P"], create_graph: bool = False
+    ) -> tuple[Float[Tensor, " B"], Float[Tensor, "B P"]]:
+        """J(y), detached, and ∇J(y); the gradient keeps its graph if ``create_graph``.
+
+        With a graph, y must be part of one already; without, y is treated as a constant.
+        """
+        with torch.enable_grad():
+            if not create_graph:
+                y = y.detach().requires_grad_()
+            elif not y.requires_grad:
+                y = y.clone().requires_grad_()
+            value = self(y)
+            if not value.requires_grad:
+                return value, torch.zeros_like(y)
+            (gradient,) = torch.autograd.grad(
+                value.sum(), y, create_graph=create_graph, allow_unused=True
+            )
+        return value.detach(), torch.zeros_like(y) if gradient is None else gradient
+
+    def linearize(self, y: Float[Tensor, "B P"], create_graph: bool = False) -> Linearization:
+        """F = ∇J at y, with a graph to y and to everything J closes over.
+
+        Unless ``create_graph``, y is cut off from whatever it was computed from.
+        """
+        with torch.enable_grad():
+            point = y.clone() if create_graph and y.requires_grad else y.detach().requires_grad_()
+            _, residual = self.gradient(point, create_graph=True)
+        return Linearization(point, residual)
+
+    def curvature(
+        self, y: Float[Tensor, "B P"], create_graph: bool = False
+    ) -> Float[Tensor, "B P P"]:
+        """The matrix that second-order optimisers use for ∇²J(y).
+
+        By default the exact Hessian, which may be indefinite away from a minimum. A problem of
+        least-squares form overrides it by Gauss–Newton (positive definite, cheaper) and sets
+        ``gauss_newton``.
+        """
+        with torch.enable_grad():
+            hessian = self.linearize(y, create_graph).hessian(create_graph)
+        return hessian if create_graph else hessian.detach()
+
+
+class AutogradObjective(InnerObjective):
+    """A plain callable as an inner objective.
+
+    Raises:
+        InputError: when the callable does not return one value per example.
+    """
+
+    def __init__(self, function: ObjectiveFunction) -> None:
+        self.function = function
+
+    def __call__(self, y: Float[Tensor, "B P"]) -> Float[Tensor, " B"]:
+        """The callable's values, after a check of their shape."""
+        value = self.function(y)
+        if value.shape != y.shape[:1]:
+            raise InputError(
+                f"the objective returned shape {tuple(value.shape)} for λ of shape "
+                f"{tuple(y.shape)}: return one value per example, shape ({y.shape[0]},), "
+                "without a sum or mean over the batch"
+            )
+        return value
+
+
+def as_objective(objective: InnerObjective | ObjectiveFunction) -> InnerObjective:
+    """The objective itself, or a plain callable wrapped by autograd."""
+    return objective if isinstance(objective, InnerObjective) else AutogradObjective(objective)

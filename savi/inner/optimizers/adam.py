@@ -1,0 +1,70 @@
+"""Adam, in a form whose second derivatives exist everywhere."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from savi.errors import InputError
+from savi.inner.objective import InnerObjective
+from savi.inner.optimizers.base import OPTIMIZERS, InnerOptimizer, Point, require_positive
+
+
+class AdamState(NamedTuple):
+    """First and second moment of the gradient, and the number of steps taken."""
+
+    m: Tensor
+    v: Tensor
+    count: int
+
+
+@OPTIMIZERS.register("adam")
+@dataclass(frozen=True)
+class Adam(InnerOptimizer):
+    """Adam (Kingma and Ba 2015) on each coordinate of λ.
+
+    m ← β₁m + (1−β₁)g;  v ← β₂v + (1−β₂)g²;  y ← y − α m̂ / (√(v̂ + ε²) + ε).
+
+    The ε² inside the root keeps d√v/dv finite at v = 0, where the textbook form gives NaN second
+    derivatives.
+
+    Args:
+        lr: the step size α.
+        beta1: β₁ in [0, 1).
+        beta2: β₂ in [0, 1).
+        eps: ε > 0.
+    """
+
+    lr: float = 0.05
+    beta1: float = 0.9
+    beta2: float = 0.999
+    eps: float = 1e-8
+    name: ClassVar[str] = "adam"
+
+    def __post_init__(self) -> None:
+        require_positive("inner.optimizer 'adam'", lr=self.lr, eps=self.eps)
+        for label, beta in (("beta1", self.beta1), ("beta2", self.beta2)):
+            if not 0.0 <= beta < 1.0:
+                raise InputError(
+                    f"inner.optimizer 'adam': {label} is {beta}, but it must lie in [0, 1)"
+                )
+
+    def init(self, y: Float[Tensor, "B P"]) -> Any:
+        """Zero moments."""
+        return AdamState(torch.zeros_like(y), torch.zeros_like(y), 0)
+
+    def step(
+        self, objective: InnerObjective, point: Point, state: Any, create_graph: bool
+    ) -> tuple[Float[Tensor, "B P"], Any]:
+        """One bias-corrected step."""
+        g, count = point.gradient, state.count + 1
+        m = self.beta1 * state.m + (1.0 - self.beta1) * g
+        v = self.beta2 * state.v + (1.0 - self.beta2) * g.square()
+        m_hat = m / (1.0 - self.beta1**count)
+        v_hat = v / (1.0 - self.beta2**count)
+        y = point.y - self.lr * m_hat / (torch.sqrt(v_hat + self.eps**2) + self.eps)
+        return y, AdamState(m, v, count)

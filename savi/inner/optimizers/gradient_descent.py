@@ -1,0 +1,61 @@
+"""Gradient descent, plain and with heavy-ball momentum."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from savi.errors import InputError
+from savi.inner.objective import InnerObjective
+from savi.inner.optimizers.base import OPTIMIZERS, InnerOptimizer, Point, require_positive
+
+
+@OPTIMIZERS.register("gd")
+@dataclass(frozen=True)
+class GradientDescent(InnerOptimizer):
+    """v ← m v − α ∇J(y);  y ← y + v.
+
+    With momentum m = 0, K steps on a quadratic with Hessian H give
+    λK − λ* = (I − αH)^K (λ0 − λ*), which contracts iff α < 2 / λmax(H). For a Gaussian decoder
+    λmax(H) is about 1 + σmax(J)²/γ: the step size must shrink with γ.
+
+    Args:
+        lr: the step size α.
+        momentum: m in [0, 1).
+    """
+
+    lr: float = 0.01
+    momentum: float = 0.0
+    name: ClassVar[str] = "gd"
+
+    def __post_init__(self) -> None:
+        require_positive(f"inner.optimizer '{self.name}'", lr=self.lr)
+        if not 0.0 <= self.momentum < 1.0:
+            raise InputError(
+                f"inner.optimizer '{self.name}': momentum is {self.momentum}, but it must lie in "
+                "[0, 1)"
+            )
+
+    def init(self, y: Float[Tensor, "B P"]) -> Any:
+        """The velocity v, at rest."""
+        return torch.zeros_like(y)
+
+    def step(
+        self, objective: InnerObjective, point: Point, state: Any, create_graph: bool
+    ) -> tuple[Float[Tensor, "B P"], Any]:
+        """One heavy-ball step."""
+        velocity = self.momentum * state - self.lr * point.gradient
+        return point.y + velocity, velocity
+
+
+@OPTIMIZERS.register("momentum")
+@dataclass(frozen=True)
+class Momentum(GradientDescent):
+    """Gradient descent with heavy-ball momentum, 0.9 unless set otherwise (Polyak 1964)."""
+
+    momentum: float = 0.9
+    name: ClassVar[str] = "momentum"

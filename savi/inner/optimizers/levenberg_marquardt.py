@@ -1,0 +1,110 @@
+"""Levenberg–Marquardt with damping, acceptance and stopping of its own for every example."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from savi.errors import InputError
+from savi.inner.objective import InnerObjective
+from savi.inner.optimizers.base import (
+    OPTIMIZERS,
+    InnerOptimizer,
+    Point,
+    require_positive,
+    solve_cholesky,
+)
+
+
+class Damping(NamedTuple):
+    """μ of every example, and the factor by which the next rejection raises it."""
+
+    mu: Float[Tensor, " B"]
+    growth: Float[Tensor, " B"]
+
+
+@OPTIMIZERS.register("levenberg_marquardt")
+@dataclass(frozen=True)
+class LevenbergMarquardt(InnerOptimizer):
+    """Solve (C + μ diag C̄) δ = −∇J and accept y + δ only where it lowers J.
+
+    C is the objective's curvature (Gauss–Newton where the problem offers it) and diag C̄ its
+    diagonal, floored at a small fraction of its mean, so that the step does not change with the
+    scale of a coordinate (Marquardt 1963). The gain ratio
+    ϱ = (J(y) − J(y+δ)) / (predicted decrease) moves the damping as in Nielsen (1999):
+    μ ← μ max(1/10, 1 − (2ϱ−1)³) after an accepted step, μ ← μ·ν and ν ← 2ν after a rejected one.
+    J never rises: no step size needs tuning when γ changes.
+
+    Accepting and rejecting are piecewise constant in the inputs, so the unrolled derivative treats
+    μ as a constant, and is exact almost everywhere.
+
+    Args:
+        damping: the initial μ.
+        max_damping: an example whose μ exceeds it has stalled.
+    """
+
+    damping: float = 1e-3
+    max_damping: float = 1e8
+    name: ClassVar[str] = "levenberg_marquardt"
+
+    def __post_init__(self) -> None:
+        owner = "inner.optimizer 'levenberg_marquardt'"
+        require_positive(owner, damping=self.damping, max_damping=self.max_damping)
+        if self.damping >= self.max_damping:
+            raise InputError(
+                f"{owner}: damping {self.damping} must be below max_damping {self.max_damping}"
+            )
+
+    def init(self, y: Float[Tensor, "B P"]) -> Any:
+        """The same initial damping for every example."""
+        mu = torch.full_like(y[:, 0].detach(), self.damping)
+        return Damping(mu, torch.full_like(mu, 2.0))
+
+    def step(
+        self, objective: InnerObjective, point: Point, state: Any, create_graph: bool
+    ) -> tuple[Float[Tensor, "B P"], Any]:
+        """One trial step per example, taken where it lowers J."""
+        curvature = objective.curvature(point.y, create_graph)
+        diagonal = curvature.diagonal(dim1=-2, dim2=-1).abs()
+        scale = diagonal + 1e-6 * diagonal.mean(dim=-1, keepdim=True) + _tiny(diagonal)
+        damping = state.mu.unsqueeze(-1) * scale
+        delta, indefinite = solve_cholesky(curvature + torch.diag_embed(damping), -point.gradient)
+
+        with torch.no_grad():
+            d, g = delta.detach(), point.gradient.detach()
+            decrease = point.value - objective.value(point.y.detach() + d)
+            # δᵀ(μ D δ − g)/2 is the decrease of the quadratic model with curvature C.
+            predicted = 0.5 * (d * (damping.detach() * d - g)).sum(dim=-1)
+            accepted = _accept(decrease, predicted, point.value) & ~indefinite
+            ratio = decrease / predicted.clamp_min(_tiny(predicted))
+        y = torch.where(accepted.unsqueeze(-1), point.y + delta, point.y)
+        return y, _update(state, accepted, ratio)
+
+    def stalled(self, state: Any, y: Tensor, proposal: Tensor) -> Bool[Tensor, " B"]:
+        """Rejections have driven the damping past its ceiling."""
+        return state.mu > self.max_damping
+
+
+def _accept(
+    decrease: Float[Tensor, " B"], predicted: Float[Tensor, " B"], value: Float[Tensor, " B"]
+) -> Bool[Tensor, " B"]:
+    """Whether J fell, or would fall by less than J's own rounding error and did not rise more."""
+    rounding = 8.0 * torch.finfo(value.dtype).eps * value.abs()
+    invisible = (predicted.abs() <= rounding) & (decrease.abs() <= rounding)
+    return torch.isfinite(decrease) & ((decrease > 0) | invisible)
+
+
+def _update(state: Damping, accepted: Bool[Tensor, " B"], ratio: Float[Tensor, " B"]) -> Damping:
+    shrink = (1.0 - (2.0 * ratio.clamp(0.0, 1.0) - 1.0) ** 3).clamp_min(0.1)
+    return Damping(
+        mu=torch.where(accepted, state.mu * shrink, state.mu * state.growth),
+        growth=torch.where(accepted, torch.full_like(state.growth, 2.0), 2.0 * state.growth),
+    )
+
+
+def _tiny(like: Tensor) -> float:
+    return torch.finfo(like.dtype).tiny

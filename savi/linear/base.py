@@ -1,0 +1,96 @@
+"""What a per-example linear solver takes and returns."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from enum import IntEnum
+from typing import ClassVar
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from savi.registry import Registry
+
+SOLVERS: Registry[type[LinearSolver]] = Registry("gradient.solver")
+
+
+class LinearStatus(IntEnum):
+    """How the linear solve of one example ended."""
+
+    SOLVED = 0
+    MAX_STEPS = 1
+    INDEFINITE = 2
+    SINGULAR = 3
+
+
+@dataclass(frozen=True)
+class SymmetricOperator:
+    """A batch of symmetric matrices H, one P×P block per example.
+
+    Attributes:
+        matvec: v [B, P] -> H v [B, P].
+        dense: () -> all blocks [B, P, P].
+        preconditioner: () -> positive definite blocks [B, P, P] close to H, or None.
+    """
+
+    matvec: Callable[[Tensor], Tensor]
+    dense: Callable[[], Tensor]
+    preconditioner: Callable[[], Tensor] | None = None
+
+
+@dataclass(frozen=True)
+class LinearSolution:
+    """The solution u of H u = v for every example.
+
+    Attributes:
+        value: u, shape [B, P]; 0 for an example that could not be solved.
+        residual: the true residual ‖H u − v‖ / ‖v‖, shape [B].
+        steps: iterations taken, shape [B] (0 for direct solvers).
+        status: shape [B], integer values of :class:`LinearStatus`.
+        min_curvature: an estimate from above of the smallest eigenvalue of H, shape [B].
+    """
+
+    value: Float[Tensor, "B P"]
+    residual: Float[Tensor, " B"]
+    steps: Int[Tensor, " B"]
+    status: Int[Tensor, " B"]
+    min_curvature: Float[Tensor, " B"]
+
+
+class LinearSolver(ABC):
+    """Solves H u = v for each example by itself: own dot products, own stopping, own status."""
+
+    name: ClassVar[str]
+
+    def __call__(self, operator: SymmetricOperator, rhs: Float[Tensor, "B P"]) -> LinearSolution:
+        """Solve with each right-hand side scaled to norm 1.
+
+        Cotangents as small as 1e-30 are common in float32, where their squares underflow; the
+        solve is linear, so scaling loses nothing. A zero right-hand side is answered with 0.
+        """
+        # Dividing by the largest entry first keeps the norm itself from underflowing.
+        largest = rhs.abs().amax(dim=-1, keepdim=True)
+        scaled = torch.where(largest > 0, rhs / largest, torch.zeros_like(rhs))
+        norm = torch.linalg.vector_norm(scaled, dim=-1, keepdim=True)
+        unit = torch.where(norm > 0, scaled / norm, torch.zeros_like(rhs))
+        solution = self.solve(operator, unit)
+        return replace(solution, value=solution.value * norm * largest)
+
+    @abstractmethod
+    def solve(self, operator: SymmetricOperator, rhs: Float[Tensor, "B P"]) -> LinearSolution:
+        """Solve for right-hand sides of norm 1 (or 0)."""
+
+
+def true_residual(
+    product: Float[Tensor, "B P"], rhs: Float[Tensor, "B P"]
+) -> Float[Tensor, " B"]:
+    """‖H u − v‖ for ‖v‖ = 1; 0 for v = 0, where u = 0."""
+    return torch.linalg.vector_norm(product - rhs, dim=-1)
+
+
+def dot(a: Float[Tensor, "B P"], b: Float[Tensor, "B P"]) -> Float[Tensor, " B"]:
+    """One dot product per example."""
+    return (a * b).sum(dim=-1)
