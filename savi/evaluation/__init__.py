@@ -1,0 +1,16 @@
+"""What a trained model is worth."""
+
+from savi.evaluation.evaluate import evaluate
+from savi.evaluation.gaps import Gaps, measure_gaps
+from savi.evaluation.importance import expected_bound, importance_log_likelihood
+from savi.evaluation.latents import active_units, mutual_information
+
+__all__ = [
+    "Gaps",
+    "active_units",
+    "evaluate",
+    "expected_bound",
+    "importance_log_likelihood",
+    "measure_gaps",
+    "mutual_information",
+]

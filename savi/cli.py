@@ -1,0 +1,116 @@
+"""The commands ``savi-train`` and ``savi-evaluate``: Hydra in, one sentence out if it is wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from rich.console import Console
+
+from savi.config.errors import sentence
+from savi.config.paths import conf_dir
+from savi.config.store import register_schemas
+from savi.errors import InputError
+
+register_schemas()
+
+#: What Hydra itself leaves in a run folder before a job starts.
+HYDRA_LEFTOVERS = frozenset({".hydra", "cli.log", "train.log", "evaluate.log"})
+
+
+def plain(config: DictConfig) -> dict[str, Any]:
+    """The config as dicts, lists and plain values."""
+    container = OmegaConf.to_container(config, resolve=True, enum_to_str=True)
+    assert isinstance(container, dict)
+    return {str(key): value for key, value in container.items()}
+
+
+@hydra.main(version_base="1.3", config_path=conf_dir(), config_name="config")
+def _train(config: DictConfig) -> float:
+    from savi.report.table import results_table
+    from savi.training.run import train as run
+
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    values = plain(config)
+    values["experiment"] = HydraConfig.get().runtime.choices.get("experiment")
+    try:
+        metrics = run(values, folder)
+    except InputError:
+        _remove_untouched(folder)
+        raise
+    _print(results_table(metrics, f"{values['experiment']} on {values['data']['name']}"))
+    print(f"Everything is in {_short(folder)}", end="")
+    if values["logger"]["wandb"] and values["logger"]["mode"] == "offline":
+        print(f"; to look at all runs: wandb leet {values['logger']['folder']}", end="")
+    print(flush=True)
+    return metrics["test/elbo"]
+
+
+@hydra.main(version_base="1.3", config_path=conf_dir(), config_name="evaluate")
+def _evaluate(config: DictConfig) -> float:
+    from savi.report.table import results_table
+    from savi.training.reload import evaluate_checkpoint
+
+    metrics = evaluate_checkpoint(plain(config))
+    _print(results_table(metrics, f"{config.checkpoint}, {config.split} split"))
+    if config.output is not None:
+        Path(config.output).write_text(json.dumps(metrics, indent=2, sort_keys=True) + "\n")
+    return metrics[f"{config.split}/elbo"]
+
+
+def train() -> None:
+    """Train a model: ``savi-train [KEY=VALUE ...]``."""
+    _guarded(_train)
+
+
+def evaluate() -> None:
+    """Evaluate a checkpoint: ``savi-evaluate checkpoint=PATH [KEY=VALUE ...]``."""
+    _guarded(_evaluate)
+
+
+def _guarded(command: Callable[[], Any]) -> None:
+    """Exit 2 with one sentence for a mistake in the input, 130 after Ctrl-C."""
+    from savi.training.run import Interrupted
+
+    # Hydra would otherwise print its own account of an error and exit before it gets here.
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    try:
+        command()
+    except (InputError, HydraException, OmegaConfBaseException) as error:
+        print(f"savi: {sentence(error)}", file=sys.stderr)
+        sys.exit(2)
+    except Interrupted as error:
+        print(f"savi: {error}", file=sys.stderr)
+        sys.exit(130)
+    except KeyboardInterrupt:
+        print("savi: interrupted", file=sys.stderr)
+        sys.exit(130)
+
+
+def _print(renderable: Any) -> None:
+    width = None if sys.stdout.isatty() else 100
+    Console(width=width).print(renderable)
+
+
+def _short(folder: Path) -> str:
+    try:
+        return str(folder.relative_to(Path.cwd()))
+    except ValueError:
+        return str(folder)
+
+
+def _remove_untouched(folder: Path) -> None:
+    """Remove a run folder that holds nothing but what Hydra wrote before the job started."""
+    if {path.name for path in folder.iterdir()} <= HYDRA_LEFTOVERS:
+        for path in sorted(folder.rglob("*"), reverse=True):
+            path.unlink() if path.is_file() else path.rmdir()
+        folder.rmdir()

@@ -1,0 +1,197 @@
+"""The typed schema of a run's config; the YAML files under ``conf/`` hold the values.
+
+Types are checked when Hydra composes a config. Ranges and combinations are checked by
+:mod:`savi.config.check`. An option that is None is left to the class that it is meant for.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from omegaconf import MISSING
+
+from savi.data.config import DataConfig
+
+
+@dataclass
+class GammaConfig:
+    """The observation variance γ; a ``value`` of None means the data variance."""
+
+    mode: str = "learned"
+    value: float | None = None
+    floor: float = 1e-6
+
+
+@dataclass
+class KLConfig:
+    """The KL term of the training objective: its weight β, warm-up and free bits (nats)."""
+
+    weight: float = 1.0
+    warmup_steps: int = 0
+    free_bits: float = 0.0
+
+
+@dataclass
+class ModelConfig:
+    """The generative model and the inference network (``encoder: none`` for SVI)."""
+
+    latent_dim: int = 16
+    decoder: str = "mlp"
+    encoder: str = "mlp"
+    hidden: int = 256
+    depth: int = 2
+    activation: str = "softplus"
+    encoder_hidden: int | None = None
+    encoder_depth: int | None = None
+    samples: int = 1
+    gamma: GammaConfig = field(default_factory=GammaConfig)
+    kl: KLConfig = field(default_factory=KLConfig)
+
+
+@dataclass
+class PosteriorConfig:
+    """The posterior family."""
+
+    name: str = "diagonal_gaussian"
+
+
+@dataclass
+class InnerConfig:
+    """The inner problem and its optimiser; the options from ``lr`` on are the optimiser's own."""
+
+    objective: str = "elbo"
+    optimizer: str = "levenberg_marquardt"
+    max_steps: int = 0
+    test_max_steps: int | None = None
+    rtol: float = 1e-3
+    atol: float = 0.0
+    rho: float = 1.0
+    noise: str = "crn"
+    samples: int = 2
+    lr: float | None = None
+    momentum: float | None = None
+    beta1: float | None = None
+    beta2: float | None = None
+    eps: float | None = None
+    decay: bool | None = None
+    damping: float | None = None
+    max_damping: float | None = None
+
+
+@dataclass
+class GradientConfig:
+    """The gradient backend; the options from ``solver`` on belong to ``ift``."""
+
+    name: str = "unrolled"
+    solver: str | None = None
+    on_failure: str | None = None
+    rtol: float | None = None
+    max_steps: int | None = None
+    max_stationarity: float | None = None
+
+
+@dataclass
+class EncoderLossConfig:
+    """The weight of each training signal of the encoder."""
+
+    through: float = 0.0
+    elbo_at_init: float = 0.0
+    kl_init_final: float = 0.0
+    kl_final_init: float = 0.0
+    distill: float = 0.0
+
+
+@dataclass
+class OptimizerConfig:
+    """The outer optimiser: Adam, with a constant or cosine learning rate."""
+
+    lr: float = 1e-3
+    weight_decay: float = 0.0
+    schedule: str = "constant"
+
+
+@dataclass
+class EvaluationConfig:
+    """How much work the final evaluation does."""
+
+    val_samples: int = 8
+    samples: int = 64
+    importance_samples: int = 500
+    gap_examples: int = 128
+    gap_steps: int = 100
+
+
+@dataclass
+class TrainerConfig:
+    """Options of Lightning's Trainer, and the number of CPU threads."""
+
+    max_epochs: int = 40
+    accelerator: str = "auto"
+    devices: int = 1
+    precision: str = "32-true"
+    gradient_clip_val: float | None = None
+    check_val_every_n_epoch: int = 1
+    log_every_n_steps: int = 50
+    limit_train_batches: int | None = None
+    limit_val_batches: int | None = None
+    enable_progress_bar: bool = True
+    deterministic: bool = True
+    threads: int | None = None
+
+
+@dataclass
+class LoggerConfig:
+    """Logging besides ``metrics.csv``, which every run writes."""
+
+    wandb: bool = True
+    project: str = "savi"
+    mode: str = "offline"
+    name: str | None = None
+    group: str | None = None
+    tags: list[str] = field(default_factory=list)
+    folder: str = "runs/wandb"
+
+
+@dataclass
+class CallbacksConfig:
+    """Optional callbacks."""
+
+    early_stopping_patience: int | None = None
+    figures: bool = True
+
+
+@dataclass
+class Config:
+    """A whole run."""
+
+    seed: int = 0
+    experiment: Any = None
+    data: DataConfig = MISSING
+    model: ModelConfig = field(default_factory=ModelConfig)
+    posterior: PosteriorConfig = field(default_factory=PosteriorConfig)
+    inner: InnerConfig = field(default_factory=InnerConfig)
+    gradient: GradientConfig = field(default_factory=GradientConfig)
+    encoder_loss: EncoderLossConfig = field(default_factory=EncoderLossConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    logger: LoggerConfig = field(default_factory=LoggerConfig)
+    callbacks: CallbacksConfig = field(default_factory=CallbacksConfig)
+
+
+@dataclass
+class EvaluateConfig:
+    """An evaluation of a checkpoint; an option that is None is taken from the run."""
+
+    checkpoint: str = MISSING
+    split: str = "test"
+    output: str | None = None
+    samples: int | None = None
+    importance_samples: int | None = None
+    gap_examples: int | None = None
+    gap_steps: int | None = None
+    test_max_steps: int | None = None
+    data_path: str | None = None
+    device: str = "cpu"
+    threads: int | None = None

@@ -1,0 +1,196 @@
+"""The data module: any registered data set, in the model's units, as batches."""
+
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from pytorch_lightning import LightningDataModule
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from savi.data.batches import Batch, DequantisedExamples, FixedExamples
+from savi.data.randomness import generator
+from savi.data.raw import Examples, RawData
+from savi.data.registry import bind
+from savi.data.sampler import OrderedBatches, ShuffledBatches
+from savi.data.splits import train_val_test
+from savi.data.units import Units
+from savi.errors import InputError, unknown_option
+
+
+class TensorDataModule(LightningDataModule):
+    """A whole data set in memory, served in batches of flattened float32 examples.
+
+    Discrete data with L pixel levels k become x = (k + U)/L with U ~ U[0, 1) if ``dequantise``,
+    otherwise x = k/(L - 1); continuous data stay as they are. Then the training mean is
+    subtracted if ``centre``. Training examples get fresh noise at every visit, determined by the
+    seed, the epoch and the batch; validation and test examples get one noise for good.
+
+    Args:
+        name: One of `savi.data.DATASETS`.
+        path: The file (``arrays``) or the folder of files already present, which is then used
+            without the network; None to look under ``data/`` and to download if need be.
+        limit: At most so many examples in each split, for quick runs; None for all.
+        batch_size: Examples in a batch; the last one of an epoch may be smaller.
+        dequantise: Whether to dequantise; of no effect on continuous data.
+        centre: Whether to subtract the training mean.
+        val_size: The validation split, taken from the training examples where the data set comes
+            without one, and likewise the test split: a fraction if below 1, otherwise a count.
+        seed: The seed of the splits, the order and the noise.
+        options: What the data set's own loader takes.
+
+    Attributes:
+        shape: The shape of one example before flattening: (C, H, W) or (D,). This attribute and
+            those below exist after `setup`.
+        dim: The number D of dimensions.
+        levels: The number L of pixel levels, or None for continuous data.
+        mean: [D], what was subtracted from every example: zero if not ``centre``.
+        variance: The variance of the training examples (of the dequantised x, where that is
+            done), averaged over dimensions.
+        log_levels: Nats per dimension by which a density of x exceeds a probability of k: log L
+            if the data are dequantised, otherwise 0. Since u = (k + U)/L has density p(u), the
+            bits per dimension are -log p(x)/(D log 2) + log2(L), that is
+            (-log p(x)/D + ``log_levels``)/log 2 (Theis, van den Oord and Bethge 2016).
+        truth: The parameters that synthetic data were drawn with, in the units before centring,
+            or None.
+
+    Raises:
+        InputError: for a setting that cannot be used; at construction where that can be told
+            without reading the data, otherwise from `setup`.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dim: int
+    levels: int | None
+    mean: Float[Tensor, " D"]
+    variance: float
+    log_levels: float
+    truth: dict[str, Tensor] | None
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        path: str | None = None,
+        limit: int | None = None,
+        batch_size: int = 128,
+        dequantise: bool = True,
+        centre: bool = True,
+        val_size: float = 0.1,
+        seed: int = 0,
+        options: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        self._load = bind(name, path, options)
+        for key, value, least in (
+            ("limit", limit, 1),
+            ("batch_size", batch_size, 1),
+            ("seed", seed, 0),
+        ):
+            if value is not None and value < least:
+                raise InputError(f"data.{key} is {value}: set it to {least} or more")
+        self.name = name
+        self.limit = limit
+        self.batch_size = batch_size
+        self.dequantise = dequantise
+        self.centre = centre
+        self.val_size = val_size
+        self.seed = seed
+        self._datasets: dict[str, FixedExamples | DequantisedExamples] = {}
+        self._labels: dict[str, Tensor | None] = {}
+
+    def setup(self, stage: str | None = None) -> None:
+        """Load, check and split the data, all stages at once; a second call does nothing."""
+        # Worker processes would only slow down the gathering of rows from memory.
+        warnings.filterwarnings("ignore", ".*does not have many workers", category=UserWarning)
+        if self._datasets:
+            return
+        raw = self._load()
+        raw.check(self.name)
+        splits = train_val_test(raw, self.val_size, self.limit, self.seed)
+        units = Units.fit(
+            splits["train"].values.flatten(1),
+            raw.levels,
+            dequantise=self.dequantise,
+            centre=self.centre,
+        )
+        self._describe(raw, units)
+        self._labels = {split: examples.labels for split, examples in splits.items()}
+        self._datasets = {
+            split: self._dataset(split, examples, units) for split, examples in splits.items()
+        }
+
+    def _describe(self, raw: RawData, units: Units) -> None:
+        self.shape = raw.shape
+        self.dim = len(units.mean)
+        self.levels = raw.levels
+        self.mean = units.mean
+        self.variance = units.variance
+        self.log_levels = units.log_levels
+        self.truth = raw.truth
+
+    def _dataset(
+        self, split: str, examples: Examples, units: Units
+    ) -> FixedExamples | DequantisedExamples:
+        values = examples.values.flatten(1)
+        if split == "train" and units.noisy:
+            return DequantisedExamples(values, units, self.seed)
+        return FixedExamples(units(values, generator(f"{split} noise", self.seed)))
+
+    def split(self, name: str) -> Float[Tensor, "N D"]:
+        """All examples of ``train``, ``val`` or ``test``, preprocessed as in batches.
+
+        Dequantised training examples get one fixed noise and are computed at each call.
+
+        Raises:
+            InputError: for any other name.
+        """
+        return self._datasets[self._ready(name)].x
+
+    def labels(self, name: str) -> Int[Tensor, " N"] | None:
+        """The labels of ``train``, ``val`` or ``test``, or None where the data set has none.
+
+        Raises:
+            InputError: for any other name.
+        """
+        return self._labels[self._ready(name)]
+
+    def _ready(self, name: str) -> str:
+        self.setup()
+        if name not in self._datasets:
+            raise unknown_option("split", name, self._datasets)
+        return name
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        """Shuffled batches, or ordered ones under Lightning's ``overfit_batches``."""
+        overfit = getattr(self.trainer, "overfit_batches", 0)
+        return self._loader("train", OrderedBatches if overfit else ShuffledBatches)
+
+    def val_dataloader(self) -> DataLoader[Batch]:
+        """The validation split in its order."""
+        return self._loader("val", OrderedBatches)
+
+    def test_dataloader(self) -> DataLoader[Batch]:
+        """The test split in its order."""
+        return self._loader("test", OrderedBatches)
+
+    def _loader(self, name: str, sampler: type[ShuffledBatches]) -> DataLoader[Batch]:
+        dataset = self._datasets[self._ready(name)]
+        trainer = self.trainer
+        batches = sampler(
+            len(dataset),
+            self.batch_size,
+            self.seed,
+            num_replicas=1 if trainer is None else trainer.world_size,
+            rank=0 if trainer is None else trainer.global_rank,
+        )
+        return DataLoader(
+            dataset,
+            batch_size=None,
+            sampler=batches,
+            num_workers=0,
+            pin_memory=torch.cuda.is_available(),
+        )

@@ -1,0 +1,90 @@
+"""A user's own arrays, from a NumPy file."""
+
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from savi.data.raw import Examples, RawData
+from savi.data.registry import DATASETS
+from savi.errors import InputError, unknown_option
+
+_SPLITS = ("train", "val", "test")
+_KEYS = (*_SPLITS, *(f"{split}_labels" for split in _SPLITS))
+
+
+@DATASETS.register("arrays")
+def arrays(path: Path) -> RawData:
+    """Read a ``.npy`` or ``.npz`` file.
+
+    Arrays are [N, D], [N, H, W] or [N, C, H, W]. Floating-point numbers are continuous data and
+    uint8 are 256 grey levels. A ``.npz`` file has the key ``train`` and may have ``val``,
+    ``test``, ``train_labels``, ``val_labels`` and ``test_labels``. Splits that are not there are
+    taken from the training examples; so they are from the only array of a file.
+
+    Raises:
+        InputError: for another kind of file, a damaged one, unknown keys, or other types.
+    """
+    found = _contents(path)
+    splits = {}
+    for split in _SPLITS:
+        if split in found:
+            labels = found.get(f"{split}_labels")
+            splits[split] = Examples(
+                _values(path, split, found[split]),
+                None if labels is None else _labels(path, split, labels),
+            )
+    kinds = {examples.values.dtype for examples in splits.values()}
+    if len(kinds) > 1:
+        raise InputError(f"'{path}' mixes uint8 with floating-point splits: save all as one type")
+    levels = 256 if kinds == {torch.uint8} else None
+    return RawData(splits["train"], splits.get("val"), splits.get("test"), levels=levels)
+
+
+def _contents(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of a file by their keys; the only one is ``train``."""
+    if path.suffix not in (".npy", ".npz") or not path.is_file():
+        raise InputError(f"data.path '{path}' is no .npy or .npz file: save the arrays as one")
+    try:
+        found = _load(path)
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise InputError(
+            f"data.path '{path}' cannot be read as arrays of numbers: save it again with numpy.save"
+        ) from error
+    for key in found:
+        if key not in _KEYS:
+            raise unknown_option(f"array in '{path}'", key, _KEYS)
+    for needed in ("train", *(key.removesuffix("_labels") for key in found)):
+        if needed not in found:
+            raise InputError(f"'{path}' has no array '{needed}': add it")
+    return found
+
+
+def _load(path: Path) -> dict[str, np.ndarray]:
+    loaded = np.load(path, allow_pickle=False)
+    if isinstance(loaded, np.ndarray):
+        return {"train": loaded}
+    with loaded:
+        only = len(loaded.files) == 1
+        return {"train" if only else key: loaded[key] for key in loaded.files}
+
+
+def _values(path: Path, split: str, array: np.ndarray) -> torch.Tensor:
+    if array.dtype != np.uint8 and array.dtype.kind != "f":
+        raise InputError(
+            f"'{split}' in '{path}' has type {array.dtype}: save it as floating-point numbers, "
+            "or as uint8 if it holds 256 grey levels"
+        )
+    with np.errstate(over="ignore"):  # what is too large for float32 is reported as infinite
+        kind = np.uint8 if array.dtype == np.uint8 else np.float32
+        values = torch.from_numpy(array.astype(kind))
+    return values.unsqueeze(1) if values.ndim == 3 else values
+
+
+def _labels(path: Path, split: str, array: np.ndarray) -> torch.Tensor:
+    if array.dtype.kind not in "biu":
+        raise InputError(
+            f"'{split}_labels' in '{path}' has type {array.dtype}: save integers, one an example"
+        )
+    return torch.from_numpy(array.astype(np.int64))

@@ -1,0 +1,79 @@
+"""From pixel levels to the model's units: dequantisation, scaling and centring."""
+
+import math
+from dataclasses import dataclass
+from typing import Self
+
+import torch
+from jaxtyping import Float, Shaped
+from torch import Tensor
+
+from savi.data.moments import mean_and_variance
+
+
+def uniform_noise(size: torch.Size, generator: torch.Generator) -> Float[Tensor, "..."]:
+    """U ~ U[0, 1) in steps of 2⁻¹⁶, four numbers to each draw of 64 random bits.
+
+    With steps that coarse, k + U is exact in float32 for every level k up to 255, so that it
+    never leaves its bin [k, k + 1), as rounding would make a finer U do now and then.
+    """
+    words = torch.empty(-(-size.numel() // 4), dtype=torch.int64)
+    words.random_(-(2**63), None, generator=generator)
+    steps = words.view(torch.int16)[: size.numel()].view(size)
+    return steps.to(torch.float32).mul_(2**-16).add_(0.5)
+
+
+@dataclass(frozen=True, eq=False)
+class Units:
+    """The map x = (k + U)/scale - mean from raw values k to the model's units x.
+
+    ===================  =============  ======
+    data                 U              scale
+    ===================  =============  ======
+    L levels, noisy      uniform [0,1)  L
+    L levels, not noisy  0              L - 1
+    continuous           0              1
+    ===================  =============  ======
+
+    Attributes:
+        scale: The divisor.
+        noisy: Whether U is drawn (dequantisation; Uria, Murray and Larochelle 2013).
+        mean: The mean of the training data, or 0 where they are not centred.
+        variance: The variance of the training data, averaged over dimensions.
+    """
+
+    scale: int
+    noisy: bool
+    mean: Float[Tensor, " D"]
+    variance: float
+
+    @classmethod
+    def fit(
+        cls, values: Shaped[Tensor, "N D"], levels: int | None, *, dequantise: bool, centre: bool
+    ) -> Self:
+        """Choose the units by the training data.
+
+        Mean and variance are exact: with dequantisation E[x] = (E[k] + 1/2)/L and
+        Var[x] = (Var[k] + 1/12)/L².
+        """
+        noisy = dequantise and levels is not None
+        scale = 1 if levels is None else levels if noisy else levels - 1
+        mean, variance = mean_and_variance(values)
+        mean = (mean + 0.5 * noisy) / scale if centre else torch.zeros_like(mean)
+        variance = (variance + noisy / 12) / scale**2
+        return cls(scale, noisy, mean.float(), float(variance.mean()))
+
+    def __call__(
+        self, values: Shaped[Tensor, "B D"], generator: torch.Generator
+    ) -> Float[Tensor, "B D"]:
+        """Convert raw values; the generator is left alone unless the map is noisy."""
+        if self.noisy:
+            return (
+                uniform_noise(values.shape, generator).add_(values).div_(self.scale).sub_(self.mean)
+            )
+        return values.to(torch.float32).div(self.scale).sub_(self.mean)
+
+    @property
+    def log_levels(self) -> float:
+        """The log of L if the map is noisy, otherwise 0; see `TensorDataModule.log_levels`."""
+        return math.log(self.scale) if self.noisy else 0.0

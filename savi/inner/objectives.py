@@ -1,0 +1,135 @@
+"""The inner objectives of a VAE: one deterministic problem per example, sums over nothing."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from savi.errors import InputError
+from savi.inner.noise import NoiseSchedule
+from savi.inner.objective import InnerObjective
+from savi.vae.families import PosteriorFamily
+from savi.vae.model import GaussianVAE
+
+#: The objectives that configs can name, and what each minimises over λ.
+OBJECTIVES = {
+    "elbo": "−L(θ, λ; x)",
+    "proximal": "−L(θ, λ; x) + ρ/2 ‖λ − λ0‖²",
+    "map": "−log p(x, z), for the families whose λ is z",
+}
+
+
+class NegativeELBO(InnerObjective):
+    """J(λ) = −E_q log p(x|z) + β KL(q_λ ‖ p), with the noise of the expectation held fixed.
+
+    For the families ``point_mass`` and ``laplace`` λ is a code z and there is no noise: J is the
+    MAP objective −log p(x|z) + β/2 ‖z‖² up to a constant.
+
+    Its curvature is Gauss–Newton: C = (1/S) Σ_s A_sᵀ G A_s + β diag(∇²KL) with A_s = ∂z_s/∂λ and
+    G = JᵀJ/γ taken once, at the mean of q. It is positive definite, and exact for an affine
+    decoder (in the limit of many samples for the variances).
+
+    Args:
+        model: the generative model.
+        family: the posterior family of λ.
+        x: the observations.
+        noise: the noise of each inner step.
+        beta: the weight of the KL term.
+        stochastic: whether ``noise`` differs between steps.
+        step: the inner step whose noise is used.
+    """
+
+    gauss_newton = True
+
+    def __init__(
+        self,
+        model: GaussianVAE,
+        family: PosteriorFamily,
+        x: Float[Tensor, "B D"],
+        noise: NoiseSchedule,
+        *,
+        beta: float = 1.0,
+        stochastic: bool = False,
+        step: int = 0,
+    ) -> None:
+        self.model, self.family, self.x, self.beta = model, family, x, beta
+        self.stochastic = stochastic
+        self._schedule, self._noise = noise, noise(step)
+
+    def __call__(self, y: Float[Tensor, "B P"]) -> Float[Tensor, " B"]:
+        """The negative ELBO of each example in nats (a constant less, for the MAP families)."""
+        if self.family.is_map:
+            z, penalty = y.unsqueeze(0), 0.5 * y.square().sum(dim=-1)
+        else:
+            q = self.family.distribution(y, self.model, self.beta)
+            z, penalty = q.rsample(self._noise), q.kl_per_dimension().sum(dim=-1)
+        log_likelihood, _ = self.model.likelihood(self.x, self.model.decode(z))
+        return self.beta * penalty - log_likelihood.mean(dim=0)
+
+    def at_step(self, step: int) -> InnerObjective:
+        """The same with that step's noise, if the noise is fresh."""
+        if not self.stochastic:
+            return self
+        return NegativeELBO(
+            self.model,
+            self.family,
+            self.x,
+            self._schedule,
+            beta=self.beta,
+            stochastic=True,
+            step=step,
+        )
+
+    def curvature(
+        self, y: Float[Tensor, "B P"], create_graph: bool = False
+    ) -> Float[Tensor, "B P P"]:
+        """C, a constant of the graph unless ``create_graph``."""
+        with torch.set_grad_enabled(create_graph):
+            # Every family's λ begins with the mean of q.
+            gram = self.model.gram(y[:, : self.family.latent_dim])
+            prior = torch.diag_embed(self.beta * self.family.kl_curvature(y))
+            if self.family.is_map:
+                return gram + prior
+            jacobian = self.family.sample_jacobian(y, self._noise)
+            pulled = torch.einsum("sbip,bij,sbjq->bpq", jacobian, gram, jacobian)
+            return pulled / len(self._noise) + prior
+
+
+class Proximal(InnerObjective):
+    """J(λ) + ρ/2 ‖λ − λ0‖²: the inner problem of iMAML (Rajeswaran et al. 2019).
+
+    Its exact solution depends on λ0, ∂λ*/∂λ0 = ρ H⁻¹ with H the Hessian including ρI, so that an
+    implicit gradient reaches the encoder.
+
+    Args:
+        base: J.
+        anchor: λ0, with its graph.
+        rho: ρ > 0.
+
+    Raises:
+        InputError: if ρ is not above 0.
+    """
+
+    anchored = True
+
+    def __init__(self, base: InnerObjective, anchor: Float[Tensor, "B P"], rho: float) -> None:
+        if not rho > 0:
+            raise InputError(f"inner.rho is {rho}: the proximal problem needs a number above 0")
+        self.base, self.anchor, self.rho = base, anchor, rho
+        self.stochastic, self.gauss_newton = base.stochastic, base.gauss_newton
+
+    def __call__(self, y: Float[Tensor, "B P"]) -> Float[Tensor, " B"]:
+        """J plus the proximal term."""
+        return self.base(y) + 0.5 * self.rho * (y - self.anchor).square().sum(dim=-1)
+
+    def at_step(self, step: int) -> InnerObjective:
+        """The same around the base objective of that step."""
+        return Proximal(self.base.at_step(step), self.anchor, self.rho) if self.stochastic else self
+
+    def curvature(
+        self, y: Float[Tensor, "B P"], create_graph: bool = False
+    ) -> Float[Tensor, "B P P"]:
+        """C + ρI."""
+        identity = torch.eye(y.shape[-1], dtype=y.dtype, device=y.device)
+        return self.base.curvature(y, create_graph) + self.rho * identity

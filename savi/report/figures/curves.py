@@ -1,0 +1,128 @@
+"""Small multiples of what happened during training."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter, PercentFormatter
+from numpy.typing import ArrayLike
+
+from savi.report.figures.axes import clip, legend_above, log_scale, omission
+from savi.report.figures.style import FEW, PALETTE, TITLE_PAD, WIDTH, message, styled
+from savi.report.metrics import describe
+
+COLUMNS = 3
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One small plot: its title, its metrics (logged name -> legend) and the kind of its y axis."""
+
+    title: str
+    curves: Mapping[str, str]
+    scale: str = "linear"
+
+
+def _by_split(quantity: str) -> dict[str, str]:
+    return {f"train/{quantity}": "training", f"val/{quantity}": "validation"}
+
+
+PANELS = (
+    Panel("ELBO", _by_split("elbo")),
+    Panel("Reconstruction", _by_split("reconstruction")),
+    Panel("KL from the prior", _by_split("kl")),
+    Panel("−log p(x)", _by_split("nll")),
+    Panel("Active units", _by_split("active_units")),
+    Panel("Variance γ", _by_split("gamma"), "log"),
+    Panel("Inner stationarity, relative", {"inner/stationarity": ""}, "log"),
+    Panel("Inner steps", {"inner/steps": ""}),
+    Panel("Inner problems converged", {"inner/converged": ""}, "share"),
+    Panel("Inner gain over $\\lambda_0$", {"inner/improvement": ""}),
+    Panel(
+        "Gradient norm",
+        {"gradient/norm_encoder": "encoder", "gradient/norm_decoder": "decoder"},
+        "log",
+    ),
+    Panel(
+        "Certificate",
+        {"ift/linear_residual": "linear residual", "ift/error_bound": "error bound"},
+        "log",
+    ),
+)
+"""Every panel there can be, in the order in which they are drawn."""
+
+
+@styled
+def learning_curves(metrics: Mapping[str, tuple[ArrayLike, ArrayLike]]) -> Figure:
+    """Draw the metrics over the optimiser steps, one panel a quantity, for those that are there.
+
+    A linear axis whose data run far beyond the Tukey fences of its curves (the first ELBOs of a
+    run, say) is clipped to the fences, and its label says how far the data go. Values that are
+    not finite, or not positive on a log axis, are left out and counted below the panel.
+
+    Args:
+        metrics: logged name to ``(steps, values)``, as ``read_metrics`` returns it.
+    """
+    panels = [panel for panel in PANELS if not metrics.keys().isdisjoint(panel.curves)]
+    if not panels:
+        return message("No learning curves were recorded")
+    columns = min(COLUMNS, len(panels))
+    rows = math.ceil(len(panels) / columns)
+    figure = Figure(figsize=(WIDTH, 2.4 * rows), layout="constrained")
+    cells = list(figure.subplots(rows, columns, squeeze=False).flat)
+    for axes, panel in zip(cells, panels, strict=False):
+        _draw(axes, panel, metrics)
+    for axes in cells[len(panels) :]:
+        axes.remove()
+    names = [name for panel in panels for name in panel.curves if name in metrics]
+    last = max(np.max(metrics[name][0], initial=1) for name in names)
+    for axes in figure.axes:
+        axes.set_xlim(-0.02 * last, 1.02 * last)
+    return figure
+
+
+def _draw(axes: Axes, panel: Panel, metrics: Mapping[str, tuple[ArrayLike, ArrayLike]]) -> None:
+    curves, omitted = [], 0
+    for (name, label), colour in zip(panel.curves.items(), PALETTE, strict=False):
+        if name not in metrics:
+            continue
+        steps, values = (np.asarray(part, dtype=float) for part in metrics[name])
+        usable = np.isfinite(values)
+        if panel.scale == "log":
+            usable &= np.nan_to_num(values) > 0
+        curves.append(np.where(usable, values, np.nan))
+        omitted += int(np.sum(~usable))
+        axes.plot(
+            steps, curves[-1], color=colour, label=label, marker="o", markevery=_marked(usable)
+        )
+    axes.set_title(panel.title, pad=TITLE_PAD)
+    axes.set_xlabel("step" + omission(omitted, "positive" if panel.scale == "log" else "finite"))
+    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+    _scale(axes, panel, curves)
+    if any(panel.curves.values()):
+        legend_above(axes)
+
+
+def _scale(axes: Axes, panel: Panel, curves: list[Float[np.ndarray, " T"]]) -> None:
+    """Set up the y axis as the panel asks and the curves allow."""
+    if panel.scale == "share":
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+        axes.set_ylim(-0.04, 1.04)
+    elif not any(np.isfinite(curve).any() for curve in curves):
+        axes.set_yticks([])
+    elif panel.scale == "log":
+        log_scale(axes)
+    else:
+        metric = describe(next(iter(panel.curves)))
+        clip(axes, curves, metric.unit if metric else "")
+
+
+def _marked(usable: Bool[np.ndarray, " T"]) -> Int[np.ndarray, " M"]:
+    """Points to mark: all of a few, else those that no line reaches for want of a neighbour."""
+    padded = np.concatenate([[False], usable, [False]])
+    alone = usable & ~padded[:-2] & ~padded[2:]
+    return np.flatnonzero(usable if usable.size <= FEW else alone)

@@ -1,0 +1,91 @@
+"""The closing table of a run."""
+
+import io
+from collections.abc import Mapping
+from itertools import groupby
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from savi.report.metrics import METRICS, SPLITS, Metric, parse
+
+ARROWS = {"higher": "↑", "lower": "↓", None: ""}
+OTHER = "Other"
+
+
+def results_table(metrics: Mapping[str, float], title: str) -> Table:
+    """One row per metric, grouped under headings in the order of ``METRICS``.
+
+    A row gives the label, the value with the digits that suit it, the unit, an arrow in the better
+    direction and the logged name. Metrics without a description come last, under "Other", in
+    alphabetical order; absent ones are left out.
+
+    Args:
+        metrics: logged name (``test/elbo``, ``inner/steps``) to value.
+        title: heading of the table.
+    """
+    # Names and titles are a user's own words, so they go in as Text: never read as markup.
+    table = Table(
+        title=Text(title),
+        title_justify="left",
+        caption="↑ higher is better, ↓ lower is better",
+        caption_justify="left",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+    )
+    table.add_column("Metric")
+    table.add_column("Value", justify="right", no_wrap=True)
+    table.add_column("Unit", no_wrap=True)
+    table.add_column("", no_wrap=True)
+    table.add_column("Name", style="dim")
+    for group, names in groupby(sorted(metrics, key=_position), key=_group):
+        table.add_section()
+        table.add_row(Text(group, style="bold"))
+        for name in names:
+            table.add_row(*_row(name, float(metrics[name])))
+    return table
+
+
+def plain_text(table: Table, width: int = 100) -> str:
+    """The table as text without colours or escape codes, at most ``width`` characters a line."""
+    file = io.StringIO()
+    console = Console(
+        file=file, width=width, color_system=None, force_terminal=False, force_jupyter=False
+    )
+    console.print(table)
+    return "\n".join(line.rstrip() for line in file.getvalue().splitlines()).strip("\n") + "\n"
+
+
+def _described(name: str) -> Metric:
+    """The metric's description; an unknown one is labelled with its name."""
+    return METRICS.get(parse(name)[1], Metric(name, "", None, OTHER, ".6g"))
+
+
+def _group(name: str) -> str:
+    return _described(name).group
+
+
+def _position(name: str) -> tuple[int, int, str]:
+    """Order of the rows: quantity as in ``METRICS``, then test, validation, training."""
+    split, quantity = parse(name)
+    known = list(METRICS)
+    place = known.index(quantity) if quantity in METRICS else len(known)
+    return place, list(SPLITS).index(split) if split and quantity in METRICS else 0, name
+
+
+def _row(name: str, value: float) -> tuple[Text, ...]:
+    metric = _described(name)
+    split, _ = parse(name)
+    where = SPLITS[split] if split and metric.group != OTHER else ""
+    label = f"  {metric.label}, {where}" if where else f"  {metric.label}"
+    numbers = (metric.format(value), metric.unit, ARROWS[metric.better])
+    # The name of an unknown metric is its label already.
+    shown = "" if metric.group == OTHER else name
+    return _shortened(label), *map(Text, numbers), _shortened(shown)
+
+
+def _shortened(words: str) -> Text:
+    """Text that a narrow table cuts short, rather than the numbers and rather than break a row."""
+    return Text(words, no_wrap=True, overflow="ellipsis")

@@ -1,0 +1,58 @@
+"""Checkpoints that carry their whole config, and are read back in safe mode."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import LambdaCallback
+
+from savi.errors import InputError
+
+CONFIG_KEY = "savi_config"
+
+
+def store_config(config: Mapping[str, Any]) -> pl.Callback:
+    """A callback that writes the run's config, as plain values, into every checkpoint."""
+
+    class StoreConfig(LambdaCallback):
+        def on_save_checkpoint(
+            self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+        ) -> None:
+            checkpoint[CONFIG_KEY] = dict(config)
+
+    return StoreConfig()
+
+
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
+    """The contents of a savi checkpoint, read without executing anything in it.
+
+    Raises:
+        InputError: if there is no file, or it is not a savi checkpoint.
+    """
+    file = Path(path)
+    if not file.is_file():
+        raise InputError(
+            f"checkpoint '{path}' does not exist: give the path of a .ckpt file, such as "
+            "runs/.../checkpoints/best.ckpt"
+        )
+    try:
+        checkpoint = torch.load(file, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, BadZipFile, EOFError, ValueError, KeyError):
+        checkpoint = None
+    if not isinstance(checkpoint, dict) or CONFIG_KEY not in checkpoint:
+        raise InputError(
+            f"'{path}' is not a checkpoint of savi: give one that savi-train wrote, such as "
+            "runs/.../checkpoints/best.ckpt"
+        )
+    return checkpoint
+
+
+def load_weights(module: pl.LightningModule, path: str | Path) -> None:
+    """Put a checkpoint's weights into a module of the same config."""
+    module.load_state_dict(read_checkpoint(path)["state_dict"])

@@ -1,0 +1,182 @@
+"""Semi-amortized inference: the inference network's guess, refined by the inner problem."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from savi.config.options import build
+from savi.errors import InputError, unknown_option
+from savi.gradients import BACKENDS, EncoderGradient
+from savi.inner.minimize import minimize
+from savi.inner.noise import common_noise, fresh_noise
+from savi.inner.objective import InnerObjective
+from savi.inner.objectives import OBJECTIVES, NegativeELBO, Proximal
+from savi.inner.optimizers import OPTIMIZERS
+from savi.inner.solution import Solution
+from savi.vae.families import PosteriorFamily
+from savi.vae.model import GaussianVAE
+
+NOISE = {"crn": common_noise, "fresh": fresh_noise}
+
+#: The keys of the ``inner`` group that are not options of its optimiser.
+PROBLEM_KEYS = frozenset(
+    {
+        "objective", "optimizer", "max_steps", "test_max_steps", "rtol", "atol", "rho", "noise",
+        "samples",
+    }
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Inference:
+    """λ0, λK and the inner solve between them (None if no step was asked for)."""
+
+    init: Float[Tensor, "B P"]
+    value: Float[Tensor, "B P"]
+    solution: Solution | None
+
+
+class SemiAmortizedInference(nn.Module):
+    """x ↦ λ0 = g_φ(x) ↦ λK, the solution of the inner problem started at λ0.
+
+    Args:
+        encoder: g_φ, or None: then λ0 is the prior's λ for every example (SVI).
+        family: the posterior family.
+        inner: the ``inner`` group as plain values.
+        gradient: the ``gradient`` group as plain values.
+
+    Raises:
+        InputError: for unknown names, values out of range, and combinations that make no sense.
+    """
+
+    def __init__(
+        self,
+        encoder: nn.Module | None,
+        family: PosteriorFamily,
+        inner: Mapping[str, Any],
+        gradient: Mapping[str, Any],
+    ) -> None:
+        super().__init__()
+        self.encoder, self.family = encoder, family
+        self.objective_name: str = inner["objective"]
+        self.noise_name: str = inner["noise"]
+        self.max_steps: int = inner["max_steps"]
+        test_max_steps = inner["test_max_steps"]
+        self.test_max_steps: int = self.max_steps if test_max_steps is None else test_max_steps
+        self.rtol, self.atol = inner["rtol"], inner["atol"]
+        self.rho, self.samples = inner["rho"], inner["samples"]
+        options = {key: value for key, value in inner.items() if key not in PROBLEM_KEYS}
+        self.optimizer = build(OPTIMIZERS, inner["optimizer"], options)
+        self.backend = build(
+            BACKENDS, gradient["name"], {k: v for k, v in gradient.items() if k != "name"}
+        )
+        self._check()
+        self.register_buffer("prior_params", family.prior_params(), persistent=False)
+
+    def _check(self) -> None:
+        if self.objective_name not in OBJECTIVES:
+            raise unknown_option("inner.objective", self.objective_name, OBJECTIVES)
+        if self.noise_name not in NOISE:
+            raise unknown_option("inner.noise", self.noise_name, NOISE)
+        for name, least in (("max_steps", 0), ("test_max_steps", 0), ("samples", 1)):
+            if getattr(self, name) < least:
+                raise InputError(
+                    f"inner.{name} is {getattr(self, name)}: set it to {least} or more"
+                )
+        for name in ("rtol", "atol"):
+            if not getattr(self, name) >= 0:
+                raise InputError(f"inner.{name} is {getattr(self, name)}: set it to 0 or more")
+        if not self.rho > 0:
+            raise InputError(f"inner.rho is {self.rho}: set it above 0")
+        if self.objective_name == "map" and not self.family.is_map:
+            raise InputError(
+                f"inner.objective 'map' with posterior '{self.family.name}': MAP inference finds "
+                "a point, so set posterior=laplace or posterior=point_mass"
+            )
+        if self.family.name == "laplace" and self.objective_name != "map" and self.max_steps > 0:
+            raise InputError(
+                f"posterior 'laplace' with inner.objective '{self.objective_name}': its mean is a "
+                "MAP solution, so set inner.objective=map"
+            )
+        if self.backend.name == "ift" and self.noise_name == "fresh":
+            raise InputError(
+                "gradient 'ift' with inner.noise 'fresh': an objective that is redrawn at every "
+                "step has no stationary point, so set inner.noise=crn or gradient=unrolled"
+            )
+        if self.backend.name == "ift" and self.max_steps == 0:
+            raise InputError(
+                "gradient 'ift' with inner.max_steps 0: there is no solution to differentiate, so "
+                "set inner.max_steps to 1 or more, or gradient=unrolled"
+            )
+
+    @property
+    def encoder_gradient(self) -> EncoderGradient:
+        """What of the outer gradient reaches the encoder through the solve."""
+        if self.max_steps == 0:
+            return EncoderGradient.EXACT
+        return self.backend.encoder_gradient_for(anchored=self.objective_name == "proximal")
+
+    def start(self, x: Float[Tensor, "B D"]) -> Float[Tensor, "B P"]:
+        """λ0."""
+        if self.encoder is None:
+            return self.prior_params.expand(len(x), -1)
+        return self.encoder(x)
+
+    def problem(
+        self,
+        model: GaussianVAE,
+        x: Float[Tensor, "B D"],
+        init: Float[Tensor, "B P"],
+        *,
+        beta: float = 1.0,
+        generator: torch.Generator | None = None,
+    ) -> InnerObjective:
+        """The inner objective of a batch, with its noise drawn."""
+        like = init[:, : self.family.latent_dim].detach()
+        noise = NOISE[self.noise_name](self.samples, like, generator)
+        bound = NegativeELBO(
+            model, self.family, x, noise, beta=beta, stochastic=self.noise_name == "fresh"
+        )
+        return Proximal(bound, init, self.rho) if self.objective_name == "proximal" else bound
+
+    def forward(
+        self,
+        model: GaussianVAE,
+        x: Float[Tensor, "B D"],
+        *,
+        max_steps: int,
+        beta: float = 1.0,
+        through: float = 1.0,
+        generator: torch.Generator | None = None,
+    ) -> Inference:
+        """Infer λ for a batch.
+
+        Args:
+            model: the generative model.
+            x: the observations.
+            max_steps: K; 0 is plain amortised inference.
+            beta: the weight of the KL term.
+            through: the factor on the gradient that flows through the solve to λ0.
+            generator: the source of the inner noise; the global one by default.
+        """
+        init = self.start(x)
+        # Scales the gradient and leaves the value as it is.
+        start = init if through == 1.0 else init.detach() + through * (init - init.detach())
+        if max_steps == 0:
+            return Inference(init, start, None)
+        solution = minimize(
+            self.problem(model, x, start, beta=beta, generator=generator),
+            start,
+            optimizer=self.optimizer,
+            gradient=self.backend,
+            max_steps=max_steps,
+            rtol=self.rtol,
+            atol=self.atol,
+        )
+        return Inference(init, solution.value, solution)

@@ -1,0 +1,89 @@
+"""Where a run's figures go: ``metrics.csv`` always, and an offline wandb run."""
+
+from __future__ import annotations
+
+import logging
+import os
+import warnings
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+from pytorch_lightning.loggers import CSVLogger, Logger, WandbLogger
+
+WANDB_MODES = ("offline", "online", "disabled")
+
+
+def build_loggers(config: dict[str, Any], folder: Path) -> tuple[list[Logger], WandbLogger | None]:
+    """The CSV logger, and wandb's if asked for.
+
+    The wandb run lies in the run folder; a link to it in the shared ``logger.folder`` lets
+    ``wandb leet`` show all runs together.
+    """
+    csv = CSVLogger(folder, name="", version="", flush_logs_every_n_steps=50)
+    logger = config["logger"]
+    if not logger["wandb"]:
+        return [csv], None
+    wandb_logger = WandbLogger(
+        project=logger["project"],
+        name=logger["name"] or folder.name,
+        group=logger["group"],
+        tags=[*logger["tags"], *_method_tags(config)],
+        save_dir=str(folder),
+        # Passed as a keyword: the logger's own `offline` flag changes the process environment.
+        mode=logger["mode"],
+        job_type="train",
+        settings=_settings(),
+    )
+    wandb_logger.experiment.config.update(config)
+    for prefix in ("train", "val", "inner", "gradient", "ift"):
+        wandb_logger.experiment.define_metric(f"{prefix}/*", step_metric="trainer/global_step")
+    _link(Path(wandb_logger.experiment.dir).parent, Path(logger["folder"]))
+    return [csv, wandb_logger], wandb_logger
+
+
+def _settings() -> Any:
+    import wandb
+
+    return wandb.Settings(silent=True)
+
+
+def _method_tags(config: dict[str, Any]) -> list[str]:
+    return [
+        str(tag)
+        for tag in (
+            config["experiment"],
+            config["data"]["name"],
+            config["gradient"]["name"],
+            config["posterior"]["name"],
+        )
+        if tag
+    ]
+
+
+def _link(run: Path, shared: Path) -> None:
+    """Link the run into the shared folder; a file system without links goes without."""
+    shared.mkdir(parents=True, exist_ok=True)
+    link = shared / run.name
+    try:
+        link.symlink_to(os.path.relpath(run.resolve(), shared.resolve()), target_is_directory=True)
+    except (OSError, NotImplementedError) as error:
+        warnings.warn(f"no link to the wandb run in {shared}: {error}", stacklevel=2)
+
+
+def log_results(
+    logger: WandbLogger | None, metrics: dict[str, float], figures: dict[str, Figure]
+) -> None:
+    """Put the final figures into the summary of the wandb run, and the pictures beside them."""
+    if logger is None:
+        return
+    import wandb
+
+    logger.experiment.summary.update(metrics)
+    logger.experiment.log({f"figures/{n}": wandb.Image(f) for n, f in figures.items()})
+
+
+def quieten_lightning() -> None:
+    """Keep Lightning's tips and hardware lines out of a run's output; warnings still show."""
+    for name in ("pytorch_lightning.utilities.rank_zero", "pytorch_lightning.accelerators.cuda"):
+        logging.getLogger(name).setLevel(logging.WARNING)

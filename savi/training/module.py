@@ -1,0 +1,233 @@
+"""One LightningModule for every method: amortised, stochastic and semi-amortised inference."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from savi.data.batches import Batch
+from savi.errors import InputError, unknown_option
+from savi.gradients.certificate import Certificate
+from savi.inner.noise import antithetic_noise
+from savi.inner.solution import Solution
+from savi.inner.status import Status
+from savi.training.encoder_losses import EncoderObjective
+from savi.training.inference import Inference, SemiAmortizedInference
+from savi.vae.build import build_encoder, build_vae
+from savi.vae.elbo import Bound, elbo
+from savi.vae.families import POSTERIORS
+
+SCHEDULES = ("constant", "cosine")
+
+
+class SemiAmortizedVAE(pl.LightningModule):
+    """A Gaussian VAE whose posterior is g_φ(x) refined by an inner optimiser.
+
+    Every argument is a plain value, so that checkpoints load in safe mode. The names of the
+    groups and their keys are those of the Hydra config; ``savi.config.schema`` documents them.
+
+    The outer loss of a batch is −(1/B) Σ L(θ, λK; x) with noise of its own, plus the weighted
+    encoder losses. One ordinary backward trains θ and φ together, so that clipping, accumulation
+    and DDP work as in any Lightning module.
+
+    Args:
+        data_shape: (D,) or (C, H, W); data are flat [B, D] all the same.
+        data_variance: the training variance, where a γ without a value starts.
+        model: the generative model, the encoder, and the KL term.
+        posterior: the posterior family.
+        inner: the inner problem and its optimiser.
+        gradient: the gradient backend.
+        encoder_loss: the weights of the encoder's training signals.
+        optimizer: the outer optimiser.
+        evaluation: sample sizes of validation and evaluation.
+        seed: the seed of the noise in validation and evaluation.
+
+    Raises:
+        InputError: for unknown names, values out of range, and a configuration that would leave
+            the encoder without a gradient.
+    """
+
+    def __init__(
+        self,
+        *,
+        data_shape: tuple[int, ...],
+        data_variance: float,
+        model: Mapping[str, Any],
+        posterior: Mapping[str, Any],
+        inner: Mapping[str, Any],
+        gradient: Mapping[str, Any],
+        encoder_loss: Mapping[str, float],
+        optimizer: Mapping[str, Any],
+        evaluation: Mapping[str, Any],
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters(logger=False)
+        self.vae = build_vae(model, tuple(data_shape), data_variance)
+        self.family = POSTERIORS[posterior["name"]](model["latent_dim"])
+        encoder = (
+            None
+            if model["encoder"] == "none"
+            else build_encoder(model, tuple(data_shape), self.family.num_params)
+        )
+        self.inference = SemiAmortizedInference(encoder, self.family, inner, gradient)
+        self.encoder_objective = EncoderObjective(encoder_loss, self.inference)
+        self.kl, self.samples = model["kl"], model["samples"]
+        self.settings, self.optimizer_config, self.seed = evaluation, optimizer, seed
+        self._check()
+
+    def _check(self) -> None:
+        for name, value, least in (
+            ("model.samples", self.samples, 1),
+            ("model.kl.weight", self.kl["weight"], 0),
+            ("model.kl.warmup_steps", self.kl["warmup_steps"], 0),
+            ("model.kl.free_bits", self.kl["free_bits"], 0),
+            ("optimizer.weight_decay", self.optimizer_config["weight_decay"], 0),
+            ("evaluation.val_samples", self.settings["val_samples"], 1),
+        ):
+            if not value >= least:
+                raise InputError(f"{name} is {value}: set it to {least} or more")
+        if not self.optimizer_config["lr"] > 0:
+            raise InputError(f"optimizer.lr is {self.optimizer_config['lr']}: set it above 0")
+        if self.kl["weight"] == 0 and self.family.name == "laplace":
+            raise InputError("model.kl.weight 0 with posterior 'laplace': set it above 0")
+        if self.optimizer_config["schedule"] not in SCHEDULES:
+            raise unknown_option(
+                "optimizer.schedule", self.optimizer_config["schedule"], SCHEDULES
+            )
+
+    @property
+    def beta(self) -> float:
+        """The KL weight at the current step: it rises linearly during the warm-up."""
+        warmup = self.kl["warmup_steps"]
+        progress = min(1.0, (self.global_step + 1) / warmup) if warmup else 1.0
+        return self.kl["weight"] * progress
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """The outer loss of a batch."""
+        x, beta = batch.x, self.beta
+        inference = self.inference(
+            self.vae,
+            x,
+            max_steps=self.inference.max_steps,
+            beta=beta,
+            through=self.encoder_objective.through,
+        )
+        q = self.family.distribution(inference.value, self.vae, beta)
+        noise = antithetic_noise(self.samples, q.mean.detach())
+        bound = elbo(self.vae, q, x, noise)
+        self.vae.gamma.observe(bound.squared_error)
+        loss = -bound.objective(beta, self.kl["free_bits"])
+        loss = loss + self.encoder_objective(self.vae, self.family, x, inference, noise, beta)
+        if self._is_logging_step():
+            self._log_training(bound, inference)
+        return loss
+
+    @torch.no_grad()
+    def evaluate_batch(
+        self, x: Float[Tensor, "B D"], generator: torch.Generator, samples: int
+    ) -> tuple[Inference, Bound, Bound]:
+        """Infer as in a test and bound log p(x) at λK and at λ0, on the same noise.
+
+        The bound's noise is drawn after the solve, independent of the noise that the solve saw:
+        a bound on the solve's own noise would flatter it.
+        """
+        inference = self.inference(
+            self.vae, x, max_steps=self.inference.test_max_steps, generator=generator
+        )
+        final = self.family.distribution(inference.value, self.vae)
+        noise = antithetic_noise(samples, final.mean, generator)
+        initial = self.family.distribution(inference.init, self.vae)
+        bound = elbo(self.vae, final, x, noise)
+        same = inference.solution is None
+        return inference, bound, bound if same else elbo(self.vae, initial, x, noise)
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Log the bound on a validation batch, with noise that is the same in every epoch."""
+        self._evaluation_step(batch, batch_idx, "val")
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        """As validation; :func:`savi.evaluation.evaluate` reports the full set of figures."""
+        self._evaluation_step(batch, batch_idx, "test")
+
+    def _evaluation_step(self, batch: Batch, batch_idx: int, split: str) -> None:
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + batch_idx)
+        inference, bound, initial = self.evaluate_batch(
+            batch.x, generator, self.settings["val_samples"]
+        )
+        values = {
+            f"{split}/reconstruction": bound.reconstruction.mean(),
+            f"{split}/kl": bound.kl.mean(),
+            f"{split}/gamma": self.vae.gamma().mean(),
+        }
+        if inference.solution is not None:
+            values[f"{split}/improvement"] = (bound.elbo - initial.elbo).mean()
+        self.log_dict(values, batch_size=len(batch.x), sync_dist=True)
+        elbo_mean = bound.elbo.mean()
+        self.log(
+            f"{split}/elbo", elbo_mean, prog_bar=True, batch_size=len(batch.x), sync_dist=True
+        )
+
+    def configure_optimizers(self) -> Any:
+        """Adam (AdamW with a weight decay), with a constant or cosine learning rate."""
+        config = self.optimizer_config
+        optimizer = torch.optim.AdamW(
+            self.parameters(), lr=config["lr"], weight_decay=config["weight_decay"], fused=True
+        )
+        if config["schedule"] == "constant":
+            return optimizer
+        steps = int(self.trainer.estimated_stepping_batches)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=steps)
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
+        }
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Log the gradient norms of encoder and decoder."""
+        if not self._is_logging_step():
+            return
+        for name, module in (("decoder", self.vae), ("encoder", self.inference.encoder)):
+            gradients = [p.grad for p in module.parameters() if p.grad is not None] if module else []
+            if gradients:
+                norm = torch.nn.utils.get_total_norm(gradients)
+                self.log(f"gradient/norm_{name}", norm)
+
+    def _is_logging_step(self) -> bool:
+        """Whether this step's figures reach the loggers: others do not pay for computing them."""
+        return (self.global_step + 1) % self.trainer.log_every_n_steps == 0
+
+    def _log_training(self, bound: Bound, inference: Inference) -> None:
+        values = {
+            "train/reconstruction": bound.reconstruction.detach().mean(),
+            "train/kl": bound.kl.detach().mean(),
+            "train/gamma": self.vae.gamma().detach().mean(),
+        }
+        if inference.solution is not None:
+            values |= inner_metrics(inference.solution)
+        self.log_dict(values)
+        self.log("train/elbo", bound.elbo.detach().mean(), prog_bar=True)
+        certificate = inference.solution.certificate if inference.solution else None
+        # The backward fills the certificate; the next hook after it logs it.
+        self._certificate: Certificate | None = certificate
+
+    def on_after_backward(self) -> None:
+        """Log the certificate of an implicit gradient, now that the backward has filled it."""
+        certificate = getattr(self, "_certificate", None)
+        if certificate is not None:
+            self.log_dict(certificate.metrics())
+            self._certificate = None
+
+
+def inner_metrics(solution: Solution) -> dict[str, Tensor]:
+    """How the inner solves of a batch went."""
+    return {
+        "inner/steps": solution.steps.float().mean(),
+        "inner/stationarity": solution.stationarity.median(),
+        "inner/converged": (solution.status == Status.CONVERGED).float().mean(),
+    }

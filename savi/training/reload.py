@@ -1,0 +1,52 @@
+"""Evaluate a checkpoint without the run that wrote it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from savi.errors import InputError, unknown_option
+from savi.evaluation import evaluate
+from savi.training.checkpoint import read_checkpoint
+from savi.training.run import build
+
+SETTINGS = ("samples", "importance_samples", "gap_examples", "gap_steps")
+
+
+def evaluate_checkpoint(options: Mapping[str, Any]) -> dict[str, float]:
+    """The figures of a checkpoint: with no options, the same as at the end of its training.
+
+    Args:
+        options: the values of :class:`savi.config.schema.EvaluateConfig`.
+
+    Raises:
+        InputError: for a missing or foreign checkpoint, or an option out of range.
+    """
+    if options["split"] not in ("test", "val"):
+        raise unknown_option("split", options["split"], ("test", "val"))
+    checkpoint = read_checkpoint(options["checkpoint"])
+    config = checkpoint["savi_config"]
+    for name in SETTINGS:
+        if options[name] is not None:
+            config["evaluation"][name] = options[name]
+    if options["test_max_steps"] is not None:
+        config["inner"]["test_max_steps"] = options["test_max_steps"]
+    if options["data_path"] is not None:
+        config["data"]["path"] = options["data_path"]
+    if options["threads"] is not None:
+        config["trainer"]["threads"] = options["threads"]
+    data, module = build(config)
+    module.load_state_dict(checkpoint["state_dict"])
+    return evaluate(module.to(_device(options["device"])), data, options["split"])
+
+
+def _device(name: str) -> torch.device:
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise InputError(f"device '{name}' is unknown: set it to cpu or cuda") from error
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise InputError("device 'cuda': this machine has no CUDA GPU, so set device=cpu")
+    return device

@@ -1,0 +1,183 @@
+"""A whole run: build, train, evaluate, and leave everything in one folder."""
+
+from __future__ import annotations
+
+import json
+import os
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+import yaml
+from pytorch_lightning.loggers import WandbLogger
+
+from savi.config.check import check
+from savi.data import TensorDataModule
+from savi.evaluation import evaluate
+from savi.report.figures import save
+from savi.training.callbacks import CostMonitor, build_callbacks
+from savi.training.checkpoint import load_weights, store_config
+from savi.training.figures import run_figures
+from savi.training.logging import build_loggers, log_results, quieten_lightning
+from savi.training.module import SemiAmortizedVAE
+
+
+class Interrupted(Exception):
+    """Training was stopped by Ctrl-C; what there was has been saved."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(f"interrupted: checkpoints and metrics so far are in {folder}")
+
+
+def build(config: Mapping[str, Any]) -> tuple[TensorDataModule, SemiAmortizedVAE]:
+    """The data, read and checked, and a fresh model for them.
+
+    Raises:
+        InputError: for whatever is wrong with the config or the data.
+    """
+    check(config)
+    if config["trainer"]["threads"] is not None:
+        torch.set_num_threads(config["trainer"]["threads"])
+    pl.seed_everything(config["seed"], verbose=False)
+    data = TensorDataModule(**config["data"])
+    data.setup()
+    module = SemiAmortizedVAE(
+        data_shape=data.shape,
+        data_variance=data.variance,
+        seed=config["seed"],
+        **{
+            group: config[group]
+            for group in (
+                "model",
+                "posterior",
+                "inner",
+                "gradient",
+                "encoder_loss",
+                "optimizer",
+                "evaluation",
+            )
+        },
+    )
+    return data, module
+
+
+def train(config: dict[str, Any], folder: Path) -> dict[str, float]:
+    """Train, evaluate the best epoch, and write figures and numbers into ``folder``.
+
+    Args:
+        config: a whole run's config as plain values.
+        folder: the run folder.
+
+    Returns:
+        The contents of ``metrics.json``.
+
+    Raises:
+        InputError: before any work is done, for whatever is wrong with config or data.
+        Interrupted: after Ctrl-C, when everything so far has been saved.
+    """
+    quieten_lightning()
+    data, module = build(config)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
+    loggers, wandb_logger = build_loggers(config, folder)
+    failed = True
+    try:
+        interactive = os.isatty(1) and config["trainer"]["enable_progress_bar"]
+        callbacks, cost = build_callbacks(
+            config["callbacks"], str(folder / "checkpoints"), interactive
+        )
+        callbacks.append(store_config(config))
+        trainer = build_trainer(config["trainer"], data, loggers, callbacks, interactive)
+        _fit(trainer, module, data, folder, cost)
+        best = folder / "checkpoints" / "best.ckpt"
+        load_weights(module, best if best.is_file() else folder / "checkpoints" / "last.ckpt")
+        metrics = evaluate(module, data) | _certificate(trainer) | cost.metrics()
+        _write(folder, metrics)
+        if config["callbacks"]["figures"]:
+            _draw(module, data, folder, wandb_logger, metrics)
+        failed = False
+    finally:
+        if wandb_logger is not None:
+            import wandb
+
+            # Without it a second job of a sweep would write into this job's wandb run.
+            wandb.finish(exit_code=int(failed))
+    return metrics
+
+
+def build_trainer(
+    config: Mapping[str, Any],
+    data: TensorDataModule,
+    loggers: Any,
+    callbacks: Any,
+    progress_bar: bool,
+) -> pl.Trainer:
+    """Lightning's Trainer, with the options that inner gradients need."""
+    batches = -(-len(data.split("train")) // data.batch_size)
+    options = {key: value for key, value in config.items() if key not in _NOT_LIGHTNING}
+    options["log_every_n_steps"] = min(config["log_every_n_steps"], batches)
+    return pl.Trainer(
+        **options,
+        logger=loggers,
+        callbacks=callbacks,
+        enable_progress_bar=progress_bar,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        # Validation and test solve inner problems, which inference mode would make impossible.
+        inference_mode=False,
+    )
+
+
+_NOT_LIGHTNING = frozenset({"threads", "enable_progress_bar"})
+
+
+def _fit(
+    trainer: pl.Trainer,
+    module: SemiAmortizedVAE,
+    data: TensorDataModule,
+    folder: Path,
+    cost: CostMonitor,
+) -> None:
+    """Fit; after Ctrl-C save the weights, the curves and the figures so far, then say so."""
+    with warnings.catch_warnings():
+        # torch.compile's leftovers in torch's own forward-mode AD; nothing a user could change.
+        warnings.filterwarnings("ignore", ".*torch.jit.script.*", category=FutureWarning)
+        try:
+            trainer.fit(module, datamodule=data)
+        except SystemExit:
+            # Lightning turns Ctrl-C into this, after its callbacks have been told.
+            pass
+    if not trainer.interrupted:
+        return
+    last = folder / "checkpoints" / "last.ckpt"
+    trainer.save_checkpoint(last)
+    for logger in trainer.loggers:
+        logger.save()
+    so_far = {name: float(value) for name, value in trainer.callback_metrics.items()}
+    _write(folder, so_far | cost.metrics())
+    raise Interrupted(folder)
+
+
+def _certificate(trainer: pl.Trainer) -> dict[str, float]:
+    """The last logged certificate of the implicit gradients, if there was one."""
+    return {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith("ift/")}
+
+
+def _write(folder: Path, metrics: Mapping[str, float]) -> None:
+    (folder / "metrics.json").write_text(json.dumps(dict(sorted(metrics.items())), indent=2) + "\n")
+
+
+def _draw(
+    module: SemiAmortizedVAE,
+    data: TensorDataModule,
+    folder: Path,
+    wandb_logger: WandbLogger | None,
+    metrics: dict[str, float],
+) -> None:
+    figures = run_figures(module, data, folder / "metrics.csv")
+    for name, figure in figures.items():
+        save(figure, folder / "figures" / f"{name}.png")
+    log_results(wandb_logger, metrics, figures)

@@ -1,0 +1,56 @@
+"""A generative model and an inference network from plain config values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import nn
+
+from savi.errors import InputError
+from savi.vae.model import GaussianVAE
+from savi.vae.networks import DECODERS, ENCODERS
+from savi.vae.variance import VARIANCES
+
+
+def build_vae(
+    model: Mapping[str, Any], data_shape: tuple[int, ...], data_variance: float
+) -> GaussianVAE:
+    """The generative model that the ``model`` group describes.
+
+    Args:
+        model: ``latent_dim``, ``decoder``, ``hidden``, ``depth``, ``activation`` and ``gamma``
+            (``mode``, ``value``, ``floor``); a ``value`` of None means the data variance.
+        data_shape: (D,) or (C, H, W).
+        data_variance: the training variance, averaged over the dimensions.
+
+    Raises:
+        InputError: for unknown names and values out of range.
+    """
+    latent_dim = model["latent_dim"]
+    if latent_dim < 1:
+        raise InputError(f"model.latent_dim is {latent_dim}: set it to 1 or more")
+    decoder = DECODERS[model["decoder"]](
+        latent_dim,
+        data_shape,
+        hidden=model["hidden"],
+        depth=model["depth"],
+        activation=model["activation"],
+    )
+    gamma = model["gamma"]
+    value = data_variance if gamma["value"] is None else gamma["value"]
+    variance = VARIANCES[gamma["mode"]](decoder.data_dim, value, gamma["floor"])
+    return GaussianVAE(decoder, variance, latent_dim)
+
+
+def build_encoder(
+    model: Mapping[str, Any], data_shape: tuple[int, ...], num_params: int
+) -> nn.Module:
+    """The inference network g_φ: x ↦ λ0 [B, P], of the same size as the decoder unless set."""
+    return ENCODERS[model["encoder"]](
+        data_shape,
+        num_params,
+        hidden=model["encoder_hidden"] or model["hidden"],
+        depth=model["depth"] if model["encoder_depth"] is None else model["encoder_depth"],
+        activation=model["activation"],
+    )

@@ -1,0 +1,152 @@
+"""The variational distributions q(z|x) themselves, once their parameters are known."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.distributions import Independent, MultivariateNormal, Normal, kl_divergence
+
+from savi.errors import InputError
+
+
+class Posterior(ABC):
+    """q(z|x) for a batch of examples."""
+
+    mean: Float[Tensor, "B d"]
+
+    @abstractmethod
+    def rsample(self, noise: Float[Tensor, "S B d"]) -> Float[Tensor, "S B d"]:
+        """z as a differentiable function of standard normal noise."""
+
+    @abstractmethod
+    def log_prob(self, z: Float[Tensor, "S B d"]) -> Float[Tensor, "S B"]:
+        """log q(z|x) in nats."""
+
+    @abstractmethod
+    def kl_per_dimension(self) -> Float[Tensor, "B d"]:
+        """KL(q ‖ N(0, I)) in nats, split over the dimensions so that it sums to the whole."""
+
+    @property
+    @abstractmethod
+    def variance(self) -> Float[Tensor, "B d"]:
+        """The marginal variances."""
+
+    @abstractmethod
+    def kl_to(self, other: Posterior) -> Float[Tensor, " B"]:
+        """KL(q ‖ other) in nats."""
+
+
+@dataclass(frozen=True)
+class DiagonalGaussian(Posterior):
+    """q = N(mean, diag exp(log_variance))."""
+
+    mean: Float[Tensor, "B d"]
+    log_variance: Float[Tensor, "B d"]
+
+    def rsample(self, noise: Float[Tensor, "S B d"]) -> Float[Tensor, "S B d"]:
+        """z = mean + s ∘ ε."""
+        return torch.addcmul(self.mean, (0.5 * self.log_variance).exp(), noise)
+
+    def log_prob(self, z: Float[Tensor, "S B d"]) -> Float[Tensor, "S B"]:
+        """log q(z|x)."""
+        return self._law().log_prob(z)
+
+    def kl_per_dimension(self) -> Float[Tensor, "B d"]:
+        """½(mean² + s² − 1 − log s²)."""
+        ell = self.log_variance
+        return 0.5 * (self.mean.square() + ell.exp() - 1.0 - ell)
+
+    @property
+    def variance(self) -> Float[Tensor, "B d"]:
+        """s²."""
+        return self.log_variance.exp()
+
+    def kl_to(self, other: Posterior) -> Float[Tensor, " B"]:
+        """Closed form between diagonal Gaussians."""
+        assert isinstance(other, DiagonalGaussian)
+        return kl_divergence(self._law(), other._law())
+
+    def _law(self) -> Independent:
+        scale = (0.5 * self.log_variance).exp()
+        return Independent(Normal(self.mean, scale, validate_args=False), 1, validate_args=False)
+
+
+@dataclass(frozen=True)
+class FullGaussian(Posterior):
+    """q = N(mean, L Lᵀ) with L lower triangular, positive on the diagonal."""
+
+    mean: Float[Tensor, "B d"]
+    scale_tril: Float[Tensor, "B d d"]
+
+    def rsample(self, noise: Float[Tensor, "S B d"]) -> Float[Tensor, "S B d"]:
+        """z = mean + L ε."""
+        return self.mean + torch.einsum("bij,sbj->sbi", self.scale_tril, noise)
+
+    def log_prob(self, z: Float[Tensor, "S B d"]) -> Float[Tensor, "S B"]:
+        """log q(z|x)."""
+        return self._law().log_prob(z)
+
+    def kl_per_dimension(self) -> Float[Tensor, "B d"]:
+        """½(mean_i² + (L Lᵀ)_ii − 1) − log L_ii: the entropy is split by the chain rule."""
+        log_scale = self.scale_tril.diagonal(dim1=-2, dim2=-1).log()
+        return 0.5 * (self.mean.square() + self.variance - 1.0) - log_scale
+
+    @property
+    def variance(self) -> Float[Tensor, "B d"]:
+        """The diagonal of L Lᵀ."""
+        return self.scale_tril.square().sum(dim=-1)
+
+    def kl_to(self, other: Posterior) -> Float[Tensor, " B"]:
+        """Closed form between Gaussians."""
+        assert isinstance(other, FullGaussian)
+        return kl_divergence(self._law(), other._law())
+
+    def _law(self) -> MultivariateNormal:
+        return MultivariateNormal(self.mean, scale_tril=self.scale_tril, validate_args=False)
+
+
+@dataclass(frozen=True)
+class PointMass(Posterior):
+    """All mass at one z: λ = z, the notation of Chiu (2021).
+
+    It has no entropy, so the "KL" is the cross-entropy −log p(z), and the "ELBO" is the log joint
+    log p(x, z): the objective of MAP inference, not a bound on log p(x).
+    """
+
+    mean: Float[Tensor, "B d"]
+
+    def rsample(self, noise: Float[Tensor, "S B d"]) -> Float[Tensor, "S B d"]:
+        """One copy of the point, whatever the noise."""
+        return self.mean.unsqueeze(0)
+
+    def log_prob(self, z: Float[Tensor, "S B d"]) -> Float[Tensor, "S B"]:
+        """Refused: a point mass has no density.
+
+        Raises:
+            InputError: always.
+        """
+        raise InputError("posterior 'point_mass' has no density: set posterior=laplace")
+
+    def kl_per_dimension(self) -> Float[Tensor, "B d"]:
+        """−log N(z_i; 0, 1)."""
+        return -Normal(0.0, 1.0, validate_args=False).log_prob(self.mean)
+
+    @property
+    def variance(self) -> Float[Tensor, "B d"]:
+        """Zero."""
+        return torch.zeros_like(self.mean)
+
+    def kl_to(self, other: Posterior) -> Float[Tensor, " B"]:
+        """Refused: infinite unless the points agree.
+
+        Raises:
+            InputError: always.
+        """
+        raise InputError(
+            "posterior 'point_mass' has no density, so KL(q‖q') is infinite: set "
+            "encoder_loss=distill, which compares the points themselves"
+        )

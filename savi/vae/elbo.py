@@ -1,0 +1,61 @@
+"""The evidence lower bound."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from jaxtyping import Float
+from torch import Tensor
+
+from savi.vae.distributions import Posterior
+from savi.vae.model import GaussianVAE
+
+
+@dataclass(frozen=True)
+class Bound:
+    """The terms of L = E_q log p(x|z) − KL(q ‖ p), in nats, one value per example.
+
+    Attributes:
+        reconstruction: (1/S) Σ_s log p(x|z_s), shape [B].
+        kl_per_dimension: shape [B, d].
+        squared_error: (1/S) Σ_s ‖x − μ(z_s)‖², shape [B].
+    """
+
+    reconstruction: Float[Tensor, " B"]
+    kl_per_dimension: Float[Tensor, "B d"]
+    squared_error: Float[Tensor, " B"]
+
+    @property
+    def kl(self) -> Float[Tensor, " B"]:
+        """KL(q ‖ p)."""
+        return self.kl_per_dimension.sum(dim=-1)
+
+    @property
+    def elbo(self) -> Float[Tensor, " B"]:
+        """L."""
+        return self.reconstruction - self.kl
+
+    def objective(self, beta: float = 1.0, free_bits: float = 0.0) -> Float[Tensor, ""]:
+        """What training maximises: the mean of E_q log p(x|z) − β Σ_i max(KL_i, free bits).
+
+        The free bits (nats per dimension) apply to each dimension's mean KL over the batch
+        (Kingma et al. 2016, arXiv 1606.04934).
+        """
+        if free_bits == 0.0:
+            return (self.reconstruction - beta * self.kl).mean()
+        kl = self.kl_per_dimension.mean(dim=0).clamp_min(free_bits).sum()
+        return self.reconstruction.mean() - beta * kl
+
+
+def elbo(
+    model: GaussianVAE,
+    q: Posterior,
+    x: Float[Tensor, "B D"],
+    noise: Float[Tensor, "S B d"],
+) -> Bound:
+    """The bound with S reparameterised samples, one for each slice of ``noise``.
+
+    In training, an ``optimal`` γ is the batch's own (see :class:`OptimalVariance`).
+    """
+    log_likelihood, squared_error = model.likelihood(x, model.decode(q.rsample(noise)), outer=True)
+    return Bound(log_likelihood.mean(dim=0), q.kl_per_dimension(), squared_error.mean(dim=0))

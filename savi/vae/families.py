@@ -1,0 +1,198 @@
+"""Posterior families: how the variational parameters λ [B, P] become a distribution q(z|x)."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import ClassVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from savi.registry import Registry
+from savi.vae.distributions import DiagonalGaussian, FullGaussian, PointMass, Posterior
+from savi.vae.model import GaussianVAE
+
+POSTERIORS: Registry[type[PosteriorFamily]] = Registry("posterior")
+
+
+class PosteriorFamily(ABC):
+    """λ ↦ q_λ(z|x), and what the Gauss–Newton matrix of the ELBO needs of it.
+
+    Attributes:
+        name: the name in configs.
+        num_params: P, the number of variational parameters of an example.
+        has_density: whether q has a density (a point mass has none).
+        is_map: whether λ is a latent code found by MAP inference.
+    """
+
+    name: ClassVar[str]
+    has_density: ClassVar[bool] = True
+    is_map: ClassVar[bool] = False
+
+    def __init__(self, latent_dim: int) -> None:
+        self.latent_dim = latent_dim
+
+    @property
+    @abstractmethod
+    def num_params(self) -> int:
+        """P."""
+
+    @abstractmethod
+    def distribution(
+        self, lam: Float[Tensor, "B P"], model: GaussianVAE, beta: float = 1.0
+    ) -> Posterior:
+        """q_λ. Only ``laplace`` looks at the model and at the weight β of the KL term."""
+
+    @abstractmethod
+    def sample_jacobian(
+        self, lam: Float[Tensor, "B P"], noise: Float[Tensor, "S B d"]
+    ) -> Float[Tensor, "S B d P"]:
+        """∂z/∂λ of the reparameterised sample z(λ, ε)."""
+
+    @abstractmethod
+    def kl_curvature(self, lam: Float[Tensor, "B P"]) -> Float[Tensor, "B P"]:
+        """The diagonal of ∇²_λ KL(q_λ ‖ N(0, I)), whose off-diagonal entries are all 0."""
+
+    def prior_params(self) -> Float[Tensor, " P"]:
+        """The λ at which q is the prior N(0, I); for a MAP family, its mean."""
+        return torch.zeros(self.num_params)
+
+
+@POSTERIORS.register("diagonal_gaussian")
+class DiagonalGaussianFamily(PosteriorFamily):
+    """λ = (mean, log variance), P = 2d."""
+
+    name = "diagonal_gaussian"
+
+    @property
+    def num_params(self) -> int:
+        """2d."""
+        return 2 * self.latent_dim
+
+    def distribution(
+        self, lam: Float[Tensor, "B P"], model: GaussianVAE, beta: float = 1.0
+    ) -> DiagonalGaussian:
+        """N(mean, diag exp(log variance))."""
+        return DiagonalGaussian(*lam.chunk(2, dim=-1))
+
+    def sample_jacobian(
+        self, lam: Float[Tensor, "B P"], noise: Float[Tensor, "S B d"]
+    ) -> Float[Tensor, "S B d P"]:
+        """[I, ½ diag(s ∘ ε)]."""
+        scale = (0.5 * lam[:, self.latent_dim :]).exp()
+        by_log_variance = torch.diag_embed(0.5 * scale * noise)
+        identity = torch.eye(self.latent_dim, dtype=lam.dtype, device=lam.device)
+        return torch.cat([identity.expand_as(by_log_variance), by_log_variance], dim=-1)
+
+    def kl_curvature(self, lam: Float[Tensor, "B P"]) -> Float[Tensor, "B P"]:
+        """1 for the mean, ½s² for the log variance."""
+        mean, log_variance = lam.chunk(2, dim=-1)
+        return torch.cat([torch.ones_like(mean), 0.5 * log_variance.exp()], dim=-1)
+
+
+@POSTERIORS.register("full_gaussian")
+class FullGaussianFamily(PosteriorFamily):
+    """λ = (mean, log diag L, strictly lower triangle of L by rows), P = 2d + d(d−1)/2."""
+
+    name = "full_gaussian"
+
+    def __init__(self, latent_dim: int) -> None:
+        super().__init__(latent_dim)
+        self._rows, self._columns = torch.tril_indices(latent_dim, latent_dim, offset=-1)
+
+    @property
+    def num_params(self) -> int:
+        """2d + d(d−1)/2."""
+        return 2 * self.latent_dim + len(self._rows)
+
+    def _split(self, lam: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        d = self.latent_dim
+        return lam[:, :d], lam[:, d : 2 * d], lam[:, 2 * d :]
+
+    def distribution(
+        self, lam: Float[Tensor, "B P"], model: GaussianVAE, beta: float = 1.0
+    ) -> FullGaussian:
+        """N(mean, L Lᵀ)."""
+        mean, log_diagonal, lower = self._split(lam)
+        scale_tril = torch.diag_embed(log_diagonal.exp())
+        index = (slice(None), self._rows.to(lam.device), self._columns.to(lam.device))
+        below = torch.zeros_like(scale_tril).index_put(
+            (torch.arange(len(lam), device=lam.device)[:, None], *index[1:]), lower
+        )
+        return FullGaussian(mean, scale_tril + below)
+
+    def sample_jacobian(
+        self, lam: Float[Tensor, "B P"], noise: Float[Tensor, "S B d"]
+    ) -> Float[Tensor, "S B d P"]:
+        """∂z_i/∂mean_i = 1, ∂z_i/∂log L_ii = L_ii ε_i, ∂z_i/∂L_ij = ε_j."""
+        _, log_diagonal, lower = self._split(lam)
+        by_diagonal = torch.diag_embed(log_diagonal.exp() * noise)
+        identity = torch.eye(self.latent_dim, dtype=lam.dtype, device=lam.device)
+        by_lower = noise.new_zeros(*noise.shape, lower.shape[-1])
+        entries = torch.arange(lower.shape[-1])
+        by_lower[..., self._rows, entries] = noise[..., self._columns]
+        return torch.cat([identity.expand_as(by_diagonal), by_diagonal, by_lower], dim=-1)
+
+    def kl_curvature(self, lam: Float[Tensor, "B P"]) -> Float[Tensor, "B P"]:
+        """1 for the mean and the lower triangle, 2 L_ii² for log L_ii."""
+        mean, log_diagonal, lower = self._split(lam)
+        return torch.cat(
+            [torch.ones_like(mean), 2.0 * (2.0 * log_diagonal).exp(), torch.ones_like(lower)],
+            dim=-1,
+        )
+
+
+class _MapFamily(PosteriorFamily):
+    """λ = z, P = d."""
+
+    is_map = True
+
+    @property
+    def num_params(self) -> int:
+        """The latent dimension d."""
+        return self.latent_dim
+
+    def sample_jacobian(
+        self, lam: Float[Tensor, "B P"], noise: Float[Tensor, "S B d"]
+    ) -> Float[Tensor, "S B d P"]:
+        """The identity: z = λ."""
+        return torch.eye(self.latent_dim, dtype=lam.dtype, device=lam.device).expand(
+            1, len(lam), -1, -1
+        )
+
+    def kl_curvature(self, lam: Float[Tensor, "B P"]) -> Float[Tensor, "B P"]:
+        """1: −log p(z) = ½‖z‖² + const."""
+        return torch.ones_like(lam)
+
+
+@POSTERIORS.register("point_mass")
+class PointMassFamily(_MapFamily):
+    """All mass at z = λ."""
+
+    name = "point_mass"
+    has_density = False
+
+    def distribution(
+        self, lam: Float[Tensor, "B P"], model: GaussianVAE, beta: float = 1.0
+    ) -> PointMass:
+        """The point mass at λ."""
+        return PointMass(lam)
+
+
+@POSTERIORS.register("laplace")
+class LaplaceFamily(_MapFamily):
+    """q = N(λ, (I + JᵀJ/γ)⁻¹) with J the decoder's Jacobian at λ (Park et al. 2019).
+
+    At the MAP solution of an affine decoder this is the exact posterior. With a KL weight β the
+    covariance is (I + JᵀJ/(βγ))⁻¹, the optimum of the weighted bound.
+    """
+
+    name = "laplace"
+
+    def distribution(
+        self, lam: Float[Tensor, "B P"], model: GaussianVAE, beta: float = 1.0
+    ) -> FullGaussian:
+        """The Laplace approximation at λ, whether λ is a mode or not."""
+        covariance = torch.cholesky_inverse(torch.linalg.cholesky(model.precision(lam, beta)))
+        return FullGaussian(lam, torch.linalg.cholesky(covariance))

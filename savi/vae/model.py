@@ -1,0 +1,93 @@
+"""The generative model p(x, z) of Dai, Wang and Wipf (2019): Gaussian prior, Gaussian output."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from savi.vae.variance import ObservationVariance
+
+
+class GaussianLikelihood(nn.Module):
+    """log p(x|z) = −½ Σ_i [(x_i − μ_i)²/γ_i + log 2πγ_i]; γ is a variance.
+
+    Args:
+        gamma: the module that yields γ.
+    """
+
+    def __init__(self, gamma: ObservationVariance) -> None:
+        super().__init__()
+        self.gamma = gamma
+
+    def forward(
+        self, x: Float[Tensor, "B D"], mean: Float[Tensor, "S B D"], outer: bool = False
+    ) -> tuple[Float[Tensor, "S B"], Float[Tensor, "S B"]]:
+        """log p(x|z) in nats, and ‖x − μ‖² without a graph.
+
+        ``outer`` asks for the γ of the outer ELBO, which an ``optimal`` γ takes from the batch.
+        """
+        squares = (x - mean).square()
+        squared_error = squares.sum(dim=-1)
+        gamma = self.gamma.of_batch(squared_error.detach().mean(dim=0)) if outer else self.gamma()
+        log_normaliser = (2.0 * math.pi * gamma).log().sum() * (x.shape[-1] / len(gamma))
+        # Scaling the sum of a shared γ is cheaper than scaling every pixel.
+        weighted = squared_error / gamma if len(gamma) == 1 else (squares / gamma).sum(dim=-1)
+        return -0.5 * (weighted + log_normaliser), squared_error.detach()
+
+
+class GaussianVAE(nn.Module):
+    """p(z) = N(0, I_d), p_θ(x|z) = N(μ_θ(z), γ I_D).
+
+    Args:
+        decoder: μ_θ, maps [..., d] to [..., D].
+        gamma: the observation variance.
+        latent_dim: d.
+
+    Attributes:
+        decoder_evaluations: latent codes decoded so far, tangents included: the measure of cost
+            that does not depend on the machine.
+    """
+
+    def __init__(self, decoder: nn.Module, gamma: ObservationVariance, latent_dim: int) -> None:
+        super().__init__()
+        self.decoder = decoder
+        self.likelihood = GaussianLikelihood(gamma)
+        self.latent_dim = latent_dim
+        self.decoder_evaluations = 0
+
+    @property
+    def gamma(self) -> ObservationVariance:
+        """The module that yields γ."""
+        return self.likelihood.gamma
+
+    def decode(self, z: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch D"]:
+        """μ_θ(z)."""
+        self.decoder_evaluations += z.shape[:-1].numel()
+        return self.decoder(z)
+
+    def gram(self, z: Float[Tensor, "B d"]) -> Float[Tensor, "B d d"]:
+        """JᵀΓ⁻¹J at z, with J the decoder's Jacobian and Γ = diag γ: d tangents at once."""
+        self.decoder_evaluations += (self.latent_dim + 1) * len(z)
+        one_hots = torch.eye(self.latent_dim, dtype=z.dtype, device=z.device)
+
+        def tangent(direction: Tensor) -> Tensor:
+            return torch.func.jvp(self.decoder, (z,), (direction.expand_as(z),))[1]
+
+        jacobian = torch.func.vmap(tangent, out_dims=1)(one_hots)  # [B, d, D]
+        return (jacobian / self.gamma()) @ jacobian.mT
+
+    def precision(self, z: Float[Tensor, "B d"], beta: float = 1.0) -> Float[Tensor, "B d d"]:
+        """Λ = I + JᵀΓ⁻¹J/β, the Gauss–Newton precision of the posterior at z."""
+        identity = torch.eye(self.latent_dim, dtype=z.dtype, device=z.device)
+        return identity + self.gram(z) / beta
+
+    def sample(
+        self, n: int, generator: torch.Generator | None = None
+    ) -> Float[Tensor, "n D"]:
+        """Decoder means at n codes drawn from the prior (observation noise is not added)."""
+        reference = next(self.decoder.parameters())
+        z = torch.randn(n, self.latent_dim, generator=generator, dtype=reference.dtype)
+        return self.decode(z.to(reference.device))

@@ -1,0 +1,31 @@
+"""The networks of a VAE: decoders (the mean of p(x|z)) and encoders (the inference network).
+
+All of them map flat vectors to flat vectors, with any number of leading batch dimensions, so that
+an inner optimiser need not know whether the data are images. None has batch normalisation or
+dropout: the output for an example is a deterministic function of that example alone.
+"""
+
+from savi.vae.networks.activations import ACTIVATIONS, Activation, is_smooth
+from savi.vae.networks.base import DECODERS, ENCODERS, Decoder, Encoder
+from savi.vae.networks.convolutional import ConvolutionalDecoder, ConvolutionalEncoder
+from savi.vae.networks.mlp import MLPDecoder, MLPEncoder
+from savi.vae.networks.residual_mlp import ResidualMLPDecoder, ResidualMLPEncoder
+from savi.vae.networks.resnet import ResNetDecoder, ResNetEncoder
+
+__all__ = [
+    "ACTIVATIONS",
+    "DECODERS",
+    "ENCODERS",
+    "Activation",
+    "ConvolutionalDecoder",
+    "ConvolutionalEncoder",
+    "Decoder",
+    "Encoder",
+    "MLPDecoder",
+    "MLPEncoder",
+    "ResNetDecoder",
+    "ResNetEncoder",
+    "ResidualMLPDecoder",
+    "ResidualMLPEncoder",
+    "is_smooth",
+]

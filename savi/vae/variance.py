@@ -1,0 +1,129 @@
+"""The observation variance γ of p(x|z) = N(μ(z), γI), in four ways.
+
+γ is a variance (Dai, Wang and Wipf 2019, arXiv 1912.10702). Without a floor and without
+dequantisation a free γ can go to 0 and the bound to infinity, so every free γ has a floor.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from savi.errors import InputError
+from savi.registry import Registry
+
+VARIANCES: Registry[type[ObservationVariance]] = Registry("model.gamma.mode")
+
+
+class ObservationVariance(nn.Module, ABC):
+    """γ as a module.
+
+    Args:
+        dim: D, the number of observed dimensions.
+        value: the value to start at (or to stay at, if fixed).
+        floor: the least value that a free γ can take.
+
+    Raises:
+        InputError: if ``value`` or ``floor`` is not above 0, or ``value`` is not above ``floor``.
+    """
+
+    def __init__(self, dim: int, value: float, floor: float = 1e-6) -> None:
+        super().__init__()
+        if not 0 < value < math.inf:
+            raise InputError(f"model.gamma.value is {value}: set it above 0, it is a variance")
+        if not 0 < floor < math.inf:
+            raise InputError(f"model.gamma.floor is {floor}: set it above 0")
+        self.dim, self.floor = dim, floor
+
+    @abstractmethod
+    def forward(self) -> Float[Tensor, "#D"]:
+        """γ: shape [1] if shared by all dimensions, [D] if each has its own."""
+
+    def of_batch(self, squared_error: Float[Tensor, " B"]) -> Float[Tensor, "#D"]:
+        """γ for the outer ELBO, given E_q‖x − μ(z)‖² of every example in the batch."""
+        return self()
+
+    @torch.no_grad()
+    def observe(self, squared_error: Float[Tensor, " B"]) -> None:  # noqa: B027
+        """Learn from a training batch outside of the gradient; most kinds have nothing to do."""
+
+
+@VARIANCES.register("fixed")
+class FixedVariance(ObservationVariance):
+    """γ stays at ``value``."""
+
+    def __init__(self, dim: int, value: float, floor: float = 1e-6) -> None:
+        super().__init__(dim, value, floor)
+        self.register_buffer("gamma", torch.tensor([float(value)]))
+
+    def forward(self) -> Float[Tensor, "#D"]:
+        """The fixed value."""
+        return self.gamma
+
+
+class _LogParameter(ObservationVariance):
+    """γ = floor + exp(log_excess), which starts at ``value``."""
+
+    def __init__(self, dim: int, value: float, floor: float, size: int) -> None:
+        super().__init__(dim, value, floor)
+        if value <= floor:
+            raise InputError(
+                f"model.gamma.value is {value}, not above model.gamma.floor {floor}: raise the "
+                "value or lower the floor"
+            )
+        self.log_excess = nn.Parameter(torch.full((size,), math.log(value - floor)))
+
+    def forward(self) -> Float[Tensor, "#D"]:
+        """The current value."""
+        return self.floor + self.log_excess.exp()
+
+
+@VARIANCES.register("learned")
+class LearnedVariance(_LogParameter):
+    """One shared γ, learned by gradient on its logarithm."""
+
+    def __init__(self, dim: int, value: float, floor: float = 1e-6) -> None:
+        super().__init__(dim, value, floor, size=1)
+
+
+@VARIANCES.register("per_pixel")
+class PerPixelVariance(_LogParameter):
+    """One learned γ for every observed dimension, shared by all examples."""
+
+    def __init__(self, dim: int, value: float, floor: float = 1e-6) -> None:
+        super().__init__(dim, value, floor, size=dim)
+
+
+@VARIANCES.register("optimal")
+class OptimalVariance(ObservationVariance):
+    """γ* = (1/nD) Σ E_q‖x − μ(z)‖², the maximiser of the bound (Dai et al. 2019, eq. 10).
+
+    The outer ELBO of a training batch uses the batch's own γ*; the inner problem and evaluation
+    use a running mean, so that an example's inner solution does not depend on its batch. γ* is a
+    maximiser, so by the envelope theorem it can be held constant in the gradient.
+    """
+
+    momentum = 0.1
+
+    def __init__(self, dim: int, value: float, floor: float = 1e-6) -> None:
+        super().__init__(dim, value, floor)
+        self.register_buffer("gamma", torch.tensor([float(value)]))
+
+    def forward(self) -> Float[Tensor, "#D"]:
+        """The running mean."""
+        return self.gamma
+
+    def of_batch(self, squared_error: Float[Tensor, " B"]) -> Float[Tensor, "#D"]:
+        """γ* of this batch in training, the running mean in evaluation."""
+        if not self.training:
+            return self()
+        return (squared_error.detach().mean() / self.dim).clamp_min(self.floor).reshape(1)
+
+    @torch.no_grad()
+    def observe(self, squared_error: Float[Tensor, " B"]) -> None:
+        """Move the running mean towards the batch's γ*."""
+        self.gamma.lerp_(self.of_batch(squared_error).to(self.gamma), self.momentum)
