@@ -18,7 +18,7 @@ from savi.data.config import DataConfig
 class GammaConfig:
     """The observation variance γ; a ``value`` of None means the data variance."""
 
-    mode: str = "learned"
+    mode: str = "optimal"
     value: float | None = None
     floor: float = 1e-6
 

@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+import torch
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -48,7 +49,7 @@ class FixedExamples(Dataset[Batch]):
         return len(self.x)
 
     def __getitem__(self, visit: Visit) -> Batch:
-        return Batch(self.x.index_select(0, visit.positions), visit.positions)
+        return Batch(_rows(self.x, visit.positions), visit.positions)
 
 
 class DequantisedExamples(Dataset[Batch]):
@@ -70,10 +71,15 @@ class DequantisedExamples(Dataset[Batch]):
 
     def __getitem__(self, visit: Visit) -> Batch:
         noise = generator("training noise", *visit.key)
-        values = self.values.index_select(0, visit.positions)
+        values = _rows(self.values, visit.positions)
         return Batch(self.units(values, noise), visit.positions)
 
     @property
     def x(self) -> Float[Tensor, "N D"]:
         """All examples with one fixed noise, computed at each call."""
         return self.units(self.values, generator("fixed training noise", self.seed))
+
+
+def _rows(values: Shaped[Tensor, "N D"], positions: Int[Tensor, " B"]) -> Shaped[Tensor, "B D"]:
+    """Gather rows on one thread; `savi.data.units` says why."""
+    return torch.from_numpy(values.numpy()[positions.numpy()])

@@ -148,7 +148,8 @@ class TensorDataModule(LightningDataModule):
         Raises:
             InputError: for any other name.
         """
-        return self._datasets[self._ready(name)].x
+        self._require(name)
+        return self._datasets[name].x
 
     def labels(self, name: str) -> Int[Tensor, " N"] | None:
         """The labels of ``train``, ``val`` or ``test``, or None where the data set has none.
@@ -156,13 +157,13 @@ class TensorDataModule(LightningDataModule):
         Raises:
             InputError: for any other name.
         """
-        return self._labels[self._ready(name)]
+        self._require(name)
+        return self._labels[name]
 
-    def _ready(self, name: str) -> str:
+    def _require(self, name: str) -> None:
         self.setup()
         if name not in self._datasets:
             raise unknown_option("split", name, self._datasets)
-        return name
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Shuffled batches, or ordered ones under Lightning's ``overfit_batches``."""
@@ -178,8 +179,8 @@ class TensorDataModule(LightningDataModule):
         return self._loader("test", OrderedBatches)
 
     def _loader(self, name: str, sampler: type[ShuffledBatches]) -> DataLoader[Batch]:
-        dataset = self._datasets[self._ready(name)]
-        trainer = self.trainer
+        self._require(name)
+        dataset, trainer = self._datasets[name], self.trainer
         batches = sampler(
             len(dataset),
             self.batch_size,

@@ -1,9 +1,14 @@
-"""From pixel levels to the model's units: dequantisation, scaling and centring."""
+"""From pixel levels to the model's units: dequantisation, scaling and centring.
+
+The arithmetic is NumPy's, which stays on one thread. A batch is too small to gain by a second
+one, and waiting for it at every operation is slow where the cores are busy with other work.
+"""
 
 import math
 from dataclasses import dataclass
 from typing import Self
 
+import numpy as np
 import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
@@ -20,7 +25,10 @@ def uniform_noise(size: torch.Size, generator: torch.Generator) -> Float[Tensor,
     words = torch.empty(-(-size.numel() // 4), dtype=torch.int64)
     words.random_(-(2**63), None, generator=generator)
     steps = words.view(torch.int16)[: size.numel()].view(size)
-    return steps.to(torch.float32).mul_(2**-16).add_(0.5)
+    noise = steps.numpy().astype(np.float32)
+    noise *= np.float32(2**-16)
+    noise += np.float32(0.5)
+    return torch.from_numpy(noise)
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,10 +76,13 @@ class Units:
     ) -> Float[Tensor, "B D"]:
         """Convert raw values; the generator is left alone unless the map is noisy."""
         if self.noisy:
-            return (
-                uniform_noise(values.shape, generator).add_(values).div_(self.scale).sub_(self.mean)
-            )
-        return values.to(torch.float32).div(self.scale).sub_(self.mean)
+            x = uniform_noise(values.shape, generator).numpy()
+            x += values.numpy()
+        else:
+            x = values.numpy().astype(np.float32)
+        x /= np.float32(self.scale)
+        x -= self.mean.numpy()
+        return torch.from_numpy(x)
 
     @property
     def log_levels(self) -> float:

@@ -98,7 +98,9 @@ def _latents(module: SemiAmortizedVAE, lam: Tensor, split: str) -> dict[str, flo
     if module.family.has_density:
         some = lam[:MUTUAL_INFORMATION_EXAMPLES]
         q = module.family.distribution(some, module.vae)
-        noise = torch.randn(1, len(some), d, generator=_generator(module, LATENTS_STREAM), dtype=lam.dtype)
+        noise = torch.randn(
+            1, len(some), d, generator=_generator(module, LATENTS_STREAM), dtype=lam.dtype
+        )
         metrics[f"{split}/mutual_information"] = mutual_information(q, noise.to(lam.device))
     return metrics
 

@@ -78,9 +78,7 @@ class Certificate:
         self.failed = torch.stack(list(checks.values())).any(dim=0)
         self.reasons = [reason for reason, broken in checks.items() if bool(broken.any())]
 
-    def enforce(
-        self, policy: OnFailure, adjoint: Float[Tensor, "B P"]
-    ) -> Float[Tensor, "B P"]:
+    def enforce(self, policy: OnFailure, adjoint: Float[Tensor, "B P"]) -> Float[Tensor, "B P"]:
         """The adjoint that may be used: warn about, refuse or drop failed examples.
 
         Raises:

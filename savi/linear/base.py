@@ -84,9 +84,7 @@ class LinearSolver(ABC):
         """Solve for right-hand sides of norm 1 (or 0)."""
 
 
-def true_residual(
-    product: Float[Tensor, "B P"], rhs: Float[Tensor, "B P"]
-) -> Float[Tensor, " B"]:
+def true_residual(product: Float[Tensor, "B P"], rhs: Float[Tensor, "B P"]) -> Float[Tensor, " B"]:
     """‖H u − v‖ for ‖v‖ = 1; 0 for v = 0, where u = 0."""
     return torch.linalg.vector_norm(product - rhs, dim=-1)
 

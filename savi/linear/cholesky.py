@@ -46,9 +46,7 @@ class Cholesky(LinearSolver):
         failed = (info != 0) | ~torch.isfinite(u).all(dim=-1)
         if failed.any():
             u, status, curvature = u.clone(), status.clone(), curvature.clone()
-            u[failed], status[failed], curvature[failed] = _indefinite(
-                hessian[failed], rhs[failed]
-            )
+            u[failed], status[failed], curvature[failed] = _indefinite(hessian[failed], rhs[failed])
         product = (hessian @ u.unsqueeze(-1)).squeeze(-1)
         residual = torch.where(
             status == LinearStatus.SINGULAR,

@@ -66,9 +66,13 @@ class ConjugateGradients(LinearSolver):
             php, pp = dot(p, hp), dot(p, p)
             curvature = torch.where(active, curvature.minimum(php / pp.clamp_min(tiny)), curvature)
             # NaN compares false, so that a non-finite curvature ends here too.
-            positive = php > torch.finfo(rhs.dtype).eps * torch.linalg.vector_norm(
-                p, dim=-1
-            ) * torch.linalg.vector_norm(hp, dim=-1) * 0.1
+            positive = (
+                php
+                > torch.finfo(rhs.dtype).eps
+                * torch.linalg.vector_norm(p, dim=-1)
+                * torch.linalg.vector_norm(hp, dim=-1)
+                * 0.1
+            )
             indefinite = indefinite | (active & ~positive)
             active = active & positive
             alpha = torch.where(active, rz / torch.where(positive, php, 1.0), 0.0).unsqueeze(-1)

@@ -157,7 +157,6 @@ class EncoderObjective:
             return 0.0
         with frozen(model):
             return sum(
-                weight
-                * ENCODER_LOSSES[name](model, family, x, inference, noise, beta).mean()
+                weight * ENCODER_LOSSES[name](model, family, x, inference, noise, beta).mean()
                 for name, weight in self.terms.items()
             )

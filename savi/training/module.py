@@ -97,9 +97,7 @@ class SemiAmortizedVAE(pl.LightningModule):
         if self.kl["weight"] == 0 and self.family.name == "laplace":
             raise InputError("model.kl.weight 0 with posterior 'laplace': set it above 0")
         if self.optimizer_config["schedule"] not in SCHEDULES:
-            raise unknown_option(
-                "optimizer.schedule", self.optimizer_config["schedule"], SCHEDULES
-            )
+            raise unknown_option("optimizer.schedule", self.optimizer_config["schedule"], SCHEDULES)
 
     @property
     def beta(self) -> float:
@@ -169,9 +167,7 @@ class SemiAmortizedVAE(pl.LightningModule):
             values[f"{split}/improvement"] = (bound.elbo - initial.elbo).mean()
         self.log_dict(values, batch_size=len(batch.x), sync_dist=True)
         elbo_mean = bound.elbo.mean()
-        self.log(
-            f"{split}/elbo", elbo_mean, prog_bar=True, batch_size=len(batch.x), sync_dist=True
-        )
+        self.log(f"{split}/elbo", elbo_mean, prog_bar=True, batch_size=len(batch.x), sync_dist=True)
 
     def configure_optimizers(self) -> Any:
         """Adam (AdamW with a weight decay), with a constant or cosine learning rate."""
@@ -193,7 +189,9 @@ class SemiAmortizedVAE(pl.LightningModule):
         if not self._is_logging_step():
             return
         for name, module in (("decoder", self.vae), ("encoder", self.inference.encoder)):
-            gradients = [p.grad for p in module.parameters() if p.grad is not None] if module else []
+            gradients = (
+                [p.grad for p in module.parameters() if p.grad is not None] if module else []
+            )
             if gradients:
                 norm = torch.nn.utils.get_total_norm(gradients)
                 self.log(f"gradient/norm_{name}", norm)

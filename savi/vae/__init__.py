@@ -1,0 +1,25 @@
+"""The generative model and the inference network."""
+
+from savi.vae.distributions import DiagonalGaussian, FullGaussian, PointMass, Posterior
+from savi.vae.elbo import Bound, elbo
+from savi.vae.families import POSTERIORS, PosteriorFamily
+from savi.vae.model import GaussianLikelihood, GaussianVAE
+from savi.vae.networks import DECODERS, ENCODERS
+from savi.vae.variance import VARIANCES, ObservationVariance
+
+__all__ = [
+    "DECODERS",
+    "ENCODERS",
+    "POSTERIORS",
+    "VARIANCES",
+    "Bound",
+    "DiagonalGaussian",
+    "FullGaussian",
+    "GaussianLikelihood",
+    "GaussianVAE",
+    "ObservationVariance",
+    "PointMass",
+    "Posterior",
+    "PosteriorFamily",
+    "elbo",
+]

@@ -84,9 +84,7 @@ class GaussianVAE(nn.Module):
         identity = torch.eye(self.latent_dim, dtype=z.dtype, device=z.device)
         return identity + self.gram(z) / beta
 
-    def sample(
-        self, n: int, generator: torch.Generator | None = None
-    ) -> Float[Tensor, "n D"]:
+    def sample(self, n: int, generator: torch.Generator | None = None) -> Float[Tensor, "n D"]:
         """Decoder means at n codes drawn from the prior (observation noise is not added)."""
         reference = next(self.decoder.parameters())
         z = torch.randn(n, self.latent_dim, generator=generator, dtype=reference.dtype)

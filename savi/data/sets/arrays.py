@@ -62,10 +62,10 @@ def _contents(path: Path) -> dict[str, np.ndarray]:
 
 
 def _load(path: Path) -> dict[str, np.ndarray]:
-    loaded = np.load(path, allow_pickle=False)
-    if isinstance(loaded, np.ndarray):
-        return {"train": loaded}
-    with loaded:
+    with path.open("rb") as stream:
+        loaded = np.load(stream, allow_pickle=False)
+        if isinstance(loaded, np.ndarray):
+            return {"train": loaded}
         only = len(loaded.files) == 1
         return {"train" if only else key: loaded[key] for key in loaded.files}
 

@@ -6,7 +6,6 @@ from pathlib import Path
 from torch import Tensor
 from torchvision.datasets import CelebA
 from torchvision.datasets.utils import download_file_from_google_drive
-from torchvision.io import ImageReadMode
 from torchvision.transforms.functional import center_crop, resize
 
 from savi.data.raw import Examples, RawData
@@ -47,7 +46,7 @@ def _examples(images: Path, partition: Path) -> dict[str, Examples]:
         split: Examples(
             decode(
                 ((faces / name).read_bytes() for name, number in listed if number == code),
-                ImageReadMode.RGB,
+                "RGB",
                 _central_64x64,
             )
         )

@@ -3,13 +3,15 @@
 import logging
 import os
 from collections.abc import Callable, Iterable, Iterator
+from io import BytesIO
 from itertools import islice
 from pathlib import Path
 
+import numpy as np
 import torch
 from jaxtyping import UInt8
+from PIL import Image
 from torch import Tensor
-from torchvision.io import ImageReadMode, decode_image
 
 from savi.data.raw import Examples
 
@@ -20,20 +22,18 @@ _log = logging.getLogger(__name__)
 
 def decode(
     encoded: Iterable[bytes],
-    mode: ImageReadMode,
+    mode: str,
     transform: Callable[[UInt8[Tensor, "B C H W"]], UInt8[Tensor, "B C h w"]],
 ) -> UInt8[Tensor, "N C h w"]:
     """Decode PNG or JPEG images of one size and transform them, many at a time.
 
     Args:
         encoded: The contents of the image files.
-        mode: Grey or colour.
+        mode: ``L`` for grey or ``RGB`` for colour.
         transform: E.g. a crop and a resize.
     """
-    images = (
-        decode_image(torch.frombuffer(bytearray(one), dtype=torch.uint8), mode) for one in encoded
-    )
-    return torch.cat([transform(torch.stack(chunk)) for chunk in _chunks(images)])
+    images = (np.atleast_3d(np.asarray(Image.open(BytesIO(one)).convert(mode))) for one in encoded)
+    return torch.cat([transform(chunk).contiguous() for chunk in _chunks(images)])
 
 
 def cached(
@@ -56,7 +56,7 @@ def cached(
     return splits
 
 
-def _chunks(images: Iterable[Tensor]) -> Iterator[list[Tensor]]:
-    remaining = iter(images)
-    while chunk := list(islice(remaining, _CHUNK)):
-        yield chunk
+def _chunks(images: Iterator[np.ndarray]) -> Iterator[Tensor]:
+    """Images [H, W, C] a chunk at a time, as tensors [B, C, H, W]."""
+    while chunk := list(islice(images, _CHUNK)):
+        yield torch.from_numpy(np.stack(chunk)).permute(0, 3, 1, 2)

@@ -7,7 +7,6 @@ import torch
 from torch import Tensor
 from torchvision.datasets import Omniglot
 from torchvision.datasets.utils import download_url
-from torchvision.io import ImageReadMode
 from torchvision.transforms.functional import resize
 
 from savi.data.raw import Examples, RawData
@@ -46,7 +45,7 @@ def _examples(archive: Path) -> Examples:
         names = sorted(name for name in drawings.namelist() if name.endswith(".png"))
         characters = [Path(name).parent for name in names]
         number = {character: label for label, character in enumerate(sorted(set(characters)))}
-        images = decode(map(drawings.read, names), ImageReadMode.GRAY, _bright_on_dark)
+        images = decode(map(drawings.read, names), "L", _bright_on_dark)
     return Examples(images, torch.tensor([number[character] for character in characters]))
 
 

@@ -1,0 +1,121 @@
+import numpy as np
+import pytest
+import torch
+
+from savi.data import DATASETS, TensorDataModule
+from savi.errors import InputError
+
+arrays = DATASETS["arrays"]
+
+
+@pytest.fixture
+def file(tmp_path):
+    """Save arrays and return the file."""
+
+    def save(*array: np.ndarray, **named: np.ndarray):
+        path = tmp_path / ("data.npz" if named else "data.npy")
+        if named:
+            np.savez(path, **named)
+        else:
+            np.save(path, *array)
+        return path
+
+    return save
+
+
+floats = np.random.default_rng(0).normal(size=(20, 3))
+greys = np.arange(20 * 6, dtype=np.uint8).reshape(20, 2, 3)
+
+
+def test_one_array_is_split(file):
+    data = TensorDataModule("arrays", path=str(file(floats)), val_size=4, centre=False)
+    rows = torch.cat([data.split(name) for name in ("train", "val", "test")])
+    assert [len(data.split(name)) for name in ("train", "val", "test")] == [12, 4, 4]
+    assert torch.equal(rows.sort(0).values, torch.from_numpy(floats).float().sort(0).values)
+    assert data.levels is None
+
+
+@pytest.mark.parametrize("kind", ["<f2", "<f4", ">f8", "longdouble"])
+def test_every_floating_point_type_becomes_float32(file, kind):
+    raw = arrays(file(floats.astype(kind)))
+    assert raw.train.values.dtype == torch.float32
+    np.testing.assert_array_equal(raw.train.values, floats.astype(kind).astype(np.float32))
+
+
+def test_bytes_are_grey_levels_and_get_a_channel(file):
+    raw = arrays(file(greys))
+    assert raw.levels == 256
+    assert raw.shape == (1, 2, 3)
+    np.testing.assert_array_equal(raw.train.values.squeeze(1), greys)
+
+
+def test_all_keys(file):
+    path = file(
+        train=floats,
+        val=floats[:5],
+        test=floats[:4],
+        train_labels=np.arange(20, dtype=np.uint8),
+        test_labels=np.arange(4),
+    )
+    raw = arrays(path)
+    raw.check("arrays")
+    assert [len(raw.train), len(raw.val), len(raw.test)] == [20, 5, 4]
+    assert raw.train.labels.tolist() == list(range(20))
+    assert raw.train.labels.dtype == torch.int64
+    assert raw.val.labels is None
+    assert raw.test.labels.tolist() == [0, 1, 2, 3]
+
+
+def test_the_only_array_may_have_any_name(file):
+    assert len(arrays(file(images=floats)).train) == 20
+
+
+@pytest.mark.parametrize(
+    ("named", "message"),
+    [
+        ({"train": floats, "valid": floats}, "unknown array in .* 'valid': choose one of test,"),
+        ({"val": floats, "test": floats}, "has no array 'train': add it"),
+        ({"train": floats, "test_labels": np.arange(3)}, "has no array 'test': add it"),
+        ({"train": floats, "test": greys}, "mixes uint8 with floating-point splits"),
+        ({"train": np.arange(6).reshape(2, 3)}, "'train' in .* has type int64: save it as"),
+        ({"train": floats, "train_labels": floats[:, 0]}, "'train_labels' in .* has type float64"),
+        ({"train": np.array([{}])}, "cannot be read as arrays of numbers"),
+    ],
+)
+def test_arrays_that_cannot_be_used(file, named, message):
+    with pytest.raises(InputError, match=message):
+        arrays(file(**named))
+
+
+@pytest.mark.parametrize(
+    ("named", "message"),
+    [
+        ({"train": floats, "test": np.full((2, 3), np.nan)}, "the test split has NaN or inf"),
+        ({"train": np.full((9, 3), 1e300)}, "the train split has NaN or infinite values"),
+        ({"train": floats, "test": floats[:, :2]}, r"the test split has examples of shape \[2\]"),
+        ({"train": floats[:, 0]}, r"the train split has shape \[20\]"),
+        ({"train": floats[:0]}, r"the train split has shape \[0, 3\]"),
+        ({"train": floats, "train_labels": np.arange(3)}, "20 examples and labels of shape"),
+    ],
+)
+def test_values_and_shapes_that_cannot_be_used(file, named, message):
+    with pytest.raises(InputError, match=message):
+        TensorDataModule("arrays", path=str(file(**named))).setup()
+
+
+@pytest.mark.parametrize("name", ["data.npy", "data.npz"])
+@pytest.mark.parametrize("cut", [0, 40])
+def test_damaged_files(tmp_path, file, name, cut):
+    whole = file(floats) if name.endswith("npy") else file(train=floats)
+    damaged = tmp_path / f"damaged{whole.suffix}"
+    damaged.write_bytes(whole.read_bytes()[:cut])
+    with pytest.raises(InputError, match="cannot be read as arrays of numbers"):
+        arrays(damaged)
+
+
+def test_other_files_and_folders(tmp_path):
+    (tmp_path / "data.csv").write_text("1,2")
+    (tmp_path / "folder.npy").mkdir()
+    for path in (tmp_path / "data.csv", tmp_path / "folder.npy", tmp_path):
+        with pytest.raises(InputError, match=r"is no \.npy or \.npz file"):
+            arrays(path)
