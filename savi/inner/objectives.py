@@ -26,9 +26,10 @@ class NegativeELBO(InnerObjective):
     For the families ``point_mass`` and ``laplace`` λ is a code z and there is no noise: J is the
     MAP objective −log p(x|z) + β/2 ‖z‖² up to a constant.
 
-    Its curvature is Gauss–Newton: C = (1/S) Σ_s A_sᵀ G A_s + β diag(∇²KL) with A_s = ∂z_s/∂λ and
-    G = JᵀJ/γ taken once, at the mean of q. It is positive definite, and exact for an affine
-    decoder (in the limit of many samples for the variances).
+    Its curvature is Gauss–Newton: C = (1/S) Σ_s A_sᵀ G A_s + diag(b) + β diag(∇²KL) with
+    A_s = ∂z_s/∂λ, G = JᵀJ/γ taken once, at the mean of q, and b the curvature of z(λ, ε) itself.
+    It is positive definite, and for an affine decoder and a diagonal Gaussian exact in the mean,
+    and in the variances as far as the noise has unit second moments.
 
     Args:
         model: the generative model.
@@ -93,7 +94,8 @@ class NegativeELBO(InnerObjective):
                 return gram + prior
             jacobian = self.family.sample_jacobian(y, self._noise)
             pulled = torch.einsum("sbip,bij,sbjq->bpq", jacobian, gram, jacobian)
-            return pulled / len(self._noise) + prior
+            bending = torch.diag_embed(self.family.bending_curvature(y, gram))
+            return pulled / len(self._noise) + bending + prior
 
 
 class Proximal(InnerObjective):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import resource
 import sys
 import time
+from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -100,6 +101,23 @@ class FiniteLoss(Callback):
             )
 
 
+class SaveOnInterrupt(Callback):
+    """Writes ``last.ckpt`` when Ctrl-C stops the training.
+
+    Not after other errors: those may have left weights that are worse than the last ones saved.
+    """
+
+    def __init__(self, checkpoints: str) -> None:
+        self.path = str(Path(checkpoints) / "last.ckpt")
+
+    def on_exception(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
+    ) -> None:
+        """Save while the trainer is still whole."""
+        if isinstance(exception, KeyboardInterrupt):
+            trainer.save_checkpoint(self.path)
+
+
 def build_callbacks(
     config: dict[str, Any], checkpoints: str, progress_bar: bool
 ) -> tuple[list[Callback], CostMonitor]:
@@ -108,6 +126,7 @@ def build_callbacks(
     callbacks: list[Callback] = [
         cost,
         FiniteLoss(),
+        SaveOnInterrupt(checkpoints),
         ModelCheckpoint(
             dirpath=checkpoints,
             filename="best",

@@ -10,23 +10,24 @@ from zipfile import BadZipFile
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import LambdaCallback
+from pytorch_lightning.callbacks import Callback
 
 from savi.errors import InputError
 
 CONFIG_KEY = "savi_config"
 
 
-def store_config(config: Mapping[str, Any]) -> pl.Callback:
-    """A callback that writes the run's config, as plain values, into every checkpoint."""
+class StoreConfig(Callback):
+    """Writes the run's config, as plain values, into every checkpoint."""
 
-    class StoreConfig(LambdaCallback):
-        def on_save_checkpoint(
-            self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
-        ) -> None:
-            checkpoint[CONFIG_KEY] = dict(config)
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        self.config = dict(config)
 
-    return StoreConfig()
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Add the config to what Lightning saves."""
+        checkpoint[CONFIG_KEY] = self.config
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:

@@ -55,6 +55,8 @@ class SemiAmortizedInference(nn.Module):
         InputError: for unknown names, values out of range, and combinations that make no sense.
     """
 
+    prior_params: Tensor
+
     def __init__(
         self,
         encoder: nn.Module | None,

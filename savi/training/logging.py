@@ -83,7 +83,10 @@ def log_results(
     logger.experiment.log({f"figures/{n}": wandb.Image(f) for n, f in figures.items()})
 
 
-def quieten_lightning() -> None:
-    """Keep Lightning's tips and hardware lines out of a run's output; warnings still show."""
+def quieten_libraries() -> None:
+    """Keep out of a run's output what its user can do nothing about; other warnings still show."""
     for name in ("pytorch_lightning.utilities.rank_zero", "pytorch_lightning.accelerators.cuda"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    # Torch's forward-mode AD, and Lightning's use of torch's pytrees, call deprecated functions.
+    warnings.filterwarnings("ignore", ".*torch.jit.script.*", category=FutureWarning)
+    warnings.filterwarnings("ignore", ".*LeafSpec.*", category=FutureWarning)

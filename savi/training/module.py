@@ -198,7 +198,7 @@ class SemiAmortizedVAE(pl.LightningModule):
 
     def _is_logging_step(self) -> bool:
         """Whether this step's figures reach the loggers: others do not pay for computing them."""
-        return (self.global_step + 1) % self.trainer.log_every_n_steps == 0
+        return (self.global_step + 1) % self.trainer.log_every_n_steps == 0  # type: ignore[attr-defined]
 
     def _log_training(self, bound: Bound, inference: Inference) -> None:
         values = {

@@ -9,7 +9,7 @@ import torch
 
 from savi.errors import InputError, unknown_option
 from savi.evaluation import evaluate
-from savi.training.checkpoint import read_checkpoint
+from savi.training.checkpoint import CONFIG_KEY, read_checkpoint
 from savi.training.run import build
 
 SETTINGS = ("samples", "importance_samples", "gap_examples", "gap_steps")
@@ -27,7 +27,7 @@ def evaluate_checkpoint(options: Mapping[str, Any]) -> dict[str, float]:
     if options["split"] not in ("test", "val"):
         raise unknown_option("split", options["split"], ("test", "val"))
     checkpoint = read_checkpoint(options["checkpoint"])
-    config = checkpoint["savi_config"]
+    config = checkpoint[CONFIG_KEY]
     for name in SETTINGS:
         if options[name] is not None:
             config["evaluation"][name] = options[name]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-import warnings
+import signal
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,11 +18,11 @@ from pytorch_lightning.loggers import WandbLogger
 from savi.config.check import check
 from savi.data import TensorDataModule
 from savi.evaluation import evaluate
-from savi.report.figures import save
+from savi.report.figures import learning_curves, read_metrics, save
 from savi.training.callbacks import CostMonitor, build_callbacks
-from savi.training.checkpoint import load_weights, store_config
+from savi.training.checkpoint import StoreConfig, load_weights
 from savi.training.figures import run_figures
-from savi.training.logging import build_loggers, log_results, quieten_lightning
+from savi.training.logging import build_loggers, log_results, quieten_libraries
 from savi.training.module import SemiAmortizedVAE
 
 
@@ -78,7 +79,7 @@ def train(config: dict[str, Any], folder: Path) -> dict[str, float]:
         InputError: before any work is done, for whatever is wrong with config or data.
         Interrupted: after Ctrl-C, when everything so far has been saved.
     """
-    quieten_lightning()
+    quieten_libraries()
     data, module = build(config)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
@@ -89,7 +90,7 @@ def train(config: dict[str, Any], folder: Path) -> dict[str, float]:
         callbacks, cost = build_callbacks(
             config["callbacks"], str(folder / "checkpoints"), interactive
         )
-        callbacks.append(store_config(config))
+        callbacks.append(StoreConfig(config))
         trainer = build_trainer(config["trainer"], data, loggers, callbacks, interactive)
         _fit(trainer, module, data, folder, cost)
         best = folder / "checkpoints" / "best.ckpt"
@@ -141,23 +142,21 @@ def _fit(
     folder: Path,
     cost: CostMonitor,
 ) -> None:
-    """Fit; after Ctrl-C save the weights, the curves and the figures so far, then say so."""
-    with warnings.catch_warnings():
-        # torch.compile's leftovers in torch's own forward-mode AD; nothing a user could change.
-        warnings.filterwarnings("ignore", ".*torch.jit.script.*", category=FutureWarning)
-        try:
-            trainer.fit(module, datamodule=data)
-        except SystemExit:
-            # Lightning turns Ctrl-C into this, after its callbacks have been told.
-            pass
+    """Fit; after Ctrl-C write the metrics and the curves so far, then say so."""
+    # Lightning turns Ctrl-C into SystemExit, after its callbacks have saved what they hold.
+    with contextlib.suppress(SystemExit):
+        trainer.fit(module, datamodule=data)
     if not trainer.interrupted:
         return
-    last = folder / "checkpoints" / "last.ckpt"
-    trainer.save_checkpoint(last)
+    # Lightning ignores further signals from then on; this process goes on to evaluate or to exit.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     for logger in trainer.loggers:
         logger.save()
     so_far = {name: float(value) for name, value in trainer.callback_metrics.items()}
     _write(folder, so_far | cost.metrics())
+    curves = folder / "metrics.csv"
+    if curves.is_file():
+        save(learning_curves(read_metrics(curves)), folder / "figures" / "learning_curves.png")
     raise Interrupted(folder)
 
 

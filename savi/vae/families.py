@@ -54,6 +54,16 @@ class PosteriorFamily(ABC):
     def kl_curvature(self, lam: Float[Tensor, "B P"]) -> Float[Tensor, "B P"]:
         """The diagonal of ∇²_λ KL(q_λ ‖ N(0, I)), whose off-diagonal entries are all 0."""
 
+    @abstractmethod
+    def bending_curvature(
+        self, lam: Float[Tensor, "B P"], gram: Float[Tensor, "B d d"]
+    ) -> Float[Tensor, "B P"]:
+        """The positive diagonal of E_ε[∇f(z) · ∂²z/∂λ²] for an f with Hessian ``gram``.
+
+        What Gauss–Newton in λ misses because z(λ, ε) bends: half of the curvature in a log
+        variance.
+        """
+
     def prior_params(self) -> Float[Tensor, " P"]:
         """The λ at which q is the prior N(0, I); for a MAP family, its mean."""
         return torch.zeros(self.num_params)
@@ -89,6 +99,14 @@ class DiagonalGaussianFamily(PosteriorFamily):
         """1 for the mean, ½s² for the log variance."""
         mean, log_variance = lam.chunk(2, dim=-1)
         return torch.cat([torch.ones_like(mean), 0.5 * log_variance.exp()], dim=-1)
+
+    def bending_curvature(
+        self, lam: Float[Tensor, "B P"], gram: Float[Tensor, "B d d"]
+    ) -> Float[Tensor, "B P"]:
+        """¼ G_ii s_i² for the log variances."""
+        mean, log_variance = lam.chunk(2, dim=-1)
+        diagonal = gram.diagonal(dim1=-2, dim2=-1)
+        return torch.cat([torch.zeros_like(mean), 0.25 * diagonal * log_variance.exp()], dim=-1)
 
 
 @POSTERIORS.register("full_gaussian")
@@ -142,6 +160,14 @@ class FullGaussianFamily(PosteriorFamily):
             dim=-1,
         )
 
+    def bending_curvature(
+        self, lam: Float[Tensor, "B P"], gram: Float[Tensor, "B d d"]
+    ) -> Float[Tensor, "B P"]:
+        """G_ii L_ii² for log L_ii."""
+        mean, log_diagonal, lower = self._split(lam)
+        bend = gram.diagonal(dim1=-2, dim2=-1) * (2.0 * log_diagonal).exp()
+        return torch.cat([torch.zeros_like(mean), bend, torch.zeros_like(lower)], dim=-1)
+
 
 class _MapFamily(PosteriorFamily):
     """λ = z, P = d."""
@@ -164,6 +190,12 @@ class _MapFamily(PosteriorFamily):
     def kl_curvature(self, lam: Float[Tensor, "B P"]) -> Float[Tensor, "B P"]:
         """1: −log p(z) = ½‖z‖² + const."""
         return torch.ones_like(lam)
+
+    def bending_curvature(
+        self, lam: Float[Tensor, "B P"], gram: Float[Tensor, "B d d"]
+    ) -> Float[Tensor, "B P"]:
+        """Zero: z = λ does not bend."""
+        return torch.zeros_like(lam)
 
 
 @POSTERIORS.register("point_mass")

@@ -19,7 +19,7 @@ class AdamState(NamedTuple):
 
     m: Tensor
     v: Tensor
-    count: int
+    steps: int
 
 
 @OPTIMIZERS.register("adam")
@@ -61,10 +61,10 @@ class Adam(InnerOptimizer):
         self, objective: InnerObjective, point: Point, state: Any, create_graph: bool
     ) -> tuple[Float[Tensor, "B P"], Any]:
         """One bias-corrected step."""
-        g, count = point.gradient, state.count + 1
+        g, t = point.gradient, state.steps + 1
         m = self.beta1 * state.m + (1.0 - self.beta1) * g
         v = self.beta2 * state.v + (1.0 - self.beta2) * g.square()
-        m_hat = m / (1.0 - self.beta1**count)
-        v_hat = v / (1.0 - self.beta2**count)
+        m_hat = m / (1.0 - self.beta1**t)
+        v_hat = v / (1.0 - self.beta2**t)
         y = point.y - self.lr * m_hat / (torch.sqrt(v_hat + self.eps**2) + self.eps)
-        return y, AdamState(m, v, count)
+        return y, AdamState(m, v, t)
