@@ -7,11 +7,12 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
@@ -44,9 +45,9 @@ def _train(config: DictConfig) -> float:
     values["experiment"] = HydraConfig.get().runtime.choices.get("experiment")
     try:
         metrics = run(values, folder)
-    except InputError:
+    except InputError as error:
         _remove_untouched(folder)
-        raise
+        _refuse(error)
     _print(results_table(metrics, f"{values['experiment']} on {values['data']['name']}"))
     print(f"Everything is in {_short(folder)}", end="")
     if values["logger"]["wandb"] and values["logger"]["mode"] == "offline":
@@ -60,7 +61,12 @@ def _evaluate(config: DictConfig) -> float:
     from savi.report.table import results_table
     from savi.training.reload import evaluate_checkpoint
 
-    metrics = evaluate_checkpoint(plain(config))
+    if OmegaConf.is_missing(config, "checkpoint"):
+        _refuse(InputError("no checkpoint is given: savi-evaluate checkpoint=PATH"))
+    try:
+        metrics = evaluate_checkpoint(plain(config))
+    except InputError as error:
+        _refuse(error)
     _print(results_table(metrics, f"{config.checkpoint}, {config.split} split"))
     if config.output is not None:
         Path(config.output).write_text(json.dumps(metrics, indent=2, sort_keys=True) + "\n")
@@ -86,14 +92,27 @@ def _guarded(command: Callable[[], Any]) -> None:
     try:
         command()
     except (InputError, HydraException, OmegaConfBaseException) as error:
-        print(f"savi: {sentence(error)}", file=sys.stderr)
+        _say(sentence(error))
         sys.exit(2)
     except Interrupted as error:
-        print(f"savi: {error}", file=sys.stderr)
+        _say(str(error))
         sys.exit(130)
     except KeyboardInterrupt:
-        print("savi: interrupted", file=sys.stderr)
+        _say("interrupted")
         sys.exit(130)
+
+
+def _say(message: str) -> None:
+    print(f"savi: {message}", file=sys.stderr)
+
+
+def _refuse(error: InputError) -> NoReturn:
+    """End a job that cannot start; in a sweep, only this job."""
+    if HydraConfig.get().mode is RunMode.MULTIRUN:
+        raise error
+    # Hydra prints a preamble of its own before every exception, but not before an exit.
+    _say(str(error))
+    sys.exit(2)
 
 
 def _print(renderable: Any) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 
-from hydra.errors import MissingConfigException
-from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
+from hydra.errors import MissingConfigException, OverrideParseException
+
+from savi.config import schema
 
 
 def sentence(error: BaseException) -> str:
@@ -13,16 +15,20 @@ def sentence(error: BaseException) -> str:
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
         group, _, name = error.missing_cfg_file.rpartition("/")
         return f"unknown {group} '{name}': choose one of {', '.join(sorted(error.options))}"
-    cause = error.__cause__
-    if isinstance(error, ConfigKeyError) or isinstance(cause, ConfigKeyError):
-        return _unknown_key(error if isinstance(error, ConfigKeyError) else cause)  # type: ignore[arg-type]
-    parts = [str(error)]
-    if isinstance(cause, OmegaConfBaseException):
-        parts.append(str(cause))
-    return re.sub(r"\s+", " ", ": ".join(parts)).strip()
+    if isinstance(error, OverrideParseException):
+        return f"cannot read '{error.override}': write KEY=VALUE, such as trainer.max_epochs=10"
+    # The first line says it; the rest is about OmegaConf's own objects.
+    first_lines = [str(e).strip().partition("\n")[0] for e in (error, error.__cause__) if e]
+    message = ": ".join(first_lines)
+    unknown = re.search(r"override '([^']+)'.*Key '[^']+' not in '(\w+)'", message)
+    if unknown:
+        return f"unknown key '{unknown[1]}'{_choices(unknown[2])}"
+    return re.sub(r"\s+", " ", message)
 
 
-def _unknown_key(error: ConfigKeyError) -> str:
-    where = error.full_key or str(error.key)
-    known = sorted(map(str, error.parent_node.keys())) if error.parent_node is not None else []
-    return f"unknown key '{where}'" + (f": choose one of {', '.join(known)}" if known else "")
+def _choices(schema_name: str) -> str:
+    """The keys of the schema in which an unknown one was looked for."""
+    node = getattr(schema, schema_name, None)
+    if node is None:
+        return ""
+    return f": choose one of {', '.join(sorted(f.name for f in dataclasses.fields(node)))}"

@@ -24,6 +24,11 @@ def build_loggers(config: dict[str, Any], folder: Path) -> tuple[list[Logger], W
     logger = config["logger"]
     if not logger["wandb"]:
         return [csv], None
+    import wandb
+
+    quiet = wandb.Settings(silent=True)
+    # For the whole process: Lightning's logger passes an option that makes wandb warn of it.
+    wandb.setup(settings=quiet)
     wandb_logger = WandbLogger(
         project=logger["project"],
         name=logger["name"] or folder.name,
@@ -33,19 +38,13 @@ def build_loggers(config: dict[str, Any], folder: Path) -> tuple[list[Logger], W
         # Passed as a keyword: the logger's own `offline` flag changes the process environment.
         mode=logger["mode"],
         job_type="train",
-        settings=_settings(),
+        settings=quiet,
     )
     wandb_logger.experiment.config.update(config)
     for prefix in ("train", "val", "inner", "gradient", "ift"):
         wandb_logger.experiment.define_metric(f"{prefix}/*", step_metric="trainer/global_step")
     _link(Path(wandb_logger.experiment.dir).parent, Path(logger["folder"]))
     return [csv, wandb_logger], wandb_logger
-
-
-def _settings() -> Any:
-    import wandb
-
-    return wandb.Settings(silent=True)
 
 
 def _method_tags(config: dict[str, Any]) -> list[str]:
@@ -90,3 +89,5 @@ def quieten_libraries() -> None:
     # Torch's forward-mode AD, and Lightning's use of torch's pytrees, call deprecated functions.
     warnings.filterwarnings("ignore", ".*torch.jit.script.*", category=FutureWarning)
     warnings.filterwarnings("ignore", ".*LeafSpec.*", category=FutureWarning)
+    # The run folder holds config.yaml by the time metrics.csv is opened.
+    warnings.filterwarnings("ignore", "Experiment logs directory .* exists", category=UserWarning)

@@ -14,9 +14,11 @@ import pytorch_lightning as pl
 import torch
 import yaml
 from pytorch_lightning.loggers import WandbLogger
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from savi.config.check import check
 from savi.data import TensorDataModule
+from savi.errors import InputError
 from savi.evaluation import evaluate
 from savi.report.figures import learning_curves, read_metrics, save
 from savi.training.callbacks import CostMonitor, build_callbacks
@@ -81,17 +83,16 @@ def train(config: dict[str, Any], folder: Path) -> dict[str, float]:
     """
     quieten_libraries()
     data, module = build(config)
+    interactive = os.isatty(1) and config["trainer"]["enable_progress_bar"]
+    callbacks, cost = build_callbacks(config["callbacks"], str(folder / "checkpoints"), interactive)
+    callbacks.append(StoreConfig(config))
+    trainer = build_trainer(config["trainer"], data, callbacks, interactive)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
-    loggers, wandb_logger = build_loggers(config, folder)
+    # Loggers open files and a wandb run, so they come when nothing can be refused any more.
+    trainer.loggers, wandb_logger = build_loggers(config, folder)
     failed = True
     try:
-        interactive = os.isatty(1) and config["trainer"]["enable_progress_bar"]
-        callbacks, cost = build_callbacks(
-            config["callbacks"], str(folder / "checkpoints"), interactive
-        )
-        callbacks.append(StoreConfig(config))
-        trainer = build_trainer(config["trainer"], data, loggers, callbacks, interactive)
         _fit(trainer, module, data, folder, cost)
         best = folder / "checkpoints" / "best.ckpt"
         load_weights(module, best if best.is_file() else folder / "checkpoints" / "last.ckpt")
@@ -112,24 +113,30 @@ def train(config: dict[str, Any], folder: Path) -> dict[str, float]:
 def build_trainer(
     config: Mapping[str, Any],
     data: TensorDataModule,
-    loggers: Any,
-    callbacks: Any,
+    callbacks: list[pl.Callback],
     progress_bar: bool,
 ) -> pl.Trainer:
-    """Lightning's Trainer, with the options that inner gradients need."""
+    """Lightning's Trainer, with the options that inner gradients need.
+
+    Raises:
+        InputError: for what Lightning does not accept, such as a GPU that is not there.
+    """
     batches = -(-len(data.split("train")) // data.batch_size)
     options = {key: value for key, value in config.items() if key not in _NOT_LIGHTNING}
     options["log_every_n_steps"] = min(config["log_every_n_steps"], batches)
-    return pl.Trainer(
-        **options,
-        logger=loggers,
-        callbacks=callbacks,
-        enable_progress_bar=progress_bar,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
-        # Validation and test solve inner problems, which inference mode would make impossible.
-        inference_mode=False,
-    )
+    try:
+        return pl.Trainer(
+            **options,
+            logger=False,
+            callbacks=callbacks,
+            enable_progress_bar=progress_bar,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+            # Validation and test solve inner problems, which inference mode makes impossible.
+            inference_mode=False,
+        )
+    except (MisconfigurationException, ValueError) as error:
+        raise InputError(f"trainer: {' '.join(str(error).split())}") from error
 
 
 _NOT_LIGHTNING = frozenset({"threads", "enable_progress_bar"})

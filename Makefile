@@ -1,0 +1,34 @@
+# make train  sets everything up and trains the default model
+# make test   sets everything up and runs the tests
+# make lint   checks style and types
+PYTHON ?= python3
+# The versions that the project is tested with; any in the ranges of pyproject.toml will do:
+# make train TORCH="torch torchvision"
+TORCH ?= torch==2.14.1 torchvision==0.29.1
+VENV ?= .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: train test lint clean
+
+train: $(READY)
+	$(BIN)/savi-train
+
+test: $(READY)
+	$(BIN)/python -m pytest
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+$(READY): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "savi needs Python 3.11 or newer: make PYTHON=/path/to/python3.11 ..."; exit 2; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet $(TORCH)
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@touch $@
+
+clean:
+	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .mypy_cache

@@ -1,0 +1,233 @@
+"""The commands, called as a user would, in this process."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from savi.cli import evaluate, train
+
+TINY = (
+    "debug=quick",
+    "data.limit=40",
+    "trainer.max_epochs=1",
+    "model.hidden=8",
+    "model.latent_dim=2",
+    "inner.max_steps=8",
+    "hydra.run.dir=run",
+)
+
+REFUSED = [
+    ("gradient=foo", "unknown gradient 'foo': choose one of ift, stop, unrolled"),
+    ("data=foo", "unknown data 'foo': choose one of arrays, celeba"),
+    ("experiment=foo", "unknown experiment 'foo': choose one of laplace_ift"),
+    ("inner.optimizer=foo", "unknown inner.optimizer 'foo': choose one of adam"),
+    ("posterior=foo", "unknown posterior 'foo': choose one of diagonal_gaussian"),
+    ("encoder_loss=foo", "unknown encoder_loss 'foo'"),
+    ("model.decoder=foo", "unknown decoder 'foo': choose one of conv"),
+    ("model.gamma.mode=foo", "unknown model.gamma.mode 'foo': choose one of fixed"),
+    ("inner.objective=foo", "unknown inner.objective 'foo': choose one of elbo, map, proximal"),
+    ("inner.noise=foo", "unknown inner.noise 'foo': choose one of crn, fresh"),
+    ("gradient.solver=foo", "unknown gradient.solver 'foo': choose one of cg, cholesky"),
+    ("gradient.on_failure=foo", "unknown gradient.on_failure 'foo': choose one of mask"),
+    ("optimizer.schedule=foo", "unknown optimizer.schedule 'foo': choose one of constant"),
+    ("logger.mode=foo", "unknown logger.mode 'foo': choose one of disabled"),
+    ("inner.max_steps=-1", "inner.max_steps is -1: set it to 0 or more"),
+    ("inner.test_max_steps=-1", "inner.test_max_steps is -1"),
+    ("inner.max_steps=0", "set inner.max_steps to 1 or more"),
+    ("inner.max_steps=abc", "could not be converted to Integer"),
+    ("inner.max_steps=1.5", "could not be converted to Integer"),
+    ("inner.samples=0", "inner.samples is 0: set it to 1 or more"),
+    ("inner.rtol=-1", "inner.rtol is -1.0: set it to 0 or more"),
+    ("inner.rho=0", "inner.rho is 0.0: set it above 0"),
+    ("inner.rho=-1", "inner.rho is -1.0: set it above 0"),
+    ("inner.rho=nan", "inner.rho is nan: set it above 0"),
+    ("model.gamma.value=0", "model.gamma.value is 0.0: set it above 0"),
+    ("model.gamma.value=-1", "model.gamma.value is -1.0: set it above 0"),
+    ("model.gamma.floor=0", "model.gamma.floor is 0.0: set it above 0"),
+    ("model.latent_dim=0", "model.latent_dim is 0: set it to 1 or more"),
+    ("model.kl.weight=-1", "model.kl.weight is -1.0: set it to 0 or more"),
+    ("inner.noise=fresh", "gradient 'ift' with inner.noise 'fresh'"),
+    ("inner.lr=0.1", "has no option 'lr': it takes damping, max_damping"),
+    ("inner.damping=-1", "damping is -1.0, but it must be a number above 0"),
+    ("posterior=laplace", "set inner.objective=map"),
+    ("inner.objective=map", "set posterior=laplace or posterior=point_mass"),
+    ("encoder_loss=none", "has no other signal: set encoder_loss=elbo_at_init"),
+    ("encoder_loss.through=-1", "encoder_loss.through is -1.0: set it to 0 or more"),
+    ("optimizer.lr=0", "optimizer.lr is 0.0: set it above 0"),
+    ("trainer.max_epochs=0", "trainer.max_epochs is 0: set it to 1 or more"),
+    ("trainer.gradient_clip_val=0", "trainer.gradient_clip_val is 0.0: set it above 0"),
+    ("trainer.precision=foo", "trainer: Precision 'foo' is invalid"),
+    ("data.batch_size=0", "data.batch_size is 0: set it to 1 or more"),
+    ("data=arrays", "needs data.path"),
+    ("data.foo=1", "unknown key 'data.foo': choose one of batch_size"),
+    ("inner.foo=1", "unknown key 'inner.foo': choose one of atol"),
+    ("foo", "cannot read 'foo': write KEY=VALUE"),
+]
+
+
+@pytest.mark.parametrize(("override", "message"), REFUSED, ids=[r[0] for r in REFUSED])
+def test_bad_input_ends_in_one_sentence(override, message, command, capsys, tmp_path):
+    with pytest.raises(SystemExit) as exit_:
+        command(train, *TINY, override)
+    assert exit_.value.code == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    (line,) = captured.err.strip().splitlines()
+    assert line.startswith("savi: ")
+    assert message in line
+    # Before any work is done, and nothing is left behind.
+    assert list(tmp_path.iterdir()) == [] or not any((tmp_path / "run").rglob("*.ckpt"))
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("experiment", "override"),
+    [
+        ("vae_svi", "encoder_loss=through"),
+        ("laplace_ift", "encoder_loss=through"),
+        ("vae", "encoder_loss=kl_init_final"),
+        ("svi", "encoder_loss=through"),
+    ],
+)
+def test_an_encoder_without_a_gradient_is_refused(experiment, override, command, capsys):
+    with pytest.raises(SystemExit) as exit_:
+        command(train, "debug=quick", f"experiment={experiment}", override, "hydra.run.dir=run")
+    assert exit_.value.code == 2
+    assert "encoder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [
+        (np.full((50, 4), np.nan, dtype=np.float32), "NaN"),
+        (np.zeros(50, dtype=np.float32), "shape"),
+    ],
+)
+def test_bad_arrays_are_refused(array, message, command, capsys, tmp_path):
+    np.save(tmp_path / "x.npy", array)
+    with pytest.raises(SystemExit) as exit_:
+        command(train, *TINY, "data=arrays", f"data.path={tmp_path / 'x.npy'}")
+    assert exit_.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_refused_run_leaves_an_existing_folder_as_it_is(command, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "precious.txt").write_text("keep me")
+    with pytest.raises(SystemExit):
+        command(train, *TINY, "inner.rho=0")
+    assert (tmp_path / "run" / "precious.txt").read_text() == "keep me"
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> Path:
+    """The folder in which a tiny default run has finished."""
+    folder = tmp_path_factory.mktemp("finished")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setattr("sys.argv", ["savi-train", *TINY])
+        train()
+    return folder
+
+
+@pytest.mark.slow
+def test_a_run_folder_holds_everything(finished):
+    run = finished / "run"
+    for name in (
+        "metrics.json",
+        "metrics.csv",
+        "config.yaml",
+        "checkpoints/best.ckpt",
+        "checkpoints/last.ckpt",
+        "figures/data.png",
+        "figures/reconstructions.png",
+        "figures/prior_samples.png",
+        "figures/learning_curves.png",
+        "figures/inner_steps.png",
+    ):
+        assert (run / name).stat().st_size > 0, name
+    (wandb_run,) = (run / "wandb").glob("offline-run-*")
+    (link,) = (finished / "runs" / "wandb").iterdir()
+    assert link.resolve() == wandb_run.resolve()
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    assert config["model"]["latent_dim"] == 2
+    assert config["experiment"] == "savi_ift"
+
+
+@pytest.mark.slow
+def test_metrics_have_their_names(finished):
+    metrics = json.loads((finished / "run" / "metrics.json").read_text())
+    expected = {
+        *(f"test/{n}" for n in ("elbo", "reconstruction", "kl", "nll", "bits_per_dim", "gamma")),
+        *(f"test/{n}" for n in ("active_units", "mutual_information")),
+        *(f"test/gap/{n}" for n in ("amortization", "approximation", "generalization")),
+        *(f"inner/{n}" for n in ("steps", "stationarity", "improvement", "converged")),
+        *(f"ift/{n}" for n in ("min_curvature", "linear_residual", "linear_steps", "failures")),
+        *(f"cost/{n}" for n in ("step_seconds", "peak_memory_mb", "decoder_evaluations")),
+    }
+    assert expected <= set(metrics)
+    assert all(np.isfinite(value) for value in metrics.values())
+    assert metrics["test/elbo"] == pytest.approx(
+        metrics["test/reconstruction"] - metrics["test/kl"], abs=1e-4
+    )
+
+
+@pytest.mark.slow
+def test_evaluate_gives_the_same_numbers(finished, command, tmp_path):
+    checkpoint = finished / "run" / "checkpoints" / "best.ckpt"
+    command(evaluate, f"checkpoint={checkpoint}", "output=again.json")
+    again = json.loads((tmp_path / "again.json").read_text())
+    trained = json.loads((finished / "run" / "metrics.json").read_text())
+    assert "test/elbo" in again
+    assert again == {name: trained[name] for name in again}
+
+
+@pytest.mark.slow
+def test_the_same_seed_gives_the_same_metrics(finished, command, tmp_path):
+    command(train, *TINY, "logger=csv")
+    again = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    first = json.loads((finished / "run" / "metrics.json").read_text())
+    assert again.keys() == first.keys()
+    for name in first:
+        assert name.startswith("cost/") or again[name] == first[name], name
+
+
+@pytest.mark.slow
+def test_the_wandb_run_can_be_read_back(finished):
+    (file,) = (finished / "run" / "wandb").glob("offline-run-*/*.wandb")
+    assert b"test/elbo" in file.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), "no checkpoint is given"),
+        (("checkpoint=nowhere.ckpt",), "checkpoint 'nowhere.ckpt' does not exist"),
+        (("checkpoint=foreign.ckpt",), "'foreign.ckpt' is not a checkpoint of savi"),
+        (("checkpoint=text.ckpt",), "'text.ckpt' is not a checkpoint of savi"),
+        (("checkpoint=text.ckpt", "split=foo"), "unknown split 'foo': choose one of test, val"),
+    ],
+)
+def test_a_checkpoint_that_cannot_be_evaluated(arguments, message, command, capsys, tmp_path):
+    torch.save({"state_dict": {}}, tmp_path / "foreign.ckpt")
+    (tmp_path / "text.ckpt").write_text("not a checkpoint")
+    with pytest.raises(SystemExit) as exit_:
+        command(evaluate, *arguments)
+    assert exit_.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_checkpoint_is_never_executed(command, capsys, tmp_path):
+    class Malicious:
+        def __reduce__(self):
+            return (Path.touch, (tmp_path / "executed",))
+
+    torch.save({"savi_config": Malicious()}, tmp_path / "bad.ckpt")
+    with pytest.raises(SystemExit) as exit_:
+        command(evaluate, "checkpoint=bad.ckpt")
+    assert exit_.value.code == 2
+    assert not (tmp_path / "executed").exists()
