@@ -1,6 +1,6 @@
 """savi: semi-amortized variational autoencoders with gradients that can be trusted."""
 
-from savi import gradients, inner, linear
+from savi import gradients, inner, linear, vae
 from savi.errors import InputError
 from savi.inner.minimize import minimize
 from savi.inner.objective import InnerObjective
@@ -18,4 +18,5 @@ __all__ = [
     "inner",
     "linear",
     "minimize",
+    "vae",
 ]

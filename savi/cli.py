@@ -38,6 +38,7 @@ def plain(config: DictConfig) -> dict[str, Any]:
 @hydra.main(version_base="1.3", config_path=conf_dir(), config_name="config")
 def _train(config: DictConfig) -> float:
     from savi.report.table import results_table
+    from savi.training.run import Interrupted
     from savi.training.run import train as run
 
     folder = Path(HydraConfig.get().runtime.output_dir)
@@ -48,6 +49,10 @@ def _train(config: DictConfig) -> float:
     except InputError as error:
         _remove_untouched(folder)
         _refuse(error)
+    except Interrupted as error:
+        # Ends a sweep as well: its user wants the terminal back.
+        _say(str(error))
+        sys.exit(130)
     _print(results_table(metrics, f"{values['experiment']} on {values['data']['name']}"))
     print(f"Everything is in {_short(folder)}", end="")
     if values["logger"]["wandb"] and values["logger"]["mode"] == "offline":
@@ -85,8 +90,6 @@ def evaluate() -> None:
 
 def _guarded(command: Callable[[], Any]) -> None:
     """Exit 2 with one sentence for a mistake in the input, 130 after Ctrl-C."""
-    from savi.training.run import Interrupted
-
     # Hydra would otherwise print its own account of an error and exit before it gets here.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     try:
@@ -94,9 +97,6 @@ def _guarded(command: Callable[[], Any]) -> None:
     except (InputError, HydraException, OmegaConfBaseException) as error:
         _say(sentence(error))
         sys.exit(2)
-    except Interrupted as error:
-        _say(str(error))
-        sys.exit(130)
     except KeyboardInterrupt:
         _say("interrupted")
         sys.exit(130)

@@ -1,6 +1,9 @@
 """The commands, called as a user would, in this process."""
 
 import json
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -200,6 +203,28 @@ def test_the_same_seed_gives_the_same_metrics(finished, command, tmp_path):
 def test_the_wandb_run_can_be_read_back(finished):
     (file,) = (finished / "run" / "wandb").glob("offline-run-*/*.wandb")
     assert b"test/elbo" in file.read_bytes()
+
+
+@pytest.mark.slow
+def test_ctrl_c_keeps_everything_so_far(tmp_path):
+    script = Path(__file__).parents[1] / "scripts" / "train.py"
+    command = [sys.executable, str(script), *TINY, "trainer.max_epochs=100000"]
+    process = subprocess.Popen(
+        command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.startswith("epoch 2/"):
+            process.send_signal(signal.SIGINT)
+            break
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 130, errors
+    assert errors.strip().splitlines()[-1].startswith("savi: interrupted: checkpoints and metrics")
+    run = tmp_path / "run"
+    for name in ("checkpoints/best.ckpt", "checkpoints/last.ckpt", "metrics.csv", "config.yaml"):
+        assert (run / name).stat().st_size > 0, name
+    assert (run / "figures" / "learning_curves.png").is_file()
+    assert "val/elbo" in json.loads((run / "metrics.json").read_text())
 
 
 @pytest.mark.parametrize(

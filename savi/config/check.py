@@ -12,7 +12,6 @@ from savi.training.logging import WANDB_MODES
 MINIMA = {
     "seed": 0,
     "trainer.max_epochs": 1,
-    "trainer.devices": 1,
     "trainer.check_val_every_n_epoch": 1,
     "trainer.log_every_n_steps": 1,
     "trainer.limit_train_batches": 1,

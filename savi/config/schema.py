@@ -128,7 +128,6 @@ class TrainerConfig:
 
     max_epochs: int = 40
     accelerator: str = "auto"
-    devices: int = 1
     precision: str = "32-true"
     gradient_clip_val: float | None = None
     check_val_every_n_epoch: int = 1
@@ -193,5 +192,5 @@ class EvaluateConfig:
     gap_steps: int | None = None
     test_max_steps: int | None = None
     data_path: str | None = None
-    device: str = "cpu"
+    device: str = "auto"
     threads: int | None = None

@@ -164,7 +164,7 @@ class SemiAmortizedVAE(pl.LightningModule):
             f"{split}/gamma": self.vae.gamma().mean(),
         }
         if inference.solution is not None:
-            values[f"{split}/improvement"] = (bound.elbo - initial.elbo).mean()
+            values["inner/improvement"] = (bound.elbo - initial.elbo).mean()
         self.log_dict(values, batch_size=len(batch.x), sync_dist=True)
         elbo_mean = bound.elbo.mean()
         self.log(f"{split}/elbo", elbo_mean, prog_bar=True, batch_size=len(batch.x), sync_dist=True)

@@ -43,10 +43,13 @@ def evaluate_checkpoint(options: Mapping[str, Any]) -> dict[str, float]:
 
 
 def _device(name: str) -> torch.device:
+    """The device of that name; ``auto`` is what training chooses by itself."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
     except RuntimeError as error:
-        raise InputError(f"device '{name}' is unknown: set it to cpu or cuda") from error
+        raise InputError(f"device '{name}' is unknown: set it to auto, cpu or cuda") from error
     if device.type == "cuda" and not torch.cuda.is_available():
         raise InputError("device 'cuda': this machine has no CUDA GPU, so set device=cpu")
     return device

@@ -83,6 +83,7 @@ def train(config: dict[str, Any], folder: Path) -> dict[str, float]:
     """
     quieten_libraries()
     data, module = build(config)
+    print(_headline(config, data, module), flush=True)
     interactive = os.isatty(1) and config["trainer"]["enable_progress_bar"]
     callbacks, cost = build_callbacks(config["callbacks"], str(folder / "checkpoints"), interactive)
     callbacks.append(StoreConfig(config))
@@ -95,6 +96,9 @@ def train(config: dict[str, Any], folder: Path) -> dict[str, float]:
     try:
         _fit(trainer, module, data, folder, cost)
         best = folder / "checkpoints" / "best.ckpt"
+        print("evaluating the best epoch", flush=True)
+        # Lightning has moved it to the CPU.
+        module.to(trainer.strategy.root_device)
         load_weights(module, best if best.is_file() else folder / "checkpoints" / "last.ckpt")
         metrics = evaluate(module, data) | _certificate(trainer) | cost.metrics()
         _write(folder, metrics)
@@ -108,6 +112,17 @@ def train(config: dict[str, Any], folder: Path) -> dict[str, float]:
             # Without it a second job of a sweep would write into this job's wandb run.
             wandb.finish(exit_code=int(failed))
     return metrics
+
+
+def _headline(config: Mapping[str, Any], data: TensorDataModule, module: SemiAmortizedVAE) -> str:
+    """What is about to be trained, in a line."""
+    shape = "×".join(map(str, data.shape))
+    method = f"gradient {config['gradient']['name']}, {module.inference.max_steps} inner steps"
+    parameters = sum(p.numel() for p in module.parameters())
+    return (
+        f"{config['experiment'] or 'savi'} on {data.name}: {len(data.split('train')):,} training "
+        f"examples of {shape}; {module.vae.latent_dim} latents, {parameters:,} parameters; {method}"
+    )
 
 
 def build_trainer(
@@ -127,6 +142,7 @@ def build_trainer(
     try:
         return pl.Trainer(
             **options,
+            devices=1,
             logger=False,
             callbacks=callbacks,
             enable_progress_bar=progress_bar,
@@ -152,7 +168,7 @@ def _fit(
     """Fit; after Ctrl-C write the metrics and the curves so far, then say so."""
     # Lightning turns Ctrl-C into SystemExit, after its callbacks have saved what they hold.
     with contextlib.suppress(SystemExit):
-        trainer.fit(module, datamodule=data)
+        trainer.fit(module, datamodule=data, weights_only=True)
     if not trainer.interrupted:
         return
     # Lightning ignores further signals from then on; this process goes on to evaluate or to exit.

@@ -1,0 +1,79 @@
+"""The built wheel, run in another folder, brings its own configs."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+TINY = ("debug=quick", "data.limit=32", "trainer.max_epochs=1", "logger=csv", "hydra.run.dir=run")
+
+
+def run(*command: str, cwd: Path, **env: str) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        command, cwd=cwd, env=os.environ | env, text=True, capture_output=True, check=False
+    )
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory) -> Path:
+    """A folder with nothing but the installed wheel."""
+    folder = tmp_path_factory.mktemp("wheel")
+    built = run(
+        sys.executable,
+        "-m",
+        "build",
+        "--wheel",
+        "--no-isolation",
+        "--outdir",
+        str(folder),
+        cwd=ROOT,
+    )
+    assert built.returncode == 0, built.stdout + built.stderr
+    (wheel,) = folder.glob("*.whl")
+    installed = run(
+        *(sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index"),
+        *("--target", str(folder / "site"), str(wheel)),
+        cwd=folder,
+    )
+    assert installed.returncode == 0, installed.stderr
+    return folder / "site"
+
+
+@pytest.mark.slow
+def test_the_wheel_trains_and_evaluates(site, tmp_path):
+    env = {"PYTHONPATH": str(site)}
+    where = run(
+        *(sys.executable, "-c", "import savi.config.paths as p; print(p.conf_dir())"),
+        cwd=tmp_path,
+        **env,
+    )
+    assert Path(where.stdout.strip()) == site / "savi" / "conf"
+    trained = run(str(site / "bin" / "savi-train"), *TINY, cwd=tmp_path, **env)
+    assert trained.returncode == 0, trained.stderr
+    assert "test/elbo" in trained.stdout
+    checkpoint = "checkpoint=run/checkpoints/best.ckpt"
+    evaluated = run(str(site / "bin" / "savi-evaluate"), checkpoint, cwd=tmp_path, **env)
+    assert evaluated.returncode == 0, evaluated.stderr
+
+
+@pytest.mark.slow
+def test_scripts_run_from_a_checkout_that_is_not_installed(tmp_path):
+    # -S -s leave out what is installed in editable form; the dependencies come back by hand.
+    packages = os.pathsep.join(p for p in sys.path if p.endswith("site-packages"))
+    refused = run(
+        *(sys.executable, "-S", str(ROOT / "scripts" / "train.py"), "gradient=foo"),
+        cwd=tmp_path,
+        PYTHONPATH=packages,
+    )
+    assert refused.returncode == 2
+    assert "unknown gradient 'foo'" in refused.stderr
+    help_ = run(
+        *(sys.executable, "-S", str(ROOT / "scripts" / "evaluate.py"), "--help"),
+        cwd=tmp_path,
+        PYTHONPATH=packages,
+    )
+    assert help_.returncode == 0
+    assert "checkpoint" in help_.stdout
