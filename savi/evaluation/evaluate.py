@@ -15,6 +15,7 @@ from savi.evaluation.importance import importance_log_likelihood
 from savi.evaluation.latents import active_units, mutual_information
 from savi.inner.status import Status
 from savi.training.module import SemiAmortizedVAE
+from savi.vae.distributions import Posterior, stack
 
 #: Examples that the N × N estimate of the mutual information uses at most.
 MUTUAL_INFORMATION_EXAMPLES = 1_000
@@ -60,49 +61,47 @@ def _batches(module: SemiAmortizedVAE, data: TensorDataModule, split: str) -> It
 def _pass_over(module: SemiAmortizedVAE, data: TensorDataModule, split: str) -> dict[str, float]:
     settings, family, model = module.settings, module.family, module.vae
     columns: dict[str, list[Tensor]] = defaultdict(list)
+    posteriors = []
     for number, x in enumerate(_batches(module, data, split)):
         generator = _generator(module, number)
         inference, bound, initial = module.evaluate_batch(x, generator, settings["samples"])
-        log_likelihood, effective = importance_log_likelihood(
-            model,
-            with_density(family, model, inference.value),
-            x,
-            settings["importance_samples"],
-            generator,
-        )
+        q = with_density(family, model, inference.value)
+        estimate = importance_log_likelihood(model, q, x, settings["importance_samples"], generator)
+        posteriors.append(q)
         columns[f"{split}/elbo"].append(bound.elbo)
         columns[f"{split}/reconstruction"].append(bound.reconstruction)
         columns[f"{split}/kl"].append(bound.kl)
         columns[f"{split}/squared_error"].append(bound.squared_error)
-        columns[f"{split}/nll"].append(-log_likelihood)
-        columns[f"{split}/effective_samples"].append(effective)
-        columns["lambda"].append(inference.value)
+        columns[f"{split}/nll"].append(-estimate.log_likelihood)
+        columns[f"{split}/effective_samples"].append(estimate.effective_samples)
         if (solution := inference.solution) is not None:
             columns["inner/steps"].append(solution.steps.float())
             columns["inner/stationarity"].append(solution.stationarity)
             columns["inner/converged"].append((solution.status == Status.CONVERGED).float())
             columns["inner/improvement"].append(bound.elbo - initial.elbo)
-    lam = torch.cat(columns.pop("lambda"))
-    metrics = {name: float(torch.cat(parts).double().mean()) for name, parts in columns.items()}
+    metrics = {name: _summary(name, torch.cat(parts)) for name, parts in columns.items()}
     metrics[f"{split}/bits_per_dim"] = (
         metrics[f"{split}/nll"] / data.dim + data.log_levels
     ) / math.log(2.0)
     metrics[f"{split}/gamma"] = float(model.gamma().mean())
-    metrics |= _latents(module, lam, split)
+    metrics |= _latents(module, stack(posteriors), split)
     return metrics
 
 
-def _latents(module: SemiAmortizedVAE, lam: Tensor, split: str) -> dict[str, float]:
-    d = module.family.latent_dim
-    metrics = {f"{split}/active_units": float(active_units(lam[:, :d]))}
-    if module.family.has_density:
-        some = lam[:MUTUAL_INFORMATION_EXAMPLES]
-        q = module.family.distribution(some, module.vae)
-        noise = torch.randn(
-            1, len(some), d, generator=_generator(module, LATENTS_STREAM), dtype=lam.dtype
-        )
-        metrics[f"{split}/mutual_information"] = mutual_information(q, noise.to(lam.device))
-    return metrics
+def _summary(name: str, values: Tensor) -> float:
+    # A ratio of norms can be as large as it likes for a few examples, or not finite.
+    centre = values.median() if name == "inner/stationarity" else values.double().mean()
+    return float(centre)
+
+
+def _latents(module: SemiAmortizedVAE, q: Posterior, split: str) -> dict[str, float]:
+    some = q[:MUTUAL_INFORMATION_EXAMPLES]
+    generator = _generator(module, LATENTS_STREAM)
+    noise = torch.randn(1, *some.mean.shape, generator=generator, dtype=q.mean.dtype)
+    return {
+        f"{split}/active_units": float(active_units(q.mean)),
+        f"{split}/mutual_information": mutual_information(some, noise.to(q.mean.device)),
+    }
 
 
 def _gaps(module: SemiAmortizedVAE, data: TensorDataModule, split: str) -> dict[str, float]:
@@ -117,7 +116,6 @@ def _gaps(module: SemiAmortizedVAE, data: TensorDataModule, split: str) -> dict[
             module.inference,
             x,
             steps=settings["gap_steps"],
-            samples=4 * settings["samples"],
             importance_samples=settings["importance_samples"],
             generator=_generator(module, stream),
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from savi.inner.noise import antithetic_noise
 from savi.vae.distributions import Posterior
-from savi.vae.elbo import Bound, elbo
+from savi.vae.elbo import Bound
 from savi.vae.model import GaussianVAE
 
 #: Entries of a decoded chunk [S, B, D]: 64 MiB in float32.
@@ -25,6 +26,21 @@ def chunk_sizes(samples: int, entries_per_sample: int) -> Iterator[int]:
         yield min(largest, samples - done)
 
 
+class ImportanceEstimate(NamedTuple):
+    """What the importance weights w = p(x, z)/q(z|x) of S samples say, one value per example.
+
+    Attributes:
+        log_likelihood: log (1/S) Σ w, a lower bound on log p(x) in expectation, tight as S grows.
+        effective_samples: (Σ w)²/Σ w², between 1 and S.
+        bound: (1/S) Σ log w, the ELBO: never above ``log_likelihood``, and of variance 0 at the
+            exact posterior, where the closed-form KL would leave the noise of the reconstruction.
+    """
+
+    log_likelihood: Float[Tensor, " B"]
+    effective_samples: Float[Tensor, " B"]
+    bound: Float[Tensor, " B"]
+
+
 @torch.no_grad()
 def expected_bound(
     model: GaussianVAE,
@@ -33,13 +49,14 @@ def expected_bound(
     samples: int,
     generator: torch.Generator,
 ) -> Bound:
-    """The ELBO with any number of antithetic samples."""
+    """The ELBO with any number of antithetic samples and the closed-form KL."""
     reconstruction = torch.zeros_like(x[:, 0])
     squared_error = torch.zeros_like(x[:, 0])
     for size in chunk_sizes(samples, x.numel()):
-        part = elbo(model, q, x, antithetic_noise(size, q.mean, generator))
-        reconstruction += part.reconstruction * (size / samples)
-        squared_error += part.squared_error * (size / samples)
+        z = q.rsample(antithetic_noise(size, q.mean, generator))
+        log_likelihood, squares = model.likelihood(x, model.decode(z))
+        reconstruction += log_likelihood.mean(dim=0) * (size / samples)
+        squared_error += squares.mean(dim=0) * (size / samples)
     return Bound(reconstruction, q.kl_per_dimension(), squared_error)
 
 
@@ -50,22 +67,15 @@ def importance_log_likelihood(
     x: Float[Tensor, "B D"],
     samples: int,
     generator: torch.Generator,
-) -> tuple[Float[Tensor, " B"], Float[Tensor, " B"]]:
-    """log (1/S) Σ_s p(x, z_s)/q(z_s|x), z_s ~ q (Burda et al. 2016, arXiv 1509.00519).
-
-    A lower bound on log p(x) in expectation, tight as S grows.
-
-    Returns:
-        The estimate in nats, shape [B], and the effective sample size (Σw)²/Σw², shape [B].
-    """
+) -> ImportanceEstimate:
+    """Log (1/S) Σ_s p(x, z_s)/q(z_s|x), z_s ~ q (Burda et al. 2016, arXiv 1509.00519), in nats."""
     log_sum = torch.full_like(x[:, 0], -torch.inf)
-    log_sum_squares = log_sum.clone()
-    prior_constant = -0.5 * model.latent_dim * math.log(2.0 * math.pi)
+    log_sum_squares, bound = log_sum.clone(), torch.zeros_like(log_sum)
     for size in chunk_sizes(samples, x.numel()):
         z = q.rsample(antithetic_noise(size, q.mean, generator))
-        log_likelihood, _ = model.likelihood(x, model.decode(z))
-        log_prior = prior_constant - 0.5 * z.square().sum(dim=-1)
-        log_weight = log_likelihood + log_prior - q.log_prob(z)
+        log_weight = model.log_joint(x, z) - q.log_prob(z)
         log_sum = torch.logaddexp(log_sum, log_weight.logsumexp(dim=0))
         log_sum_squares = torch.logaddexp(log_sum_squares, (2.0 * log_weight).logsumexp(dim=0))
-    return log_sum - math.log(samples), (2.0 * log_sum - log_sum_squares).exp()
+        bound += log_weight.mean(dim=0) * (size / samples)
+    effective_samples = (2.0 * log_sum - log_sum_squares).exp()
+    return ImportanceEstimate(log_sum - math.log(samples), effective_samples, bound)

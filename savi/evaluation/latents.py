@@ -13,6 +13,9 @@ from savi.vae.distributions import Posterior
 #: Burda et al. (2016) call a unit active if its posterior mean varies more than this.
 ACTIVE_VARIANCE = 0.01
 
+#: Entries of a piece of the N × N × d comparison of every sample with every posterior.
+MATRIX_ENTRIES = 2**20
+
 
 def active_units(means: Float[Tensor, "N d"]) -> int:
     """Latent dimensions whose posterior mean has a variance above 0.01 over the data."""
@@ -29,7 +32,7 @@ def mutual_information(q: Posterior, noise: Float[Tensor, "1 N d"]) -> float:
     z = q.rsample(noise)[0]
     own, aggregate = q.log_prob(z.unsqueeze(0))[0], torch.empty_like(z[:, 0])
     # Rows of the N × N matrix log q(z_n|x_m), a few at a time to bound the memory.
-    rows = max(1, 2**20 // len(z) // z.shape[-1])
+    rows = max(1, MATRIX_ENTRIES // z.numel())
     for first in range(0, len(z), rows):
         part = z[first : first + rows]
         against_all = q.log_prob(part[:, None, :].expand(-1, len(z), -1))

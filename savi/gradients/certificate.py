@@ -97,7 +97,7 @@ class Certificate:
 
     def metrics(self) -> dict[str, float]:
         """The worst case over the batch, under the names that are logged."""
-        if self.min_curvature is None or self.linear_residual is None:
+        if self.min_curvature is None or self.linear_residual is None or not len(self.stationarity):
             return {}
         assert self.linear_steps is not None
         assert self.failed is not None

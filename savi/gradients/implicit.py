@@ -9,15 +9,15 @@ from typing import Any, ClassVar
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from savi.errors import InputError, unknown_option
 from savi.gradients.base import BACKENDS, EncoderGradient, GradientBackend
 from savi.gradients.certificate import Certificate, OnFailure
 from savi.inner.loop import InnerLoop
 from savi.inner.objective import InnerObjective, Linearization
+from savi.inner.precision import full_precision
 from savi.inner.solution import Solution
-from savi.linear import SOLVERS, Cholesky, ConjugateGradients, LinearSolver, SymmetricOperator
+from savi.linear import SOLVERS, LinearSolver, SymmetricOperator
 
 
 @BACKENDS.register("ift")
@@ -60,10 +60,11 @@ class Implicit(GradientBackend):
             raise unknown_option(
                 "gradient.on_failure", self.on_failure, (policy.value for policy in OnFailure)
             )
-        if not self.max_stationarity > 0:
-            raise InputError(
-                f"gradient.max_stationarity is {self.max_stationarity}: set it above 0"
-            )
+        for name, value in (("max_stationarity", self.max_stationarity), ("rtol", self.rtol)):
+            if not value > 0:
+                raise InputError(f"gradient.{name} is {value}: set it above 0")
+        if self.max_steps is not None and self.max_steps < 1:
+            raise InputError(f"gradient.max_steps is {self.max_steps}: set it to 1 or more")
         self._linear_solver()
 
     def encoder_gradient_for(self, anchored: bool) -> EncoderGradient:
@@ -98,7 +99,7 @@ class Implicit(GradientBackend):
     def _adjoint(
         self, objective: InnerObjective, linearization: Linearization, certificate: Certificate
     ) -> Callable[[Tensor], Tensor]:
-        """v ↦ −H⁻¹v at the linearisation point, with its certificate filled on the way."""
+        """The map v ↦ −H⁻¹v at the linearisation point, with its certificate filled on the way."""
         operator = SymmetricOperator(
             matvec=linearization.hessian_vector_product,
             dense=linearization.hessian,
@@ -111,7 +112,8 @@ class Implicit(GradientBackend):
         solver, policy = self._linear_solver(), OnFailure(self.on_failure)
 
         def adjoint(v: Float[Tensor, "B P"]) -> Float[Tensor, "B P"]:
-            with torch.enable_grad():
+            # A user may call backward inside an autocast region.
+            with torch.no_grad(), full_precision(v.device.type):
                 linear = solver(operator, v)
             certificate.fill(linear)
             return certificate.enforce(policy, -linear.value)
@@ -121,14 +123,15 @@ class Implicit(GradientBackend):
     def _linear_solver(self) -> LinearSolver:
         if isinstance(self.solver, LinearSolver):
             return self.solver
-        cls = SOLVERS[self.solver]
-        if cls is Cholesky:
-            return Cholesky()
-        return ConjugateGradients(rtol=self.rtol, max_steps=self.max_steps)
+        return SOLVERS[self.solver].configured(self.rtol, self.max_steps)
 
 
 class ImplicitCorrection(torch.autograd.Function):
-    """A(F): value 0, backward v ↦ −H⁻¹v. A second derivative is refused."""
+    """A(F): value 0, backward v ↦ −H⁻¹v. A second derivative is refused.
+
+    ``once_differentiable`` would not do: its refusal hangs on a leaf of its own, which
+    ``autograd.grad(..., inputs)`` never visits, and −H⁻¹v would pass for a constant.
+    """
 
     @staticmethod
     def forward(residual: Tensor, adjoint: Callable[[Tensor], Tensor]) -> Tensor:
@@ -138,10 +141,32 @@ class ImplicitCorrection(torch.autograd.Function):
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         """Keep the adjoint solve for the backward."""
+        ctx.save_for_backward(inputs[0])
         ctx.adjoint = inputs[1]
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, v: Tensor) -> tuple[Tensor, None]:
         """The cotangent of F."""
-        return ctx.adjoint(v), None
+        u = ctx.adjoint(v.detach())
+        if torch.is_grad_enabled():
+            u = _RefuseSecondDerivative.apply(u, *ctx.saved_tensors, v)
+        return u, None
+
+
+class _RefuseSecondDerivative(torch.autograd.Function):
+    """The identity on −H⁻¹v, linked to F and v, so that no derivative of it goes unnoticed."""
+
+    @staticmethod
+    def forward(u: Tensor, residual: Tensor, v: Tensor) -> Tensor:
+        return u.clone()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        """Nothing to keep."""
+
+    @staticmethod
+    def backward(ctx: Any, *cotangents: Tensor) -> None:
+        raise RuntimeError(
+            "gradient 'ift' has no second derivative: set gradient=unrolled, or do not "
+            "differentiate its gradient again"
+        )

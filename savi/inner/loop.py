@@ -13,6 +13,7 @@ from savi.inner.objective import InnerObjective
 from savi.inner.optimizers.base import InnerOptimizer, Point
 from savi.inner.solution import Solution
 from savi.inner.status import Status
+from savi.linear.base import norm
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class InnerLoop:
     its gradient is not finite; from then on its iterate is frozen while the others go on.
 
     Raises:
-        InputError: if max_steps, rtol or atol is negative.
+        InputError: if max_steps, rtol or atol is negative, or max_steps is no whole number.
     """
 
     optimizer: InnerOptimizer
@@ -55,6 +56,8 @@ class InnerLoop:
         for name in ("max_steps", "rtol", "atol"):
             if not getattr(self, name) >= 0:
                 raise InputError(f"inner.{name} is {getattr(self, name)}: set it to 0 or more")
+        if not isinstance(self.max_steps, int):
+            raise InputError(f"inner.max_steps is {self.max_steps}: set it to a whole number")
 
     def run(
         self, objective: InnerObjective, init: Float[Tensor, "B P"], create_graph: bool = False
@@ -88,15 +91,19 @@ class InnerLoop:
         limits: Int[Tensor, " B"] | None,
     ) -> Trajectory:
         point = _evaluate(objective, 0, init, create_graph and self.max_steps > 0)
-        start_value, start_norm = point.value, _norm(point.gradient)
-        tolerance = self.atol + self.rtol * start_norm
+        value, slope, finite = _measure(point)
+        start_value, start_slope = value, slope
+        tolerance = self.atol + self.rtol * start_slope
         state = self.optimizer.init(init)
         steps = torch.zeros_like(start_value, dtype=torch.long)
-        best_value, best_step = _finite_or_inf(start_value), steps
-        stalled = torch.zeros_like(start_value, dtype=torch.bool)
+        best_value, best_step = torch.where(finite, value, torch.inf), steps
+        stalled = torch.zeros_like(finite)
+        active = torch.ones_like(finite)
 
         for k in range(self.max_steps):
-            active = _finite(point) & (_norm(point.gradient) > tolerance) & ~stalled
+            # Cumulative: under fresh noise the gradient changes even where the iterate does not,
+            # and a frozen example must not wake because its neighbours go on.
+            active = active & finite & (slope > tolerance) & ~stalled
             if limits is not None:
                 active = active & (steps < limits)
             if not active.any():
@@ -108,22 +115,26 @@ class InnerLoop:
             steps = steps + active.long()
             # The gradient at the last iterate is only reported: it needs no graph.
             point = _evaluate(objective, k + 1, y, create_graph and k + 1 < self.max_steps)
-            improved = _finite_or_inf(point.value) < best_value
-            best_value = torch.where(improved, point.value, best_value)
+            measured = _measure(point)
+            value, slope, finite = (
+                torch.where(active, new, old)
+                for new, old in zip(measured, (value, slope, finite), strict=True)
+            )
+            improved = finite & (value < best_value)
+            best_value = torch.where(improved, value, best_value)
             best_step = torch.where(improved, steps, best_step)
 
-        norm = _norm(point.gradient)
-        worse = ~_finite(point)
+        worse = ~finite
         if not objective.stochastic:
-            worse = worse | (point.value > start_value + _rounding(start_value))
+            worse = worse | (value > start_value + _rounding(start_value))
         status = torch.full_like(steps, Status.MAX_STEPS)
         status[stalled] = Status.STALLED
-        status[norm <= tolerance] = Status.CONVERGED
+        status[slope <= tolerance] = Status.CONVERGED
         status[worse] = Status.DIVERGED
         return Trajectory(
             value=point.y,
-            objective=point.value,
-            stationarity=torch.where(start_norm > 0, norm / start_norm, torch.zeros_like(norm)),
+            objective=value,
+            stationarity=torch.where(slope == 0, slope, slope / start_slope),
             steps=steps,
             status=status,
             best_step=best_step,
@@ -136,17 +147,11 @@ def _evaluate(objective: InnerObjective, step: int, y: Tensor, create_graph: boo
     return Point(y, value, gradient)
 
 
-def _norm(gradient: Float[Tensor, "B P"]) -> Float[Tensor, " B"]:
-    return torch.linalg.vector_norm(gradient.detach(), dim=-1)
-
-
-def _finite(point: Point) -> Bool[Tensor, " B"]:
-    gradient_finite = torch.isfinite(point.gradient.detach()).all(dim=-1)
-    return torch.isfinite(point.value) & torch.isfinite(point.y.detach()).all(-1) & gradient_finite
-
-
-def _finite_or_inf(value: Float[Tensor, " B"]) -> Float[Tensor, " B"]:
-    return torch.where(torch.isfinite(value), value, torch.full_like(value, torch.inf))
+def _measure(point: Point) -> tuple[Tensor, Tensor, Tensor]:
+    """J, ‖∇J‖ and whether all is finite, per example and without a graph."""
+    gradient_norm = norm(point.gradient.detach())
+    finite = torch.isfinite(point.value) & torch.isfinite(gradient_norm)
+    return point.value, gradient_norm, finite & torch.isfinite(point.y.detach()).all(dim=-1)
 
 
 def _rounding(value: Float[Tensor, " B"]) -> Float[Tensor, " B"]:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from savi.errors import InputError
 from savi.gradients.base import GradientBackend
+from savi.inner.inference_tensors import OrdinaryTensors
 from savi.inner.loop import InnerLoop
 from savi.inner.objective import InnerObjective, ObjectiveFunction, as_objective
 from savi.inner.optimizers.base import InnerOptimizer
+from savi.inner.precision import full_precision
 from savi.inner.solution import Solution
 
 
@@ -30,12 +34,27 @@ def minimize(
     gradients; ``gradient`` decides how dλK/dθ and dλK/dλ0 are computed.
 
     Each example is a problem of its own: its value, status and gradient do not depend on what
-    else is in the batch, so J must return one value per example and never mix rows.
+    else is in the batch, so J must return one value per example and never mix rows. (One limit:
+    where J is not finite at the very start, it has no derivative, and a θ that examples share
+    receives NaN from such an example, as it does from any loss.)
+
+    Per-example ridge regression with a penalty learned on held-out data, without any VAE::
+
+        def ridge(w):  # features x [B, N, P], targets t [B, N]; one weight vector per example
+            error = (x @ w.unsqueeze(-1)).squeeze(-1) - t
+            return error.square().sum(-1) + log_penalty.exp() * w.square().sum(-1)
+
+        solution = savi.minimize(
+            ridge, torch.zeros(B, P), optimizer=LevenbergMarquardt(), gradient=Implicit()
+        )
+        held_out = (x_val @ solution.value.unsqueeze(-1)).squeeze(-1) - t_val
+        held_out.square().mean().backward()  # fills log_penalty.grad
 
     Args:
         objective: a callable y [B, P] -> [B], or an :class:`InnerObjective` that supplies its own
             derivatives.
-        init: λ0, shape [B, P]; may require grad.
+        init: λ0, shape [B, P]; may require grad. A half-precision start (an encoder's output
+            under autocast) is solved and returned in float32.
         optimizer: the inner optimiser, e.g. ``GradientDescent(lr=0.1)`` or
             ``LevenbergMarquardt()``.
         gradient: the gradient backend, e.g. ``Unrolled()`` or ``Implicit(solver="cholesky")``.
@@ -52,21 +71,31 @@ def minimize(
             return one value per example, negative ``max_steps``, ``rtol`` or ``atol``, or a
             backend that the objective does not allow.
     """
-    if init.ndim != 2 or not init.is_floating_point():
+    if init.ndim != 2 or init.shape[1] == 0 or not init.is_floating_point():
         raise InputError(
             f"init has shape {tuple(init.shape)} and type {init.dtype}: give a floating-point "
             "matrix [B, P], one row of P variables per example"
         )
+    for name, given, kind in (
+        ("optimizer", optimizer, InnerOptimizer),
+        ("gradient", gradient, GradientBackend),
+    ):
+        if not isinstance(given, kind):
+            raise InputError(
+                f"{name} is {given!r}: give an instance of a {kind.__name__}, not its name or class"
+            )
     loop = InnerLoop(optimizer, max_steps=max_steps, rtol=rtol, atol=atol)
-    differentiable = torch.is_grad_enabled() and not torch.is_inference_mode_enabled()
+    inference = torch.is_inference_mode_enabled()
+    differentiable = torch.is_grad_enabled() and not inference
     problem = as_objective(objective)
     # Validation loops disable gradients, and Trainer.test even records inference tensors: the
     # inner solve needs gradients in y all the same.
-    with torch.inference_mode(False), torch.enable_grad(), _full_precision(init.device.type):
-        start = init.clone() if init.is_inference() else init
+    with (
+        torch.inference_mode(False),
+        torch.enable_grad(),
+        full_precision(init.device.type),
+        OrdinaryTensors() if inference else nullcontext(),
+    ):
+        # A copy: the solution must never be an alias of a parameter that is updated later.
+        start = init.float() if init.dtype in (torch.float16, torch.bfloat16) else init.clone()
         return gradient.solve(loop, problem, start, differentiable)
-
-
-def _full_precision(device_type: str) -> torch.autocast:
-    """Keep the inner loop out of an outer autocast: bf16 inside costs accuracy for no speed."""
-    return torch.autocast(device_type, enabled=False)

@@ -4,7 +4,7 @@ A plain callable ``y [B, P] -> [B]`` is enough: autograd supplies the rest. A st
 subclasses :class:`InnerObjective` and overrides what it knows better, usually ``curvature``.
 
 Example b's value may depend on y only through row b. Then the gradient of the *sum* over the batch
-holds every example's own gradient, and the Hessian is block-diagonal with one P×P block per example.
+holds every example's own gradient, and the Hessian is block-diagonal with a P×P block per example.
 """
 
 from __future__ import annotations
@@ -86,14 +86,19 @@ class InnerObjective(ABC):
     ) -> tuple[Float[Tensor, " B"], Float[Tensor, "B P"]]:
         """J(y), detached, and ∇J(y); the gradient keeps its graph if ``create_graph``.
 
-        With a graph, y must be part of one already; without, y is treated as a constant.
+        With a graph, the gradient is connected to y's own; without, y is treated as a constant.
+
+        Raises:
+            InputError: when J does not return one floating-point value per example.
         """
         with torch.enable_grad():
-            if not create_graph:
-                y = y.detach().requires_grad_()
-            elif not y.requires_grad:
-                y = y.clone().requires_grad_()
+            # A copy, because J may close over y itself (an anchor, a hypernetwork of λ0): ∇J is
+            # the derivative through J's argument alone.
+            y = y.clone() if create_graph else y.detach()
+            if not y.requires_grad:
+                y.requires_grad_()
             value = self(y)
+            _require_one_value_per_example(value, y)
             if not value.requires_grad:
                 return value, torch.zeros_like(y)
             (gradient,) = torch.autograd.grad(
@@ -126,27 +131,31 @@ class InnerObjective(ABC):
 
 
 class AutogradObjective(InnerObjective):
-    """A plain callable as an inner objective.
-
-    Raises:
-        InputError: when the callable does not return one value per example.
-    """
+    """A plain callable as an inner objective."""
 
     def __init__(self, function: ObjectiveFunction) -> None:
         self.function = function
 
     def __call__(self, y: Float[Tensor, "B P"]) -> Float[Tensor, " B"]:
-        """The callable's values, after a check of their shape."""
-        value = self.function(y)
-        if value.shape != y.shape[:1]:
-            raise InputError(
-                f"the objective returned shape {tuple(value.shape)} for λ of shape "
-                f"{tuple(y.shape)}: return one value per example, shape ({y.shape[0]},), "
-                "without a sum or mean over the batch"
-            )
-        return value
+        """The callable's values."""
+        return self.function(y)
 
 
 def as_objective(objective: InnerObjective | ObjectiveFunction) -> InnerObjective:
     """The objective itself, or a plain callable wrapped by autograd."""
     return objective if isinstance(objective, InnerObjective) else AutogradObjective(objective)
+
+
+def _require_one_value_per_example(value: object, y: Float[Tensor, "B P"]) -> None:
+    if not isinstance(value, Tensor) or not value.is_floating_point():
+        kind = value.dtype if isinstance(value, Tensor) else type(value).__name__
+        raise InputError(
+            f"the objective returned {kind}: return a floating-point tensor of shape "
+            f"({y.shape[0]},), one value per example"
+        )
+    if value.shape != y.shape[:1]:
+        raise InputError(
+            f"the objective returned shape {tuple(value.shape)} for λ of shape "
+            f"{tuple(y.shape)}: return one value per example, shape ({y.shape[0]},), "
+            "without a sum or mean over the batch"
+        )

@@ -65,19 +65,22 @@ class LinearSolver(ABC):
 
     name: ClassVar[str]
 
+    @classmethod
+    def configured(cls, rtol: float, max_steps: int | None) -> LinearSolver:
+        """The solver with a gradient backend's stopping rule, which a direct one has no use for."""
+        return cls()
+
     def __call__(self, operator: SymmetricOperator, rhs: Float[Tensor, "B P"]) -> LinearSolution:
         """Solve with each right-hand side scaled to norm 1.
 
         Cotangents as small as 1e-30 are common in float32, where their squares underflow; the
-        solve is linear, so scaling loses nothing. A zero right-hand side is answered with 0.
+        solve is linear, so scaling loses nothing. A zero right-hand side is answered with 0, a
+        non-finite one with NaN.
         """
-        # Dividing by the largest entry first keeps the norm itself from underflowing.
-        largest = rhs.abs().amax(dim=-1, keepdim=True)
-        scaled = torch.where(largest > 0, rhs / largest, torch.zeros_like(rhs))
-        norm = torch.linalg.vector_norm(scaled, dim=-1, keepdim=True)
-        unit = torch.where(norm > 0, scaled / norm, torch.zeros_like(rhs))
+        size = norm(rhs).unsqueeze(-1)
+        unit = torch.where(size > 0, rhs / size, torch.zeros_like(rhs))
         solution = self.solve(operator, unit)
-        return replace(solution, value=solution.value * norm * largest)
+        return replace(solution, value=solution.value * size)
 
     @abstractmethod
     def solve(self, operator: SymmetricOperator, rhs: Float[Tensor, "B P"]) -> LinearSolution:
@@ -87,6 +90,13 @@ class LinearSolver(ABC):
 def true_residual(product: Float[Tensor, "B P"], rhs: Float[Tensor, "B P"]) -> Float[Tensor, " B"]:
     """‖H u − v‖ for ‖v‖ = 1; 0 for v = 0, where u = 0."""
     return torch.linalg.vector_norm(product - rhs, dim=-1)
+
+
+def norm(v: Float[Tensor, "B P"]) -> Float[Tensor, " B"]:
+    """‖v‖ per example, whose squares neither overflow nor underflow; NaN if v is not finite."""
+    largest = v.abs().amax(dim=-1, keepdim=True)
+    scaled = torch.where(largest > 0, v / largest, v)
+    return largest.squeeze(-1) * torch.linalg.vector_norm(scaled, dim=-1)
 
 
 def dot(a: Float[Tensor, "B P"], b: Float[Tensor, "B P"]) -> Float[Tensor, " B"]:

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from savi.errors import InputError
 from savi.linear.base import (
     SOLVERS,
     LinearSolution,
@@ -30,10 +31,20 @@ class Cholesky(LinearSolver):
 
     Args:
         inverse_iterations: steps of inverse iteration that estimate the smallest eigenvalue.
+
+    Raises:
+        InputError: if ``inverse_iterations`` is below 1.
     """
 
     inverse_iterations: int = 4
     name: ClassVar[str] = "cholesky"
+
+    def __post_init__(self) -> None:
+        if self.inverse_iterations < 1:
+            raise InputError(
+                f"gradient.solver 'cholesky': inverse_iterations is {self.inverse_iterations}, "
+                "but it must be 1 or more"
+            )
 
     def solve(self, operator: SymmetricOperator, rhs: Float[Tensor, "B P"]) -> LinearSolution:
         """Factorise all blocks at once; fall back to LU for those that are not definite."""
@@ -43,10 +54,13 @@ class Cholesky(LinearSolver):
         u = torch.cholesky_solve(rhs.unsqueeze(-1), factor).squeeze(-1)
         curvature = self._smallest_eigenvalue(factor, u)
 
-        failed = (info != 0) | ~torch.isfinite(u).all(dim=-1)
+        # A singular block can pass, by a pivot that is positive through rounding alone.
+        rank_tolerance = _rank_tolerance(hessian.diagonal(dim1=-2, dim2=-1))
+        sound = torch.isfinite(u).all(dim=-1) & torch.isfinite(factor).flatten(1).all(dim=-1)
+        failed = (info != 0) | ~sound | ~(curvature > rank_tolerance)
         if failed.any():
             u, status, curvature = u.clone(), status.clone(), curvature.clone()
-            u[failed], status[failed], curvature[failed] = _indefinite(hessian[failed], rhs[failed])
+            u[failed], status[failed], curvature[failed] = _by_lu(hessian[failed], rhs[failed])
         product = (hessian @ u.unsqueeze(-1)).squeeze(-1)
         residual = torch.where(
             status == LinearStatus.SINGULAR,
@@ -70,7 +84,12 @@ class Cholesky(LinearSolver):
         return 1.0 / norm.squeeze(-1)
 
 
-def _indefinite(
+def _rank_tolerance(spectrum: Float[Tensor, "B P"]) -> Float[Tensor, " B"]:
+    """P ε max|·|: an eigenvalue below it cannot be told from 0."""
+    return spectrum.shape[-1] * torch.finfo(spectrum.dtype).eps * spectrum.abs().amax(dim=-1)
+
+
+def _by_lu(
     hessian: Float[Tensor, "F P P"], rhs: Float[Tensor, "F P"]
 ) -> tuple[Tensor, Tensor, Tensor]:
     """LU for blocks that Cholesky refused, with their status and smallest eigenvalue."""
@@ -78,12 +97,11 @@ def _indefinite(
     identity = torch.eye(rhs.shape[-1], dtype=rhs.dtype, device=rhs.device)
     safe = torch.where(finite[:, None, None], hessian, identity)
     eigenvalues = torch.linalg.eigvalsh(safe)
-    extent = eigenvalues.abs().amax(dim=-1)
-    rank_tolerance = rhs.shape[-1] * torch.finfo(rhs.dtype).eps * extent
-    singular = ~finite | (eigenvalues.abs().amin(dim=-1) <= rank_tolerance)
+    singular = ~finite | (eigenvalues.abs().amin(dim=-1) <= _rank_tolerance(eigenvalues))
     safe = torch.where(singular[:, None, None], identity, safe)
     u = torch.linalg.solve(safe, rhs.unsqueeze(-1)).squeeze(-1)
     u = torch.where(singular.unsqueeze(-1), torch.zeros_like(u), u)
-    status = torch.where(singular, LinearStatus.SINGULAR, LinearStatus.INDEFINITE).long()
-    nan = torch.full_like(extent, torch.nan)
-    return u, status, torch.where(finite, eigenvalues[:, 0], nan)
+    smallest = eigenvalues[:, 0]
+    status = torch.where(smallest > 0, LinearStatus.SOLVED, LinearStatus.INDEFINITE).long()
+    status[singular] = LinearStatus.SINGULAR
+    return u, status, torch.where(finite, smallest, torch.nan)

@@ -28,8 +28,9 @@ class ConjugateGradients(LinearSolver):
     """Conjugate gradients with per-example dot products, stopping and freezing.
 
     Preconditioned by the Cholesky factor of the Gauss–Newton matrix where the problem offers one
-    (Hestenes and Stiefel 1952; Shewchuk 1994 for the preconditioned form). Direction of
-    non-positive curvature pᵀHp ≤ 0 ends an example as ``INDEFINITE`` at its last iterate.
+    (Hestenes and Stiefel 1952; Shewchuk 1994 for the preconditioned form). A direction
+    of non-positive curvature pᵀHp ≤ 0 ends an example as ``INDEFINITE`` at its last iterate. For
+    a right-hand side of 0 no direction is tried, and ``min_curvature`` is infinite.
 
     Args:
         rtol: stop an example at ‖H u − v‖ ≤ rtol ‖v‖.
@@ -45,6 +46,11 @@ class ConjugateGradients(LinearSolver):
             raise InputError(f"gradient.rtol is {self.rtol}: set it above 0")
         if self.max_steps is not None and self.max_steps < 1:
             raise InputError(f"gradient.max_steps is {self.max_steps}: set it to 1 or more")
+
+    @classmethod
+    def configured(cls, rtol: float, max_steps: int | None) -> LinearSolver:
+        """The solver with this stopping rule."""
+        return cls(rtol=rtol, max_steps=max_steps)
 
     def solve(self, operator: SymmetricOperator, rhs: Float[Tensor, "B P"]) -> LinearSolution:
         """Iterate until every example has stopped; the residual returned is recomputed."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -39,7 +40,7 @@ def build_vae(
     )
     gamma = model["gamma"]
     value = data_variance if gamma["value"] is None else gamma["value"]
-    variance = VARIANCES[gamma["mode"]](decoder.data_dim, value, gamma["floor"])
+    variance = VARIANCES[gamma["mode"]](math.prod(data_shape), value, gamma["floor"])
     return GaussianVAE(decoder, variance, latent_dim)
 
 
@@ -50,7 +51,7 @@ def build_encoder(
     return ENCODERS[model["encoder"]](
         data_shape,
         num_params,
-        hidden=model["encoder_hidden"] or model["hidden"],
+        hidden=model["hidden"] if model["encoder_hidden"] is None else model["encoder_hidden"],
         depth=model["depth"] if model["encoder_depth"] is None else model["encoder_depth"],
         activation=model["activation"],
     )

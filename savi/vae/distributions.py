@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import torch
 from jaxtyping import Float
@@ -20,11 +22,11 @@ class Posterior(ABC):
 
     @abstractmethod
     def rsample(self, noise: Float[Tensor, "S B d"]) -> Float[Tensor, "S B d"]:
-        """z as a differentiable function of standard normal noise."""
+        """Samples z as a differentiable function of standard normal noise."""
 
     @abstractmethod
     def log_prob(self, z: Float[Tensor, "S B d"]) -> Float[Tensor, "S B"]:
-        """log q(z|x) in nats."""
+        """The values of log q(z|x) in nats."""
 
     @abstractmethod
     def kl_per_dimension(self) -> Float[Tensor, "B d"]:
@@ -39,6 +41,16 @@ class Posterior(ABC):
     def kl_to(self, other: Posterior) -> Float[Tensor, " B"]:
         """KL(q ‖ other) in nats."""
 
+    def __getitem__(self, examples: slice) -> Self:
+        """The posteriors of some of the examples."""
+        return type(self)(*(field[examples] for field in vars(self).values()))
+
+
+def stack(parts: Sequence[Posterior]) -> Posterior:
+    """The posteriors of several batches, all of one kind, as those of one batch."""
+    fields = zip(*(vars(q).values() for q in parts), strict=True)
+    return type(parts[0])(*map(torch.cat, fields))
+
 
 @dataclass(frozen=True)
 class DiagonalGaussian(Posterior):
@@ -48,11 +60,11 @@ class DiagonalGaussian(Posterior):
     log_variance: Float[Tensor, "B d"]
 
     def rsample(self, noise: Float[Tensor, "S B d"]) -> Float[Tensor, "S B d"]:
-        """z = mean + s ∘ ε."""
+        """Samples z = mean + s ∘ ε."""
         return torch.addcmul(self.mean, (0.5 * self.log_variance).exp(), noise)
 
     def log_prob(self, z: Float[Tensor, "S B d"]) -> Float[Tensor, "S B"]:
-        """log q(z|x)."""
+        """The values of log q(z|x) in nats."""
         return self._law().log_prob(z)
 
     def kl_per_dimension(self) -> Float[Tensor, "B d"]:
@@ -83,11 +95,11 @@ class FullGaussian(Posterior):
     scale_tril: Float[Tensor, "B d d"]
 
     def rsample(self, noise: Float[Tensor, "S B d"]) -> Float[Tensor, "S B d"]:
-        """z = mean + L ε."""
+        """Samples z = mean + L ε."""
         return self.mean + torch.einsum("bij,sbj->sbi", self.scale_tril, noise)
 
     def log_prob(self, z: Float[Tensor, "S B d"]) -> Float[Tensor, "S B"]:
-        """log q(z|x)."""
+        """The values of log q(z|x) in nats."""
         return self._law().log_prob(z)
 
     def kl_per_dimension(self) -> Float[Tensor, "B d"]:

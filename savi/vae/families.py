@@ -8,6 +8,7 @@ from typing import ClassVar
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.distributions import MultivariateNormal
 
 from savi.registry import Registry
 from savi.vae.distributions import DiagonalGaussian, FullGaussian, PointMass, Posterior
@@ -51,18 +52,14 @@ class PosteriorFamily(ABC):
         """∂z/∂λ of the reparameterised sample z(λ, ε)."""
 
     @abstractmethod
-    def kl_curvature(self, lam: Float[Tensor, "B P"]) -> Float[Tensor, "B P"]:
-        """The diagonal of ∇²_λ KL(q_λ ‖ N(0, I)), whose off-diagonal entries are all 0."""
+    def sample_curvature(
+        self, lam: Float[Tensor, "B P"], noise: Float[Tensor, "S B d"]
+    ) -> Float[Tensor, "S B d P"]:
+        """∂²z_i/∂λ_p²; all mixed second derivatives of z(λ, ε) are 0."""
 
     @abstractmethod
-    def bending_curvature(
-        self, lam: Float[Tensor, "B P"], gram: Float[Tensor, "B d d"]
-    ) -> Float[Tensor, "B P"]:
-        """The positive diagonal of E_ε[∇f(z) · ∂²z/∂λ²] for an f with Hessian ``gram``.
-
-        What Gauss–Newton in λ misses because z(λ, ε) bends: half of the curvature in a log
-        variance.
-        """
+    def kl_curvature(self, lam: Float[Tensor, "B P"]) -> Float[Tensor, "B P"]:
+        """The diagonal of ∇²_λ KL(q_λ ‖ N(0, I)), whose off-diagonal entries are all 0."""
 
     def prior_params(self) -> Float[Tensor, " P"]:
         """The λ at which q is the prior N(0, I); for a MAP family, its mean."""
@@ -95,18 +92,18 @@ class DiagonalGaussianFamily(PosteriorFamily):
         identity = torch.eye(self.latent_dim, dtype=lam.dtype, device=lam.device)
         return torch.cat([identity.expand_as(by_log_variance), by_log_variance], dim=-1)
 
+    def sample_curvature(
+        self, lam: Float[Tensor, "B P"], noise: Float[Tensor, "S B d"]
+    ) -> Float[Tensor, "S B d P"]:
+        """[0, ¼ diag(s ∘ ε)]."""
+        scale = (0.5 * lam[:, self.latent_dim :]).exp()
+        by_log_variance = torch.diag_embed(0.25 * scale * noise)
+        return torch.cat([torch.zeros_like(by_log_variance), by_log_variance], dim=-1)
+
     def kl_curvature(self, lam: Float[Tensor, "B P"]) -> Float[Tensor, "B P"]:
         """1 for the mean, ½s² for the log variance."""
         mean, log_variance = lam.chunk(2, dim=-1)
         return torch.cat([torch.ones_like(mean), 0.5 * log_variance.exp()], dim=-1)
-
-    def bending_curvature(
-        self, lam: Float[Tensor, "B P"], gram: Float[Tensor, "B d d"]
-    ) -> Float[Tensor, "B P"]:
-        """¼ G_ii s_i² for the log variances."""
-        mean, log_variance = lam.chunk(2, dim=-1)
-        diagonal = gram.diagonal(dim1=-2, dim2=-1)
-        return torch.cat([torch.zeros_like(mean), 0.25 * diagonal * log_variance.exp()], dim=-1)
 
 
 @POSTERIORS.register("full_gaussian")
@@ -152,6 +149,15 @@ class FullGaussianFamily(PosteriorFamily):
         by_lower[..., self._rows, entries] = noise[..., self._columns]
         return torch.cat([identity.expand_as(by_diagonal), by_diagonal, by_lower], dim=-1)
 
+    def sample_curvature(
+        self, lam: Float[Tensor, "B P"], noise: Float[Tensor, "S B d"]
+    ) -> Float[Tensor, "S B d P"]:
+        """∂²z_i/∂(log L_ii)² = L_ii ε_i; z is linear in all else."""
+        _, log_diagonal, lower = self._split(lam)
+        by_diagonal = torch.diag_embed(log_diagonal.exp() * noise)
+        by_lower = noise.new_zeros(*noise.shape, lower.shape[-1])
+        return torch.cat([torch.zeros_like(by_diagonal), by_diagonal, by_lower], dim=-1)
+
     def kl_curvature(self, lam: Float[Tensor, "B P"]) -> Float[Tensor, "B P"]:
         """1 for the mean and the lower triangle, 2 L_ii² for log L_ii."""
         mean, log_diagonal, lower = self._split(lam)
@@ -159,14 +165,6 @@ class FullGaussianFamily(PosteriorFamily):
             [torch.ones_like(mean), 2.0 * (2.0 * log_diagonal).exp(), torch.ones_like(lower)],
             dim=-1,
         )
-
-    def bending_curvature(
-        self, lam: Float[Tensor, "B P"], gram: Float[Tensor, "B d d"]
-    ) -> Float[Tensor, "B P"]:
-        """G_ii L_ii² for log L_ii."""
-        mean, log_diagonal, lower = self._split(lam)
-        bend = gram.diagonal(dim1=-2, dim2=-1) * (2.0 * log_diagonal).exp()
-        return torch.cat([torch.zeros_like(mean), bend, torch.zeros_like(lower)], dim=-1)
 
 
 class _MapFamily(PosteriorFamily):
@@ -187,15 +185,15 @@ class _MapFamily(PosteriorFamily):
             1, len(lam), -1, -1
         )
 
+    def sample_curvature(
+        self, lam: Float[Tensor, "B P"], noise: Float[Tensor, "S B d"]
+    ) -> Float[Tensor, "S B d P"]:
+        """Zero."""
+        return torch.zeros_like(self.sample_jacobian(lam, noise))
+
     def kl_curvature(self, lam: Float[Tensor, "B P"]) -> Float[Tensor, "B P"]:
         """1: −log p(z) = ½‖z‖² + const."""
         return torch.ones_like(lam)
-
-    def bending_curvature(
-        self, lam: Float[Tensor, "B P"], gram: Float[Tensor, "B d d"]
-    ) -> Float[Tensor, "B P"]:
-        """Zero: z = λ does not bend."""
-        return torch.zeros_like(lam)
 
 
 @POSTERIORS.register("point_mass")
@@ -226,5 +224,7 @@ class LaplaceFamily(_MapFamily):
         self, lam: Float[Tensor, "B P"], model: GaussianVAE, beta: float = 1.0
     ) -> FullGaussian:
         """The Laplace approximation at λ, whether λ is a mode or not."""
-        covariance = torch.cholesky_inverse(torch.linalg.cholesky(model.precision(lam, beta)))
-        return FullGaussian(lam, torch.linalg.cholesky(covariance))
+        precision = model.precision(lam, beta)
+        # One factorisation and a triangular solve: the covariance itself is never factorised.
+        law = MultivariateNormal(lam, precision_matrix=precision, validate_args=False)
+        return FullGaussian(lam, law.scale_tril)

@@ -25,7 +25,7 @@ class GaussianLikelihood(nn.Module):
     def forward(
         self, x: Float[Tensor, "B D"], mean: Float[Tensor, "S B D"], outer: bool = False
     ) -> tuple[Float[Tensor, "S B"], Float[Tensor, "S B"]]:
-        """log p(x|z) in nats, and ‖x − μ‖² without a graph.
+        """The values of log p(x|z) in nats, and ‖x − μ‖² without a graph.
 
         ``outer`` asks for the γ of the outer ELBO, which an ``optimal`` γ takes from the batch.
         """
@@ -67,6 +67,12 @@ class GaussianVAE(nn.Module):
         """μ_θ(z)."""
         self.decoder_evaluations += z.shape[:-1].numel()
         return self.decoder(z)
+
+    def log_joint(self, x: Float[Tensor, "B D"], z: Float[Tensor, "S B d"]) -> Float[Tensor, "S B"]:
+        """The values of log p(x, z) = log p(x|z) + log p(z) in nats."""
+        log_likelihood, _ = self.likelihood(x, self.decode(z))
+        log_normaliser = self.latent_dim * math.log(2.0 * math.pi)
+        return log_likelihood - 0.5 * (z.square().sum(dim=-1) + log_normaliser)
 
     def gram(self, z: Float[Tensor, "B d"]) -> Float[Tensor, "B d d"]:
         """JᵀΓ⁻¹J at z, with J the decoder's Jacobian and Γ = diag γ: d tangents at once."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -27,9 +28,15 @@ class ObservationVariance(nn.Module, ABC):
         value: the value to start at (or to stay at, if fixed).
         floor: the least value that a free γ can take.
 
+    Attributes:
+        free: whether γ moves in training, so that it needs a floor.
+
     Raises:
-        InputError: if ``value`` or ``floor`` is not above 0, or ``value`` is not above ``floor``.
+        InputError: if ``value`` or ``floor`` is not above 0, or a γ that is free does not start
+            above its floor.
     """
+
+    free: ClassVar[bool] = True
 
     def __init__(self, dim: int, value: float, floor: float = 1e-6) -> None:
         super().__init__()
@@ -37,6 +44,11 @@ class ObservationVariance(nn.Module, ABC):
             raise InputError(f"model.gamma.value is {value}: set it above 0, it is a variance")
         if not 0 < floor < math.inf:
             raise InputError(f"model.gamma.floor is {floor}: set it above 0")
+        if self.free and value <= floor:
+            raise InputError(
+                f"model.gamma.value is {value}, not above model.gamma.floor {floor}: raise the "
+                "value or lower the floor"
+            )
         self.dim, self.floor = dim, floor
 
     @abstractmethod
@@ -48,13 +60,16 @@ class ObservationVariance(nn.Module, ABC):
         return self()
 
     @torch.no_grad()
-    def observe(self, squared_error: Float[Tensor, " B"]) -> None:  # noqa: B027
+    def observe(self, squared_error: Float[Tensor, " B"]) -> None:
         """Learn from a training batch outside of the gradient; most kinds have nothing to do."""
 
 
 @VARIANCES.register("fixed")
 class FixedVariance(ObservationVariance):
-    """γ stays at ``value``."""
+    """γ stays at ``value``, whatever the floor."""
+
+    free = False
+    gamma: Tensor
 
     def __init__(self, dim: int, value: float, floor: float = 1e-6) -> None:
         super().__init__(dim, value, floor)
@@ -70,11 +85,6 @@ class _LogParameter(ObservationVariance):
 
     def __init__(self, dim: int, value: float, floor: float, size: int) -> None:
         super().__init__(dim, value, floor)
-        if value <= floor:
-            raise InputError(
-                f"model.gamma.value is {value}, not above model.gamma.floor {floor}: raise the "
-                "value or lower the floor"
-            )
         self.log_excess = nn.Parameter(torch.full((size,), math.log(value - floor)))
 
     def forward(self) -> Float[Tensor, "#D"]:
@@ -108,6 +118,7 @@ class OptimalVariance(ObservationVariance):
     """
 
     momentum = 0.1
+    gamma: Tensor
 
     def __init__(self, dim: int, value: float, floor: float = 1e-6) -> None:
         super().__init__(dim, value, floor)
@@ -126,4 +137,5 @@ class OptimalVariance(ObservationVariance):
     @torch.no_grad()
     def observe(self, squared_error: Float[Tensor, " B"]) -> None:
         """Move the running mean towards the batch's γ*."""
-        self.gamma.lerp_(self.of_batch(squared_error).to(self.gamma), self.momentum)
+        # A new tensor: the graph of the batch, not yet backpropagated, holds the old one.
+        self.gamma = self.gamma.lerp(self.of_batch(squared_error).to(self.gamma), self.momentum)

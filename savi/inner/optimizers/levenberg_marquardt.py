@@ -19,6 +19,9 @@ from savi.inner.optimizers.base import (
     solve_cholesky,
 )
 
+#: Relative to the diagonal of C; below it, damping changes no digit of a step.
+MIN_DAMPING = 1e-16
+
 
 class Damping(NamedTuple):
     """μ of every example, and the factor by which the next rejection raises it."""
@@ -30,17 +33,19 @@ class Damping(NamedTuple):
 @OPTIMIZERS.register("levenberg_marquardt")
 @dataclass(frozen=True)
 class LevenbergMarquardt(InnerOptimizer):
-    """Solve (C + μ diag C̄) δ = −∇J and accept y + δ only where it lowers J.
+    """Solve (C + μ D) δ = −∇J and accept y + δ only where it lowers J.
 
-    C is the objective's curvature (Gauss–Newton where the problem offers it) and diag C̄ its
-    diagonal, floored at a small fraction of its mean, so that the step does not change with the
-    scale of a coordinate (Marquardt 1963). The gain ratio
-    ϱ = (J(y) − J(y+δ)) / (predicted decrease) moves the damping as in Nielsen (1999):
-    μ ← μ max(1/10, 1 − (2ϱ−1)³) after an accepted step, μ ← μ·ν and ν ← 2ν after a rejected one.
+    C is the objective's curvature (Gauss–Newton where the problem offers it) and D = diag |C|, so
+    that the step does not change with the scale of a coordinate (Marquardt 1963), floored at a
+    small fraction of the mean absolute row sum of C, so that a large μ makes any C positive
+    definite. The gain ratio ϱ = (J(y) − J(y+δ)) / (predicted decrease) moves the damping as in
+    Fletcher (1971): an accepted step divides μ by 10 if ϱ > 3/4 and doubles it if ϱ < 1/4; a
+    rejected one sets μ ← μ·ν and ν ← 2ν (Nielsen 1999).
     J never rises: no step size needs tuning when γ changes.
 
-    Accepting and rejecting are piecewise constant in the inputs, so the unrolled derivative treats
-    μ as a constant, and is exact almost everywhere.
+    Acceptance and μ are piecewise constant in the inputs, so that the unrolled derivative, which
+    treats both as constants, is exact almost everywhere. (With Nielsen's smooth rule for accepted
+    steps it would be wrong: μ would then carry a derivative of its own.)
 
     Args:
         damping: the initial μ.
@@ -70,7 +75,8 @@ class LevenbergMarquardt(InnerOptimizer):
         """One trial step per example, taken where it lowers J."""
         curvature = objective.curvature(point.y, create_graph)
         diagonal = curvature.diagonal(dim1=-2, dim2=-1).abs()
-        scale = diagonal + 1e-6 * diagonal.mean(dim=-1, keepdim=True) + _tiny(diagonal)
+        row_sum = curvature.abs().sum(dim=-1).mean(dim=-1, keepdim=True)
+        scale = diagonal + 1e-6 * row_sum + _tiny(diagonal)
         damping = state.mu.unsqueeze(-1) * scale
         delta, indefinite = solve_cholesky(curvature + torch.diag_embed(damping), -point.gradient)
 
@@ -82,11 +88,23 @@ class LevenbergMarquardt(InnerOptimizer):
             accepted = _accept(decrease, predicted, point.value) & ~indefinite
             ratio = decrease / predicted.clamp_min(_tiny(predicted))
         y = torch.where(accepted.unsqueeze(-1), point.y + delta, point.y)
-        return y, _update(state, accepted, ratio)
+        return y, self._update(state, accepted, ratio)
 
     def stalled(self, state: Any, y: Tensor, proposal: Tensor) -> Bool[Tensor, " B"]:
         """Rejections have driven the damping past its ceiling."""
         return state.mu > self.max_damping
+
+    def _update(
+        self, state: Damping, accepted: Bool[Tensor, " B"], ratio: Float[Tensor, " B"]
+    ) -> Damping:
+        factor = torch.where(ratio > 0.75, 0.1, torch.where(ratio < 0.25, 2.0, 1.0))
+        mu = state.mu * torch.where(accepted, factor.to(state.mu), state.growth)
+        # Bounded, because frozen examples are stepped along with their neighbours: an infinite μ
+        # is NaN in the backward even under a zero cotangent, and μ = 0 could not grow again.
+        return Damping(
+            mu=mu.clamp(MIN_DAMPING, 2.0 * self.max_damping),
+            growth=torch.where(accepted, 2.0, 2.0 * state.growth).to(state.mu),
+        )
 
 
 def _accept(
@@ -96,14 +114,6 @@ def _accept(
     rounding = 8.0 * torch.finfo(value.dtype).eps * value.abs()
     invisible = (predicted.abs() <= rounding) & (decrease.abs() <= rounding)
     return torch.isfinite(decrease) & ((decrease > 0) | invisible)
-
-
-def _update(state: Damping, accepted: Bool[Tensor, " B"], ratio: Float[Tensor, " B"]) -> Damping:
-    shrink = (1.0 - (2.0 * ratio.clamp(0.0, 1.0) - 1.0) ** 3).clamp_min(0.1)
-    return Damping(
-        mu=torch.where(accepted, state.mu * shrink, state.mu * state.growth),
-        growth=torch.where(accepted, torch.full_like(state.growth, 2.0), 2.0 * state.growth),
-    )
 
 
 def _tiny(like: Tensor) -> float:

@@ -1,0 +1,94 @@
+"""The posterior families."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from linear_gaussian import linear_gaussian, randn, vae
+from torch import Tensor
+from torch.func import hessian, jacrev, vmap
+
+from savi.vae import POSTERIORS, FullGaussian, PosteriorFamily
+
+B, S = 4, 2
+
+
+@pytest.fixture(params=sorted(POSTERIORS))
+def family(request: pytest.FixtureRequest) -> PosteriorFamily:
+    torch.manual_seed(0)
+    return POSTERIORS[request.param](3)
+
+
+SIZES = {"diagonal_gaussian": 6, "full_gaussian": 9, "laplace": 3, "point_mass": 3}
+
+
+def test_the_number_of_parameters(family: PosteriorFamily):
+    assert family.num_params == SIZES[family.name]
+    assert POSTERIORS["full_gaussian"](1).num_params == 2
+
+
+def test_derivatives_of_the_samples(family: PosteriorFamily):
+    model = vae()
+    lam, noise = 0.5 * randn(B, family.num_params), randn(S, B, 3)
+
+    def sample(row: Tensor, e: Tensor) -> Tensor:
+        if family.is_map:  # the code itself, as in the inner problem
+            return row
+        return family.distribution(row[None], model).rsample(e[None, None])[0, 0]
+
+    def of_all(derivative: Callable[..., Tensor]) -> Tensor:
+        rows = [[derivative(*pair) for pair in zip(lam, e, strict=True)] for e in noise]
+        return torch.stack([torch.stack(row) for row in rows])
+
+    first, second = of_all(jacrev(sample)), of_all(hessian(sample))
+    torch.testing.assert_close(family.sample_jacobian(lam, noise).expand_as(first), first)
+    bending = family.sample_curvature(lam, noise).expand_as(first)
+    torch.testing.assert_close(bending.diag_embed(), second)
+
+
+def test_curvature_of_the_divergence(family: PosteriorFamily):
+    model, lam = vae(), 0.5 * randn(B, family.num_params)
+
+    def divergence(row: Tensor) -> Tensor:
+        if family.is_map:
+            return 0.5 * row.square().sum()
+        return family.distribution(row[None], model).kl_per_dimension().sum()
+
+    exact = torch.stack([hessian(divergence)(row) for row in lam])
+    torch.testing.assert_close(family.kl_curvature(lam).diag_embed(), exact)
+
+
+@pytest.mark.parametrize("name", ["diagonal_gaussian", "full_gaussian"])
+def test_the_parameters_of_the_prior(name: str):
+    family = POSTERIORS[name](3)
+    q = family.distribution(family.prior_params()[None], vae())
+    assert not q.kl_per_dimension().any()
+
+
+def test_the_mean_is_the_first_part_of_the_parameters(family: PosteriorFamily):
+    lam = randn(B, family.num_params)
+    assert torch.equal(family.distribution(lam, vae()).mean, lam[:, :3])
+
+
+@pytest.mark.parametrize("beta", [1.0, 0.25])
+@pytest.mark.parametrize("mode", ["fixed", "per_pixel"])
+def test_the_laplace_covariance_at_a_curved_decoder(beta: float, mode: str):
+    torch.manual_seed(0)
+    model, lam = vae(mode=mode), randn(B, 3)
+    for parameter in model.gamma.parameters():
+        torch.nn.init.normal_(parameter)
+    q = POSTERIORS["laplace"](3).distribution(lam, model, beta)
+    assert isinstance(q, FullGaussian)
+    jacobian = vmap(jacrev(model.decoder))(lam)
+    scaled = jacobian.mT @ (jacobian / model.gamma()[:, None])
+    covariance = torch.linalg.inv(torch.eye(3).double() + scaled / beta)
+    torch.testing.assert_close(q.scale_tril @ q.scale_tril.mT, covariance)
+    assert torch.equal(q.scale_tril.tril(), q.scale_tril)
+    assert (q.scale_tril.diagonal(dim1=1, dim2=2) > 0).all()
+
+
+def test_laplace_is_the_exact_posterior_of_an_affine_decoder():
+    problem = linear_gaussian()
+    q = POSTERIORS["laplace"](3).distribution(problem.posterior_mean, problem.model)
+    exact = torch.linalg.inv(problem.precision).expand(5, -1, -1)
+    torch.testing.assert_close(q.scale_tril @ q.scale_tril.mT, exact)
