@@ -58,7 +58,7 @@ REFUSED = [
     ("inner.damping=-1", "damping is -1.0, but it must be a number above 0"),
     ("posterior=laplace", "set inner.objective=map"),
     ("inner.objective=map", "set posterior=laplace or posterior=point_mass"),
-    ("encoder_loss=none", "has no other signal: set encoder_loss=elbo_at_init"),
+    ("encoder_loss=none", "sends no gradient to the encoder: set encoder_loss=elbo_at_init"),
     ("encoder_loss.through=-1", "encoder_loss.through is -1.0: set it to 0 or more"),
     ("optimizer.lr=0", "optimizer.lr is 0.0: set it above 0"),
     ("trainer.max_epochs=0", "trainer.max_epochs is 0: set it to 1 or more"),

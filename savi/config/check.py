@@ -17,11 +17,6 @@ MINIMA = {
     "trainer.limit_train_batches": 1,
     "trainer.limit_val_batches": 1,
     "trainer.threads": 1,
-    "evaluation.val_samples": 1,
-    "evaluation.samples": 1,
-    "evaluation.importance_samples": 1,
-    "evaluation.gap_examples": 0,
-    "evaluation.gap_steps": 1,
 }
 
 

@@ -5,17 +5,20 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from savi.data import TensorDataModule
 from savi.evaluation.gaps import measure_gaps, with_density
 from savi.evaluation.importance import importance_log_likelihood
 from savi.evaluation.latents import active_units, mutual_information
 from savi.inner.status import Status
-from savi.training.module import SemiAmortizedVAE
 from savi.vae.distributions import Posterior, stack
+
+if TYPE_CHECKING:
+    from savi.data import TensorDataModule
+    from savi.training.module import SemiAmortizedVAE
 
 #: Examples that the N × N estimate of the mutual information uses at most.
 MUTUAL_INFORMATION_EXAMPLES = 1_000

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float
@@ -16,10 +17,12 @@ from savi.inner.noise import common_noise
 from savi.inner.objectives import NegativeELBO
 from savi.inner.optimizers import LevenbergMarquardt
 from savi.inner.solution import Solution
-from savi.training.inference import SemiAmortizedInference
 from savi.vae.distributions import Posterior
 from savi.vae.families import LaplaceFamily, PosteriorFamily
 from savi.vae.model import GaussianVAE
+
+if TYPE_CHECKING:
+    from savi.training.inference import SemiAmortizedInference
 
 #: Least noise samples of the problem that defines the best q, so that it does not fit the noise.
 SOLVE_SAMPLES = 32

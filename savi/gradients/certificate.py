@@ -12,6 +12,8 @@ from torch import Tensor
 
 from savi.linear.base import LinearSolution, LinearStatus
 
+_MESSAGE = "implicit gradient without its conditions"
+
 
 class OnFailure(Enum):
     """What an implicit backward does with examples whose conditions do not hold."""
@@ -69,7 +71,7 @@ class Certificate:
             ),
             "the Hessian is singular or not finite": linear.status == LinearStatus.SINGULAR,
             "the linear solver did not converge (raise gradient.max_steps or gradient.rtol)": (
-                ~(linear.residual <= self.max_residual)
+                ~(linear.residual <= self.max_residual) & (linear.status != LinearStatus.SINGULAR)
             ),
         }
         self.min_curvature = linear.min_curvature
@@ -86,13 +88,16 @@ class Certificate:
         """
         if not self.reasons or self.failed is None:
             return adjoint
-        message = "implicit gradient without its conditions: " + "; ".join(self.reasons)
         if policy is OnFailure.RAISE:
-            raise ImplicitGradientError(f"{message} ({int(self.failed.sum())} examples)")
+            reasons = "; ".join(self.reasons)
+            raise ImplicitGradientError(
+                f"{_MESSAGE}: {reasons} ({int(self.failed.sum())} examples)"
+            )
         if policy is OnFailure.MASK:
             return torch.where(self.failed.unsqueeze(-1), torch.zeros_like(adjoint), adjoint)
-        # The text holds no numbers, so that Python shows each kind of failure once a run.
-        warnings.warn(message, ImplicitGradientWarning, stacklevel=2)
+        # The texts hold no numbers, so that Python shows each kind of failure once a run.
+        for reason in self.reasons:
+            warnings.warn(f"{_MESSAGE}: {reason}", ImplicitGradientWarning, stacklevel=2)
         return adjoint
 
     def metrics(self) -> dict[str, float]:

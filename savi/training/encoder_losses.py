@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -11,14 +12,46 @@ from torch import Tensor, nn
 from savi.errors import InputError, unknown_option
 from savi.gradients import EncoderGradient
 from savi.training.inference import Inference, SemiAmortizedInference
+from savi.vae.distributions import Posterior
 from savi.vae.elbo import elbo
 from savi.vae.families import PosteriorFamily
 from savi.vae.model import GaussianVAE
 
-#: (model, family, x, inference, outer noise, β) -> one loss per example.
-EncoderLoss = Callable[
-    [GaussianVAE, PosteriorFamily, Tensor, Inference, Tensor, float], Float[Tensor, " B"]
-]
+
+@dataclass(frozen=True)
+class OuterBatch:
+    """What an encoder loss may look at.
+
+    Attributes:
+        model: the generative model.
+        family: the posterior family.
+        x: the observations.
+        inference: λ0 and λK.
+        noise: the noise of the outer ELBO.
+        beta: the weight of the KL term.
+        free_bits: the free bits of the KL term.
+    """
+
+    model: GaussianVAE
+    family: PosteriorFamily
+    x: Float[Tensor, "B D"]
+    inference: Inference
+    noise: Float[Tensor, "S B d"]
+    beta: float = 1.0
+    free_bits: float = 0.0
+
+    @property
+    def initial(self) -> Posterior:
+        """q_λ0, with the encoder's graph."""
+        return self.family.distribution(self.inference.init, self.model, self.beta)
+
+    @property
+    def final(self) -> Posterior:
+        """q_λK, held constant."""
+        return self.family.distribution(self.inference.value.detach(), self.model, self.beta)
+
+
+EncoderLoss = Callable[[OuterBatch], Float[Tensor, ""]]
 
 
 @contextmanager
@@ -34,55 +67,26 @@ def frozen(module: nn.Module) -> Iterator[None]:
             parameter.requires_grad_(True)
 
 
-def elbo_at_init(
-    model: GaussianVAE,
-    family: PosteriorFamily,
-    x: Tensor,
-    inference: Inference,
-    noise: Tensor,
-    beta: float,
-) -> Float[Tensor, " B"]:
+def elbo_at_init(batch: OuterBatch) -> Float[Tensor, ""]:
     """−L(θ, λ0; x): the encoder of a plain VAE, with θ held constant."""
-    bound = elbo(model, family.distribution(inference.init, model, beta), x, noise)
-    return beta * bound.kl - bound.reconstruction
+    bound = elbo(batch.model, batch.initial, batch.x, batch.noise)
+    return -bound.objective(batch.beta, batch.free_bits)
 
 
-def kl_init_final(
-    model: GaussianVAE,
-    family: PosteriorFamily,
-    x: Tensor,
-    inference: Inference,
-    noise: Tensor,
-    beta: float,
-) -> Float[Tensor, " B"]:
+def kl_init_final(batch: OuterBatch) -> Float[Tensor, ""]:
     """KL(q_λ0 ‖ q_λK) with λK held constant (the "VAE+SVI+KL" of Kim et al. 2018)."""
-    initial = family.distribution(inference.init, model, beta)
-    return initial.kl_to(family.distribution(inference.value.detach(), model, beta))
+    return batch.initial.kl_to(batch.final).mean()
 
 
-def kl_final_init(
-    model: GaussianVAE,
-    family: PosteriorFamily,
-    x: Tensor,
-    inference: Inference,
-    noise: Tensor,
-    beta: float,
-) -> Float[Tensor, " B"]:
+def kl_final_init(batch: OuterBatch) -> Float[Tensor, ""]:
     """KL(q_λK ‖ q_λ0) with λK held constant: maximum likelihood of λ0 under refined samples."""
-    final = family.distribution(inference.value.detach(), model, beta)
-    return final.kl_to(family.distribution(inference.init, model, beta))
+    return batch.final.kl_to(batch.initial).mean()
 
 
-def distill(
-    model: GaussianVAE,
-    family: PosteriorFamily,
-    x: Tensor,
-    inference: Inference,
-    noise: Tensor,
-    beta: float,
-) -> Float[Tensor, " B"]:
+def distill(batch: OuterBatch) -> Float[Tensor, ""]:
     """‖λ0 − λK‖² with λK held constant."""
-    return (inference.init - inference.value.detach()).square().sum(dim=-1)
+    inference = batch.inference
+    return (inference.init - inference.value.detach()).square().sum(dim=-1).mean()
 
 
 ENCODER_LOSSES: dict[str, EncoderLoss] = {
@@ -91,6 +95,12 @@ ENCODER_LOSSES: dict[str, EncoderLoss] = {
     "kl_final_init": kl_final_init,
     "distill": distill,
 }
+
+
+_ADVICE = (
+    "set encoder_loss=elbo_at_init (or kl_init_final, distill), inner.objective=proximal with "
+    "gradient=ift, or gradient=unrolled with encoder_loss=through"
+)
 
 
 class EncoderObjective:
@@ -125,38 +135,36 @@ class EncoderObjective:
                     "is no encoder to train, so set encoder_loss=none"
                 )
             return
-        needs_density = {"kl_init_final", "kl_final_init"} & set(self.terms)
+        needs_density = sorted({"kl_init_final", "kl_final_init"} & set(self.terms))
         if needs_density and not inference.family.has_density:
             raise InputError(
-                f"encoder_loss '{needs_density.pop()}' with posterior '{inference.family.name}', "
+                f"encoder_loss '{needs_density[0]}' with posterior '{inference.family.name}', "
                 "which has no density: set encoder_loss=distill"
             )
-        signals = set(self.terms) if inference.max_steps > 0 else set(self.terms) & {"elbo_at_init"}
-        if self.through > 0 and inference.encoder_gradient is not EncoderGradient.ZERO:
-            signals.add("through")
-        if not signals:
+        if not self._signals(inference):
             raise InputError(
-                f"gradient '{inference.backend.name}' with inner.objective "
-                f"'{inference.objective_name}' sends no gradient to the encoder, and encoder_loss "
-                "has no other signal: set encoder_loss=elbo_at_init (or kl_init_final, distill), "
-                "inner.objective=proximal with gradient=ift, or gradient=unrolled with "
-                "encoder_loss=through"
+                f"{self._reason(inference)} sends no gradient to the encoder: {_ADVICE}"
             )
 
-    def __call__(
-        self,
-        model: GaussianVAE,
-        family: PosteriorFamily,
-        x: Float[Tensor, "B D"],
-        inference: Inference,
-        noise: Float[Tensor, "S B d"],
-        beta: float,
-    ) -> Float[Tensor, ""] | float:
-        """Σ_i weight_i · mean over the batch of loss_i; θ is held constant in all of them."""
+    def _signals(self, inference: SemiAmortizedInference) -> set[str]:
+        """The losses that do move the encoder: without inner steps, λK = λ0, others vanish."""
+        signals = set(self.terms) if inference.max_steps > 0 else {"elbo_at_init"} & set(self.terms)
+        if self.through > 0 and inference.encoder_gradient is not EncoderGradient.ZERO:
+            signals.add("through")
+        return signals
+
+    def _reason(self, inference: SemiAmortizedInference) -> str:
+        named = ", ".join([*(["through"] if self.through else []), *self.terms]) or "none"
+        if inference.max_steps == 0:
+            return f"encoder_loss '{named}' with inner.max_steps 0, where λK is λ0 itself,"
+        return (
+            f"encoder_loss '{named}' with gradient '{inference.backend.name}' and inner.objective "
+            f"'{inference.objective_name}'"
+        )
+
+    def __call__(self, batch: OuterBatch) -> Float[Tensor, ""] | float:
+        """Σ_i weight_i loss_i, each a mean over the batch; θ is held constant in all of them."""
         if not self.terms:
             return 0.0
-        with frozen(model):
-            return sum(
-                weight * ENCODER_LOSSES[name](model, family, x, inference, noise, beta).mean()
-                for name, weight in self.terms.items()
-            )
+        with frozen(batch.model):
+            return sum(weight * ENCODER_LOSSES[name](batch) for name, weight in self.terms.items())

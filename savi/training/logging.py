@@ -84,6 +84,7 @@ def log_results(
 
 def quieten_libraries() -> None:
     """Keep out of a run's output what its user can do nothing about; other warnings still show."""
+    warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
     for name in ("pytorch_lightning.utilities.rank_zero", "pytorch_lightning.accelerators.cuda"):
         logging.getLogger(name).setLevel(logging.WARNING)
     # Torch's forward-mode AD, and Lightning's use of torch's pytrees, call deprecated functions.

@@ -12,11 +12,12 @@ from torch import Tensor
 
 from savi.data.batches import Batch
 from savi.errors import InputError, unknown_option
+from savi.evaluation.importance import expected_bound
 from savi.gradients.certificate import Certificate
 from savi.inner.noise import antithetic_noise
 from savi.inner.solution import Solution
 from savi.inner.status import Status
-from savi.training.encoder_losses import EncoderObjective
+from savi.training.encoder_losses import EncoderObjective, OuterBatch
 from savi.training.inference import Inference, SemiAmortizedInference
 from savi.vae.build import build_encoder, build_vae
 from savi.vae.elbo import Bound, elbo
@@ -89,6 +90,10 @@ class SemiAmortizedVAE(pl.LightningModule):
             ("model.kl.free_bits", self.kl["free_bits"], 0),
             ("optimizer.weight_decay", self.optimizer_config["weight_decay"], 0),
             ("evaluation.val_samples", self.settings["val_samples"], 1),
+            ("evaluation.samples", self.settings["samples"], 1),
+            ("evaluation.importance_samples", self.settings["importance_samples"], 1),
+            ("evaluation.gap_examples", self.settings["gap_examples"], 0),
+            ("evaluation.gap_steps", self.settings["gap_steps"], 1),
         ):
             if not value >= least:
                 raise InputError(f"{name} is {value}: set it to {least} or more")
@@ -120,8 +125,9 @@ class SemiAmortizedVAE(pl.LightningModule):
         noise = antithetic_noise(self.samples, q.mean.detach())
         bound = elbo(self.vae, q, x, noise)
         self.vae.gamma.observe(bound.squared_error)
-        loss = -bound.objective(beta, self.kl["free_bits"])
-        loss = loss + self.encoder_objective(self.vae, self.family, x, inference, noise, beta)
+        free_bits = self.kl["free_bits"]
+        outer = OuterBatch(self.vae, self.family, x, inference, noise, beta, free_bits)
+        loss = -bound.objective(beta, free_bits) + self.encoder_objective(outer)
         if self._is_logging_step():
             self._log_training(bound, inference)
         return loss
@@ -132,18 +138,21 @@ class SemiAmortizedVAE(pl.LightningModule):
     ) -> tuple[Inference, Bound, Bound]:
         """Infer as in a test and bound log p(x) at λK and at λ0, on the same noise.
 
+        Here the KL term has weight 1, whatever the training used: L is then a bound on log p(x).
         The bound's noise is drawn after the solve, independent of the noise that the solve saw:
         a bound on the solve's own noise would flatter it.
         """
         inference = self.inference(
             self.vae, x, max_steps=self.inference.test_max_steps, generator=generator
         )
-        final = self.family.distribution(inference.value, self.vae)
-        noise = antithetic_noise(samples, final.mean, generator)
-        initial = self.family.distribution(inference.init, self.vae)
-        bound = elbo(self.vae, final, x, noise)
-        same = inference.solution is None
-        return inference, bound, bound if same else elbo(self.vae, initial, x, noise)
+        seed = int(torch.randint(2**62, (), generator=generator))
+
+        def bound_at(lam: Tensor) -> Bound:
+            q = self.family.distribution(lam, self.vae)
+            return expected_bound(self.vae, q, x, samples, torch.Generator().manual_seed(seed))
+
+        bound = bound_at(inference.value)
+        return inference, bound, bound if inference.solution is None else bound_at(inference.init)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Log the bound on a validation batch, with noise that is the same in every epoch."""

@@ -83,11 +83,11 @@ def train(config: dict[str, Any], folder: Path) -> dict[str, float]:
     """
     quieten_libraries()
     data, module = build(config)
-    print(_headline(config, data, module), flush=True)
     interactive = os.isatty(1) and config["trainer"]["enable_progress_bar"]
     callbacks, cost = build_callbacks(config["callbacks"], str(folder / "checkpoints"), interactive)
     callbacks.append(StoreConfig(config))
     trainer = build_trainer(config["trainer"], data, callbacks, interactive)
+    print(_headline(config, data, module), flush=True)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
     # Loggers open files and a wandb run, so they come when nothing can be refused any more.
