@@ -11,6 +11,8 @@ from typing import Any
 from matplotlib.figure import Figure
 from pytorch_lightning.loggers import CSVLogger, Logger, WandbLogger
 
+from savi.gradients import ImplicitGradientWarning
+
 WANDB_MODES = ("offline", "online", "disabled")
 
 
@@ -84,6 +86,7 @@ def log_results(
 
 def quieten_libraries() -> None:
     """Keep out of a run's output what its user can do nothing about; other warnings still show."""
+    warnings.filterwarnings("once", category=ImplicitGradientWarning)
     warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
     for name in ("pytorch_lightning.utilities.rank_zero", "pytorch_lightning.accelerators.cuda"):
         logging.getLogger(name).setLevel(logging.WARNING)
