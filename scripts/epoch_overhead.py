@@ -29,14 +29,17 @@ from savi.data import TensorDataModule
 from savi.training.callbacks import CostMonitor
 from savi.training.logging import quieten_libraries
 from savi.training.run import build, build_trainer
+from savi.vae.networks import ACTIVATIONS
 
 EPOCHS = 6
 
 
-def mlp(sizes: list[int]) -> nn.Sequential:
+def mlp(sizes: list[int], activation: str) -> nn.Sequential:
     layers: list[nn.Module] = []
     for i, (inputs, outputs) in enumerate(pairwise(sizes)):
-        layers += [nn.Linear(inputs, outputs)] + [nn.Softplus()] * (i < len(sizes) - 2)
+        layers += [nn.Linear(inputs, outputs)] + [ACTIVATIONS[activation].build()] * (
+            i < len(sizes) - 2
+        )
     return nn.Sequential(*layers)
 
 
@@ -46,8 +49,8 @@ class BareLoop:
     def __init__(self, config: dict, data: TensorDataModule) -> None:
         model, d = config["model"], config["model"]["latent_dim"]
         hidden = [model["hidden"]] * model["depth"]
-        self.encoder = mlp([data.dim, *hidden, 2 * d])
-        self.decoder = mlp([d, *hidden, data.dim])
+        self.encoder = mlp([data.dim, *hidden, 2 * d], model["activation"])
+        self.decoder = mlp([d, *hidden, data.dim], model["activation"])
         parameters = [*self.encoder.parameters(), *self.decoder.parameters()]
         self.optimizer = torch.optim.AdamW(
             parameters, lr=config["optimizer"]["lr"], weight_decay=0.0, fused=True

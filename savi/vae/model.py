@@ -29,12 +29,12 @@ class GaussianLikelihood(nn.Module):
 
         ``outer`` asks for the γ of the outer ELBO, which an ``optimal`` γ takes from the batch.
         """
-        squares = (x - mean).square()
-        squared_error = squares.sum(dim=-1)
+        residual = x - mean
+        squared_error = residual.square().sum(dim=-1)
         gamma = self.gamma.of_batch(squared_error.detach().mean(dim=0)) if outer else self.gamma()
         log_normaliser = (2.0 * math.pi * gamma).log().sum() * (x.shape[-1] / len(gamma))
         # Scaling the sum of a shared γ is cheaper than scaling every pixel.
-        weighted = squared_error / gamma if len(gamma) == 1 else (squares / gamma).sum(dim=-1)
+        weighted = squared_error / gamma if len(gamma) == 1 else (residual.square() / gamma).sum(-1)
         return -0.5 * (weighted + log_normaliser), squared_error.detach()
 
 
