@@ -27,7 +27,7 @@ from savi.cli import plain
 from savi.config.paths import conf_dir
 from savi.data import TensorDataModule
 from savi.training.callbacks import CostMonitor
-from savi.training.logging import quieten_libraries
+from savi.training.loggers import quieten_libraries
 from savi.training.run import build, build_trainer
 from savi.vae.networks import ACTIVATIONS
 

@@ -34,6 +34,10 @@ def command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., No
 
     def call(function: Callable[[], None], *arguments: str) -> None:
         monkeypatch.chdir(tmp_path)
+        # No credentials of whoever runs the tests.
+        monkeypatch.setenv("HOME", str(tmp_path))
+        for name in ("WANDB_API_KEY", "WANDB_IDENTITY_TOKEN_FILE"):
+            monkeypatch.delenv(name, raising=False)
         monkeypatch.setattr(sys, "argv", ["savi", *arguments])
         function()
 

@@ -38,6 +38,7 @@ REFUSED = [
     ("gradient.on_failure=foo", "unknown gradient.on_failure 'foo': choose one of mask"),
     ("optimizer.schedule=foo", "unknown optimizer.schedule 'foo': choose one of constant"),
     ("logger.mode=foo", "unknown logger.mode 'foo': choose one of disabled"),
+    ("logger.mode=online", "without a wandb login: run 'wandb login' or set WANDB_API_KEY"),
     ("inner.max_steps=-1", "inner.max_steps is -1: set it to 0 or more"),
     ("inner.test_max_steps=-1", "inner.test_max_steps is -1"),
     ("inner.max_steps=0", "set inner.max_steps to 1 or more"),

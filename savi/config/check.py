@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from savi.errors import InputError, unknown_option
-from savi.training.logging import WANDB_MODES
+from savi.errors import InputError
+from savi.training.loggers import check_wandb
 
 #: Keys and their least values.
 MINIMA = {
@@ -37,5 +37,5 @@ def check(config: Mapping[str, Any]) -> None:
     clip = config["trainer"]["gradient_clip_val"]
     if clip is not None and not clip > 0:
         raise InputError(f"trainer.gradient_clip_val is {clip}: set it above 0, or to null")
-    if config["logger"]["mode"] not in WANDB_MODES:
-        raise unknown_option("logger.mode", config["logger"]["mode"], WANDB_MODES)
+    if config["logger"]["wandb"]:
+        check_wandb(config["logger"]["mode"])

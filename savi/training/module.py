@@ -80,6 +80,7 @@ class SemiAmortizedVAE(pl.LightningModule):
         self.encoder_objective = EncoderObjective(encoder_loss, self.inference)
         self.kl, self.samples = model["kl"], model["samples"]
         self.settings, self.optimizer_config, self.seed = evaluation, optimizer, seed
+        self._certificate: Certificate | None = None
         self._check()
 
     def _check(self) -> None:
@@ -221,13 +222,12 @@ class SemiAmortizedVAE(pl.LightningModule):
         self.log("train/elbo", bound.elbo.detach().mean(), prog_bar=True)
         certificate = inference.solution.certificate if inference.solution else None
         # The backward fills the certificate; the next hook after it logs it.
-        self._certificate: Certificate | None = certificate
+        self._certificate = certificate
 
     def on_after_backward(self) -> None:
         """Log the certificate of an implicit gradient, now that the backward has filled it."""
-        certificate = getattr(self, "_certificate", None)
-        if certificate is not None:
-            self.log_dict(certificate.metrics())
+        if self._certificate is not None:
+            self.log_dict(self._certificate.metrics())
             self._certificate = None
 
 

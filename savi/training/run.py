@@ -13,7 +13,6 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 import yaml
-from pytorch_lightning.loggers import WandbLogger
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from savi.config.check import check
@@ -24,7 +23,7 @@ from savi.report.figures import learning_curves, read_metrics, save
 from savi.training.callbacks import CostMonitor, build_callbacks
 from savi.training.checkpoint import StoreConfig, load_weights
 from savi.training.figures import run_figures
-from savi.training.logging import build_loggers, log_results, quieten_libraries
+from savi.training.loggers import build_loggers, log_results, quieten_libraries
 from savi.training.module import SemiAmortizedVAE
 
 
@@ -102,8 +101,8 @@ def train(config: dict[str, Any], folder: Path) -> dict[str, float]:
         load_weights(module, best if best.is_file() else folder / "checkpoints" / "last.ckpt")
         metrics = evaluate(module, data) | _certificate(trainer) | cost.metrics()
         _write(folder, metrics)
-        if config["callbacks"]["figures"]:
-            _draw(module, data, folder, wandb_logger, metrics)
+        figures = _draw(module, data, folder) if config["callbacks"]["figures"] else []
+        log_results(wandb_logger, metrics, figures)
         failed = False
     finally:
         if wandb_logger is not None:
@@ -192,14 +191,7 @@ def _write(folder: Path, metrics: Mapping[str, float]) -> None:
     (folder / "metrics.json").write_text(json.dumps(dict(sorted(metrics.items())), indent=2) + "\n")
 
 
-def _draw(
-    module: SemiAmortizedVAE,
-    data: TensorDataModule,
-    folder: Path,
-    wandb_logger: WandbLogger | None,
-    metrics: dict[str, float],
-) -> None:
+def _draw(module: SemiAmortizedVAE, data: TensorDataModule, folder: Path) -> list[Path]:
+    """Write the figures and say where."""
     figures = run_figures(module, data, folder / "metrics.csv")
-    for name, figure in figures.items():
-        save(figure, folder / "figures" / f"{name}.png")
-    log_results(wandb_logger, metrics, figures)
+    return [save(figure, folder / "figures" / f"{name}.png") for name, figure in figures.items()]

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import logging
+import netrc
 import os
 import warnings
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
-from matplotlib.figure import Figure
 from pytorch_lightning.loggers import CSVLogger, Logger, WandbLogger
 
+from savi.errors import InputError, unknown_option
 from savi.gradients import ImplicitGradientWarning
 
 WANDB_MODES = ("offline", "online", "disabled")
@@ -72,16 +74,43 @@ def _link(run: Path, shared: Path) -> None:
         warnings.warn(f"no link to the wandb run in {shared}: {error}", stacklevel=2)
 
 
-def log_results(
-    logger: WandbLogger | None, metrics: dict[str, float], figures: dict[str, Figure]
-) -> None:
+def log_results(logger: WandbLogger | None, metrics: dict[str, float], figures: list[Path]) -> None:
     """Put the final figures into the summary of the wandb run, and the pictures beside them."""
     if logger is None:
         return
     import wandb
 
     logger.experiment.summary.update(metrics)
-    logger.experiment.log({f"figures/{n}": wandb.Image(f) for n, f in figures.items()})
+    pictures = {f"figures/{path.stem}": wandb.Image(str(path)) for path in figures}
+    if pictures:
+        logger.experiment.log(pictures)
+
+
+def check_wandb(mode: str) -> None:
+    """Refuse a mode that is unknown, or that would stop the run to ask for a login.
+
+    Raises:
+        InputError: for an unknown mode, or ``online`` without stored credentials.
+    """
+    if mode not in WANDB_MODES:
+        raise unknown_option("logger.mode", mode, WANDB_MODES)
+    if mode == "online" and not _has_credentials():
+        raise InputError(
+            "logger.mode 'online' without a wandb login: run 'wandb login' or set WANDB_API_KEY, "
+            "or set logger.mode=offline"
+        )
+
+
+def _has_credentials() -> bool:
+    import wandb
+
+    if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
+        return True
+    try:
+        known = netrc.netrc().hosts
+    except (OSError, netrc.NetrcParseError):
+        return False
+    return urlsplit(wandb.Settings().base_url).hostname in known
 
 
 def quieten_libraries() -> None:
