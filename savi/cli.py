@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
@@ -17,15 +18,18 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 
-from savi.config.errors import sentence
+from savi.config.errors import is_hydras, sentence
 from savi.config.paths import conf_dir
+from savi.config.schema import Config
 from savi.config.store import register_schemas
+from savi.config.strict import refuse_dropped_groups, refuse_unknown_keys
 from savi.errors import InputError
+from savi.gradients import ImplicitGradientError
 
 register_schemas()
 
-#: What Hydra itself leaves in a run folder before a job starts.
-HYDRA_LEFTOVERS = frozenset({".hydra", "cli.log", "train.log", "evaluate.log"})
+#: Folders that are older than this were not made by this run.
+STARTED = time.time()
 
 
 def plain(config: DictConfig) -> dict[str, Any]:
@@ -42,13 +46,18 @@ def _train(config: DictConfig) -> float:
     from savi.training.run import train as run
 
     folder = Path(HydraConfig.get().runtime.output_dir)
+    choices = HydraConfig.get().runtime.choices
     values = plain(config)
-    values["experiment"] = HydraConfig.get().runtime.choices.get("experiment")
+    values["experiment"] = choices.get("experiment")
     try:
+        refuse_unknown_keys(values, Config)
+        refuse_dropped_groups(choices, Config)
         metrics = run(values, folder)
     except InputError as error:
-        _remove_untouched(folder)
-        _refuse(error)
+        _remove_if_empty(folder)
+        _fail(error, 2)
+    except (FloatingPointError, ImplicitGradientError) as error:
+        _fail(error, 1)
     except Interrupted as error:
         # Ends a sweep as well: its user wants the terminal back.
         _say(str(error))
@@ -67,11 +76,12 @@ def _evaluate(config: DictConfig) -> float:
     from savi.training.reload import evaluate_checkpoint
 
     if OmegaConf.is_missing(config, "checkpoint"):
-        _refuse(InputError("no checkpoint is given: savi-evaluate checkpoint=PATH"))
+        _fail(InputError("no checkpoint is given: savi-evaluate checkpoint=PATH"), 2)
     try:
+        _check_output(config.output)
         metrics = evaluate_checkpoint(plain(config))
     except InputError as error:
-        _refuse(error)
+        _fail(error, 2)
     _print(results_table(metrics, f"{config.checkpoint}, {config.split} split"))
     if config.output is not None:
         Path(config.output).write_text(json.dumps(metrics, indent=2, sort_keys=True) + "\n")
@@ -97,6 +107,11 @@ def _guarded(command: Callable[[], Any]) -> None:
     except (InputError, HydraException, OmegaConfBaseException) as error:
         _say(sentence(error))
         sys.exit(2)
+    except ValueError as error:
+        if not is_hydras(error):
+            raise
+        _say(sentence(error))
+        sys.exit(2)
     except KeyboardInterrupt:
         _say("interrupted")
         sys.exit(130)
@@ -106,13 +121,19 @@ def _say(message: str) -> None:
     print(f"savi: {message}", file=sys.stderr)
 
 
-def _refuse(error: InputError) -> NoReturn:
-    """End a job that cannot start; in a sweep, only this job."""
+def _fail(error: Exception, code: int) -> NoReturn:
+    """End a job with one sentence; in a sweep, let Hydra record the failure."""
     if HydraConfig.get().mode is RunMode.MULTIRUN:
         raise error
     # Hydra prints a preamble of its own before every exception, but not before an exit.
     _say(str(error))
-    sys.exit(2)
+    sys.exit(code)
+
+
+def _check_output(output: str | None) -> None:
+    """Refuse a file that could not be written, before the work that would fill it."""
+    if output is not None and (Path(output).is_dir() or not Path(output).parent.is_dir()):
+        raise InputError(f"output '{output}' cannot be written: give a file in an existing folder")
 
 
 def _print(renderable: Any) -> None:
@@ -127,9 +148,11 @@ def _short(folder: Path) -> str:
         return str(folder)
 
 
-def _remove_untouched(folder: Path) -> None:
-    """Remove a run folder that holds nothing but what Hydra wrote before the job started."""
-    if {path.name for path in folder.iterdir()} <= HYDRA_LEFTOVERS:
-        for path in sorted(folder.rglob("*"), reverse=True):
-            path.unlink() if path.is_file() else path.rmdir()
-        folder.rmdir()
+def _remove_if_empty(folder: Path) -> None:
+    """Remove the run folder that Hydra made for a refused job, and the empty ones above it."""
+    if folder.stat().st_ctime < STARTED:
+        return
+    for path in (folder, *folder.parents):
+        if path == Path.cwd() or any(path.iterdir()):
+            return
+        path.rmdir()

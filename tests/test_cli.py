@@ -64,7 +64,17 @@ REFUSED = [
     ("optimizer.lr=0", "optimizer.lr is 0.0: set it above 0"),
     ("trainer.max_epochs=0", "trainer.max_epochs is 0: set it to 1 or more"),
     ("trainer.gradient_clip_val=0", "trainer.gradient_clip_val is 0.0: set it above 0"),
-    ("trainer.precision=foo", "trainer: Precision 'foo' is invalid"),
+    ("trainer.precision=64-true", "unknown trainer.precision '64-true': choose one of 16-mixed"),
+    ("trainer.accelerator=tpu", "unknown trainer.accelerator 'tpu': choose one of auto, cpu"),
+    ("trainer.check_val_every_n_epoch=9", "so that no epoch would be validated"),
+    ("seed=5000000000", "seed is 5000000000: set it to at most 4294967295"),
+    ("debug=foo", "unknown debug 'foo': choose one of quick"),
+    ("+foo=1", "unknown key 'foo': choose one of callbacks"),
+    ("++model.hiden=3", "unknown key 'model.hiden': choose one of activation"),
+    ("~model", "no model is chosen: leave out '~model'"),
+    ("seed=0,1", "seed=0,1 has several values: add -m to run one job for each"),
+    ("experiment=3", "a group is set to something that is no name"),
+    ("hydra.run.dir=.", "hydra.run.dir is the current folder"),
     ("data.batch_size=0", "data.batch_size is 0: set it to 1 or more"),
     ("data=arrays", "needs data.path"),
     ("data.foo=1", "unknown key 'data.foo': choose one of batch_size"),
@@ -84,8 +94,7 @@ def test_bad_input_ends_in_one_sentence(override, message, command, capsys, tmp_
     assert line.startswith("savi: ")
     assert message in line
     # Before any work is done, and nothing is left behind.
-    assert list(tmp_path.iterdir()) == [] or not any((tmp_path / "run").rglob("*.ckpt"))
-    assert not (tmp_path / "run").exists()
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
@@ -119,12 +128,31 @@ def test_bad_arrays_are_refused(array, message, command, capsys, tmp_path):
     assert message in capsys.readouterr().err
 
 
-def test_a_refused_run_leaves_an_existing_folder_as_it_is(command, tmp_path):
+@pytest.mark.parametrize("override", ["inner.rho=0", "seed=0"])
+def test_a_run_is_never_written_over(override, command, capsys, tmp_path):
     (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "precious.txt").write_text("keep me")
+    (tmp_path / "run" / "metrics.json").write_text("precious")
+    with pytest.raises(SystemExit) as exit_:
+        command(train, *TINY, override)
+    assert exit_.value.code == 2
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["metrics.json"]
+    assert (tmp_path / "run" / "metrics.json").read_text() == "precious"
+    if override == "seed=0":
+        assert "holds a run already (metrics.json)" in capsys.readouterr().err
+
+
+def test_a_default_run_folder_is_removed_with_its_parents(command, tmp_path):
     with pytest.raises(SystemExit):
-        command(train, *TINY, "inner.rho=0")
-    assert (tmp_path / "run" / "precious.txt").read_text() == "keep me"
+        command(train, "debug=quick", "inner.rho=0")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_loss_that_is_no_number_ends_in_one_sentence(command, capsys):
+    with pytest.raises(SystemExit) as exit_:
+        command(train, *TINY, "experiment=vae", "logger=csv", "optimizer.lr=1e12",
+                "trainer.max_epochs=4", "inner.max_steps=0")  # fmt: skip
+    assert exit_.value.code == 1
+    assert "savi: the parameters became non-finite" in capsys.readouterr().err
 
 
 @pytest.fixture(scope="module")
@@ -235,6 +263,8 @@ def test_ctrl_c_keeps_everything_so_far(tmp_path):
         (("checkpoint=nowhere.ckpt",), "checkpoint 'nowhere.ckpt' does not exist"),
         (("checkpoint=foreign.ckpt",), "'foreign.ckpt' is not a checkpoint of savi"),
         (("checkpoint=text.ckpt",), "'text.ckpt' is not a checkpoint of savi"),
+        (("checkpoint=.",), "checkpoint '.' is a folder: give the .ckpt file in it"),
+        (("checkpoint=text.ckpt", "output=no/where.json"), "output 'no/where.json' cannot be"),
         (("checkpoint=text.ckpt", "split=foo"), "unknown split 'foo': choose one of test, val"),
     ],
 )

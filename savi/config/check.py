@@ -5,8 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from savi.errors import InputError
+from savi.errors import InputError, unknown_option
 from savi.training.loggers import check_wandb
+
+#: The largest seed that NumPy takes.
+MAX_SEED = 2**32 - 1
+
+#: What the inner solves support: they run in float32 under the mixed ones.
+PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
+ACCELERATORS = ("auto", "cpu", "gpu", "mps")
 
 #: Keys and their least values.
 MINIMA = {
@@ -34,6 +41,18 @@ def check(config: Mapping[str, Any]) -> None:
             value = value[part]
         if value is not None and value < least:
             raise InputError(f"{key} is {value}: set it to {least} or more")
+    if config["seed"] > MAX_SEED:
+        raise InputError(f"seed is {config['seed']}: set it to at most {MAX_SEED}")
+    trainer = config["trainer"]
+    for key, known in (("precision", PRECISIONS), ("accelerator", ACCELERATORS)):
+        if trainer[key] not in known:
+            raise unknown_option(f"trainer.{key}", trainer[key], known)
+    if trainer["check_val_every_n_epoch"] > trainer["max_epochs"]:
+        raise InputError(
+            f"trainer.check_val_every_n_epoch {trainer['check_val_every_n_epoch']} is above "
+            f"trainer.max_epochs {trainer['max_epochs']}, so that no epoch would be validated: "
+            "lower it"
+        )
     clip = config["trainer"]["gradient_clip_val"]
     if clip is not None and not clip > 0:
         raise InputError(f"trainer.gradient_clip_val is {clip}: set it above 0, or to null")

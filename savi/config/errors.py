@@ -17,13 +17,22 @@ def sentence(error: BaseException) -> str:
         return f"unknown {group} '{name}': choose one of {', '.join(sorted(error.options))}"
     if isinstance(error, OverrideParseException):
         return f"cannot read '{error.override}': write KEY=VALUE, such as trainer.max_epochs=10"
+    if is_hydras(error):
+        return "a group is set to something that is no name: write GROUP=NAME, or leave it out"
     # The first line says it; the rest is about OmegaConf's own objects.
     first_lines = [str(e).strip().partition("\n")[0] for e in (error, error.__cause__) if e]
     message = ": ".join(first_lines)
+    if ambiguous := re.search("Ambiguous value for argument '([^']+)'", message):
+        return f"{ambiguous[1]} has several values: add -m to run one job for each"
     unknown = re.search(r"override '([^']+)'.*Key '[^']+' not in '(\w+)'", message)
     if unknown:
         return f"unknown key '{unknown[1]}'{_choices(unknown[2])}"
     return re.sub(r"\s+", " ", message)
+
+
+def is_hydras(error: BaseException) -> bool:
+    """Whether it is the one plain ``ValueError`` that Hydra raises for a mistake in the input."""
+    return isinstance(error, ValueError) and "Config group override" in str(error)
 
 
 def _choices(schema_name: str) -> str:

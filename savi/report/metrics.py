@@ -53,14 +53,16 @@ METRICS: dict[str, Metric] = {
     "gradient/cosine_to_reference": Metric(
         "Cosine to the reference", "", "higher", "Gradient", ".4f"
     ),
-    "ift/min_curvature": Metric("Smallest curvature", "", "higher", "Certificate", ".3g"),
+    "ift/min_curvature": Metric("Smallest curvature", "", None, "Certificate", ".3g"),
     "ift/linear_residual": Metric("Linear solve, residual", "", "lower", "Certificate", ".1e"),
-    "ift/linear_steps": Metric("Linear solve, steps", "", "lower", "Certificate", ".1f"),
+    "ift/linear_steps": Metric("Linear solve, steps", "", None, "Certificate", ".1f"),
     "ift/error_bound": Metric("Bound on the gradient error", "", "lower", "Certificate", ".1e"),
-    "ift/failures": Metric("Failed examples", "", "lower", "Certificate", ".3g"),
+    "ift/failures": Metric("Examples that fail", "", "lower", "Certificate", ".1%"),
     "cost/step_seconds": Metric("Time per training step", "s", "lower", "Cost", ".3g"),
     "cost/peak_memory_mb": Metric("Peak memory", "MB", "lower", "Cost", ",.0f"),
-    "cost/decoder_evaluations": Metric("Decoder evaluations", "", "lower", "Cost", ",.1f"),
+    "cost/decoder_evaluations": Metric(
+        "Decoder evaluations, per step", "", "lower", "Cost", ",.1f"
+    ),
 }
 """Every quantity the framework measures, in the order in which tables list them."""
 

@@ -115,7 +115,7 @@ class SaveOnInterrupt(Callback):
     ) -> None:
         """Save while the trainer is still whole."""
         if isinstance(exception, KeyboardInterrupt):
-            trainer.save_checkpoint(self.path)
+            trainer.save_checkpoint(self.path, weights_only=False)
 
 
 def build_callbacks(

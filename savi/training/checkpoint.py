@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import pickle
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import pytorch_lightning as pl
 import torch
@@ -37,16 +36,21 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         InputError: if there is no file, or it is not a savi checkpoint.
     """
     file = Path(path)
+    if file.is_dir():
+        raise InputError(f"checkpoint '{path}' is a folder: give the .ckpt file in it")
     if not file.is_file():
         raise InputError(
             f"checkpoint '{path}' does not exist: give the path of a .ckpt file, such as "
             "runs/.../checkpoints/best.ckpt"
         )
-    try:
-        checkpoint = torch.load(file, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, BadZipFile, EOFError, ValueError, KeyError):
-        checkpoint = None
-    if not isinstance(checkpoint, dict) or CONFIG_KEY not in checkpoint:
+    with warnings.catch_warnings():
+        # About pickle protocols, where the answer is that this is no checkpoint.
+        warnings.simplefilter("ignore", UserWarning)
+        try:
+            checkpoint = torch.load(file, map_location="cpu", weights_only=True)
+        except Exception:  # The safe reader fails on foreign bytes in any way it likes.
+            checkpoint = None
+    if not isinstance(checkpoint, dict) or not {CONFIG_KEY, "state_dict"} <= checkpoint.keys():
         raise InputError(
             f"'{path}' is not a checkpoint of savi: give one that savi-train wrote, such as "
             "runs/.../checkpoints/best.ckpt"
@@ -55,5 +59,13 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
 
 
 def load_weights(module: pl.LightningModule, path: str | Path) -> None:
-    """Put a checkpoint's weights into a module of the same config."""
-    module.load_state_dict(read_checkpoint(path)["state_dict"])
+    """Put a checkpoint's weights into a module of the same config.
+
+    Raises:
+        InputError: if they do not fit.
+    """
+    try:
+        module.load_state_dict(read_checkpoint(path)["state_dict"])
+    except RuntimeError as error:
+        problem = " ".join(str(error).split())
+        raise InputError(f"the weights in '{path}' do not fit its config: {problem}") from error

@@ -23,6 +23,9 @@ from savi.training.module import SemiAmortizedVAE
 #: Examples in the figure of the inner steps, and points on its axis at most.
 TRACED_EXAMPLES, TRACED_STEPS = 64, 50
 
+#: Examples in a grid: six by six.
+SHOWN = 36
+
 
 @torch.no_grad()
 def inner_trace(module: SemiAmortizedVAE, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -56,13 +59,14 @@ def run_figures(
     d = module.family.latent_dim
     start = module.vae.decode(inference.init[:, :d])
     final = start if inference.solution is None else module.vae.decode(inference.value[:, :d])
-    samples = module.vae.sample(40, generator)
+    samples = module.vae.sample(SHOWN, generator)
     figures = {
-        "data": image_grid(x[:40], "Test data", shape=data.shape, mean=data.mean),
+        "data": image_grid(x[:SHOWN], "Test data", shape=data.shape, mean=data.mean),
         "reconstructions": reconstructions(x, start, final, data.mean, data.shape),
         "prior_samples": prior_samples(samples, data.mean, data.shape),
-        "inner_steps": elbo_against_inner_step(*inner_trace(module, x)),
     }
+    if module.inference.test_max_steps > 0:
+        figures["inner_steps"] = elbo_against_inner_step(*inner_trace(module, x))
     if curves is not None and curves.is_file():
         figures["learning_curves"] = learning_curves(read_metrics(curves))
     return figures

@@ -44,7 +44,10 @@ def build_loggers(config: dict[str, Any], folder: Path) -> tuple[list[Logger], W
         job_type="train",
         settings=quiet,
     )
-    wandb_logger.experiment.config.update(config)
+    try:
+        wandb_logger.experiment.config.update(config)
+    except wandb.Error as error:
+        raise InputError(f"logger: {error}") from error
     for prefix in ("train", "val", "inner", "gradient", "ift"):
         wandb_logger.experiment.define_metric(f"{prefix}/*", step_metric="trainer/global_step")
     _link(Path(wandb_logger.experiment.dir).parent, Path(logger["folder"]))
@@ -66,9 +69,9 @@ def _method_tags(config: dict[str, Any]) -> list[str]:
 
 def _link(run: Path, shared: Path) -> None:
     """Link the run into the shared folder; a file system without links goes without."""
-    shared.mkdir(parents=True, exist_ok=True)
     link = shared / run.name
     try:
+        shared.mkdir(parents=True, exist_ok=True)
         link.symlink_to(os.path.relpath(run.resolve(), shared.resolve()), target_is_directory=True)
     except (OSError, NotImplementedError) as error:
         warnings.warn(f"no link to the wandb run in {shared}: {error}", stacklevel=2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -218,6 +219,8 @@ class SemiAmortizedVAE(pl.LightningModule):
         }
         if inference.solution is not None:
             values |= inner_metrics(inference.solution)
+            if (inference.solution.status == Status.DIVERGED).float().mean() > 0.5:
+                warnings.warn(f"most inner solves diverge. {Status.DIVERGED.advice}", stacklevel=2)
         self.log_dict(values)
         self.log("train/elbo", bound.elbo.detach().mean(), prog_bar=True)
         certificate = inference.solution.certificate if inference.solution else None

@@ -9,7 +9,7 @@ import torch
 
 from savi.errors import InputError, unknown_option
 from savi.evaluation import evaluate
-from savi.training.checkpoint import CONFIG_KEY, read_checkpoint
+from savi.training.checkpoint import CONFIG_KEY, load_weights, read_checkpoint
 from savi.training.run import build
 
 SETTINGS = ("samples", "importance_samples", "gap_examples", "gap_steps")
@@ -26,8 +26,7 @@ def evaluate_checkpoint(options: Mapping[str, Any]) -> dict[str, float]:
     """
     if options["split"] not in ("test", "val"):
         raise unknown_option("split", options["split"], ("test", "val"))
-    checkpoint = read_checkpoint(options["checkpoint"])
-    config = checkpoint[CONFIG_KEY]
+    config = read_checkpoint(options["checkpoint"])[CONFIG_KEY]
     for name in SETTINGS:
         if options[name] is not None:
             config["evaluation"][name] = options[name]
@@ -38,7 +37,7 @@ def evaluate_checkpoint(options: Mapping[str, Any]) -> dict[str, float]:
     if options["threads"] is not None:
         config["trainer"]["threads"] = options["threads"]
     data, module = build(config)
-    module.load_state_dict(checkpoint["state_dict"])
+    load_weights(module, options["checkpoint"])
     return evaluate(module.to(_device(options["device"])), data, options["split"])
 
 

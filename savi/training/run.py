@@ -46,6 +46,12 @@ def build(config: Mapping[str, Any]) -> tuple[TensorDataModule, SemiAmortizedVAE
     pl.seed_everything(config["seed"], verbose=False)
     data = TensorDataModule(**config["data"])
     data.setup()
+    gamma = config["model"]["gamma"]
+    if gamma["value"] is None and not data.variance > gamma["floor"]:
+        raise InputError(
+            f"the training data of '{data.name}' have a variance of {data.variance:.3g}, "
+            "where γ would start: check data.path and data.limit, or set model.gamma.value"
+        )
     module = SemiAmortizedVAE(
         data_shape=data.shape,
         data_variance=data.variance,
@@ -86,6 +92,7 @@ def train(config: dict[str, Any], folder: Path) -> dict[str, float]:
     callbacks, cost = build_callbacks(config["callbacks"], str(folder / "checkpoints"), interactive)
     callbacks.append(StoreConfig(config))
     trainer = build_trainer(config["trainer"], data, callbacks, interactive)
+    _check_folder(folder)
     print(_headline(config, data, module), flush=True)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
@@ -111,6 +118,19 @@ def train(config: dict[str, Any], folder: Path) -> dict[str, float]:
             # Without it a second job of a sweep would write into this job's wandb run.
             wandb.finish(exit_code=int(failed))
     return metrics
+
+
+def _check_folder(folder: Path) -> None:
+    """Refuse to write over another run."""
+    if folder.resolve() == Path.cwd():
+        raise InputError("hydra.run.dir is the current folder: give the run a folder of its own")
+    held = [
+        name for name in ("metrics.csv", "metrics.json", "checkpoints") if (folder / name).exists()
+    ]
+    if held:
+        raise InputError(
+            f"hydra.run.dir '{folder}' holds a run already ({', '.join(held)}): choose another"
+        )
 
 
 def _headline(config: Mapping[str, Any], data: TensorDataModule, module: SemiAmortizedVAE) -> str:

@@ -27,6 +27,6 @@ def test_the_trace_ends_where_inference_ends(config, experiment):
 def test_a_run_without_inner_steps_has_figures_too(config):
     data, module = build(config(*SMALL, "experiment=vae"))
     figures = run_figures(module, data, curves=None)
-    assert set(figures) == {"data", "reconstructions", "prior_samples", "inner_steps"}
+    assert set(figures) == {"data", "reconstructions", "prior_samples"}
     elbo, _ = inner_trace(module, data.split("test")[:8])
     assert elbo.shape == (1, 8)

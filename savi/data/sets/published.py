@@ -107,13 +107,17 @@ class Published:
     def _fetch(self) -> None:
         """Download beside the root, and move into place what is complete."""
         ROOT.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix="download-", dir=ROOT) as staging, _timeout():
-            self.download(Path(staging))
-            for file in sorted(Path(staging).rglob("*")):
-                if file.is_file():
-                    target = ROOT / file.relative_to(staging)
-                    target.parent.mkdir(parents=True, exist_ok=True)
-                    os.replace(file, target)
+        try:
+            with tempfile.TemporaryDirectory(prefix="download-", dir=ROOT) as staging, _timeout():
+                self.download(Path(staging))
+                for file in sorted(Path(staging).rglob("*")):
+                    if file.is_file():
+                        target = ROOT / file.relative_to(staging)
+                        target.parent.mkdir(parents=True, exist_ok=True)
+                        os.replace(file, target)
+        finally:
+            if not any(ROOT.iterdir()):
+                ROOT.rmdir()
 
 
 @contextmanager

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter, PercentFormatter
+from matplotlib.ticker import EngFormatter, MaxNLocator, PercentFormatter
 from numpy.typing import ArrayLike
 
 from savi.report.figures.axes import clip, legend_above, log_scale, omission
@@ -101,6 +101,7 @@ def _draw(axes: Axes, panel: Panel, metrics: Mapping[str, tuple[ArrayLike, Array
         )
     axes.set_title(panel.title, pad=TITLE_PAD)
     axes.set_xlabel("step" + omission(omitted, "positive" if panel.scale == "log" else "finite"))
+    axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     _scale(axes, panel, curves)
     if any(panel.curves.values()):

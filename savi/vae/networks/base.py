@@ -20,7 +20,7 @@ ENCODERS: Registry[Callable[..., nn.Module]] = Registry("encoder")
 def _check_at_least(minimum: int, **sizes: int) -> None:
     for name, size in sizes.items():
         if not isinstance(size, Integral) or size < minimum:
-            raise InputError(f"{name} is {size!r}: set it to an integer of at least {minimum}")
+            raise InputError(f"model.{name} is {size!r}: set it to an integer >= {minimum}")
 
 
 def _checked_shape(data_shape: Sequence[int]) -> tuple[int, ...]:

@@ -176,9 +176,9 @@ def test_outputs_start_small_but_alive(name: str):
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"latent_dim": 0}, "latent_dim is 0: set it to an integer of at least 1"),
-        ({"hidden": 0}, "hidden is 0: set it to an integer of at least 1"),
-        ({"depth": -1}, "depth is -1: set it to an integer of at least 0"),
+        ({"latent_dim": 0}, "latent_dim is 0: set it to an integer >= 1"),
+        ({"hidden": 0}, "hidden is 0: set it to an integer >= 1"),
+        ({"depth": -1}, "depth is -1: set it to an integer >= 0"),
         ({"depth": 0, "activation": "mish"}, "unknown activation 'mish': choose one of elu, gelu"),
         ({"data_shape": ()}, r"data_shape is \(\): set it to the shape of one example"),
         ({"data_shape": (1, 0, 4)}, r"data_shape is \(1, 0, 4\): set it to the shape"),
