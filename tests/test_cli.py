@@ -263,6 +263,11 @@ def test_ctrl_c_keeps_everything_so_far(tmp_path):
         (("checkpoint=nowhere.ckpt",), "checkpoint 'nowhere.ckpt' does not exist"),
         (("checkpoint=foreign.ckpt",), "'foreign.ckpt' is not a checkpoint of savi"),
         (("checkpoint=text.ckpt",), "'text.ckpt' is not a checkpoint of savi"),
+        (("checkpoint=text.ckpt", "samples=0"), "samples is 0: set it to 1 or more"),
+        (
+            ("checkpoint=text.ckpt", "test_max_steps=-1"),
+            "test_max_steps is -1: set it to 0 or more",
+        ),
         (("checkpoint=.",), "checkpoint '.' is a folder: give the .ckpt file in it"),
         (("checkpoint=text.ckpt", "output=no/where.json"), "output 'no/where.json' cannot be"),
         (("checkpoint=text.ckpt", "split=foo"), "unknown split 'foo': choose one of test, val"),

@@ -14,6 +14,9 @@ from savi.training.run import build
 
 SETTINGS = ("samples", "importance_samples", "gap_examples", "gap_steps")
 
+#: The options that are numbers, and their least values.
+MINIMA = dict.fromkeys((*SETTINGS, "threads"), 1) | {"gap_examples": 0, "test_max_steps": 0}
+
 
 def evaluate_checkpoint(options: Mapping[str, Any]) -> dict[str, float]:
     """The figures of a checkpoint: with no options, the same as at the end of its training.
@@ -26,6 +29,9 @@ def evaluate_checkpoint(options: Mapping[str, Any]) -> dict[str, float]:
     """
     if options["split"] not in ("test", "val"):
         raise unknown_option("split", options["split"], ("test", "val"))
+    for name, least in MINIMA.items():
+        if options[name] is not None and options[name] < least:
+            raise InputError(f"{name} is {options[name]}: set it to {least} or more")
     config = read_checkpoint(options["checkpoint"])[CONFIG_KEY]
     for name in SETTINGS:
         if options[name] is not None:
