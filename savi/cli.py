@@ -17,6 +17,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
+from rich.table import Table
 
 from savi.config.errors import is_hydras, sentence
 from savi.config.paths import conf_dir
@@ -62,7 +63,7 @@ def _train(config: DictConfig) -> float:
         # Ends a sweep as well: its user wants the terminal back.
         _say(str(error))
         sys.exit(130)
-    _print(results_table(metrics, f"{values['experiment']} on {values['data']['name']}"))
+    _print_table(results_table(metrics, f"{values['experiment']} on {values['data']['name']}"))
     print(f"Everything is in {_short(folder)}", end="")
     if values["logger"]["wandb"] and values["logger"]["mode"] == "offline":
         print(f"; to look at all runs: wandb leet {values['logger']['folder']}", end="")
@@ -82,7 +83,7 @@ def _evaluate(config: DictConfig) -> float:
         metrics = evaluate_checkpoint(plain(config))
     except InputError as error:
         _fail(error, 2)
-    _print(results_table(metrics, f"{config.checkpoint}, {config.split} split"))
+    _print_table(results_table(metrics, f"{config.checkpoint}, {config.split} split"))
     if config.output is not None:
         Path(config.output).write_text(json.dumps(metrics, indent=2, sort_keys=True) + "\n")
     return metrics[f"{config.split}/elbo"]
@@ -136,9 +137,13 @@ def _check_output(output: str | None) -> None:
         raise InputError(f"output '{output}' cannot be written: give a file in an existing folder")
 
 
-def _print(renderable: Any) -> None:
-    width = None if sys.stdout.isatty() else 100
-    Console(width=width).print(renderable)
+def _print_table(table: Table) -> None:
+    from savi.report.table import plain_text
+
+    if sys.stdout.isatty():
+        Console().print(table)
+    else:
+        print(plain_text(table), end="")
 
 
 def _short(folder: Path) -> str:

@@ -11,6 +11,16 @@ class InputError(ValueError):
     """
 
 
+def require_at_least(name: str, value: float, least: float) -> None:
+    """Refuse a value below ``least``, or one that is no number.
+
+    Raises:
+        InputError: with the name, the value and the least.
+    """
+    if not value >= least:
+        raise InputError(f"{name} is {value}: set it to {least} or more")
+
+
 def unknown_option(kind: str, name: object, known: Iterable[str]) -> InputError:
     """The error for a name that is not among the known ones, which it lists."""
     return InputError(f"unknown {kind} '{name}': choose one of {', '.join(sorted(known))}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from savi.errors import InputError, unknown_option
+from savi.errors import InputError, require_at_least, unknown_option
 from savi.training.loggers import check_wandb
 
 #: The largest seed that NumPy takes.
@@ -39,8 +39,8 @@ def check(config: Mapping[str, Any]) -> None:
         value: Any = config
         for part in key.split("."):
             value = value[part]
-        if value is not None and value < least:
-            raise InputError(f"{key} is {value}: set it to {least} or more")
+        if value is not None:
+            require_at_least(key, value, least)
     if config["seed"] > MAX_SEED:
         raise InputError(f"seed is {config['seed']}: set it to at most {MAX_SEED}")
     trainer = config["trainer"]
@@ -53,7 +53,7 @@ def check(config: Mapping[str, Any]) -> None:
             f"trainer.max_epochs {trainer['max_epochs']}, so that no epoch would be validated: "
             "lower it"
         )
-    clip = config["trainer"]["gradient_clip_val"]
+    clip = trainer["gradient_clip_val"]
     if clip is not None and not clip > 0:
         raise InputError(f"trainer.gradient_clip_val is {clip}: set it above 0, or to null")
     if config["logger"]["wandb"]:

@@ -17,7 +17,7 @@ from savi.data.registry import bind
 from savi.data.sampler import OrderedBatches, ShuffledBatches
 from savi.data.splits import train_val_test
 from savi.data.units import Units
-from savi.errors import InputError, unknown_option
+from savi.errors import require_at_least, unknown_option
 
 
 class TensorDataModule(LightningDataModule):
@@ -90,8 +90,8 @@ class TensorDataModule(LightningDataModule):
             ("batch_size", batch_size, 1),
             ("seed", seed, 0),
         ):
-            if value is not None and value < least:
-                raise InputError(f"data.{key} is {value}: set it to {least} or more")
+            if value is not None:
+                require_at_least(f"data.{key}", value, least)
         self.name = name
         self.limit = limit
         self.batch_size = batch_size

@@ -51,10 +51,6 @@ def evaluate(
     return metrics
 
 
-def _generator(module: SemiAmortizedVAE, stream: int) -> torch.Generator:
-    return torch.Generator().manual_seed(module.seed * 1_000_003 + stream)
-
-
 def _batches(module: SemiAmortizedVAE, data: TensorDataModule, split: str) -> Iterable[Tensor]:
     size = data.batch_size
     for x in data.split(split).split(size):
@@ -66,7 +62,7 @@ def _pass_over(module: SemiAmortizedVAE, data: TensorDataModule, split: str) -> 
     columns: dict[str, list[Tensor]] = defaultdict(list)
     posteriors = []
     for number, x in enumerate(_batches(module, data, split)):
-        generator = _generator(module, number)
+        generator = module.evaluation_noise(number)
         inference, bound, initial = module.evaluate_batch(x, generator, settings["samples"])
         q = with_density(family, model, inference.value)
         estimate = importance_log_likelihood(model, q, x, settings["importance_samples"], generator)
@@ -99,7 +95,7 @@ def _summary(name: str, values: Tensor) -> float:
 
 def _latents(module: SemiAmortizedVAE, q: Posterior, split: str) -> dict[str, float]:
     some = q[:MUTUAL_INFORMATION_EXAMPLES]
-    generator = _generator(module, LATENTS_STREAM)
+    generator = module.evaluation_noise(LATENTS_STREAM)
     noise = torch.randn(1, *some.mean.shape, generator=generator, dtype=q.mean.dtype)
     return {
         f"{split}/active_units": float(active_units(q.mean)),
@@ -121,7 +117,7 @@ def _gaps(module: SemiAmortizedVAE, data: TensorDataModule, split: str) -> dict[
             x,
             steps=settings["gap_steps"],
             importance_samples=settings["importance_samples"],
-            generator=_generator(module, stream),
+            generator=module.evaluation_noise(stream),
         )
     gaps = measured[split]
     generalization = measured["train"].optimal.mean() - gaps.optimal.mean()

@@ -44,6 +44,16 @@ class GradientBackend(ABC):
         """What flows to λ0 through an objective that is ``anchored`` at λ0 (proximal) or not."""
         return self.encoder_gradient
 
+    def check_noise(self, stochastic: bool) -> None:  # noqa: B027  (most allow both)
+        """Refuse an objective that the backend cannot differentiate, before any work is done.
+
+        Args:
+            stochastic: whether the objective is redrawn at every step.
+
+        Raises:
+            InputError: if the backend needs a deterministic problem and this is none.
+        """
+
     @abstractmethod
     def solve(
         self,

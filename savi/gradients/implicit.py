@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from savi.errors import InputError, unknown_option
+from savi.errors import InputError, require_at_least, unknown_option
 from savi.gradients.base import BACKENDS, EncoderGradient, GradientBackend
 from savi.gradients.certificate import Certificate, OnFailure
 from savi.inner.loop import InnerLoop
@@ -63,13 +63,21 @@ class Implicit(GradientBackend):
         for name, value in (("max_stationarity", self.max_stationarity), ("rtol", self.rtol)):
             if not value > 0:
                 raise InputError(f"gradient.{name} is {value}: set it above 0")
-        if self.max_steps is not None and self.max_steps < 1:
-            raise InputError(f"gradient.max_steps is {self.max_steps}: set it to 1 or more")
+        if self.max_steps is not None:
+            require_at_least("gradient.max_steps", self.max_steps, 1)
         self._linear_solver()
 
     def encoder_gradient_for(self, anchored: bool) -> EncoderGradient:
         """Exact through the anchor of a proximal problem, zero otherwise."""
         return EncoderGradient.EXACT if anchored else EncoderGradient.ZERO
+
+    def check_noise(self, stochastic: bool) -> None:
+        """Refuse an objective that is redrawn at every step."""
+        if stochastic:
+            raise InputError(
+                "gradient 'ift' with inner.noise 'fresh': an objective that is redrawn at every "
+                "step has no stationary point, so set inner.noise=crn or gradient=unrolled"
+            )
 
     def solve(
         self,
@@ -79,11 +87,7 @@ class Implicit(GradientBackend):
         differentiable: bool,
     ) -> Solution:
         """Run the loop without a graph, then attach the theorem."""
-        if objective.stochastic:
-            raise InputError(
-                "gradient 'ift' with inner.noise 'fresh': an objective that is redrawn at every "
-                "step has no stationary point, so set inner.noise=crn or gradient=unrolled"
-            )
+        self.check_noise(objective.stochastic)
         trajectory = loop.run(objective, init.detach())
         solution = trajectory.solution(trajectory.value.detach())
         if not differentiable:

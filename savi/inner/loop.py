@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from savi.errors import InputError
+from savi.errors import InputError, require_at_least
 from savi.inner.objective import InnerObjective
 from savi.inner.optimizers.base import InnerOptimizer, Point
 from savi.inner.solution import Solution
@@ -54,8 +54,7 @@ class InnerLoop:
 
     def __post_init__(self) -> None:
         for name in ("max_steps", "rtol", "atol"):
-            if not getattr(self, name) >= 0:
-                raise InputError(f"inner.{name} is {getattr(self, name)}: set it to 0 or more")
+            require_at_least(f"inner.{name}", getattr(self, name), 0)
         if not isinstance(self.max_steps, int):
             raise InputError(f"inner.max_steps is {self.max_steps}: set it to a whole number")
 

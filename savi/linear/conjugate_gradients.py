@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from savi.errors import InputError
+from savi.errors import InputError, require_at_least
 from savi.linear.base import (
     SOLVERS,
     LinearSolution,
@@ -44,8 +44,8 @@ class ConjugateGradients(LinearSolver):
     def __post_init__(self) -> None:
         if not self.rtol > 0:
             raise InputError(f"gradient.rtol is {self.rtol}: set it above 0")
-        if self.max_steps is not None and self.max_steps < 1:
-            raise InputError(f"gradient.max_steps is {self.max_steps}: set it to 1 or more")
+        if self.max_steps is not None:
+            require_at_least("gradient.max_steps", self.max_steps, 1)
 
     @classmethod
     def configured(cls, rtol: float, max_steps: int | None) -> LinearSolver:

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from savi.config.options import build
-from savi.errors import InputError, unknown_option
+from savi.errors import InputError, require_at_least, unknown_option
 from savi.gradients import BACKENDS, EncoderGradient
 from savi.inner.minimize import minimize
 from savi.inner.noise import common_noise, fresh_noise
@@ -31,6 +31,9 @@ PROBLEM_KEYS = frozenset(
         "samples",
     }
 )  # fmt: skip
+
+
+_MINIMA = {"max_steps": 0, "test_max_steps": 0, "samples": 1, "rtol": 0, "atol": 0}
 
 
 @dataclass(frozen=True)
@@ -86,14 +89,8 @@ class SemiAmortizedInference(nn.Module):
             raise unknown_option("inner.objective", self.objective_name, OBJECTIVES)
         if self.noise_name not in NOISE:
             raise unknown_option("inner.noise", self.noise_name, NOISE)
-        for name, least in (("max_steps", 0), ("test_max_steps", 0), ("samples", 1)):
-            if getattr(self, name) < least:
-                raise InputError(
-                    f"inner.{name} is {getattr(self, name)}: set it to {least} or more"
-                )
-        for name in ("rtol", "atol"):
-            if not getattr(self, name) >= 0:
-                raise InputError(f"inner.{name} is {getattr(self, name)}: set it to 0 or more")
+        for name, least in _MINIMA.items():
+            require_at_least(f"inner.{name}", getattr(self, name), least)
         if not self.rho > 0:
             raise InputError(f"inner.rho is {self.rho}: set it above 0")
         if self.objective_name == "map" and not self.family.is_map:
@@ -106,11 +103,7 @@ class SemiAmortizedInference(nn.Module):
                 f"posterior 'laplace' with inner.objective '{self.objective_name}': its mean is a "
                 "MAP solution, so set inner.objective=map"
             )
-        if self.backend.name == "ift" and self.noise_name == "fresh":
-            raise InputError(
-                "gradient 'ift' with inner.noise 'fresh': an objective that is redrawn at every "
-                "step has no stationary point, so set inner.noise=crn or gradient=unrolled"
-            )
+        self.backend.check_noise(stochastic=self.noise_name == "fresh")
         if self.backend.name == "ift" and self.max_steps == 0:
             raise InputError(
                 "gradient 'ift' with inner.max_steps 0: there is no solution to differentiate, so "

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from savi.data.batches import Batch
-from savi.errors import InputError, unknown_option
+from savi.errors import InputError, require_at_least, unknown_option
 from savi.evaluation.importance import expected_bound
 from savi.gradients.certificate import Certificate
 from savi.inner.noise import antithetic_noise
@@ -97,8 +97,7 @@ class SemiAmortizedVAE(pl.LightningModule):
             ("evaluation.gap_examples", self.settings["gap_examples"], 0),
             ("evaluation.gap_steps", self.settings["gap_steps"], 1),
         ):
-            if not value >= least:
-                raise InputError(f"{name} is {value}: set it to {least} or more")
+            require_at_least(name, value, least)
         if not self.optimizer_config["lr"] > 0:
             raise InputError(f"optimizer.lr is {self.optimizer_config['lr']}: set it above 0")
         if self.kl["weight"] == 0 and self.family.name == "laplace":
@@ -134,6 +133,10 @@ class SemiAmortizedVAE(pl.LightningModule):
             self._log_training(bound, inference)
         return loss
 
+    def evaluation_noise(self, stream: int) -> torch.Generator:
+        """The source of the noise of one batch, or of another stream, the same at every call."""
+        return torch.Generator().manual_seed(self.seed * 1_000_003 + stream)
+
     @torch.no_grad()
     def evaluate_batch(
         self, x: Float[Tensor, "B D"], generator: torch.Generator, samples: int
@@ -165,9 +168,8 @@ class SemiAmortizedVAE(pl.LightningModule):
         self._evaluation_step(batch, batch_idx, "test")
 
     def _evaluation_step(self, batch: Batch, batch_idx: int, split: str) -> None:
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + batch_idx)
         inference, bound, initial = self.evaluate_batch(
-            batch.x, generator, self.settings["val_samples"]
+            batch.x, self.evaluation_noise(batch_idx), self.settings["val_samples"]
         )
         values = {
             f"{split}/reconstruction": bound.reconstruction.mean(),

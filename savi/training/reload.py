@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from savi.errors import InputError, unknown_option
+from savi.errors import InputError, require_at_least, unknown_option
 from savi.evaluation import evaluate
 from savi.training.checkpoint import CONFIG_KEY, load_weights, read_checkpoint
 from savi.training.run import build
@@ -30,8 +30,8 @@ def evaluate_checkpoint(options: Mapping[str, Any]) -> dict[str, float]:
     if options["split"] not in ("test", "val"):
         raise unknown_option("split", options["split"], ("test", "val"))
     for name, least in MINIMA.items():
-        if options[name] is not None and options[name] < least:
-            raise InputError(f"{name} is {options[name]}: set it to {least} or more")
+        if options[name] is not None:
+            require_at_least(name, options[name], least)
     config = read_checkpoint(options["checkpoint"])[CONFIG_KEY]
     for name in SETTINGS:
         if options[name] is not None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from savi.errors import InputError
+from savi.errors import require_at_least
 from savi.vae.model import GaussianVAE
 from savi.vae.networks import DECODERS, ENCODERS
 from savi.vae.variance import VARIANCES
@@ -29,8 +29,7 @@ def build_vae(
         InputError: for unknown names and values out of range.
     """
     latent_dim = model["latent_dim"]
-    if latent_dim < 1:
-        raise InputError(f"model.latent_dim is {latent_dim}: set it to 1 or more")
+    require_at_least("model.latent_dim", latent_dim, 1)
     decoder = DECODERS[model["decoder"]](
         latent_dim,
         data_shape,

@@ -64,11 +64,9 @@ class ObservationVariance(nn.Module, ABC):
         """Learn from a training batch outside of the gradient; most kinds have nothing to do."""
 
 
-@VARIANCES.register("fixed")
-class FixedVariance(ObservationVariance):
-    """γ stays at ``value``, whatever the floor."""
+class _Buffer(ObservationVariance):
+    """γ as a buffer, which no gradient reaches; it starts at ``value``."""
 
-    free = False
     gamma: Tensor
 
     def __init__(self, dim: int, value: float, floor: float = 1e-6) -> None:
@@ -76,8 +74,15 @@ class FixedVariance(ObservationVariance):
         self.register_buffer("gamma", torch.tensor([float(value)]))
 
     def forward(self) -> Float[Tensor, "#D"]:
-        """The fixed value."""
+        """The current value."""
         return self.gamma
+
+
+@VARIANCES.register("fixed")
+class FixedVariance(_Buffer):
+    """γ stays at ``value``, whatever the floor."""
+
+    free = False
 
 
 class _LogParameter(ObservationVariance):
@@ -109,7 +114,7 @@ class PerPixelVariance(_LogParameter):
 
 
 @VARIANCES.register("optimal")
-class OptimalVariance(ObservationVariance):
+class OptimalVariance(_Buffer):
     """γ* = (1/nD) Σ E_q‖x − μ(z)‖², the maximiser of the bound (Dai et al. 2019, eq. 10).
 
     The outer ELBO of a training batch uses the batch's own γ*; the inner problem and evaluation
@@ -118,15 +123,6 @@ class OptimalVariance(ObservationVariance):
     """
 
     momentum = 0.1
-    gamma: Tensor
-
-    def __init__(self, dim: int, value: float, floor: float = 1e-6) -> None:
-        super().__init__(dim, value, floor)
-        self.register_buffer("gamma", torch.tensor([float(value)]))
-
-    def forward(self) -> Float[Tensor, "#D"]:
-        """The running mean."""
-        return self.gamma
 
     def of_batch(self, squared_error: Float[Tensor, " B"]) -> Float[Tensor, "#D"]:
         """γ* of this batch in training, the running mean in evaluation."""

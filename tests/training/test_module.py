@@ -33,13 +33,13 @@ def built(config):
     return make
 
 
-def quiet_trainer(**options) -> pl.Trainer:
+def quiet_trainer(accelerator: str = "cpu", **options) -> pl.Trainer:
     return pl.Trainer(
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
-        accelerator="cpu",
+        accelerator=accelerator,
         log_every_n_steps=1,
         **options,
     )
@@ -175,15 +175,18 @@ def test_free_bits_hold_the_gradient_of_a_collapsed_dimension_back(built):
 @pytest.mark.filterwarnings("ignore::savi.gradients.ImplicitGradientWarning")
 def test_every_method_trains_on_a_gpu(built, experiment):
     data, module = built(f"experiment={experiment}")
-    trainer = pl.Trainer(
-        max_steps=2,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        accelerator="gpu",
-        devices=1,
-        inference_mode=False,
+
+    class OnTheGPU(pl.Callback):
+        """Looks while training runs: afterwards Lightning moves the module to the CPU."""
+
+        seen = False
+
+        def on_train_batch_end(self, trainer, pl_module, *_):
+            assert all(torch.isfinite(p).all() and p.is_cuda for p in pl_module.parameters())
+            self.seen = True
+
+    watch = OnTheGPU()
+    quiet_trainer("gpu", devices=1, max_steps=2, inference_mode=False, callbacks=[watch]).fit(
+        module, datamodule=data
     )
-    trainer.fit(module, datamodule=data)
-    assert all(torch.isfinite(p).all() and p.is_cuda for p in module.parameters())
+    assert watch.seen
