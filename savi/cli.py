@@ -1,4 +1,7 @@
-"""The commands ``savi-train`` and ``savi-evaluate``: Hydra in, one sentence out if it is wrong."""
+"""The commands ``savi-train``, ``savi-evaluate`` and ``savi-benchmark``.
+
+Hydra in, one sentence out if it is wrong.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import hydra
+import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.types import RunMode
@@ -22,9 +26,10 @@ from rich.table import Table
 from savi.config.errors import is_hydras, sentence
 from savi.config.paths import conf_dir
 from savi.config.schema import Config
+from savi.config.store import BENCHMARKS as BENCHMARK_SCHEMAS
 from savi.config.store import register_schemas
 from savi.config.strict import refuse_dropped_groups, refuse_unknown_keys
-from savi.errors import InputError
+from savi.errors import InputError, require_at_least, unknown_option
 from savi.gradients import ImplicitGradientError
 
 register_schemas()
@@ -89,6 +94,53 @@ def _evaluate(config: DictConfig) -> float:
     return metrics[f"{config.split}/elbo"]
 
 
+@hydra.main(version_base="1.3", config_path=conf_dir(), config_name="benchmark")
+def _benchmark(config: DictConfig) -> None:
+    from savi.benchmark import BENCHMARKS
+
+    name = str(HydraConfig.get().runtime.choices.get("benchmark"))
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    values = plain(config)
+    try:
+        benchmark = BENCHMARKS[name]
+        refuse_unknown_keys(values, BENCHMARK_SCHEMAS[name])
+        if (folder / f"{name}.csv").exists():
+            raise InputError(
+                f"hydra.run.dir '{folder}' holds a run already ({name}.csv): choose another"
+            )
+        if values["threads"] is not None:
+            require_at_least("threads", values["threads"], 1)
+            torch.set_num_threads(values["threads"])
+        tables = benchmark(values, folder)
+    except InputError as error:
+        _remove_if_empty(folder)
+        _fail(error, 2)
+    for table in tables:
+        _print_table(table, width=120)
+    print(f"Everything is in {_short(folder)}", flush=True)
+
+
+def _named_benchmark() -> None:
+    """Let the first word choose the file of ``conf/benchmark/``.
+
+    Raises:
+        InputError: if it is missing or unknown.
+    """
+    from savi.benchmark import BENCHMARKS
+
+    name = sys.argv[1] if len(sys.argv) > 1 else ""
+    usage = f"savi-benchmark NAME [KEY=VALUE ...], with NAME one of {', '.join(sorted(BENCHMARKS))}"
+    if name in ("-h", "--help"):
+        print(f"{usage}\nsavi-benchmark NAME --help shows the keys of a benchmark")
+        return
+    if not name or name.startswith("-") or "=" in name:
+        raise InputError(f"no benchmark is given: {usage}")
+    if name not in BENCHMARKS:
+        raise unknown_option("benchmark", name, BENCHMARKS)
+    sys.argv[1] = f"benchmark={name}"
+    _benchmark()
+
+
 def train() -> None:
     """Train a model: ``savi-train [KEY=VALUE ...]``."""
     _guarded(_train)
@@ -97,6 +149,11 @@ def train() -> None:
 def evaluate() -> None:
     """Evaluate a checkpoint: ``savi-evaluate checkpoint=PATH [KEY=VALUE ...]``."""
     _guarded(_evaluate)
+
+
+def benchmark() -> None:
+    """Measure what the library claims: ``savi-benchmark NAME [KEY=VALUE ...]``."""
+    _guarded(_named_benchmark)
 
 
 def _guarded(command: Callable[[], Any]) -> None:
@@ -137,13 +194,13 @@ def _check_output(output: str | None) -> None:
         raise InputError(f"output '{output}' cannot be written: give a file in an existing folder")
 
 
-def _print_table(table: Table) -> None:
+def _print_table(table: Table, width: int = 100) -> None:
     from savi.report.table import plain_text
 
     if sys.stdout.isatty():
         Console().print(table)
     else:
-        print(plain_text(table), end="")
+        print(plain_text(table, width), end="")
 
 
 def _short(folder: Path) -> str:

@@ -24,7 +24,7 @@ TINY = (
 )
 
 REFUSED = [
-    ("gradient=foo", "unknown gradient 'foo': choose one of ift, stop, unrolled"),
+    ("gradient=foo", "unknown gradient 'foo': choose one of checkpointed, finite_difference, ift,"),
     ("data=foo", "unknown data 'foo': choose one of arrays, celeba"),
     ("experiment=foo", "unknown experiment 'foo': choose one of laplace_ift"),
     ("inner.optimizer=foo", "unknown inner.optimizer 'foo': choose one of adam"),
@@ -35,7 +35,7 @@ REFUSED = [
     ("inner.objective=foo", "unknown inner.objective 'foo': choose one of elbo, map, proximal"),
     ("inner.noise=foo", "unknown inner.noise 'foo': choose one of crn, fresh"),
     ("gradient.solver=foo", "unknown gradient.solver 'foo': choose one of cg, cholesky"),
-    ("gradient.on_failure=foo", "unknown gradient.on_failure 'foo': choose one of mask"),
+    ("gradient.on_failure=foo", "unknown gradient.on_failure 'foo': choose one of damp"),
     ("optimizer.schedule=foo", "unknown optimizer.schedule 'foo': choose one of constant"),
     ("logger.mode=foo", "unknown logger.mode 'foo': choose one of disabled"),
     ("logger.mode=online", "without a wandb login: run 'wandb login' or set WANDB_API_KEY"),

@@ -58,7 +58,11 @@ class PosteriorConfig:
 
 @dataclass
 class InnerConfig:
-    """The inner problem and its optimiser; the options from ``lr`` on are the optimiser's own."""
+    """The inner problem and its optimiser; the options from ``lr`` on are the optimiser's own.
+
+    ``rho`` weighs the objective ``proximal``; ``radius`` bounds ``trust_region``, and is None for
+    every other objective.
+    """
 
     objective: str = "elbo"
     optimizer: str = "levenberg_marquardt"
@@ -67,8 +71,10 @@ class InnerConfig:
     rtol: float = 1e-3
     atol: float = 0.0
     rho: float = 1.0
+    radius: float | None = None
     noise: str = "crn"
     samples: int = 2
+    compile: bool = False
     lr: float | None = None
     momentum: float | None = None
     beta1: float | None = None
@@ -81,14 +87,18 @@ class InnerConfig:
 
 @dataclass
 class GradientConfig:
-    """The gradient backend; the options from ``solver`` on belong to ``ift``."""
+    """The gradient backend; each option belongs to the backend in the comment."""
 
     name: str = "unrolled"
-    solver: str | None = None
-    on_failure: str | None = None
-    rtol: float | None = None
-    max_steps: int | None = None
-    max_stationarity: float | None = None
+    solver: str | None = None  # ift
+    on_failure: str | None = None  # ift
+    rtol: float | None = None  # ift
+    max_steps: int | None = None  # ift
+    max_stationarity: float | None = None  # ift
+    max_error: float | None = None  # ift
+    every: Any = None  # checkpointed: a name or a number
+    steps: int | None = None  # truncated
+    relative_step: float | None = None  # finite_difference
 
 
 @dataclass
@@ -154,10 +164,18 @@ class LoggerConfig:
 
 @dataclass
 class CallbacksConfig:
-    """Optional callbacks."""
+    """Optional callbacks; those that are None are off.
+
+    The gradient check compares the gradient of a run with a ``gradient_check_reference`` in
+    float64, ``ift`` (the exact implicit gradient) or ``unrolled`` (the exact derivative of the
+    inner steps), on the first ``gradient_check_examples`` of the validation split.
+    """
 
     early_stopping_patience: int | None = None
     figures: bool = True
+    gradient_check_every_n_steps: int | None = None
+    gradient_check_examples: int = 32
+    gradient_check_reference: str = "ift"
 
 
 @dataclass
@@ -194,3 +212,36 @@ class EvaluateConfig:
     data_path: str | None = None
     device: str = "auto"
     threads: int | None = None
+
+
+@dataclass
+class SafetyConfig:
+    """The benchmark ``safety``: which problems go to which systems; None means all."""
+
+    seed: int = 0
+    threads: int | None = None
+    tolerance: float = 1e-2
+    families: list[str] | None = None
+    systems: list[str] | None = None
+    per_family: int | None = None
+
+
+@dataclass
+class OrderConfig:
+    """The benchmark ``order``: its decoder, and how well the inner problem is solved."""
+
+    seed: int = 0
+    threads: int | None = None
+    backends: list[str] = field(default_factory=list)
+    examples: int = 8
+    latent_dim: int = 2
+    data_dim: int = 8
+    hidden: int = 16
+    depth: int = 2
+    activation: str = "tanh"
+    gamma: float = 0.1
+    samples: int = 4
+    levels: list[float] = field(default_factory=list)
+    points: int = 11
+    window: list[float] = field(default_factory=list)
+    max_steps: int = 20_000

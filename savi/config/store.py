@@ -2,11 +2,16 @@
 
 from hydra.core.config_store import ConfigStore
 
-from savi.config.schema import Config, EvaluateConfig
+from savi.config.schema import Config, EvaluateConfig, OrderConfig, SafetyConfig
+
+#: The schema of each file of ``conf/benchmark/``.
+BENCHMARKS: dict[str, type] = {"order": OrderConfig, "safety": SafetyConfig}
 
 
 def register_schemas() -> None:
-    """Make ``schema`` and ``evaluate_schema`` known to Hydra."""
+    """Make ``schema``, ``evaluate_schema`` and ``benchmark/NAME_schema`` known to Hydra."""
     store = ConfigStore.instance()
     store.store(name="schema", node=Config)
     store.store(name="evaluate_schema", node=EvaluateConfig)
+    for name, node in BENCHMARKS.items():
+        store.store(group="benchmark", name=f"{name}_schema", node=node, package="_global_")

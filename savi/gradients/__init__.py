@@ -5,19 +5,31 @@ from savi.gradients.certificate import (
     Certificate,
     ImplicitGradientError,
     ImplicitGradientWarning,
+    SmoothnessNote,
 )
+from savi.gradients.checkpointed import Checkpointed
+from savi.gradients.finite_difference import FiniteDifference
 from savi.gradients.implicit import Implicit
+from savi.gradients.one_step import OneStep
+from savi.gradients.reversible import Reversible
 from savi.gradients.stop import StopGradient
+from savi.gradients.truncated import Truncated
 from savi.gradients.unrolled import Unrolled
 
 __all__ = [
     "BACKENDS",
     "Certificate",
+    "Checkpointed",
     "EncoderGradient",
+    "FiniteDifference",
     "GradientBackend",
     "Implicit",
     "ImplicitGradientError",
     "ImplicitGradientWarning",
+    "OneStep",
+    "Reversible",
+    "SmoothnessNote",
     "StopGradient",
+    "Truncated",
     "Unrolled",
 ]

@@ -9,8 +9,10 @@ from typing import ClassVar
 from jaxtyping import Float
 from torch import Tensor
 
+from savi.errors import InputError
 from savi.inner.loop import InnerLoop
 from savi.inner.objective import InnerObjective
+from savi.inner.optimizers.base import InnerOptimizer
 from savi.inner.solution import Solution
 from savi.registry import Registry
 
@@ -33,16 +35,51 @@ class GradientBackend(ABC):
         encoder_gradient: what flows to λ0 when the objective does not itself depend on λ0.
         memory: the order of the activation memory in the number of steps K.
         second_derivatives: "right" (exact) or "refused" (a double backward raises).
+        optimizers: the names of the inner optimisers that it can differentiate; None: every one.
     """
 
     name: ClassVar[str]
     encoder_gradient: ClassVar[EncoderGradient]
     memory: ClassVar[str]
     second_derivatives: ClassVar[str]
+    optimizers: ClassVar[tuple[str, ...] | None] = None
 
-    def encoder_gradient_for(self, anchored: bool) -> EncoderGradient:
-        """What flows to λ0 through an objective that is ``anchored`` at λ0 (proximal) or not."""
+    def encoder_gradient_for(self, anchored: bool, max_steps: int) -> EncoderGradient:
+        """What flows to λ0 in a given problem.
+
+        Args:
+            anchored: whether the objective itself depends on λ0 (proximal, trust_region).
+            max_steps: K.
+        """
         return self.encoder_gradient
+
+    def check_optimizer(self, optimizer: InnerOptimizer) -> None:  # noqa: B027
+        """Refuse an inner optimiser that the backend cannot differentiate.
+
+        Raises:
+            InputError: if it cannot, with the reason.
+        """
+
+    def refusal(self, optimizer: InnerOptimizer, reason: str) -> InputError:
+        """The error of :meth:`check_optimizer`."""
+        return InputError(
+            f"gradient '{self.name}' with inner.optimizer '{optimizer.name}': {reason}, so set "
+            f"inner.optimizer to one of {', '.join(self.optimizers or ())}, or gradient=unrolled"
+        )
+
+    def check_compile(self, compile: bool) -> None:  # noqa: B027  (most allow it)
+        """Refuse a compiled inner step where the backend needs every operation for itself.
+
+        Raises:
+            InputError: if it does.
+        """
+
+    def check_constraint(self, constrained: bool) -> None:  # noqa: B027
+        """Refuse a constrained objective that the backend cannot differentiate.
+
+        Raises:
+            InputError: if it cannot.
+        """
 
     def check_noise(self, stochastic: bool) -> None:  # noqa: B027  (most allow both)
         """Refuse an objective that the backend cannot differentiate, before any work is done.

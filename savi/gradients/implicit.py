@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -12,7 +11,13 @@ from torch import Tensor
 
 from savi.errors import InputError, require_at_least, unknown_option
 from savi.gradients.base import BACKENDS, EncoderGradient, GradientBackend
-from savi.gradients.certificate import Certificate, OnFailure
+from savi.gradients.certificate import Certificate
+from savi.gradients.checkpointed import Checkpointed
+from savi.gradients.on_failure import OnFailure, damped
+from savi.gradients.probe import probe
+from savi.gradients.recompute import Run, captured_in_a_step, sweep
+from savi.gradients.second_derivative import refuse_second_derivative
+from savi.gradients.smoothness import kinked_operations
 from savi.inner.loop import InnerLoop
 from savi.inner.objective import InnerObjective, Linearization
 from savi.inner.precision import full_precision
@@ -35,14 +40,17 @@ class Implicit(GradientBackend):
 
     Args:
         solver: a linear solver's name, or the solver itself.
-        on_failure: what to do with examples that break a condition of the theorem: ``warn``,
-            ``raise``, or ``mask`` (drop their correction).
+        on_failure: what to do with examples that break a condition of the theorem
+            (:class:`savi.gradients.on_failure.OnFailure`): ``warn``, ``raise``, ``mask``, ``damp``
+            or ``fallback``.
         rtol: relative residual at which an iterative solver stops.
         max_steps: its largest number of steps; None lets the solver choose.
         max_stationarity: the largest ‖F(λK)‖/‖F(λ0)‖ that counts as solved.
+        max_error: the largest estimated error of the gradient that passes without a warning.
 
     Raises:
-        InputError: for an unknown solver or policy.
+        InputError: for an unknown solver or policy, a number out of range, or ``max_steps`` for a
+            direct solver.
     """
 
     solver: str | LinearSolver = "cholesky"
@@ -50,6 +58,7 @@ class Implicit(GradientBackend):
     rtol: float = 1e-5
     max_steps: int | None = None
     max_stationarity: float = 0.1
+    max_error: float = 1e-2
     name: ClassVar[str] = "ift"
     encoder_gradient: ClassVar[EncoderGradient] = EncoderGradient.ZERO
     memory: ClassVar[str] = "O(1)"
@@ -60,15 +69,20 @@ class Implicit(GradientBackend):
             raise unknown_option(
                 "gradient.on_failure", self.on_failure, (policy.value for policy in OnFailure)
             )
-        for name, value in (("max_stationarity", self.max_stationarity), ("rtol", self.rtol)):
-            if not value > 0:
-                raise InputError(f"gradient.{name} is {value}: set it above 0")
+        for name in ("max_stationarity", "max_error", "rtol"):
+            if not getattr(self, name) > 0:
+                raise InputError(f"gradient.{name} is {getattr(self, name)}: set it above 0")
         if self.max_steps is not None:
             require_at_least("gradient.max_steps", self.max_steps, 1)
+            if self._linear_solver().direct:
+                raise InputError(
+                    f"gradient.max_steps with gradient.solver '{self._linear_solver().name}', a "
+                    "direct solver without steps: set it to null, or gradient.solver=cg"
+                )
         self._linear_solver()
 
-    def encoder_gradient_for(self, anchored: bool) -> EncoderGradient:
-        """Exact through the anchor of a proximal problem, zero otherwise."""
+    def encoder_gradient_for(self, anchored: bool, max_steps: int) -> EncoderGradient:
+        """Exact through an objective that is anchored at λ0, zero otherwise."""
         return EncoderGradient.EXACT if anchored else EncoderGradient.ZERO
 
     def check_noise(self, stochastic: bool) -> None:
@@ -88,41 +102,38 @@ class Implicit(GradientBackend):
     ) -> Solution:
         """Run the loop without a graph, then attach the theorem."""
         self.check_noise(objective.stochastic)
+        if self._linear_solver().needs_gauss_newton and not objective.gauss_newton:
+            raise InputError(
+                f"gradient.solver '{self._linear_solver().name}' with an objective that has no "
+                "Gauss–Newton matrix: set gradient.solver=cholesky"
+            )
         trajectory = loop.run(objective, init.detach())
         solution = trajectory.solution(trajectory.value.detach())
         if not differentiable:
             return solution
-        certificate = Certificate(
-            solution.stationarity, self.max_stationarity, max(100.0 * self.rtol, 1e-3)
-        )
         linearization = objective.linearize(solution.value)
-        adjoint = self._adjoint(objective, linearization, certificate)
-        correction = ImplicitCorrection.apply(linearization.residual, adjoint)
-        return replace(solution, value=solution.value + correction, certificate=certificate)
-
-    def _adjoint(
-        self, objective: InnerObjective, linearization: Linearization, certificate: Certificate
-    ) -> Callable[[Tensor], Tensor]:
-        """The map v ↦ −H⁻¹v at the linearisation point, with its certificate filled on the way."""
-        operator = SymmetricOperator(
-            matvec=linearization.hessian_vector_product,
-            dense=linearization.hessian,
-            preconditioner=(
-                (lambda: objective.curvature(linearization.point.detach()))
-                if objective.gauss_newton
-                else None
-            ),
+        certificate = Certificate(
+            solution.stationarity,
+            self.max_stationarity,
+            max_residual=max(100.0 * self.rtol, 1e-3),
+            max_error=self.max_error,
+            degenerate=linearization.degenerate,
+            kinks=kinked_operations(linearization.residual, linearization.point),
         )
-        solver, policy = self._linear_solver(), OnFailure(self.on_failure)
-
-        def adjoint(v: Float[Tensor, "B P"]) -> Float[Tensor, "B P"]:
-            # A user may call backward inside an autocast region.
-            with torch.no_grad(), full_precision(v.device.type):
-                linear = solver(operator, v)
-            certificate.fill(linear)
-            return certificate.enforce(policy, -linear.value)
-
-        return adjoint
+        adjoint = _Adjoint(
+            objective,
+            init.detach(),
+            linearization,
+            self._linear_solver(),
+            OnFailure(self.on_failure),
+            certificate,
+        )
+        unrolled: list[Tensor] = []
+        if adjoint.on_failure is OnFailure.FALLBACK:
+            adjoint.fallback = Fallback(replace(loop, compile=False), objective, init.detach())
+            unrolled = [init, *captured_in_a_step(loop, objective, init)]
+        correction = ImplicitCorrection.apply(adjoint, linearization.residual, *unrolled)
+        return replace(solution, value=solution.value + correction, certificate=certificate)
 
     def _linear_solver(self) -> LinearSolver:
         if isinstance(self.solver, LinearSolver):
@@ -130,47 +141,97 @@ class Implicit(GradientBackend):
         return SOLVERS[self.solver].configured(self.rtol, self.max_steps)
 
 
-class ImplicitCorrection(torch.autograd.Function):
-    """A(F): value 0, backward v ↦ −H⁻¹v. A second derivative is refused.
+@dataclass
+class _Adjoint:
+    """The map v ↦ −H⁻¹v at the linearisation point; fills the certificate on the way."""
 
-    ``once_differentiable`` would not do: its refusal hangs on a leaf of its own, which
-    ``autograd.grad(..., inputs)`` never visits, and −H⁻¹v would pass for a constant.
-    """
+    objective: InnerObjective
+    init: Float[Tensor, "B P"]
+    linearization: Linearization
+    solver: LinearSolver
+    on_failure: OnFailure
+    certificate: Certificate
+    fallback: Fallback | None = None
+
+    def __call__(
+        self, v: Float[Tensor, "B P"], captured: tuple[Tensor, ...]
+    ) -> tuple[Tensor | None, ...]:
+        """The cotangents of F, of λ0 and of the captured tensors (the latter for ``fallback``)."""
+        # A user may call backward inside an autocast region.
+        with torch.no_grad(), full_precision(v.device.type):
+            u = self.linearization.adjoint(v, lambda rhs: self._solve(rhs, v))
+        failed, policy = self.certificate.failed, self.on_failure
+        assert failed is not None
+        self.certificate.report(policy)
+        others: list[Tensor | None] = [None] * len(captured)
+        if policy in (OnFailure.MASK, OnFailure.DAMP, OnFailure.FALLBACK) and bool(failed.any()):
+            rows = failed.unsqueeze(-1)
+            instead = torch.zeros_like(v)
+            if policy is OnFailure.DAMP:
+                with torch.no_grad(), full_precision(v.device.type):
+                    hessian = self._operator().dense()
+                    instead = self.linearization.adjoint(
+                        v, lambda rhs: damped(hessian, rhs, failed)
+                    )
+            if self.fallback is not None:
+                others = self.fallback(torch.where(rows, v, instead), list(captured[1:]))
+            u = torch.where(rows, instead, u)
+        return -u, *others
+
+    def _operator(self) -> SymmetricOperator:
+        return self.linearization.operator(
+            (lambda: self.objective.curvature(self.linearization.point.detach()))
+            if self.objective.gauss_newton
+            else None
+        )
+
+    def _solve(self, rhs: Float[Tensor, "B P"], v: Float[Tensor, "B P"]) -> Float[Tensor, "B P"]:
+        """The linear solve for the cotangent v, judged."""
+        operator = self._operator()
+        linear = self.solver(operator, rhs)
+        point = self.linearization.point.detach()
+        residual = self.linearization.residual.detach()
+        inverse = linear.inverse or (lambda f: self.solver(operator, f).value)
+        seen = probe(self.objective, self.init, point, residual, -inverse(residual), linear, rhs)
+        self.certificate.fill(linear, seen, self.solver.biased, v)
+        return linear.value
+
+
+@dataclass(frozen=True)
+class Fallback:
+    """The gradient of ``unrolled`` for the examples that failed, by running the loop again."""
+
+    loop: InnerLoop
+    objective: InnerObjective
+    init: Float[Tensor, "B P"]
+
+    def __call__(self, v: Float[Tensor, "B P"], captured: list[Tensor]) -> list[Tensor | None]:
+        """The cotangents of λ0 and of the captured tensors."""
+        backend = Checkpointed()
+        with torch.enable_grad(), full_precision(v.device.type):
+            trajectory, segments = backend.run(self.loop, self.objective, self.init)
+        value = trajectory.value.detach()
+        run = Run(self.loop, self.objective, value, trajectory.steps, segments, captured)
+        return sweep(backend, run, v)
+
+
+class ImplicitCorrection(torch.autograd.Function):
+    """A(F): value 0, backward v ↦ −H⁻¹v. A second derivative is refused."""
 
     @staticmethod
-    def forward(residual: Tensor, adjoint: Callable[[Tensor], Tensor]) -> Tensor:
+    def forward(adjoint: _Adjoint, residual: Tensor, *unrolled: Tensor) -> Tensor:
         """Zero, whatever F is."""
         return torch.zeros_like(residual)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         """Keep the adjoint solve for the backward."""
-        ctx.save_for_backward(inputs[0])
-        ctx.adjoint = inputs[1]
+        ctx.adjoint = inputs[0]
+        ctx.save_for_backward(*inputs[1:])
 
     @staticmethod
-    def backward(ctx: Any, v: Tensor) -> tuple[Tensor, None]:
-        """The cotangent of F."""
-        u = ctx.adjoint(v.detach())
-        if torch.is_grad_enabled():
-            u = _RefuseSecondDerivative.apply(u, *ctx.saved_tensors, v)
-        return u, None
-
-
-class _RefuseSecondDerivative(torch.autograd.Function):
-    """The identity on −H⁻¹v, linked to F and v, so that no derivative of it goes unnoticed."""
-
-    @staticmethod
-    def forward(u: Tensor, residual: Tensor, v: Tensor) -> Tensor:
-        return u.clone()
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        """Nothing to keep."""
-
-    @staticmethod
-    def backward(ctx: Any, *cotangents: Tensor) -> None:
-        raise RuntimeError(
-            "gradient 'ift' has no second derivative: set gradient=unrolled, or do not "
-            "differentiate its gradient again"
-        )
+    def backward(ctx: Any, v: Tensor) -> tuple[Tensor | None, ...]:
+        """The cotangent of F, and those of the unrolled steps where they stand in."""
+        _, *unrolled = ctx.saved_tensors
+        cotangents = ctx.adjoint(v.detach(), tuple(unrolled))
+        return None, *refuse_second_derivative("ift", cotangents, (v, *ctx.saved_tensors))

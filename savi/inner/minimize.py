@@ -27,6 +27,7 @@ def minimize(
     max_steps: int = 20,
     rtol: float = 1e-3,
     atol: float = 0.0,
+    compile: bool = False,
 ) -> Solution:
     """Minimise J_b(y_b) over y_b for every example b, and make the minimiser differentiable.
 
@@ -61,6 +62,8 @@ def minimize(
         max_steps: at most so many steps; 0 returns the start.
         rtol: stop an example at ‖∇J‖ ≤ atol + rtol ‖∇J(λ0)‖.
         atol: see ``rtol``.
+        compile: evaluate J and ∇J in the loop by ``torch.compile``, where the backend allows it:
+            faster once it is compiled, which takes seconds. J must consist of torch operations.
 
     Returns:
         A :class:`Solution`. An example whose objective became non-finite, or would end above its
@@ -84,8 +87,10 @@ def minimize(
             raise InputError(
                 f"{name} is {given!r}: give an instance of a {kind.__name__}, not its name or class"
             )
-    loop = InnerLoop(optimizer, max_steps=max_steps, rtol=rtol, atol=atol)
+    gradient.check_compile(compile)
     inference = torch.is_inference_mode_enabled()
+    # There, copies of tensors are made by a mode that a compiled graph would not see.
+    loop = InnerLoop(optimizer, max_steps, rtol, atol, compile and not inference)
     differentiable = torch.is_grad_enabled() and not inference
     problem = as_objective(objective)
     # Validation loops disable gradients, and Trainer.test even records inference tensors: the

@@ -14,20 +14,47 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from savi.errors import InputError
+from savi.inner.quadratic_model import solve_cholesky
+from savi.linear.base import SymmetricOperator
 
 ObjectiveFunction = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
 class Linearization:
-    """F = ∇J(y) with its graph, and products with its Jacobian H = ∇²J(y) by autograd."""
+    """The equations F(λ) = 0 of a solution at a point, and the adjoint of their Jacobian.
+
+    Here F = ∇J, whose Jacobian is the Hessian H = ∇²J, with products by autograd. A constrained
+    problem has other equations and other adjoints.
+
+    Attributes:
+        point: λ, shape [B, P].
+        residual: F(λ) with its graph, shape [B, P].
+        degenerate: shape [B], where the solution has a kink, so that no derivative exists although
+            F has one; None where that cannot be.
+    """
 
     point: Float[Tensor, "B P"]
     residual: Float[Tensor, "B P"]
+    degenerate: Bool[Tensor, " B"] | None = None
+
+    def operator(self, curvature: Callable[[], Tensor] | None = None) -> SymmetricOperator:
+        """The symmetric matrices that ``adjoint`` asks ``solve`` to solve with: here H.
+
+        Args:
+            curvature: positive definite blocks close to H, for a preconditioner.
+        """
+        return SymmetricOperator(self.hessian_vector_product, self.hessian, curvature)
+
+    def adjoint(
+        self, v: Float[Tensor, "B P"], solve: Callable[[Tensor], Tensor]
+    ) -> Float[Tensor, "B P"]:
+        """(∂F/∂λ)⁻ᵀ v by one solve with :meth:`operator`: here H⁻¹v."""
+        return solve(v)
 
     def hessian_vector_product(
         self, v: Float[Tensor, "B P"], create_graph: bool = False
@@ -65,7 +92,10 @@ class InnerObjective(ABC):
     #: precondition iterative solves with the exact Hessian.
     gauss_newton: bool = False
 
-    #: True when J itself depends on λ0 (a proximal term): then λ* depends on λ0.
+    #: True when not every λ is feasible, so that ``project`` is not the identity.
+    constrained: bool = False
+
+    #: True when the problem itself depends on λ0 (a proximal term, a trust region): so does λ*.
     anchored: bool = False
 
     @abstractmethod
@@ -98,13 +128,52 @@ class InnerObjective(ABC):
             if not y.requires_grad:
                 y.requires_grad_()
             value = self(y)
-            _require_one_value_per_example(value, y)
+            require_one_value_per_example(value, y)
             if not value.requires_grad:
                 return value, torch.zeros_like(y)
             (gradient,) = torch.autograd.grad(
                 value.sum(), y, create_graph=create_graph, allow_unused=True
             )
         return value.detach(), torch.zeros_like(y) if gradient is None else gradient
+
+    def evaluated(self, y: Float[Tensor, "B P"]) -> None:  # noqa: B027  (most count nothing)
+        """Called after a compiled evaluation at y, which cannot keep counts of its cost itself."""
+
+    def project(
+        self, y: Float[Tensor, "B P"], metric: Float[Tensor, "B P"] | None = None
+    ) -> Float[Tensor, "B P"]:
+        """The feasible point nearest to y: y itself where nothing is constrained.
+
+        Args:
+            y: any point.
+            metric: D > 0, if distances are to be Σ_i D_i δ_i² instead of Σ_i δ_i².
+        """
+        return y
+
+    def residual(
+        self, y: Float[Tensor, "B P"], gradient: Float[Tensor, "B P"]
+    ) -> Float[Tensor, "B P"]:
+        """What vanishes at a solution, from y and ∇J(y): without constraints the gradient."""
+        return gradient
+
+    def multiplier(
+        self, y: Float[Tensor, "B P"], gradient: Float[Tensor, "B P"]
+    ) -> Float[Tensor, " B"] | None:
+        """The Lagrange multiplier of the constraint at y, detached; None without a constraint."""
+        return None
+
+    def model_step(
+        self,
+        matrix: Float[Tensor, "B P P"],
+        gradient: Float[Tensor, "B P"],
+        y: Float[Tensor, "B P"],
+    ) -> tuple[Float[Tensor, "B P"], Bool[Tensor, " B"]]:
+        """argmin_δ gᵀδ + ½ δᵀAδ over feasible y + δ: without constraints −A⁻¹g.
+
+        Returns:
+            δ, differentiable in A, g and y, and which A were not positive definite, where δ = 0.
+        """
+        return solve_cholesky(matrix, -gradient)
 
     def linearize(self, y: Float[Tensor, "B P"], create_graph: bool = False) -> Linearization:
         """F = ∇J at y, with a graph to y and to everything J closes over.
@@ -146,7 +215,8 @@ def as_objective(objective: InnerObjective | ObjectiveFunction) -> InnerObjectiv
     return objective if isinstance(objective, InnerObjective) else AutogradObjective(objective)
 
 
-def _require_one_value_per_example(value: object, y: Float[Tensor, "B P"]) -> None:
+def require_one_value_per_example(value: object, y: Float[Tensor, "B P"]) -> None:
+    """Refuse what is no value of an inner objective at y."""
     if not isinstance(value, Tensor) or not value.is_floating_point():
         kind = value.dtype if isinstance(value, Tensor) else type(value).__name__
         raise InputError(

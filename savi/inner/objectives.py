@@ -16,6 +16,7 @@ from savi.vae.model import GaussianVAE
 OBJECTIVES = {
     "elbo": "−L(θ, λ; x)",
     "proximal": "−L(θ, λ; x) + ρ/2 ‖λ − λ0‖²",
+    "trust_region": "−L(θ, λ; x) subject to ‖λ − λ0‖ ≤ r",
     "map": "−log p(x, z), for the families whose λ is z",
 }
 
@@ -68,6 +69,10 @@ class NegativeELBO(InnerObjective):
             z, penalty = q.rsample(self._noise), q.kl_per_dimension().sum(dim=-1)
         log_likelihood, _ = self.model.likelihood(self.x, self.model.decode(z))
         return self.beta * penalty - log_likelihood.mean(dim=0)
+
+    def evaluated(self, y: Float[Tensor, "B P"]) -> None:
+        """Count the codes that were decoded."""
+        self.model.decoder_evaluations += len(y) * (1 if self.family.is_map else len(self._noise))
 
     def at_step(self, step: int) -> InnerObjective:
         """The same with that step's noise, if the noise is fresh."""
@@ -131,6 +136,10 @@ class Proximal(InnerObjective):
     def __call__(self, y: Float[Tensor, "B P"]) -> Float[Tensor, " B"]:
         """J plus the proximal term."""
         return self.base(y) + 0.5 * self.rho * (y - self.anchor).square().sum(dim=-1)
+
+    def evaluated(self, y: Float[Tensor, "B P"]) -> None:
+        """Counted by J."""
+        self.base.evaluated(y)
 
     def at_step(self, step: int) -> InnerObjective:
         """The same around the base objective of that step."""

@@ -22,8 +22,11 @@ class Solution:
         value: λK, shape [B, P]; differentiable as the gradient backend declares.
         status: shape [B], integer values of :class:`savi.Status`.
         steps: shape [B], inner steps taken until the example stopped.
-        stationarity: shape [B], ‖∇J(λK)‖ / ‖∇J(λ0)‖ (0 where both vanish).
+        stationarity: shape [B], ‖∇J(λK)‖ / ‖∇J(λ0)‖ (0 where both vanish), with the KKT residual
+            in place of ∇J where a constraint is active.
         objective: shape [B], J(λK), detached.
+        multiplier: shape [B], the multiplier ν of a trust region, 0 where it is inactive; None
+            for an unconstrained problem.
         certificate: the conditions of the implicit function theorem; only for ``ift``, and filled
             when the backward has run.
     """
@@ -33,6 +36,7 @@ class Solution:
     steps: Int[Tensor, " B"]
     stationarity: Float[Tensor, " B"]
     objective: Float[Tensor, " B"]
+    multiplier: Float[Tensor, " B"] | None = None
     certificate: Certificate | None = None
 
     def describe(self) -> str:

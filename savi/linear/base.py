@@ -50,7 +50,11 @@ class LinearSolution:
         residual: the true residual ‖H u − v‖ / ‖v‖, shape [B].
         steps: iterations taken, shape [B] (0 for direct solvers).
         status: shape [B], integer values of :class:`LinearStatus`.
-        min_curvature: an estimate from above of the smallest eigenvalue of H, shape [B].
+        min_curvature: an estimate from above of the smallest eigenvalue of H, shape [B];
+            negative when negative curvature was met, infinite when no direction was tried, NaN
+            for a block that is not finite.
+        inverse: w [B, P] -> H⁻¹ w by the factor of a direct solver (0 for a singular block), so
+            that another right-hand side costs no new factorisation; None for iterative solvers.
     """
 
     value: Float[Tensor, "B P"]
@@ -58,12 +62,23 @@ class LinearSolution:
     steps: Int[Tensor, " B"]
     status: Int[Tensor, " B"]
     min_curvature: Float[Tensor, " B"]
+    inverse: Callable[[Tensor], Tensor] | None = None
 
 
 class LinearSolver(ABC):
-    """Solves H u = v for each example by itself: own dot products, own stopping, own status."""
+    """Solves H u = v for each example by itself: own dot products, own stopping, own status.
+
+    Attributes:
+        name: the name in configs.
+        direct: whether the blocks are factorised, and ``LinearSolution.inverse`` is there.
+        biased: whether the answer solves another system than H u = v.
+        needs_gauss_newton: whether ``SymmetricOperator.preconditioner`` is required.
+    """
 
     name: ClassVar[str]
+    direct: ClassVar[bool] = False
+    biased: ClassVar[bool] = False
+    needs_gauss_newton: ClassVar[bool] = False
 
     @classmethod
     def configured(cls, rtol: float, max_steps: int | None) -> LinearSolver:
@@ -90,6 +105,16 @@ class LinearSolver(ABC):
 def true_residual(product: Float[Tensor, "B P"], rhs: Float[Tensor, "B P"]) -> Float[Tensor, " B"]:
     """‖H u − v‖ for ‖v‖ = 1; 0 for v = 0, where u = 0."""
     return torch.linalg.vector_norm(product - rhs, dim=-1)
+
+
+def irregular(like: Float[Tensor, "B P"]) -> Float[Tensor, "B P"]:
+    """The same start sin(1), …, sin(P) for every example of a power or inverse iteration.
+
+    Being irregular, it is orthogonal to the eigenvector sought with probability 0; unlike a
+    right-hand side, it is never 0.
+    """
+    index = torch.arange(1, like.shape[-1] + 1, dtype=like.dtype, device=like.device)
+    return torch.sin(index).expand_as(like)
 
 
 def norm(v: Float[Tensor, "B P"]) -> Float[Tensor, " B"]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import resource
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -18,7 +19,10 @@ from pytorch_lightning.callbacks import (
     RichProgressBar,
 )
 
-from savi.errors import InputError
+from savi.data import TensorDataModule
+from savi.errors import InputError, require_at_least
+from savi.training.gradient_check import require_reference
+from savi.training.gradient_monitor import GradientMonitor
 from savi.training.module import SemiAmortizedVAE
 
 
@@ -27,13 +31,15 @@ class CostMonitor(Callback):
 
     ``cost/step_seconds`` is the median wall time of a training step, ``cost/decoder_evaluations``
     the number of codes decoded per example and step (tangents included, backward passes not), and
-    ``cost/peak_memory_mb`` the peak of the GPU's allocator, or of the process without a GPU.
+    ``cost/peak_memory_mb`` the peak of the GPU's allocator in a training step. Without a GPU it is
+    the peak of the process so far, whatever else it did (validation, gradient checks).
     """
 
     def __init__(self) -> None:
         self.seconds: list[float] = []
         self.evaluations = 0
         self.examples = 0
+        self.peak_memory_mb = 0.0
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
@@ -41,6 +47,8 @@ class CostMonitor(Callback):
         """Start the clock."""
         assert isinstance(pl_module, SemiAmortizedVAE)
         pl_module.vae.decoder_evaluations = 0
+        if pl_module.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(pl_module.device)
         self._start = time.perf_counter()
 
     def on_train_batch_end(
@@ -56,6 +64,7 @@ class CostMonitor(Callback):
         self.seconds.append(time.perf_counter() - self._start)
         self.evaluations += pl_module.vae.decoder_evaluations
         self.examples += len(batch.x)
+        self.peak_memory_mb = max(self.peak_memory_mb, peak_memory_mb(pl_module.device))
 
     def metrics(self) -> dict[str, float]:
         """The figures so far; empty before the first step."""
@@ -64,14 +73,14 @@ class CostMonitor(Callback):
         return {
             "cost/step_seconds": median(self.seconds),
             "cost/decoder_evaluations": self.evaluations / self.examples,
-            "cost/peak_memory_mb": peak_memory_mb(),
+            "cost/peak_memory_mb": self.peak_memory_mb,
         }
 
 
-def peak_memory_mb() -> float:
-    """The most memory in use so far: the GPU's if there is one, else the process's, in MB."""
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated() / 1e6
+def peak_memory_mb(device: torch.device) -> float:
+    """The most memory in use so far: a CUDA device's, else the process's, in MB."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 1e6
     # The unit of ru_maxrss is a kilobyte on Linux and a byte on macOS.
     unit = 1e6 if sys.platform == "darwin" else 1e3
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
@@ -119,11 +128,22 @@ class SaveOnInterrupt(Callback):
 
 
 def build_callbacks(
-    config: dict[str, Any], checkpoints: str, progress_bar: bool
+    config: Mapping[str, Any],
+    checkpoints: str,
+    progress_bar: bool,
+    data: TensorDataModule,
+    module: SemiAmortizedVAE,
 ) -> tuple[list[Callback], CostMonitor]:
-    """The callbacks of a run; ``best.ckpt`` is the epoch with the highest val/elbo."""
+    """The callbacks of a run; ``best.ckpt`` is the epoch with the highest val/elbo.
+
+    Raises:
+        InputError: for a setting of the ``callbacks`` group that is out of range, or that does
+            not fit the module.
+    """
     cost = CostMonitor()
     callbacks: list[Callback] = [
+        # First, so that it runs before the clock of the cost monitor starts.
+        *_gradient_monitor(config, data, module),
         cost,
         FiniteLoss(),
         SaveOnInterrupt(checkpoints),
@@ -145,3 +165,16 @@ def build_callbacks(
             )
         callbacks.append(EarlyStopping("val/elbo", patience=patience, mode="max"))
     return callbacks, cost
+
+
+def _gradient_monitor(
+    config: Mapping[str, Any], data: TensorDataModule, module: SemiAmortizedVAE
+) -> list[Callback]:
+    """The gradient check, if it is on."""
+    every, examples = config["gradient_check_every_n_steps"], config["gradient_check_examples"]
+    reference = config["gradient_check_reference"]
+    require_at_least("callbacks.gradient_check_examples", examples, 1)
+    require_reference(reference)
+    if every is None:
+        return []
+    return [GradientMonitor(module, data.split("val")[:examples], every, reference)]

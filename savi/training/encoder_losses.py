@@ -98,8 +98,8 @@ ENCODER_LOSSES: dict[str, EncoderLoss] = {
 
 
 _ADVICE = (
-    "set encoder_loss=elbo_at_init (or kl_init_final, distill), inner.objective=proximal with "
-    "gradient=ift, or gradient=unrolled with encoder_loss=through"
+    "set encoder_loss=elbo_at_init (or kl_init_final, distill), inner.objective=proximal (or "
+    "trust_region) with gradient=ift, or gradient=unrolled with encoder_loss=through"
 )
 
 

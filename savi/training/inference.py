@@ -14,11 +14,12 @@ from savi.config.options import build
 from savi.errors import InputError, require_at_least, unknown_option
 from savi.gradients import BACKENDS, EncoderGradient
 from savi.inner.minimize import minimize
-from savi.inner.noise import common_noise, fresh_noise
+from savi.inner.noise import NoiseSchedule, common_noise, fresh_noise
 from savi.inner.objective import InnerObjective
 from savi.inner.objectives import OBJECTIVES, NegativeELBO, Proximal
 from savi.inner.optimizers import OPTIMIZERS
 from savi.inner.solution import Solution
+from savi.inner.trust_region import TrustRegion
 from savi.vae.families import PosteriorFamily
 from savi.vae.model import GaussianVAE
 
@@ -27,11 +28,13 @@ NOISE = {"crn": common_noise, "fresh": fresh_noise}
 #: The keys of the ``inner`` group that are not options of its optimiser.
 PROBLEM_KEYS = frozenset(
     {
-        "objective", "optimizer", "max_steps", "test_max_steps", "rtol", "atol", "rho", "noise",
-        "samples",
+        "objective", "optimizer", "max_steps", "test_max_steps", "rtol", "atol", "rho", "radius",
+        "noise", "samples", "compile",
     }
 )  # fmt: skip
 
+#: The objectives that depend on λ0 themselves.
+ANCHORED = frozenset({"proximal", "trust_region"})
 
 _MINIMA = {"max_steps": 0, "test_max_steps": 0, "samples": 1, "rtol": 0, "atol": 0}
 
@@ -76,6 +79,9 @@ class SemiAmortizedInference(nn.Module):
         self.test_max_steps: int = self.max_steps if test_max_steps is None else test_max_steps
         self.rtol, self.atol = inner["rtol"], inner["atol"]
         self.rho, self.samples = inner["rho"], inner["samples"]
+        # Runs of versions without trust regions can still be evaluated.
+        self.radius: float | None = inner.get("radius")
+        self.compiled: bool = inner.get("compile", False)
         options = {key: value for key, value in inner.items() if key not in PROBLEM_KEYS}
         self.optimizer = build(OPTIMIZERS, inner["optimizer"], options)
         self.backend = build(
@@ -93,6 +99,7 @@ class SemiAmortizedInference(nn.Module):
             require_at_least(f"inner.{name}", getattr(self, name), least)
         if not self.rho > 0:
             raise InputError(f"inner.rho is {self.rho}: set it above 0")
+        self._check_radius()
         if self.objective_name == "map" and not self.family.is_map:
             raise InputError(
                 f"inner.objective 'map' with posterior '{self.family.name}': MAP inference finds "
@@ -104,10 +111,27 @@ class SemiAmortizedInference(nn.Module):
                 "MAP solution, so set inner.objective=map"
             )
         self.backend.check_noise(stochastic=self.noise_name == "fresh")
+        self.backend.check_optimizer(self.optimizer)
+        self.backend.check_compile(self.compiled)
+        self.backend.check_constraint(constrained=self.objective_name == "trust_region")
         if self.backend.name == "ift" and self.max_steps == 0:
             raise InputError(
                 "gradient 'ift' with inner.max_steps 0: there is no solution to differentiate, so "
                 "set inner.max_steps to 1 or more, or gradient=unrolled"
+            )
+
+    def _check_radius(self) -> None:
+        if self.objective_name != "trust_region":
+            if self.radius is not None:
+                raise InputError(
+                    f"inner.radius is {self.radius} with inner.objective '{self.objective_name}', "
+                    "which has no trust region: set inner.radius to null, or "
+                    "inner.objective=trust_region"
+                )
+        elif self.radius is None or not 0.0 < self.radius < float("inf"):
+            given = "null" if self.radius is None else self.radius
+            raise InputError(
+                f"inner.radius is {given} with inner.objective 'trust_region': set it above 0"
             )
 
     @property
@@ -115,13 +139,21 @@ class SemiAmortizedInference(nn.Module):
         """What of the outer gradient reaches the encoder through the solve."""
         if self.max_steps == 0:
             return EncoderGradient.EXACT
-        return self.backend.encoder_gradient_for(anchored=self.objective_name == "proximal")
+        return self.backend.encoder_gradient_for(
+            anchored=self.objective_name in ANCHORED, max_steps=self.max_steps
+        )
 
     def start(self, x: Float[Tensor, "B D"]) -> Float[Tensor, "B P"]:
         """λ0."""
         if self.encoder is None:
             return self.prior_params.expand(len(x), -1)
         return self.encoder(x)
+
+    def draw_noise(
+        self, like: Float[Tensor, "B d"], generator: torch.Generator | None = None
+    ) -> NoiseSchedule:
+        """The noise of an inner problem for codes like these."""
+        return NOISE[self.noise_name](self.samples, like, generator)
 
     def problem(
         self,
@@ -131,14 +163,21 @@ class SemiAmortizedInference(nn.Module):
         *,
         beta: float = 1.0,
         generator: torch.Generator | None = None,
+        noise: NoiseSchedule | None = None,
     ) -> InnerObjective:
-        """The inner objective of a batch, with its noise drawn."""
-        like = init[:, : self.family.latent_dim].detach()
-        noise = NOISE[self.noise_name](self.samples, like, generator)
+        """The inner objective of a batch, with its noise drawn unless given."""
+        if noise is None:
+            like = init[:, : self.family.latent_dim].detach()
+            noise = self.draw_noise(like, generator)
         bound = NegativeELBO(
             model, self.family, x, noise, beta=beta, stochastic=self.noise_name == "fresh"
         )
-        return Proximal(bound, init, self.rho) if self.objective_name == "proximal" else bound
+        if self.objective_name == "proximal":
+            return Proximal(bound, init, self.rho)
+        if self.objective_name == "trust_region":
+            assert self.radius is not None
+            return TrustRegion(bound, init, self.radius)
+        return bound
 
     def forward(
         self,
@@ -149,6 +188,7 @@ class SemiAmortizedInference(nn.Module):
         beta: float = 1.0,
         through: float = 1.0,
         generator: torch.Generator | None = None,
+        noise: NoiseSchedule | None = None,
     ) -> Inference:
         """Infer λ for a batch.
 
@@ -159,6 +199,7 @@ class SemiAmortizedInference(nn.Module):
             beta: the weight of the KL term.
             through: the factor on the gradient that flows through the solve to λ0.
             generator: the source of the inner noise; the global one by default.
+            noise: the inner noise itself; drawn by default.
         """
         init = self.start(x)
         # Scales the gradient and leaves the value as it is.
@@ -166,12 +207,13 @@ class SemiAmortizedInference(nn.Module):
         if max_steps == 0:
             return Inference(init, start, None)
         solution = minimize(
-            self.problem(model, x, start, beta=beta, generator=generator),
+            self.problem(model, x, start, beta=beta, generator=generator, noise=noise),
             start,
             optimizer=self.optimizer,
             gradient=self.backend,
             max_steps=max_steps,
             rtol=self.rtol,
             atol=self.atol,
+            compile=self.compiled,
         )
         return Inference(init, solution.value, solution)

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from pytorch_lightning.loggers import CSVLogger, Logger, WandbLogger
 
 from savi.errors import InputError, unknown_option
-from savi.gradients import ImplicitGradientWarning
+from savi.gradients import ImplicitGradientWarning, SmoothnessNote
 
 WANDB_MODES = ("offline", "online", "disabled")
 
@@ -118,12 +118,15 @@ def _has_credentials() -> bool:
 
 def quieten_libraries() -> None:
     """Keep out of a run's output what its user can do nothing about; other warnings still show."""
-    warnings.filterwarnings("once", category=ImplicitGradientWarning)
+    for category in (ImplicitGradientWarning, SmoothnessNote):
+        warnings.filterwarnings("once", category=category)
     warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
     for name in ("pytorch_lightning.utilities.rank_zero", "pytorch_lightning.accelerators.cuda"):
         logging.getLogger(name).setLevel(logging.WARNING)
     # Torch's forward-mode AD, and Lightning's use of torch's pytrees, call deprecated functions.
     warnings.filterwarnings("ignore", ".*torch.jit.script.*", category=FutureWarning)
     warnings.filterwarnings("ignore", ".*LeafSpec.*", category=FutureWarning)
+    # torch.compile looks at the gradient of every input.
+    warnings.filterwarnings("ignore", "The .grad attribute of a Tensor", category=UserWarning)
     # The run folder holds config.yaml by the time metrics.csv is opened.
     warnings.filterwarnings("ignore", "Experiment logs directory .* exists", category=UserWarning)

@@ -15,13 +15,13 @@ from savi.data.batches import Batch
 from savi.errors import InputError, require_at_least, unknown_option
 from savi.evaluation.importance import expected_bound
 from savi.gradients.certificate import Certificate
-from savi.inner.noise import antithetic_noise
 from savi.inner.solution import Solution
 from savi.inner.status import Status
-from savi.training.encoder_losses import EncoderObjective, OuterBatch
+from savi.training.encoder_losses import EncoderObjective
 from savi.training.inference import Inference, SemiAmortizedInference
+from savi.training.outer_loss import OuterLoss
 from savi.vae.build import build_encoder, build_vae
-from savi.vae.elbo import Bound, elbo
+from savi.vae.elbo import Bound
 from savi.vae.families import POSTERIORS
 
 SCHEDULES = ("constant", "cosine")
@@ -33,9 +33,8 @@ class SemiAmortizedVAE(pl.LightningModule):
     Every argument is a plain value, so that checkpoints load in safe mode. The names of the
     groups and their keys are those of the Hydra config; ``savi.config.schema`` documents them.
 
-    The outer loss of a batch is −(1/B) Σ L(θ, λK; x) with noise of its own, plus the weighted
-    encoder losses. One ordinary backward trains θ and φ together, so that clipping, accumulation
-    and DDP work as in any Lightning module.
+    The outer loss of a batch is an :class:`OuterLoss`. One ordinary backward trains θ and φ
+    together, so that clipping, accumulation and DDP work as in any Lightning module.
 
     Args:
         data_shape: (D,) or (C, H, W); data are flat [B, D] all the same.
@@ -82,6 +81,7 @@ class SemiAmortizedVAE(pl.LightningModule):
         self.kl, self.samples = model["kl"], model["samples"]
         self.settings, self.optimizer_config, self.seed = evaluation, optimizer, seed
         self._certificate: Certificate | None = None
+        self._squared_error: Tensor | None = None
         self._check()
 
     def _check(self) -> None:
@@ -112,26 +112,20 @@ class SemiAmortizedVAE(pl.LightningModule):
         progress = min(1.0, (self.global_step + 1) / warmup) if warmup else 1.0
         return self.kl["weight"] * progress
 
+    @property
+    def outer_loss(self) -> OuterLoss:
+        """What a training step minimises, as a function of a batch and β."""
+        return OuterLoss(
+            self.vae, self.inference, self.encoder_objective, self.samples, self.kl["free_bits"]
+        )
+
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The outer loss of a batch."""
-        x, beta = batch.x, self.beta
-        inference = self.inference(
-            self.vae,
-            x,
-            max_steps=self.inference.max_steps,
-            beta=beta,
-            through=self.encoder_objective.through,
-        )
-        q = self.family.distribution(inference.value, self.vae, beta)
-        noise = antithetic_noise(self.samples, q.mean.detach())
-        bound = elbo(self.vae, q, x, noise)
-        self.vae.gamma.observe(bound.squared_error)
-        free_bits = self.kl["free_bits"]
-        outer = OuterBatch(self.vae, self.family, x, inference, noise, beta, free_bits)
-        loss = -bound.objective(beta, free_bits) + self.encoder_objective(outer)
+        step = self.outer_loss(batch.x, self.beta)
+        self._squared_error = step.bound.squared_error
         if self._is_logging_step():
-            self._log_training(bound, inference)
-        return loss
+            self._log_training(step.bound, step.inference)
+        return step.loss
 
     def evaluation_noise(self, stream: int) -> torch.Generator:
         """The source of the noise of one batch, or of another stream, the same at every call."""
@@ -230,7 +224,14 @@ class SemiAmortizedVAE(pl.LightningModule):
         self._certificate = certificate
 
     def on_after_backward(self) -> None:
-        """Log the certificate of an implicit gradient, now that the backward has filled it."""
+        """Do what must wait for the backward.
+
+        A closed-form γ moves only now, because a backward that recomputes inner steps must find
+        the model as it was; and the backward has filled the certificate of an implicit gradient.
+        """
+        if self._squared_error is not None:
+            self.vae.gamma.observe(self._squared_error)
+            self._squared_error = None
         if self._certificate is not None:
             self.log_dict(self._certificate.metrics())
             self._certificate = None

@@ -89,7 +89,9 @@ def train(config: dict[str, Any], folder: Path) -> dict[str, float]:
     quieten_libraries()
     data, module = build(config)
     interactive = os.isatty(1) and config["trainer"]["enable_progress_bar"]
-    callbacks, cost = build_callbacks(config["callbacks"], str(folder / "checkpoints"), interactive)
+    callbacks, cost = build_callbacks(
+        config["callbacks"], str(folder / "checkpoints"), interactive, data, module
+    )
     callbacks.append(StoreConfig(config))
     trainer = build_trainer(config["trainer"], data, callbacks, interactive)
     _check_folder(folder)

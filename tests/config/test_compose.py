@@ -12,7 +12,7 @@ from savi.gradients import BACKENDS
 from savi.vae import POSTERIORS
 
 CONF = Path(conf_dir())
-GROUPS = sorted(path.name for path in CONF.iterdir() if path.is_dir())
+GROUPS = sorted(path.name for path in CONF.iterdir() if path.is_dir() and path.name != "benchmark")
 OPTIONS = [(group, file.stem) for group in GROUPS for file in sorted((CONF / group).glob("*.yaml"))]
 
 

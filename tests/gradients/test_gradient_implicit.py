@@ -34,15 +34,15 @@ def test_proximal_jacobian(gradient, rho):
     (result,) = gradients(solution.value, (init,), w)
     expected = (proximal_jacobian(hessian, rho) @ w.unsqueeze(-1)).squeeze(-1)
     torch.testing.assert_close(result, expected, rtol=1e-10, atol=1e-10)
-    assert gradient.encoder_gradient_for(anchored=True) is EncoderGradient.EXACT
+    assert gradient.encoder_gradient_for(anchored=True, max_steps=5) is EncoderGradient.EXACT
 
 
 def test_proximal_without_unrolling_or_theorem_sends_nothing():
     init = randn(2, 2, seed=0).requires_grad_()
     problem = Proximal(AutogradObjective(Quadratic(spd(2, 2), randn(2, 2, seed=1))), init, 1.0)
     assert not savi.minimize(problem, init, gradient=StopGradient(), **EXACT).value.requires_grad
-    assert StopGradient().encoder_gradient_for(anchored=True) is EncoderGradient.ZERO
-    assert Implicit().encoder_gradient_for(anchored=False) is EncoderGradient.ZERO
+    assert StopGradient().encoder_gradient_for(anchored=True, max_steps=5) is EncoderGradient.ZERO
+    assert Implicit().encoder_gradient_for(anchored=False, max_steps=5) is EncoderGradient.ZERO
 
 
 @pytest.mark.parametrize("rho", [0.0, -1.0, float("nan"), float("inf")])
@@ -64,7 +64,10 @@ def test_error_is_second_order_in_stationarity_and_first_order_without_the_corre
         return torch.autograd.grad(loss, mixing)[0], float(solution.stationarity.max())
 
     exact, _ = theta_gradient(StopGradient(), 60, LevenbergMarquardt())
-    for gradient, order in ((StopGradient(), 1.0), (Implicit(max_stationarity=10.0), 2.0)):
+    for gradient, order in (
+        (StopGradient(), 1.0),
+        (Implicit(max_stationarity=10.0, max_error=1e9), 2.0),
+    ):
         distances, errors = [], []
         for steps in (6, 8, 10, 12, 14):
             result, stationarity = theta_gradient(gradient, steps, GradientDescent(0.3))
@@ -190,6 +193,7 @@ def test_certificate_is_filled_by_the_backward():
     metrics = certificate.metrics()
     assert set(metrics) == {
         "ift/min_curvature", "ift/linear_residual", "ift/linear_steps", "ift/failures",
+        "ift/error_bound",
     }  # fmt: skip
     smallest = float(torch.linalg.eigvalsh(hessian).min())
     assert metrics["ift/min_curvature"] == pytest.approx(smallest, rel=0.05)
@@ -220,11 +224,13 @@ def test_stochastic_objective_is_refused():
     ("options", "message"),
     [
         ({"solver": "nope"}, "choose one of cg, cholesky"),
-        ({"on_failure": "nope"}, "choose one of mask, raise, warn"),
+        ({"on_failure": "nope"}, "choose one of damp, fallback, mask, raise, warn"),
         ({"max_stationarity": 0.0}, "max_stationarity is 0"),
         ({"rtol": 0.0}, "rtol is 0"),
         ({"solver": "cholesky", "rtol": -1.0}, "rtol is -1"),
         ({"solver": "cholesky", "max_steps": 0}, "max_steps is 0"),
+        ({"solver": "cholesky", "max_steps": 9}, "direct solver without steps"),
+        ({"max_error": 0.0}, "max_error is 0"),
         ({"solver": "cg", "max_steps": 0}, "max_steps is 0"),
     ],
 )

@@ -85,9 +85,12 @@ def test_epochs_are_told_line_by_line(fit, capsys):
     assert all("val/elbo" in line for line in lines)
 
 
-def test_early_stopping_is_optional_and_checked(tmp_path):
+def test_early_stopping_is_optional_and_checked(config, tmp_path):
+    data, module = build(config("logger=csv", *SMALL))
+
     def names(patience):
-        callbacks, _ = build_callbacks({"early_stopping_patience": patience}, str(tmp_path), False)
+        settings = config()["callbacks"] | {"early_stopping_patience": patience}
+        callbacks, _ = build_callbacks(settings, str(tmp_path), False, data, module)
         return [type(callback).__name__ for callback in callbacks]
 
     assert "EarlyStopping" not in names(None)

@@ -9,6 +9,7 @@ from torch import Tensor
 from savi.errors import InputError
 from savi.gradients import EncoderGradient
 from savi.inner.objectives import NegativeELBO, Proximal
+from savi.inner.trust_region import TrustRegion
 from savi.training.inference import SemiAmortizedInference
 from savi.vae import POSTERIORS
 
@@ -39,8 +40,16 @@ def encoder_gradient(through: float, **inner) -> list[Tensor]:
             "lr": None,
             "max_steps": 20,
         },
+        {
+            "objective": "trust_region",
+            "radius": 0.3,
+            "gradient": "ift",
+            "optimizer": "levenberg_marquardt",
+            "lr": None,
+            "max_steps": 20,
+        },
     ],
-    ids=["unrolled", "no steps", "levenberg_marquardt", "proximal", "ift"],
+    ids=["unrolled", "no steps", "levenberg_marquardt", "proximal", "ift", "trust region"],
 )
 @pytest.mark.parametrize("through", [0.0, 0.5, 3.0])
 def test_the_weight_scales_the_gradient_that_reaches_the_encoder(inner: dict, through: float):
@@ -99,10 +108,13 @@ def test_refining_raises_the_bound_and_converges_to_the_best_posterior():
     [
         ("unrolled", "elbo", EncoderGradient.EXACT),
         ("unrolled", "proximal", EncoderGradient.EXACT),
+        ("unrolled", "trust_region", EncoderGradient.EXACT),
         ("stop", "elbo", EncoderGradient.ZERO),
         ("stop", "proximal", EncoderGradient.ZERO),
+        ("stop", "trust_region", EncoderGradient.ZERO),
         ("ift", "elbo", EncoderGradient.ZERO),
         ("ift", "proximal", EncoderGradient.EXACT),
+        ("ift", "trust_region", EncoderGradient.EXACT),
     ],
 )
 def test_the_declared_gradient_is_the_one_that_flows(gradient, objective, expected):
@@ -110,6 +122,7 @@ def test_the_declared_gradient_is_the_one_that_flows(gradient, objective, expect
     inference = semi_amortized(
         gradient=gradient,
         objective=objective,
+        radius=0.3 if objective == "trust_region" else None,
         optimizer="levenberg_marquardt",
         lr=None,
         max_steps=20,
@@ -140,6 +153,37 @@ def test_the_problem_is_the_one_that_was_named():
     assert isinstance(proximal, Proximal)
     assert proximal.rho == 2.5
     assert proximal.anchor is init
+    region = objective(objective="trust_region", radius=1.5)
+    assert isinstance(region, TrustRegion)
+    assert region.radius.tolist() == [1.5] * 5
+    assert region.anchor is init
+
+
+@pytest.mark.parametrize("posterior", ["diagonal_gaussian", "full_gaussian", "point_mass"])
+def test_a_trust_region_holds_some_examples_and_tells_the_encoder_of_those_alone(posterior: str):
+    problem = linear_gaussian()
+    options = {"optimizer": "levenberg_marquardt", "lr": None, "max_steps": 60, "rtol": 1e-10}
+    without = semi_amortized(posterior, **options)
+    free = infer(without, problem, generator=seeded())
+    distance = torch.linalg.vector_norm(free.value - free.init, dim=-1).detach()
+    inference = semi_amortized(
+        posterior, "ift", objective="trust_region", radius=float(distance.median()) * 1.01,
+        **options,
+    )  # fmt: skip
+    inference.load_state_dict(without.state_dict())
+    inferred = infer(inference, problem, generator=seeded())
+    held = inferred.solution.multiplier > 0
+    assert held.any()
+    assert not held.all()
+    radius = inference.radius
+    reached = torch.linalg.vector_norm(inferred.value - inferred.init, dim=-1)
+    torch.testing.assert_close(reached[held], torch.full_like(reached[held], radius))
+    assert (reached <= radius + 1e-12).all()
+    weights = list(inference.encoder.parameters())
+    for b, is_held in enumerate(held.tolist()):
+        bound = inferred.value[b].square().sum()
+        gradients = torch.autograd.grad(bound, weights, retain_graph=True)
+        assert all(bool(g.any()) == is_held for g in gradients)
 
 
 @pytest.mark.parametrize("noise", ["crn", "fresh"])
@@ -187,6 +231,11 @@ def test_as_many_steps_in_tests_as_in_training_unless_set():
         ({"rtol": -1.0}, r"inner\.rtol is -1"),
         ({"atol": float("nan")}, r"inner\.atol is nan"),
         ({"rho": 0.0}, r"inner\.rho is 0"),
+        ({"objective": "trust_region"}, r"inner\.radius is null .*: set it above 0"),
+        ({"objective": "trust_region", "radius": 0.0}, r"inner\.radius is 0\.0 .*: set it above 0"),
+        ({"objective": "trust_region", "radius": float("nan")}, r"inner\.radius is nan"),
+        ({"objective": "trust_region", "radius": float("inf")}, r"inner\.radius is inf"),
+        ({"radius": 1.0}, r"'elbo', which has no trust region: set inner\.radius to null"),
         ({"damping": 1.0}, "'gd' has no option 'damping'"),
         ({"objective": "map"}, "posterior=laplace or posterior=point_mass"),
         ({"posterior": "laplace"}, r"set inner\.objective=map"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
@@ -15,11 +16,11 @@ from savi.inner.optimizers.base import OPTIMIZERS, InnerOptimizer, Point, requir
 
 
 class AdamState(NamedTuple):
-    """First and second moment of the gradient, and the number of steps taken."""
+    """First and second moment of the gradient, and the number of steps taken, per example."""
 
-    m: Tensor
-    v: Tensor
-    steps: int
+    m: Float[Tensor, "B P"]
+    v: Float[Tensor, "B P"]
+    steps: Float[Tensor, "B 1"]
 
 
 @OPTIMIZERS.register("adam")
@@ -44,6 +45,7 @@ class Adam(InnerOptimizer):
     beta2: float = 0.999
     eps: float = 1e-8
     name: ClassVar[str] = "adam"
+    first_order: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         require_positive("inner.optimizer 'adam'", lr=self.lr, eps=self.eps)
@@ -55,7 +57,7 @@ class Adam(InnerOptimizer):
 
     def init(self, y: Float[Tensor, "B P"]) -> Any:
         """Zero moments."""
-        return AdamState(torch.zeros_like(y), torch.zeros_like(y), 0)
+        return AdamState(torch.zeros_like(y), torch.zeros_like(y), torch.zeros_like(y[:, :1]))
 
     def step(
         self, objective: InnerObjective, point: Point, state: Any, create_graph: bool
@@ -64,7 +66,14 @@ class Adam(InnerOptimizer):
         g, t = point.gradient, state.steps + 1
         m = self.beta1 * state.m + (1.0 - self.beta1) * g
         v = self.beta2 * state.v + (1.0 - self.beta2) * g.square()
-        m_hat = m / (1.0 - self.beta1**t)
-        v_hat = v / (1.0 - self.beta2**t)
-        y = point.y - self.lr * m_hat / (torch.sqrt(v_hat + self.eps**2) + self.eps)
+        m_hat = m / _weight(self.beta1, t)
+        v_hat = v / _weight(self.beta2, t)
+        scale = torch.sqrt(v_hat + self.eps**2) + self.eps
+        # In any other metric a constrained iterate would settle at a point that is no solution.
+        y = objective.project(point.y - self.lr * m_hat / scale, metric=scale)
         return y, AdamState(m, v, t)
+
+
+def _weight(beta: float, steps: Float[Tensor, "B 1"]) -> Float[Tensor, "B 1"]:
+    """1 − βᵗ, without the cancellation of that form in float32."""
+    return -torch.expm1(steps * math.log(beta)) if beta > 0.0 else torch.ones_like(steps)

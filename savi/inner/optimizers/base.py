@@ -5,7 +5,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar, NamedTuple
 
-import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
@@ -28,10 +27,17 @@ class InnerOptimizer(ABC):
     """A rule y_{k+1} = step(y_k, state_k), written with differentiable tensor operations only.
 
     Every operation acts on each example by itself: no dot product, norm or decision is shared
-    by the batch. The same step serves the plain solve and the unrolled graph.
+    by the batch. The same step serves the plain solve and the unrolled graph. The state is a
+    tree of tensors with one row per example.
     """
 
     name: ClassVar[str]
+
+    #: True when a step asks the objective for nothing but the gradient in ``point``.
+    first_order: ClassVar[bool] = False
+
+    #: True when the optimiser has a :meth:`fixed_point` map.
+    has_fixed_point: ClassVar[bool] = False
 
     @abstractmethod
     def init(self, y: Float[Tensor, "B P"]) -> Any:
@@ -43,9 +49,28 @@ class InnerOptimizer(ABC):
     ) -> tuple[Float[Tensor, "B P"], Any]:
         """The next iterate and state; differentiable if ``create_graph``."""
 
+    def fixed_point(self, objective: InnerObjective, point: Point) -> Float[Tensor, "B P"]:
+        """T(y), differentiable: a full step as a map whose fixed points are the solutions."""
+        raise NotImplementedError(f"inner.optimizer '{self.name}' has no fixed-point map")
+
     def stalled(self, state: Any, y: Tensor, proposal: Tensor) -> Bool[Tensor, " B"]:
         """Which examples can make no further progress: by default, those that did not move."""
         return (proposal.detach() == y.detach()).all(dim=-1)
+
+
+class CurvatureOptimizer(InnerOptimizer):
+    """An optimiser whose step is at heart a Newton step."""
+
+    has_fixed_point: ClassVar[bool] = True
+
+    def fixed_point(self, objective: InnerObjective, point: Point) -> Float[Tensor, "B P"]:
+        """The full step y − C(y)⁻¹ ∇J(y) (its feasible counterpart), without damping or acceptance.
+
+        An example whose C is not positive definite stays where it is.
+        """
+        curvature = objective.curvature(point.y, create_graph=True)
+        delta, _ = objective.model_step(curvature, point.gradient, point.y)
+        return point.y + delta
 
 
 def require_positive(owner: str, **values: float) -> None:
@@ -53,17 +78,3 @@ def require_positive(owner: str, **values: float) -> None:
     for name, value in values.items():
         if not 0.0 < value < float("inf"):
             raise InputError(f"{owner}: {name} is {value}, but it must be a number above 0")
-
-
-def solve_cholesky(
-    matrix: Float[Tensor, "B P P"], rhs: Float[Tensor, "B P"]
-) -> tuple[Float[Tensor, "B P"], Bool[Tensor, " B"]]:
-    """Solve with positive definite blocks; says which blocks were not, and answers 0 for them."""
-    factor, info = torch.linalg.cholesky_ex(matrix)
-    failed = (info != 0) | ~torch.isfinite(factor.detach()).flatten(1).all(dim=-1)
-    if failed.any():
-        # A failed factor holds garbage, which would reach the gradient even under a zero cotangent.
-        identity = torch.eye(matrix.shape[-1], dtype=matrix.dtype, device=matrix.device)
-        factor = torch.linalg.cholesky(torch.where(failed[:, None, None], identity, matrix))
-        rhs = torch.where(failed.unsqueeze(-1), torch.zeros_like(rhs), rhs)
-    return torch.cholesky_solve(rhs.unsqueeze(-1), factor).squeeze(-1), failed

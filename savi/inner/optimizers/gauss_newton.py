@@ -5,27 +5,23 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from savi.inner.objective import InnerObjective
-from savi.inner.optimizers.base import (
-    OPTIMIZERS,
-    InnerOptimizer,
-    Point,
-    require_positive,
-    solve_cholesky,
-)
+from savi.inner.optimizers.base import OPTIMIZERS, CurvatureOptimizer, Point, require_positive
 
 
 @OPTIMIZERS.register("gauss_newton")
 @dataclass(frozen=True)
-class GaussNewton(InnerOptimizer):
+class GaussNewton(CurvatureOptimizer):
     """y ← y − α_t C(y)⁻¹ ∇J(y), α_t = lr / (t+1) if ``decay``, else lr.
 
     C is the objective's curvature. For the MAP objective of a Gaussian decoder g with Jacobian W,
     C = I + WᵀW/γ and the full step lands on C⁻¹Wᵀ(x − g(z) + Wz)/γ: the update of Park et al.
-    (2019), which damps it by 0.5/(t+1). There is no safeguard: the method is published so.
+    (2019), which damps it by 0.5/(t+1). There is no safeguard: the method is published so. Under a
+    constraint the step is the feasible minimiser of the model ∇Jᵀδ + δᵀCδ/(2α_t).
     An example whose C is not positive definite stays where it is.
 
     Args:
@@ -41,13 +37,15 @@ class GaussNewton(InnerOptimizer):
         require_positive("inner.optimizer 'gauss_newton'", lr=self.lr)
 
     def init(self, y: Float[Tensor, "B P"]) -> Any:
-        """The number of steps taken."""
-        return 0
+        """The number of steps taken, per example."""
+        return torch.zeros_like(y[:, :1])
 
     def step(
         self, objective: InnerObjective, point: Point, state: Any, create_graph: bool
     ) -> tuple[Float[Tensor, "B P"], Any]:
         """One damped Gauss–Newton step."""
-        direction, _ = solve_cholesky(objective.curvature(point.y, create_graph), point.gradient)
-        step_size = self.lr / (state + 1) if self.decay else self.lr
-        return point.y - step_size * direction, state + 1
+        step_size = self.lr / (state + 1 if self.decay else torch.ones_like(state))
+        # A step size on C⁻¹g would keep a constrained iterate off the boundary for ever.
+        matrix = objective.curvature(point.y, create_graph) / step_size.unsqueeze(-1)
+        delta, _ = objective.model_step(matrix, point.gradient, point.y)
+        return point.y + delta, state + 1

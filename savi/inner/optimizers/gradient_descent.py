@@ -31,6 +31,8 @@ class GradientDescent(InnerOptimizer):
     lr: float = 0.01
     momentum: float = 0.0
     name: ClassVar[str] = "gd"
+    first_order: ClassVar[bool] = True
+    has_fixed_point: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         require_positive(f"inner.optimizer '{self.name}'", lr=self.lr)
@@ -50,6 +52,10 @@ class GradientDescent(InnerOptimizer):
         """One heavy-ball step."""
         velocity = self.momentum * state - self.lr * point.gradient
         return point.y + velocity, velocity
+
+    def fixed_point(self, objective: InnerObjective, point: Point) -> Float[Tensor, "B P"]:
+        """A step from rest, y − α ∇J(y), moved to the nearest feasible point."""
+        return objective.project(point.y - self.lr * point.gradient)
 
 
 @OPTIMIZERS.register("momentum")

@@ -11,13 +11,7 @@ from torch import Tensor
 
 from savi.errors import InputError
 from savi.inner.objective import InnerObjective
-from savi.inner.optimizers.base import (
-    OPTIMIZERS,
-    InnerOptimizer,
-    Point,
-    require_positive,
-    solve_cholesky,
-)
+from savi.inner.optimizers.base import OPTIMIZERS, CurvatureOptimizer, Point, require_positive
 
 #: Relative to the diagonal of C; below it, damping changes no digit of a step.
 MIN_DAMPING = 1e-16
@@ -32,15 +26,16 @@ class Damping(NamedTuple):
 
 @OPTIMIZERS.register("levenberg_marquardt")
 @dataclass(frozen=True)
-class LevenbergMarquardt(InnerOptimizer):
+class LevenbergMarquardt(CurvatureOptimizer):
     """Solve (C + μ D) δ = −∇J and accept y + δ only where it lowers J.
 
     C is the objective's curvature (Gauss–Newton where the problem offers it) and D = diag |C|, so
     that the step does not change with the scale of a coordinate (Marquardt 1963), floored at a
     small fraction of the mean absolute row sum of C, so that a large μ makes any C positive
-    definite. The gain ratio ϱ = (J(y) − J(y+δ)) / (predicted decrease) moves the damping as in
-    Fletcher (1971): an accepted step divides μ by 10 if ϱ > 3/4 and doubles it if ϱ < 1/4; a
-    rejected one sets μ ← μ·ν and ν ← 2ν (Nielsen 1999).
+    definite. Under a constraint δ is the feasible minimiser of the same damped model. The gain
+    ratio ϱ = (J(y) − J(y+δ)) / (predicted decrease) moves the damping as in Fletcher (1971): an
+    accepted step divides μ by 10 if ϱ > 3/4 and doubles it if ϱ < 1/4; a rejected one sets
+    μ ← μ·ν and ν ← 2ν (Nielsen 1999).
     J never rises: no step size needs tuning when γ changes.
 
     Acceptance and μ are piecewise constant in the inputs, so that the unrolled derivative, which
@@ -77,14 +72,15 @@ class LevenbergMarquardt(InnerOptimizer):
         diagonal = curvature.diagonal(dim1=-2, dim2=-1).abs()
         row_sum = curvature.abs().sum(dim=-1).mean(dim=-1, keepdim=True)
         scale = diagonal + 1e-6 * row_sum + _tiny(diagonal)
-        damping = state.mu.unsqueeze(-1) * scale
-        delta, indefinite = solve_cholesky(curvature + torch.diag_embed(damping), -point.gradient)
+        damped = curvature + torch.diag_embed(state.mu.unsqueeze(-1) * scale)
+        delta, indefinite = objective.model_step(damped, point.gradient, point.y)
 
         with torch.no_grad():
             d, g = delta.detach(), point.gradient.detach()
             decrease = point.value - objective.value(point.y.detach() + d)
-            # δᵀ(μ D δ − g)/2 is the decrease of the quadratic model with curvature C.
-            predicted = 0.5 * (d * (damping.detach() * d - g)).sum(dim=-1)
+            # −(gᵀδ + ½ δᵀCδ): the decrease of the quadratic model with curvature C, undamped.
+            cd = (curvature.detach() @ d.unsqueeze(-1)).squeeze(-1)
+            predicted = -(d * (g + 0.5 * cd)).sum(dim=-1)
             accepted = _accept(decrease, predicted, point.value) & ~indefinite
             ratio = decrease / predicted.clamp_min(_tiny(predicted))
         y = torch.where(accepted.unsqueeze(-1), point.y + delta, point.y)

@@ -1,0 +1,73 @@
+"""Backpropagation through every inner step, with all but a few iterates recomputed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import ClassVar
+
+from jaxtyping import Float
+from torch import Tensor
+
+from savi.errors import InputError, unknown_option
+from savi.gradients.base import BACKENDS, EncoderGradient
+from savi.gradients.recompute import RecomputingBackend, Segment
+from savi.inner.history import EveryNth
+from savi.inner.loop import InnerLoop, Trajectory
+from savi.inner.objective import InnerObjective
+
+#: Named choices of ``every``: n as a function of K.
+EVERY: dict[str, Callable[[int], int]] = {
+    "step": lambda steps: 1,
+    "sqrt": lambda steps: max(1, math.isqrt(steps)),
+}
+
+
+@BACKENDS.register("checkpointed")
+@dataclass(frozen=True)
+class Checkpointed(RecomputingBackend):
+    """The gradient of ``unrolled``, in less memory (Griewank and Walther 2000, treeverse).
+
+    The loop runs without a graph and keeps the iterate (y, optimiser state) before every n-th
+    step; the backward rebuilds the graph of n steps at a time. Its price is a second run.
+
+    Activations: those of n steps. Iterates: K/n, each a few numbers per variable, where a step's
+    activations are whole layers of a decoder.
+
+    Args:
+        every: n, or ``sqrt`` for n = ⌊√K⌋, or ``step`` for n = 1 (the least memory; the time is
+            the same).
+
+    Raises:
+        InputError: for an unknown name or an n below 1.
+    """
+
+    every: int | str = "sqrt"
+    name: ClassVar[str] = "checkpointed"
+    encoder_gradient: ClassVar[EncoderGradient] = EncoderGradient.EXACT
+    memory: ClassVar[str] = "O(√K)"
+    second_derivatives: ClassVar[str] = "refused"
+
+    def __post_init__(self) -> None:
+        if isinstance(self.every, str) and self.every not in EVERY:
+            raise unknown_option("gradient.every", self.every, (*EVERY, "a number of steps"))
+        if not isinstance(self.every, str) and (
+            not isinstance(self.every, int) or isinstance(self.every, bool) or self.every < 1
+        ):
+            raise InputError(f"gradient.every is {self.every}: set it to 1 or more, sqrt or step")
+
+    def run(
+        self, loop: InnerLoop, objective: InnerObjective, init: Float[Tensor, "B P"]
+    ) -> tuple[Trajectory, Callable[[], Iterator[Segment]]]:
+        """Keep every n-th iterate; the steps between two of them are a segment."""
+        n = self.every if isinstance(self.every, int) else EVERY[self.every](loop.max_steps)
+        recorder = EveryNth(n)
+        trajectory = loop.run(objective, init, recorder=recorder)
+        last = int(trajectory.steps.max()) if len(trajectory.steps) else 0
+
+        def segments() -> Iterator[Segment]:
+            for iterate in reversed(recorder.iterates):
+                yield Segment(iterate, min(n, last - iterate.step))
+
+        return trajectory, segments

@@ -1,0 +1,49 @@
+"""What an implicit backward does with examples that break a condition of the theorem."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+#: The damping δ of :func:`damped`, as a fraction of the largest eigenvalue.
+DAMPING = 1e-2
+
+
+class OnFailure(Enum):
+    """The policies: what becomes of the correction −H⁻¹v of a failed example.
+
+    ``warn`` uses it and warns; ``raise`` raises; ``mask`` drops it, which leaves the direct
+    gradient; ``damp`` replaces it by that of a regularised problem (:func:`damped`); ``fallback``
+    differentiates the steps that were taken instead (``unrolled``, recomputed).
+    """
+
+    WARN = "warn"
+    RAISE = "raise"
+    MASK = "mask"
+    DAMP = "damp"
+    FALLBACK = "fallback"
+
+
+def damped(
+    hessian: Float[Tensor, "B P P"], v: Float[Tensor, "B P"], failed: Bool[Tensor, " B"]
+) -> Float[Tensor, "B P"]:
+    """(H + τI)⁻¹v for the failed examples, τ = max(0, −λ_min) + δ max|λ|; 0 for the others.
+
+    The implicit gradient of the problem with ½τ‖λ − λK‖² added, which has a strict minimum where H
+    has negative or no curvature. It is biased towards 0. A block that is not finite, or is 0, is
+    answered with 0.
+    """
+    u = torch.zeros_like(v)
+    usable = failed & torch.isfinite(hessian).flatten(1).all(dim=-1) & torch.isfinite(v).all(dim=-1)
+    if not usable.any():
+        return u
+    eigenvalues, q = torch.linalg.eigh(hessian[usable])
+    largest = eigenvalues.abs().amax(dim=-1, keepdim=True)
+    shift = (-eigenvalues[:, :1]).clamp_min(0.0) + DAMPING * largest
+    rotated = (q.mT @ v[usable].unsqueeze(-1)).squeeze(-1)
+    scaled = torch.where(largest > 0, rotated / (eigenvalues + shift), torch.zeros_like(rotated))
+    u[usable] = (q @ scaled.unsqueeze(-1)).squeeze(-1)
+    return u

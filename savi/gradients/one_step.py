@@ -1,0 +1,77 @@
+"""The derivative of one step at the solution."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from jaxtyping import Float
+from torch import Tensor
+
+from savi.errors import InputError
+from savi.gradients.base import BACKENDS, EncoderGradient, GradientBackend
+from savi.gradients.second_derivative import once_differentiable
+from savi.inner.loop import InnerLoop
+from savi.inner.objective import InnerObjective
+from savi.inner.optimizers.base import InnerOptimizer, Point
+from savi.inner.solution import Solution
+
+
+@BACKENDS.register("one_step")
+@dataclass(frozen=True)
+class OneStep(GradientBackend):
+    """dλ*/dθ ≈ ∂T(λK; θ)/∂θ with T a step of the inner optimiser (Bolte et al. 2023).
+
+    λ* is a fixed point of T, dλ*/dθ = (I − ∂T/∂λ)⁻¹ ∂T/∂θ; the inverse is left out. The relative
+    error is the contraction factor ‖∂T/∂λ‖: ‖I − αH‖ for gradient steps, close to 1 where H is
+    ill-conditioned; of the order of ‖F(λK)‖ for Newton steps with the exact Hessian, ‖I − C⁻¹H‖
+    with a Gauss–Newton matrix C. For these the full step y − C⁻¹F is differentiated, without
+    damping or acceptance.
+
+    arXiv 2305.13768. λ0 receives a gradient only through an objective that depends on it.
+    """
+
+    name: ClassVar[str] = "one_step"
+    encoder_gradient: ClassVar[EncoderGradient] = EncoderGradient.ZERO
+    memory: ClassVar[str] = "O(1)"
+    second_derivatives: ClassVar[str] = "refused"
+    optimizers: ClassVar[tuple[str, ...] | None] = (
+        "gd", "momentum", "gauss_newton", "levenberg_marquardt",
+    )  # fmt: skip
+
+    def encoder_gradient_for(self, anchored: bool, max_steps: int) -> EncoderGradient:
+        """Some of it through the anchor of a proximal problem, none otherwise."""
+        return EncoderGradient.TRUNCATED if anchored else EncoderGradient.ZERO
+
+    def check_noise(self, stochastic: bool) -> None:
+        """Refuse an objective that is redrawn at every step, which has no fixed point."""
+        if stochastic:
+            raise InputError(
+                "gradient 'one_step' with inner.noise 'fresh': an objective that is redrawn at "
+                "every step has no fixed point, so set inner.noise=crn or gradient=unrolled"
+            )
+
+    def check_optimizer(self, optimizer: InnerOptimizer) -> None:
+        """Refuse an optimiser whose step is no map of λ alone."""
+        if not optimizer.has_fixed_point:
+            raise self.refusal(optimizer, "its step is no function of λ alone")
+
+    def solve(
+        self,
+        loop: InnerLoop,
+        objective: InnerObjective,
+        init: Float[Tensor, "B P"],
+        differentiable: bool,
+    ) -> Solution:
+        """Run the loop without a graph, then attach one step from λK, whose value is left out."""
+        self.check_noise(objective.stochastic)
+        self.check_optimizer(loop.optimizer)
+        trajectory = loop.run(objective, init.detach())
+        value = trajectory.value.detach()
+        if not differentiable:
+            return trajectory.solution(value)
+        point = Point(value, *objective.gradient(value.clone(), create_graph=True))
+        step = loop.optimizer.fixed_point(objective, point)
+        if step.requires_grad:
+            value = once_differentiable(self.name, value, step)
+        return trajectory.solution(value)

@@ -1,0 +1,240 @@
+"""Backends that run the loop without a graph and recompute its steps in the backward.
+
+The adjoint recursion over the steps y_{k+1}, s_{k+1} = step(y_k, s_k; θ), with s the optimiser's
+state, is the same for all of them: (a_y, a_s) ← ∂step/∂(y, s)ᵀ (a_y, a_s) from the last step to the
+first, while ∂step/∂θᵀ (a_y, a_s) adds up. They differ in how they come back to (y_k, s_k), and in
+how they pull a cotangent through a step.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.utils._pytree import tree_flatten, tree_unflatten
+
+from savi.errors import InputError
+from savi.gradients.base import GradientBackend
+from savi.gradients.captured import Replaced, captured_tensors
+from savi.gradients.second_derivative import refuse_second_derivative
+from savi.inner.history import Iterate
+from savi.inner.loop import InnerLoop, Trajectory
+from savi.inner.objective import InnerObjective
+from savi.inner.precision import full_precision
+from savi.inner.solution import Solution
+
+
+class Segment(NamedTuple):
+    """``length`` steps from an iterate."""
+
+    start: Iterate
+    length: int
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run of the loop, with what its backward needs.
+
+    Attributes:
+        loop: the loop whose steps are differentiated.
+        objective: the inner objective.
+        value: λK.
+        steps: the number of steps that each example took.
+        segments: the run cut into pieces, from its end to its start.
+        captured: the tensors that the objective uses and that need a gradient.
+    """
+
+    loop: InnerLoop
+    objective: InnerObjective
+    value: Float[Tensor, "B P"]
+    steps: Int[Tensor, " B"]
+    segments: Callable[[], Iterator[Segment]]
+    captured: list[Tensor]
+
+
+class Adjoint:
+    """The cotangents of λ, of the optimiser's state, and of the captured tensors (which add up)."""
+
+    def __init__(self, y: Float[Tensor, "B P"], captured: int) -> None:
+        self.y = y
+        self.state: list[Tensor] | None = None
+        self.captured: list[Tensor | None] = [None] * captured
+
+    def add(self, gradients: list[Tensor | None]) -> None:
+        """Add to the cotangents of the captured tensors."""
+        for i, gradient in enumerate(gradients):
+            if gradient is not None:
+                total = self.captured[i]
+                self.captured[i] = gradient if total is None else total + gradient
+
+
+class RecomputingBackend(GradientBackend):
+    """A backend whose backward recomputes; subclasses say how to come back to the iterates."""
+
+    @abstractmethod
+    def run(
+        self, loop: InnerLoop, objective: InnerObjective, init: Float[Tensor, "B P"]
+    ) -> tuple[Trajectory, Callable[[], Iterator[Segment]]]:
+        """Run the loop without a graph; the second result cuts the run into segments, backwards."""
+
+    def check_compile(self, compile: bool) -> None:
+        """Refuse it: the steps that are recomputed must be those that were taken."""
+        if compile:
+            raise InputError(
+                f"gradient '{self.name}' with inner.compile: its backward repeats inner steps and "
+                "looks at each of their operations, so set inner.compile=false, or "
+                "gradient=unrolled or ift"
+            )
+
+    def pull_back(self, run: Run, segment: Segment, adjoint: Adjoint) -> Float[Tensor, "B P"]:
+        """Move ``adjoint`` from the end of a segment to its start, by autograd through its steps.
+
+        Returns:
+            The iterate at the segment's end, as it was recomputed.
+        """
+        step, y, state = segment.start
+        leaves, spec = tree_flatten(state)
+        inputs = [leaf(y), *map(leaf, leaves), *map(leaf, run.captured)]
+        own, captured = inputs[: 1 + len(leaves)], inputs[1 + len(leaves) :]
+        with Replaced(run.captured, captured) as replaced:
+            y, state = run.loop.replay(
+                run.objective,
+                Iterate(step, own[0], tree_unflatten(own[1:], spec)),
+                segment.length,
+                run.steps,
+                create_graph=True,
+            )
+        replaced.leaves.extend(t for t in own if isinstance(t, Tensor))
+        replaced.refuse_hidden_tensors(self.name, (y, *tensors(state)))
+        pull(adjoint, (y, state), own, [], captured)
+        return y.detach()
+
+    def solve(
+        self,
+        loop: InnerLoop,
+        objective: InnerObjective,
+        init: Float[Tensor, "B P"],
+        differentiable: bool,
+    ) -> Solution:
+        """Run the loop without a graph; attach λK to the tensors that it depends on."""
+        self.check_optimizer(loop.optimizer)
+        trajectory, segments = self.run(loop, objective, init.detach())
+        value = trajectory.value.detach()
+        if differentiable:
+            captured = captured_in_a_step(loop, objective, init)
+            run = Run(loop, objective, value, trajectory.steps, segments, captured)
+            value = Recomputed.apply(self, run, init, *captured)
+        return trajectory.solution(value)
+
+
+def sweep(backend: RecomputingBackend, run: Run, v: Float[Tensor, "B P"]) -> list[Tensor | None]:
+    """The cotangents of λ0 and of every captured tensor, for the cotangent v of λK."""
+    adjoint, reached = Adjoint(v, len(run.captured)), run.value
+    with torch.enable_grad(), full_precision(v.device.type):
+        for segment in run.segments():
+            _require_same(backend.name, backend.pull_back(run, segment, adjoint), reached)
+            reached = segment.start.y
+    return [adjoint.y, *adjoint.captured]
+
+
+class Recomputed(torch.autograd.Function):
+    """λK as a function of λ0 and the captured tensors, whose backward is :func:`sweep`."""
+
+    @staticmethod
+    def forward(backend: RecomputingBackend, run: Run, init: Tensor, *captured: Tensor) -> Tensor:
+        """λK itself."""
+        return run.value.clone()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        """Keep the run; the tensors are kept by autograd, which watches for changes in place."""
+        ctx.backend, ctx.run = inputs[:2]
+        ctx.save_for_backward(*inputs[2:])
+
+    @staticmethod
+    def backward(ctx: Any, v: Tensor) -> tuple[Tensor | None, ...]:
+        """The sweep."""
+        cotangents = tuple(sweep(ctx.backend, ctx.run, v.detach()))
+        links = (v, *ctx.saved_tensors)
+        return None, None, *refuse_second_derivative(ctx.backend.name, cotangents, links)
+
+
+def captured_in_a_step(
+    loop: InnerLoop, objective: InnerObjective, init: Float[Tensor, "B P"]
+) -> list[Tensor]:
+    """What an inner step uses besides λ and needs a gradient; found by taking one from λ0."""
+    start, loop = init.detach().requires_grad_(), replace(loop, compile=False)
+    every = torch.ones(len(start), dtype=torch.long, device=start.device)
+
+    def step() -> None:
+        first = Iterate(0, start, loop.optimizer.init(start))
+        loop.replay(objective, first, 1, every, create_graph=True)
+
+    return captured_tensors(step, own=(start,))
+
+
+def pull(
+    adjoint: Adjoint,
+    outputs: tuple[Tensor, Any],
+    own: list[Any],
+    others: list[Tensor],
+    captured: list[Tensor],
+) -> list[Tensor | None]:
+    """Vector-Jacobian product of one segment: from its outputs (y, state) to its inputs.
+
+    Args:
+        adjoint: the cotangents, moved in place.
+        outputs: y and the state at the segment's end, with their graph.
+        own: y and the state's leaves at its start.
+        others: other inputs, whose cotangents are returned.
+        captured: the replacements of the captured tensors.
+    """
+    y, state = outputs
+    ends = [y, *tensors(state)]
+    cotangents = [adjoint.y, *(adjoint.state or [torch.zeros_like(t) for t in ends[1:]])]
+    pairs = [(e, c) for e, c in zip(ends, cotangents, strict=True) if e.requires_grad]
+    starts = [tensor for tensor in own if isinstance(tensor, Tensor)]
+    wanted = [t for t in (*starts, *others, *captured) if t.requires_grad]
+    found: dict[int, Tensor | None] = {}
+    if pairs:
+        gradients = torch.autograd.grad(
+            [e for e, _ in pairs], wanted, [c for _, c in pairs], allow_unused=True
+        )
+        found = dict(zip(map(id, wanted), gradients, strict=True))
+    adjoint.y, *adjoint.state = [
+        torch.zeros_like(t) if (g := found.get(id(t))) is None else g for t in starts
+    ]
+    adjoint.add([found.get(id(t)) for t in captured])
+    return [found.get(id(t)) for t in others]
+
+
+def _require_same(
+    backend: str, recomputed: Float[Tensor, "B P"], reached: Float[Tensor, "B P"]
+) -> None:
+    """Refuse to differentiate steps other than those that were taken."""
+    scale = reached.abs().amax(dim=-1, keepdim=True)
+    same = (recomputed - reached).abs() <= 1e-3 * scale + 1e-6
+    if not bool((same | ~torch.isfinite(scale)).all()):
+        raise RuntimeError(
+            f"gradient '{backend}': a step that was repeated in the backward ended elsewhere, so "
+            "the objective has changed since the solve (weights or buffers updated before the "
+            "backward) or is not deterministic: change nothing in between, or set "
+            "gradient=unrolled"
+        )
+
+
+def leaf(value: Any) -> Any:
+    """A new leaf with the numbers of a floating-point tensor; anything else as it is."""
+    if isinstance(value, Tensor) and value.is_floating_point():
+        return value.detach().requires_grad_()
+    return value
+
+
+def tensors(state: Any) -> list[Tensor]:
+    """The tensors of an optimiser's state."""
+    return [part for part in tree_flatten(state)[0] if isinstance(part, Tensor)]

@@ -1,0 +1,89 @@
+"""Backpropagation through the last inner steps only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from savi.errors import InputError, require_at_least
+from savi.gradients.base import BACKENDS, EncoderGradient, GradientBackend
+from savi.gradients.second_derivative import once_differentiable
+from savi.inner.history import Iterate, LastSteps
+from savi.inner.loop import InnerLoop
+from savi.inner.objective import InnerObjective
+from savi.inner.solution import Solution
+
+
+@BACKENDS.register("truncated")
+@dataclass(frozen=True)
+class Truncated(GradientBackend):
+    """The derivative of each example's last T steps (Shaban et al. 2019, arXiv 1810.10667).
+
+    On a quadratic with Hessian H and gradient steps of size α it is Σ_{j<T} (I − αH)ʲ α ∂F/∂θ, off
+    by a factor of (I − αH)ᵀ: the bias falls geometrically in T. What happened before is a constant,
+    so that λ0 receives a gradient only from examples that took at most T steps, or through an
+    objective that depends on λ0 itself.
+
+    Args:
+        steps: T.
+
+    Raises:
+        InputError: if T is no whole number above 0.
+    """
+
+    steps: int = 5
+    name: ClassVar[str] = "truncated"
+    encoder_gradient: ClassVar[EncoderGradient] = EncoderGradient.TRUNCATED
+    memory: ClassVar[str] = "O(T)"
+    second_derivatives: ClassVar[str] = "refused"
+
+    def __post_init__(self) -> None:
+        require_at_least("gradient.steps", self.steps, 1)
+        if not isinstance(self.steps, int):
+            raise InputError(f"gradient.steps is {self.steps}: set it to a whole number")
+
+    def encoder_gradient_for(self, anchored: bool, max_steps: int) -> EncoderGradient:
+        """Exact if no step is left out; else only what an ``anchored`` objective sends."""
+        if self.steps >= max_steps:
+            return EncoderGradient.EXACT
+        return EncoderGradient.TRUNCATED if anchored else EncoderGradient.ZERO
+
+    def check_noise(self, stochastic: bool) -> None:
+        """Refuse an objective that is redrawn: examples would replay each other's noise."""
+        if stochastic:
+            raise InputError(
+                "gradient 'truncated' with inner.noise 'fresh': the last steps of examples that "
+                "stop at different times cannot be repeated together, so set inner.noise=crn or "
+                "gradient=unrolled"
+            )
+
+    def solve(
+        self,
+        loop: InnerLoop,
+        objective: InnerObjective,
+        init: Float[Tensor, "B P"],
+        differentiable: bool,
+    ) -> Solution:
+        """Run the loop without a graph, then repeat the last T steps with one."""
+        self.check_noise(objective.stochastic)
+        recorder = LastSteps(self.steps)
+        trajectory = loop.run(objective, init.detach(), recorder=recorder)
+        if not differentiable or not recorder.iterates:
+            value = trajectory.value if not differentiable else init
+            return trajectory.solution(value)
+        oldest = recorder.iterates[0]
+        whole = trajectory.steps <= self.steps
+        start = torch.where(whole.unsqueeze(-1), init, oldest.y)
+        graph, _ = loop.replay(
+            objective,
+            Iterate(0, start, oldest.state),
+            len(recorder.iterates),
+            trajectory.steps.clamp_max(self.steps),
+            create_graph=True,
+        )
+        value = once_differentiable(self.name, trajectory.value, graph)
+        return trajectory.solution(value)

@@ -1,0 +1,57 @@
+"""∇J by ``torch.compile``: one fused kernel sequence for an inner step's expensive part."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch._dynamo.exc import TorchDynamoException
+
+from savi.errors import InputError
+from savi.inner.objective import InnerObjective, require_one_value_per_example
+
+ValueAndGradient = Callable[[InnerObjective, Tensor], tuple[Tensor, Tensor]]
+
+
+def compiled_gradient(
+    objective: InnerObjective, y: Float[Tensor, "B P"], create_graph: bool
+) -> tuple[Float[Tensor, " B"], Float[Tensor, "B P"]]:
+    """As :meth:`InnerObjective.gradient`, compiled once for each kind of objective and shape.
+
+    ``autograd.grad(create_graph=True)`` cannot be compiled together with an outer backward, but
+    ``torch.func.grad`` can; a derivative of the backward itself is refused by PyTorch.
+
+    Raises:
+        InputError: if the objective cannot be compiled on this machine.
+    """
+    with torch.set_grad_enabled(create_graph):
+        try:
+            value, gradient = _compiled()(objective, y if create_graph else y.detach())
+        except TorchDynamoException as error:
+            reason = (
+                str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            )
+            raise InputError(
+                f"inner.compile: torch.compile failed ({reason}): set inner.compile=false, or "
+                "install what it needs (a C++ compiler)"
+            ) from error
+    require_one_value_per_example(value, y)
+    objective.evaluated(y)
+    return value.detach(), gradient
+
+
+@cache
+def _compiled() -> ValueAndGradient:
+    return torch.compile(_value_and_gradient, fullgraph=True)
+
+
+def _value_and_gradient(objective: InnerObjective, y: Tensor) -> tuple[Tensor, Tensor]:
+    def total(point: Tensor) -> tuple[Tensor, Tensor]:
+        value = objective(point)
+        return value.sum(), value
+
+    gradient, value = torch.func.grad(total, has_aux=True)(y)
+    return value, gradient

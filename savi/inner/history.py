@@ -1,0 +1,81 @@
+"""What a gradient backend keeps of an inner run, to recompute parts of it later."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+from torch.utils._pytree import tree_map
+
+
+class Iterate(NamedTuple):
+    """Where the loop stood before step ``step``."""
+
+    step: int
+    y: Float[Tensor, "B P"]
+    state: Any
+
+
+class Recorder(ABC):
+    """Sees every iterate of a run before the step from it is taken."""
+
+    def __init__(self) -> None:
+        self.iterates: list[Iterate] = []
+
+    def begin(self) -> None:
+        """Forget an earlier run."""
+        self.iterates = []
+
+    @abstractmethod
+    def record(self, iterate: Iterate, active: Bool[Tensor, " B"]) -> None:
+        """Look at an iterate, from which the ``active`` examples go on."""
+
+
+class EveryNth(Recorder):
+    """Keeps the iterates 0, n, 2n, ..."""
+
+    def __init__(self, n: int) -> None:
+        super().__init__()
+        self.n = n
+
+    def record(self, iterate: Iterate, active: Bool[Tensor, " B"]) -> None:
+        """Keep it if its turn has come."""
+        if iterate.step % self.n == 0:
+            self.iterates.append(iterate)
+
+
+class LastSteps(Recorder):
+    """Keeps what each example's own last T steps need: ``iterates[0]`` is where they begin.
+
+    An example that has stopped keeps its register while the others shift theirs, so that the
+    examples' steps need not end together.
+    """
+
+    def __init__(self, steps: int) -> None:
+        super().__init__()
+        self.steps = steps
+
+    def record(self, iterate: Iterate, active: Bool[Tensor, " B"]) -> None:
+        """Append, or shift the registers of the active examples."""
+        kept = [*self.iterates, iterate]
+        if len(kept) > self.steps:
+            kept = [
+                newer if bool(active.all()) else _merge(active, newer, older)
+                for older, newer in pairwise(kept)
+            ]
+        self.iterates = kept
+
+
+def _merge(active: Bool[Tensor, " B"], new: Iterate, old: Iterate) -> Iterate:
+    """``new`` in the active rows, ``old`` in the others."""
+
+    def rows(a: Any, b: Any) -> Any:
+        if not isinstance(a, Tensor):
+            return a
+        return torch.where(active.view(-1, *[1] * (a.ndim - 1)), a, b)
+
+    return Iterate(new.step, rows(new.y, old.y), tree_map(rows, new.state, old.state))

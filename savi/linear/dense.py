@@ -1,0 +1,145 @@
+"""What the direct solvers share: safe factors, the status of a block, its smallest eigenvalue."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from savi.errors import require_at_least
+from savi.linear.base import (
+    LinearSolution,
+    LinearSolver,
+    LinearStatus,
+    irregular,
+    true_residual,
+)
+
+
+@dataclass(frozen=True)
+class Factorised:
+    """Blocks C that are factorised.
+
+    Attributes:
+        inverse: w [B, P] -> C⁻¹ w, 0 for a singular block.
+        status: shape [B], integer values of :class:`LinearStatus`.
+        curvature: an estimate from above of the smallest eigenvalue of C, shape [B].
+    """
+
+    inverse: Callable[[Tensor], Tensor]
+    status: Int[Tensor, " B"]
+    curvature: Float[Tensor, " B"]
+
+    def solution(
+        self, product: Callable[[Tensor], Tensor], rhs: Float[Tensor, "B P"]
+    ) -> LinearSolution:
+        """Take u = C⁻¹ v with its residual ‖H u − v‖; ``product`` is u ↦ H u."""
+        u = self.inverse(rhs)
+        # H 0 is not 0 for a block H that is not finite.
+        residual = torch.where(
+            self.status == LinearStatus.SINGULAR,
+            torch.linalg.vector_norm(rhs, dim=-1),
+            true_residual(product(u), rhs),
+        )
+        steps = torch.zeros_like(self.status)
+        return LinearSolution(u, residual, steps, self.status, self.curvature, self.inverse)
+
+
+@dataclass(frozen=True)
+class DirectSolver(LinearSolver):
+    """A solver that factorises the blocks.
+
+    Args:
+        inverse_iterations: steps of inverse iteration that estimate the smallest eigenvalue.
+
+    Raises:
+        InputError: if ``inverse_iterations`` is below 1.
+    """
+
+    inverse_iterations: int = 4
+    direct: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        name = f"gradient.solver '{self.name}': inverse_iterations"
+        require_at_least(name, self.inverse_iterations, 1)
+
+
+def finite_blocks(blocks: Float[Tensor, "B P P"]) -> Bool[Tensor, " B"]:
+    """Which blocks hold finite numbers only."""
+    return torch.isfinite(blocks).flatten(1).all(dim=-1)
+
+
+def identity_unless(
+    usable: Bool[Tensor, " B"], blocks: Float[Tensor, "B P P"]
+) -> Float[Tensor, "B P P"]:
+    """The usable blocks, and the identity for the others, so that all can be factorised."""
+    identity = torch.eye(blocks.shape[-1], dtype=blocks.dtype, device=blocks.device)
+    return torch.where(usable[:, None, None], blocks, identity)
+
+
+def safe_cholesky(
+    blocks: Float[Tensor, "B P P"],
+) -> tuple[Float[Tensor, "B P P"], Bool[Tensor, " B"]]:
+    """L of C = L Lᵀ and which blocks have one; L = I for the others."""
+    factor, info = torch.linalg.cholesky_ex(blocks)
+    definite = (info == 0) & finite_blocks(factor)
+    return identity_unless(definite, factor), definite
+
+
+def by_cholesky(factor: Float[Tensor, "B P P"], v: Float[Tensor, "B P"]) -> Float[Tensor, "B P"]:
+    """L⁻ᵀ L⁻¹ v."""
+    return torch.cholesky_solve(v.unsqueeze(-1), factor).squeeze(-1)
+
+
+def multiply(blocks: Float[Tensor, "B M P"], v: Float[Tensor, "B P"]) -> Float[Tensor, "B M"]:
+    """One product of a block and a vector per example."""
+    return (blocks @ v.unsqueeze(-1)).squeeze(-1)
+
+
+def rank_tolerance(spectrum: Float[Tensor, "B P"]) -> Float[Tensor, " B"]:
+    """P ε max|·|: an eigenvalue below it cannot be told from 0."""
+    return spectrum.shape[-1] * torch.finfo(spectrum.dtype).eps * spectrum.abs().amax(dim=-1)
+
+
+def judge(
+    blocks: Float[Tensor, "B P P"],
+    definite: Bool[Tensor, " B"],
+    inverse: Callable[[Tensor], Tensor],
+    iterations: int,
+) -> tuple[Int[Tensor, " B"], Float[Tensor, " B"]]:
+    """The status and the smallest eigenvalue of every block.
+
+    Inverse iteration serves the blocks that a factorisation found ``definite``; the others, and
+    those that rounding alone may have made definite, are judged by all their eigenvalues.
+    """
+    status = torch.full_like(definite, LinearStatus.SOLVED, dtype=torch.long)
+    curvature = _inverse_iteration(inverse, irregular(blocks[..., 0]), iterations)
+    doubtful = ~definite | ~(curvature > rank_tolerance(blocks.diagonal(dim1=-2, dim2=-1)))
+    if doubtful.any():
+        status[doubtful], curvature[doubtful] = _by_eigenvalues(blocks[doubtful])
+    return status, curvature
+
+
+def _inverse_iteration(
+    inverse: Callable[[Tensor], Tensor], w: Float[Tensor, "B P"], iterations: int
+) -> Float[Tensor, " B"]:
+    """1 / ‖H⁻¹w‖ for the w that inverse iteration turns towards the softest direction."""
+    size = torch.linalg.vector_norm(w, dim=-1, keepdim=True)
+    for _ in range(iterations):
+        w = inverse(w / size)
+        size = torch.linalg.vector_norm(w, dim=-1, keepdim=True)
+    return 1.0 / size.squeeze(-1)
+
+
+def _by_eigenvalues(blocks: Float[Tensor, "F P P"]) -> tuple[Tensor, Tensor]:
+    finite = finite_blocks(blocks)
+    eigenvalues = torch.linalg.eigvalsh(identity_unless(finite, blocks))
+    singular = ~finite | (eigenvalues.abs().amin(dim=-1) <= rank_tolerance(eigenvalues))
+    smallest = eigenvalues[:, 0]
+    status = torch.where(smallest > 0, LinearStatus.SOLVED, LinearStatus.INDEFINITE).long()
+    status[singular] = LinearStatus.SINGULAR
+    return status, torch.where(finite, smallest, torch.nan)
