@@ -117,6 +117,7 @@ def _benchmark(config: DictConfig) -> None:
         _fail(error, 2)
     for table in tables:
         _print_table(table, width=120)
+        print()
     print(f"Everything is in {_short(folder)}", flush=True)
 
 

@@ -1,4 +1,4 @@
-"""The inner problem of an untrained decoder: what an outer step of a VAE costs, without a VAE."""
+"""An untrained decoder with data drawn from it: an inner problem whose cost can be measured."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from savi.errors import InputError, require_at_least
+from savi.gradients import BACKENDS
+from savi.inner import Momentum
 from savi.inner.noise import common_noise
 from savi.inner.objectives import NegativeELBO
 from savi.vae.build import build_vae
@@ -87,3 +89,25 @@ def decoder_batch(config: Mapping[str, Any]) -> DecoderBatch:
         noise = common_noise(config["samples"], z)(0)
         init = 0.5 * torch.randn(config["batch"], 2 * config["latent_dim"])
     return DecoderBatch(model, x, noise, init.requires_grad_())
+
+
+def descent(config: Mapping[str, Any]) -> Momentum:
+    """The inner optimiser that every backend can differentiate.
+
+    Args:
+        config: ``lr`` and ``momentum``.
+
+    Raises:
+        InputError: for values out of range.
+    """
+    lr, momentum = config["lr"], config["momentum"]
+    if not 0 < lr < float("inf"):
+        raise InputError(f"lr is {lr}: set it above 0")
+    if not 0 < momentum < 1:
+        raise InputError(
+            f"momentum is {momentum}: set it above 0, which reversible needs, and below 1"
+        )
+    optimizer = Momentum(lr, momentum)
+    for backend in BACKENDS.values():
+        backend().check_optimizer(optimizer)
+    return optimizer

@@ -1,4 +1,4 @@
-"""Solves that are inexact on purpose, whose certificates need not be heard."""
+"""Output without the warnings that say nothing of a measurement."""
 
 from __future__ import annotations
 
@@ -10,9 +10,15 @@ from savi.gradients import ImplicitGradientWarning, SmoothnessNote
 
 
 @contextmanager
-def quiet_certificates() -> Iterator[None]:
-    """Inside, what certificates find is not shown; it is computed all the same."""
+def quiet() -> Iterator[None]:
+    """Inside, what certificates find is not shown; it is computed all the same.
+
+    Nor is it shown that torch's forward-mode AD calls a deprecated function, and that
+    ``torch.compile`` looks at the gradient of every input.
+    """
     with warnings.catch_warnings():
         for category in (ImplicitGradientWarning, SmoothnessNote):
             warnings.simplefilter("ignore", category)
+        warnings.filterwarnings("ignore", ".*torch.jit.script.*", category=FutureWarning)
+        warnings.filterwarnings("ignore", "The .grad attribute of a Tensor", category=UserWarning)
         yield

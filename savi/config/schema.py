@@ -212,36 +212,3 @@ class EvaluateConfig:
     data_path: str | None = None
     device: str = "auto"
     threads: int | None = None
-
-
-@dataclass
-class SafetyConfig:
-    """The benchmark ``safety``: which problems go to which systems; None means all."""
-
-    seed: int = 0
-    threads: int | None = None
-    tolerance: float = 1e-2
-    families: list[str] | None = None
-    systems: list[str] | None = None
-    per_family: int | None = None
-
-
-@dataclass
-class OrderConfig:
-    """The benchmark ``order``: its decoder, and how well the inner problem is solved."""
-
-    seed: int = 0
-    threads: int | None = None
-    backends: list[str] = field(default_factory=list)
-    examples: int = 8
-    latent_dim: int = 2
-    data_dim: int = 8
-    hidden: int = 16
-    depth: int = 2
-    activation: str = "tanh"
-    gamma: float = 0.1
-    samples: int = 4
-    levels: list[float] = field(default_factory=list)
-    points: int = 11
-    window: list[float] = field(default_factory=list)
-    max_steps: int = 20_000

@@ -2,10 +2,16 @@
 
 from hydra.core.config_store import ConfigStore
 
-from savi.config.schema import Config, EvaluateConfig, OrderConfig, SafetyConfig
+from savi.config.benchmarks import MemoryConfig, OrderConfig, SafetyConfig, StepConfig
+from savi.config.schema import Config, EvaluateConfig
 
 #: The schema of each file of ``conf/benchmark/``.
-BENCHMARKS: dict[str, type] = {"order": OrderConfig, "safety": SafetyConfig}
+BENCHMARKS: dict[str, type] = {
+    "memory": MemoryConfig,
+    "order": OrderConfig,
+    "safety": SafetyConfig,
+    "step": StepConfig,
+}
 
 
 def register_schemas() -> None:

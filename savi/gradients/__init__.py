@@ -10,6 +10,7 @@ from savi.gradients.certificate import (
 from savi.gradients.checkpointed import Checkpointed
 from savi.gradients.finite_difference import FiniteDifference
 from savi.gradients.implicit import Implicit
+from savi.gradients.on_failure import OnFailure
 from savi.gradients.one_step import OneStep
 from savi.gradients.reversible import Reversible
 from savi.gradients.stop import StopGradient
@@ -26,6 +27,7 @@ __all__ = [
     "Implicit",
     "ImplicitGradientError",
     "ImplicitGradientWarning",
+    "OnFailure",
     "OneStep",
     "Reversible",
     "SmoothnessNote",

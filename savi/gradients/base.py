@@ -36,6 +36,9 @@ class GradientBackend(ABC):
         memory: the order of the activation memory in the number of steps K.
         second_derivatives: "right" (exact) or "refused" (a double backward raises).
         optimizers: the names of the inner optimisers that it can differentiate; None: every one.
+        refuses_fresh_noise: why it refuses an objective that is redrawn at every step, if it does.
+        refuses_constraints: why it refuses a constrained objective, if it does.
+        refuses_compile: why it refuses compiled inner steps, if it does.
     """
 
     name: ClassVar[str]
@@ -43,6 +46,9 @@ class GradientBackend(ABC):
     memory: ClassVar[str]
     second_derivatives: ClassVar[str]
     optimizers: ClassVar[tuple[str, ...] | None] = None
+    refuses_fresh_noise: ClassVar[str] = ""
+    refuses_constraints: ClassVar[str] = ""
+    refuses_compile: ClassVar[str] = ""
 
     def encoder_gradient_for(self, anchored: bool, max_steps: int) -> EncoderGradient:
         """What flows to λ0 in a given problem.
@@ -53,7 +59,38 @@ class GradientBackend(ABC):
         """
         return self.encoder_gradient
 
-    def check_optimizer(self, optimizer: InnerOptimizer) -> None:  # noqa: B027
+    def check(
+        self, optimizer: InnerOptimizer, *, stochastic: bool, constrained: bool, compiled: bool
+    ) -> None:
+        """Refuse what the backend cannot differentiate, before any work is done.
+
+        Args:
+            optimizer: the inner optimiser.
+            stochastic: whether the objective is redrawn at every step.
+            constrained: whether it is constrained.
+            compiled: whether the inner steps are compiled.
+
+        Raises:
+            InputError: for what it cannot, with the reason.
+        """
+        self.check_optimizer(optimizer)
+        for given, reason, what, instead in (
+            (stochastic, self.refuses_fresh_noise, "inner.noise 'fresh'", "inner.noise=crn"),
+            (
+                constrained,
+                self.refuses_constraints,
+                "inner.objective 'trust_region'",
+                "inner.objective=proximal",
+            ),
+            (compiled, self.refuses_compile, "inner.compile", "inner.compile=false"),
+        ):
+            if given and reason:
+                raise InputError(
+                    f"gradient '{self.name}' with {what}: {reason}, so set {instead} or "
+                    "gradient=unrolled"
+                )
+
+    def check_optimizer(self, optimizer: InnerOptimizer) -> None:  # noqa: B027  (most take all)
         """Refuse an inner optimiser that the backend cannot differentiate.
 
         Raises:
@@ -67,30 +104,6 @@ class GradientBackend(ABC):
             f"inner.optimizer to one of {', '.join(self.optimizers or ())}, or gradient=unrolled"
         )
 
-    def check_compile(self, compile: bool) -> None:  # noqa: B027  (most allow it)
-        """Refuse a compiled inner step where the backend needs every operation for itself.
-
-        Raises:
-            InputError: if it does.
-        """
-
-    def check_constraint(self, constrained: bool) -> None:  # noqa: B027
-        """Refuse a constrained objective that the backend cannot differentiate.
-
-        Raises:
-            InputError: if it cannot.
-        """
-
-    def check_noise(self, stochastic: bool) -> None:  # noqa: B027  (most allow both)
-        """Refuse an objective that the backend cannot differentiate, before any work is done.
-
-        Args:
-            stochastic: whether the objective is redrawn at every step.
-
-        Raises:
-            InputError: if the backend needs a deterministic problem and this is none.
-        """
-
     @abstractmethod
     def solve(
         self,
@@ -99,7 +112,7 @@ class GradientBackend(ABC):
         init: Float[Tensor, "B P"],
         differentiable: bool,
     ) -> Solution:
-        """Run ``loop`` on ``objective`` from ``init``.
+        """Run ``loop`` on ``objective`` from ``init``; both have passed :meth:`check`.
 
         Args:
             loop: the inner loop, which knows the optimiser and the stopping rule.

@@ -12,9 +12,10 @@ from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from savi.errors import InputError
+from savi.gradients.adjoint import Adjoint, leaf
 from savi.gradients.base import BACKENDS, EncoderGradient
 from savi.gradients.captured import Replaced
-from savi.gradients.recompute import Adjoint, RecomputingBackend, Run, Segment, leaf, pull
+from savi.gradients.recompute import RecomputingBackend, Run, Segment
 from savi.inner.history import EveryNth
 from savi.inner.loop import InnerLoop, Trajectory
 from savi.inner.objective import InnerObjective
@@ -84,7 +85,7 @@ class FiniteDifference(RecomputingBackend):
             )
             proposal = run.objective.project(proposal)
             y_next = torch.where((step < run.steps).unsqueeze(-1), proposal, own[0])
-        (u,) = pull(adjoint, (y_next, state), own, [g], captured)
+        (u,) = adjoint.pull((y_next, state), own, [g], captured)
         if u is not None:
             adjoint.y = adjoint.y + self._through_gradient(problem, y, u, run, adjoint)
         return y_next.detach()

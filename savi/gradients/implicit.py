@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import ClassVar
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from savi.errors import InputError, require_at_least, unknown_option
 from savi.gradients.base import BACKENDS, EncoderGradient, GradientBackend
 from savi.gradients.certificate import Certificate
-from savi.gradients.checkpointed import Checkpointed
-from savi.gradients.on_failure import OnFailure, damped
-from savi.gradients.probe import probe
-from savi.gradients.recompute import Run, captured_in_a_step, sweep
-from savi.gradients.second_derivative import refuse_second_derivative
+from savi.gradients.correction import AdjointSolve, Fallback, ImplicitCorrection
+from savi.gradients.on_failure import OnFailure
+from savi.gradients.recompute import captured_in_a_step
 from savi.gradients.smoothness import kinked_operations
 from savi.inner.loop import InnerLoop
-from savi.inner.objective import InnerObjective, Linearization
-from savi.inner.precision import full_precision
+from savi.inner.objective import InnerObjective
 from savi.inner.solution import Solution
-from savi.linear import SOLVERS, LinearSolver, SymmetricOperator
+from savi.linear import SOLVERS, LinearSolver
 
 
 @BACKENDS.register("ift")
@@ -63,6 +59,9 @@ class Implicit(GradientBackend):
     encoder_gradient: ClassVar[EncoderGradient] = EncoderGradient.ZERO
     memory: ClassVar[str] = "O(1)"
     second_derivatives: ClassVar[str] = "refused"
+    refuses_fresh_noise: ClassVar[str] = (
+        "an objective that is redrawn at every step has no stationary point"
+    )
 
     def __post_init__(self) -> None:
         if self.on_failure not in {policy.value for policy in OnFailure}:
@@ -85,14 +84,6 @@ class Implicit(GradientBackend):
         """Exact through an objective that is anchored at λ0, zero otherwise."""
         return EncoderGradient.EXACT if anchored else EncoderGradient.ZERO
 
-    def check_noise(self, stochastic: bool) -> None:
-        """Refuse an objective that is redrawn at every step."""
-        if stochastic:
-            raise InputError(
-                "gradient 'ift' with inner.noise 'fresh': an objective that is redrawn at every "
-                "step has no stationary point, so set inner.noise=crn or gradient=unrolled"
-            )
-
     def solve(
         self,
         loop: InnerLoop,
@@ -101,7 +92,6 @@ class Implicit(GradientBackend):
         differentiable: bool,
     ) -> Solution:
         """Run the loop without a graph, then attach the theorem."""
-        self.check_noise(objective.stochastic)
         if self._linear_solver().needs_gauss_newton and not objective.gauss_newton:
             raise InputError(
                 f"gradient.solver '{self._linear_solver().name}' with an objective that has no "
@@ -120,18 +110,20 @@ class Implicit(GradientBackend):
             degenerate=linearization.degenerate,
             kinks=kinked_operations(linearization.residual, linearization.point),
         )
-        adjoint = _Adjoint(
+        fallback, unrolled = None, []
+        if self.on_failure == OnFailure.FALLBACK.value:
+            plain = replace(loop, compile=False)
+            fallback = Fallback(plain, objective, init.detach())
+            unrolled = [init, *captured_in_a_step(plain, objective, init)]
+        adjoint = AdjointSolve(
             objective,
             init.detach(),
             linearization,
             self._linear_solver(),
             OnFailure(self.on_failure),
             certificate,
+            fallback,
         )
-        unrolled: list[Tensor] = []
-        if adjoint.on_failure is OnFailure.FALLBACK:
-            adjoint.fallback = Fallback(replace(loop, compile=False), objective, init.detach())
-            unrolled = [init, *captured_in_a_step(loop, objective, init)]
         correction = ImplicitCorrection.apply(adjoint, linearization.residual, *unrolled)
         return replace(solution, value=solution.value + correction, certificate=certificate)
 
@@ -139,99 +131,3 @@ class Implicit(GradientBackend):
         if isinstance(self.solver, LinearSolver):
             return self.solver
         return SOLVERS[self.solver].configured(self.rtol, self.max_steps)
-
-
-@dataclass
-class _Adjoint:
-    """The map v ↦ −H⁻¹v at the linearisation point; fills the certificate on the way."""
-
-    objective: InnerObjective
-    init: Float[Tensor, "B P"]
-    linearization: Linearization
-    solver: LinearSolver
-    on_failure: OnFailure
-    certificate: Certificate
-    fallback: Fallback | None = None
-
-    def __call__(
-        self, v: Float[Tensor, "B P"], captured: tuple[Tensor, ...]
-    ) -> tuple[Tensor | None, ...]:
-        """The cotangents of F, of λ0 and of the captured tensors (the latter for ``fallback``)."""
-        # A user may call backward inside an autocast region.
-        with torch.no_grad(), full_precision(v.device.type):
-            u = self.linearization.adjoint(v, lambda rhs: self._solve(rhs, v))
-        failed, policy = self.certificate.failed, self.on_failure
-        assert failed is not None
-        self.certificate.report(policy)
-        others: list[Tensor | None] = [None] * len(captured)
-        if policy in (OnFailure.MASK, OnFailure.DAMP, OnFailure.FALLBACK) and bool(failed.any()):
-            rows = failed.unsqueeze(-1)
-            instead = torch.zeros_like(v)
-            if policy is OnFailure.DAMP:
-                with torch.no_grad(), full_precision(v.device.type):
-                    hessian = self._operator().dense()
-                    instead = self.linearization.adjoint(
-                        v, lambda rhs: damped(hessian, rhs, failed)
-                    )
-            if self.fallback is not None:
-                others = self.fallback(torch.where(rows, v, instead), list(captured[1:]))
-            u = torch.where(rows, instead, u)
-        return -u, *others
-
-    def _operator(self) -> SymmetricOperator:
-        return self.linearization.operator(
-            (lambda: self.objective.curvature(self.linearization.point.detach()))
-            if self.objective.gauss_newton
-            else None
-        )
-
-    def _solve(self, rhs: Float[Tensor, "B P"], v: Float[Tensor, "B P"]) -> Float[Tensor, "B P"]:
-        """The linear solve for the cotangent v, judged."""
-        operator = self._operator()
-        linear = self.solver(operator, rhs)
-        point = self.linearization.point.detach()
-        residual = self.linearization.residual.detach()
-        inverse = linear.inverse or (lambda f: self.solver(operator, f).value)
-        seen = probe(self.objective, self.init, point, residual, -inverse(residual), linear, rhs)
-        self.certificate.fill(linear, seen, self.solver.biased, v)
-        return linear.value
-
-
-@dataclass(frozen=True)
-class Fallback:
-    """The gradient of ``unrolled`` for the examples that failed, by running the loop again."""
-
-    loop: InnerLoop
-    objective: InnerObjective
-    init: Float[Tensor, "B P"]
-
-    def __call__(self, v: Float[Tensor, "B P"], captured: list[Tensor]) -> list[Tensor | None]:
-        """The cotangents of λ0 and of the captured tensors."""
-        backend = Checkpointed()
-        with torch.enable_grad(), full_precision(v.device.type):
-            trajectory, segments = backend.run(self.loop, self.objective, self.init)
-        value = trajectory.value.detach()
-        run = Run(self.loop, self.objective, value, trajectory.steps, segments, captured)
-        return sweep(backend, run, v)
-
-
-class ImplicitCorrection(torch.autograd.Function):
-    """A(F): value 0, backward v ↦ −H⁻¹v. A second derivative is refused."""
-
-    @staticmethod
-    def forward(adjoint: _Adjoint, residual: Tensor, *unrolled: Tensor) -> Tensor:
-        """Zero, whatever F is."""
-        return torch.zeros_like(residual)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        """Keep the adjoint solve for the backward."""
-        ctx.adjoint = inputs[0]
-        ctx.save_for_backward(*inputs[1:])
-
-    @staticmethod
-    def backward(ctx: Any, v: Tensor) -> tuple[Tensor | None, ...]:
-        """The cotangent of F, and those of the unrolled steps where they stand in."""
-        _, *unrolled = ctx.saved_tensors
-        cotangents = ctx.adjoint(v.detach(), tuple(unrolled))
-        return None, *refuse_second_derivative("ift", cotangents, (v, *ctx.saved_tensors))

@@ -27,6 +27,10 @@ class OnFailure(Enum):
     FALLBACK = "fallback"
 
 
+#: The policies that need no warning about failed examples, because something is done about them.
+HANDLED = frozenset({OnFailure.MASK, OnFailure.DAMP, OnFailure.FALLBACK})
+
+
 def damped(
     hessian: Float[Tensor, "B P P"], v: Float[Tensor, "B P"], failed: Bool[Tensor, " B"]
 ) -> Float[Tensor, "B P"]:

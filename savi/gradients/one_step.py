@@ -8,7 +8,6 @@ from typing import ClassVar
 from jaxtyping import Float
 from torch import Tensor
 
-from savi.errors import InputError
 from savi.gradients.base import BACKENDS, EncoderGradient, GradientBackend
 from savi.gradients.second_derivative import once_differentiable
 from savi.inner.loop import InnerLoop
@@ -35,6 +34,9 @@ class OneStep(GradientBackend):
     encoder_gradient: ClassVar[EncoderGradient] = EncoderGradient.ZERO
     memory: ClassVar[str] = "O(1)"
     second_derivatives: ClassVar[str] = "refused"
+    refuses_fresh_noise: ClassVar[str] = (
+        "an objective that is redrawn at every step has no fixed point"
+    )
     optimizers: ClassVar[tuple[str, ...] | None] = (
         "gd", "momentum", "gauss_newton", "levenberg_marquardt",
     )  # fmt: skip
@@ -42,14 +44,6 @@ class OneStep(GradientBackend):
     def encoder_gradient_for(self, anchored: bool, max_steps: int) -> EncoderGradient:
         """Some of it through the anchor of a proximal problem, none otherwise."""
         return EncoderGradient.TRUNCATED if anchored else EncoderGradient.ZERO
-
-    def check_noise(self, stochastic: bool) -> None:
-        """Refuse an objective that is redrawn at every step, which has no fixed point."""
-        if stochastic:
-            raise InputError(
-                "gradient 'one_step' with inner.noise 'fresh': an objective that is redrawn at "
-                "every step has no fixed point, so set inner.noise=crn or gradient=unrolled"
-            )
 
     def check_optimizer(self, optimizer: InnerOptimizer) -> None:
         """Refuse an optimiser whose step is no map of λ alone."""
@@ -64,8 +58,6 @@ class OneStep(GradientBackend):
         differentiable: bool,
     ) -> Solution:
         """Run the loop without a graph, then attach one step from λK, whose value is left out."""
-        self.check_noise(objective.stochastic)
-        self.check_optimizer(loop.optimizer)
         trajectory = loop.run(objective, init.detach())
         value = trajectory.value.detach()
         if not differentiable:

@@ -10,15 +10,15 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
-from savi.errors import InputError
+from savi.gradients.adjoint import Adjoint, leaf, tensors
 from savi.gradients.base import GradientBackend
 from savi.gradients.captured import Replaced, captured_tensors
 from savi.gradients.second_derivative import refuse_second_derivative
@@ -57,39 +57,18 @@ class Run:
     captured: list[Tensor]
 
 
-class Adjoint:
-    """The cotangents of λ, of the optimiser's state, and of the captured tensors (which add up)."""
-
-    def __init__(self, y: Float[Tensor, "B P"], captured: int) -> None:
-        self.y = y
-        self.state: list[Tensor] | None = None
-        self.captured: list[Tensor | None] = [None] * captured
-
-    def add(self, gradients: list[Tensor | None]) -> None:
-        """Add to the cotangents of the captured tensors."""
-        for i, gradient in enumerate(gradients):
-            if gradient is not None:
-                total = self.captured[i]
-                self.captured[i] = gradient if total is None else total + gradient
-
-
 class RecomputingBackend(GradientBackend):
     """A backend whose backward recomputes; subclasses say how to come back to the iterates."""
+
+    refuses_compile: ClassVar[str] = (
+        "the backward repeats inner steps and looks at each of their operations"
+    )
 
     @abstractmethod
     def run(
         self, loop: InnerLoop, objective: InnerObjective, init: Float[Tensor, "B P"]
     ) -> tuple[Trajectory, Callable[[], Iterator[Segment]]]:
         """Run the loop without a graph; the second result cuts the run into segments, backwards."""
-
-    def check_compile(self, compile: bool) -> None:
-        """Refuse it: the steps that are recomputed must be those that were taken."""
-        if compile:
-            raise InputError(
-                f"gradient '{self.name}' with inner.compile: its backward repeats inner steps and "
-                "looks at each of their operations, so set inner.compile=false, or "
-                "gradient=unrolled or ift"
-            )
 
     def pull_back(self, run: Run, segment: Segment, adjoint: Adjoint) -> Float[Tensor, "B P"]:
         """Move ``adjoint`` from the end of a segment to its start, by autograd through its steps.
@@ -111,7 +90,7 @@ class RecomputingBackend(GradientBackend):
             )
         replaced.leaves.extend(t for t in own if isinstance(t, Tensor))
         replaced.refuse_hidden_tensors(self.name, (y, *tensors(state)))
-        pull(adjoint, (y, state), own, [], captured)
+        adjoint.pull((y, state), own, [], captured)
         return y.detach()
 
     def solve(
@@ -122,7 +101,6 @@ class RecomputingBackend(GradientBackend):
         differentiable: bool,
     ) -> Solution:
         """Run the loop without a graph; attach λK to the tensors that it depends on."""
-        self.check_optimizer(loop.optimizer)
         trajectory, segments = self.run(loop, objective, init.detach())
         value = trajectory.value.detach()
         if differentiable:
@@ -168,7 +146,7 @@ def captured_in_a_step(
     loop: InnerLoop, objective: InnerObjective, init: Float[Tensor, "B P"]
 ) -> list[Tensor]:
     """What an inner step uses besides λ and needs a gradient; found by taking one from λ0."""
-    start, loop = init.detach().requires_grad_(), replace(loop, compile=False)
+    start = init.detach().requires_grad_()
     every = torch.ones(len(start), dtype=torch.long, device=start.device)
 
     def step() -> None:
@@ -176,41 +154,6 @@ def captured_in_a_step(
         loop.replay(objective, first, 1, every, create_graph=True)
 
     return captured_tensors(step, own=(start,))
-
-
-def pull(
-    adjoint: Adjoint,
-    outputs: tuple[Tensor, Any],
-    own: list[Any],
-    others: list[Tensor],
-    captured: list[Tensor],
-) -> list[Tensor | None]:
-    """Vector-Jacobian product of one segment: from its outputs (y, state) to its inputs.
-
-    Args:
-        adjoint: the cotangents, moved in place.
-        outputs: y and the state at the segment's end, with their graph.
-        own: y and the state's leaves at its start.
-        others: other inputs, whose cotangents are returned.
-        captured: the replacements of the captured tensors.
-    """
-    y, state = outputs
-    ends = [y, *tensors(state)]
-    cotangents = [adjoint.y, *(adjoint.state or [torch.zeros_like(t) for t in ends[1:]])]
-    pairs = [(e, c) for e, c in zip(ends, cotangents, strict=True) if e.requires_grad]
-    starts = [tensor for tensor in own if isinstance(tensor, Tensor)]
-    wanted = [t for t in (*starts, *others, *captured) if t.requires_grad]
-    found: dict[int, Tensor | None] = {}
-    if pairs:
-        gradients = torch.autograd.grad(
-            [e for e, _ in pairs], wanted, [c for _, c in pairs], allow_unused=True
-        )
-        found = dict(zip(map(id, wanted), gradients, strict=True))
-    adjoint.y, *adjoint.state = [
-        torch.zeros_like(t) if (g := found.get(id(t))) is None else g for t in starts
-    ]
-    adjoint.add([found.get(id(t)) for t in captured])
-    return [found.get(id(t)) for t in others]
 
 
 def _require_same(
@@ -226,15 +169,3 @@ def _require_same(
             "backward) or is not deterministic: change nothing in between, or set "
             "gradient=unrolled"
         )
-
-
-def leaf(value: Any) -> Any:
-    """A new leaf with the numbers of a floating-point tensor; anything else as it is."""
-    if isinstance(value, Tensor) and value.is_floating_point():
-        return value.detach().requires_grad_()
-    return value
-
-
-def tensors(state: Any) -> list[Tensor]:
-    """The tensors of an optimiser's state."""
-    return [part for part in tree_flatten(state)[0] if isinstance(part, Tensor)]

@@ -42,6 +42,7 @@ class Reversible(RecomputingBackend):
     encoder_gradient: ClassVar[EncoderGradient] = EncoderGradient.EXACT
     memory: ClassVar[str] = "O(1)"
     second_derivatives: ClassVar[str] = "refused"
+    refuses_constraints: ClassVar[str] = "a projection cannot be undone"
     optimizers: ClassVar[tuple[str, ...] | None] = ("gd", "momentum")
 
     def check_optimizer(self, optimizer: InnerOptimizer) -> None:
@@ -56,19 +57,10 @@ class Reversible(RecomputingBackend):
             )
         ExactMomentum.like(optimizer.lr, optimizer.momentum)
 
-    def check_constraint(self, constrained: bool) -> None:
-        """Refuse a projection, which cannot be undone."""
-        if constrained:
-            raise InputError(
-                "gradient 'reversible' with inner.objective 'trust_region': a projection cannot "
-                "be undone, so set inner.objective=proximal, or gradient=checkpointed"
-            )
-
     def run(
         self, loop: InnerLoop, objective: InnerObjective, init: Float[Tensor, "B P"]
     ) -> tuple[Trajectory, Callable[[], Iterator[Segment]]]:
         """Run in integers; the segments are single steps, each undone when its turn comes."""
-        self.check_constraint(objective.constrained)
         assert isinstance(loop.optimizer, GradientDescent)
         exact = ExactMomentum.like(loop.optimizer.lr, loop.optimizer.momentum)
         trajectory = replace(loop, optimizer=exact).run(objective, init)

@@ -40,6 +40,9 @@ class Truncated(GradientBackend):
     encoder_gradient: ClassVar[EncoderGradient] = EncoderGradient.TRUNCATED
     memory: ClassVar[str] = "O(T)"
     second_derivatives: ClassVar[str] = "refused"
+    refuses_fresh_noise: ClassVar[str] = (
+        "the last steps of examples that stop at different times are repeated together"
+    )
 
     def __post_init__(self) -> None:
         require_at_least("gradient.steps", self.steps, 1)
@@ -52,15 +55,6 @@ class Truncated(GradientBackend):
             return EncoderGradient.EXACT
         return EncoderGradient.TRUNCATED if anchored else EncoderGradient.ZERO
 
-    def check_noise(self, stochastic: bool) -> None:
-        """Refuse an objective that is redrawn: examples would replay each other's noise."""
-        if stochastic:
-            raise InputError(
-                "gradient 'truncated' with inner.noise 'fresh': the last steps of examples that "
-                "stop at different times cannot be repeated together, so set inner.noise=crn or "
-                "gradient=unrolled"
-            )
-
     def solve(
         self,
         loop: InnerLoop,
@@ -69,7 +63,6 @@ class Truncated(GradientBackend):
         differentiable: bool,
     ) -> Solution:
         """Run the loop without a graph, then repeat the last T steps with one."""
-        self.check_noise(objective.stochastic)
         recorder = LastSteps(self.steps)
         trajectory = loop.run(objective, init.detach(), recorder=recorder)
         if not differentiable or not recorder.iterates:

@@ -198,16 +198,12 @@ class InnerLoop:
         worse = ~finite
         if not objective.stochastic:
             worse = worse | (value > start_value + _rounding(start_value))
-        status = torch.full_like(steps, Status.MAX_STEPS)
-        status[stalled] = Status.STALLED
-        status[slope <= tolerance] = Status.CONVERGED
-        status[worse] = Status.DIVERGED
         return Trajectory(
             value=point.y,
             objective=value,
             stationarity=torch.where(slope == 0, slope, slope / start_slope),
             steps=steps,
-            status=status,
+            status=_status(stalled, slope <= tolerance, worse),
             best_step=best_step,
             retreated=worse & (best_step < steps),
             state=state,
@@ -221,6 +217,16 @@ def _measure(objective: InnerObjective, point: Point) -> tuple[Tensor, Tensor, T
         slope = norm(objective.residual(point.y, point.gradient))
         finite = torch.isfinite(point.value) & torch.isfinite(slope)
         return point.value, slope, finite & torch.isfinite(point.y).all(dim=-1)
+
+
+def _status(
+    stalled: Bool[Tensor, " B"], converged: Bool[Tensor, " B"], worse: Bool[Tensor, " B"]
+) -> Int[Tensor, " B"]:
+    status = torch.full_like(stalled, Status.MAX_STEPS, dtype=torch.long)
+    status[stalled] = Status.STALLED
+    status[converged] = Status.CONVERGED
+    status[worse] = Status.DIVERGED
+    return status
 
 
 def _rounding(value: Float[Tensor, " B"]) -> Float[Tensor, " B"]:

@@ -87,12 +87,17 @@ def minimize(
             raise InputError(
                 f"{name} is {given!r}: give an instance of a {kind.__name__}, not its name or class"
             )
-    gradient.check_compile(compile)
     inference = torch.is_inference_mode_enabled()
     # There, copies of tensors are made by a mode that a compiled graph would not see.
     loop = InnerLoop(optimizer, max_steps, rtol, atol, compile and not inference)
     differentiable = torch.is_grad_enabled() and not inference
     problem = as_objective(objective)
+    gradient.check(
+        optimizer,
+        stochastic=problem.stochastic,
+        constrained=problem.constrained,
+        compiled=compile,
+    )
     # Validation loops disable gradients, and Trainer.test even records inference tensors: the
     # inner solve needs gradients in y all the same.
     with (

@@ -53,6 +53,21 @@ METRICS: dict[str, Metric] = {
     "gradient/cosine_to_reference": Metric(
         "Cosine to the reference", "", "higher", "Gradient", ".4f"
     ),
+    "gradient/cosine_to_reference_decoder": Metric(
+        "Cosine to the reference, decoder", "", "higher", "Gradient", ".4f"
+    ),
+    "gradient/cosine_to_reference_encoder": Metric(
+        "Cosine to the reference, encoder", "", "higher", "Gradient", ".4f"
+    ),
+    "gradient/relative_error_decoder": Metric(
+        "Error against the reference, decoder", "", "lower", "Gradient", ".1e"
+    ),
+    "gradient/relative_error_encoder": Metric(
+        "Error against the reference, encoder", "", "lower", "Gradient", ".1e"
+    ),
+    "gradient/reference_failures": Metric(
+        "Reference examples that fail", "", "lower", "Gradient", ".1%"
+    ),
     "ift/min_curvature": Metric("Smallest curvature", "", None, "Certificate", ".3g"),
     "ift/linear_residual": Metric("Linear solve, residual", "", "lower", "Certificate", ".1e"),
     "ift/linear_steps": Metric("Linear solve, steps", "", None, "Certificate", ".1f"),

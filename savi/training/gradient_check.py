@@ -150,6 +150,8 @@ def reference_gradient(
     device = torch.device("cpu") if parameter.device.type == "mps" else parameter.device
     for module in (outer.model, outer.inference):
         module.to(device).double()
+    # A reference is plain: nothing is gained by compiling what runs so seldom.
+    outer.inference.compiled = False
     REFERENCES[reference](outer.inference)
     return outer_gradient(outer, probe, beta)
 

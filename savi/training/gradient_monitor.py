@@ -14,7 +14,7 @@ from pytorch_lightning.callbacks import Callback
 from torch import Tensor
 
 from savi.errors import require_at_least
-from savi.gradients import ImplicitGradientError, ImplicitGradientWarning
+from savi.gradients import ImplicitGradientError, ImplicitGradientWarning, SmoothnessNote
 from savi.training.gradient_check import (
     ProbeBatch,
     check_reference,
@@ -98,7 +98,8 @@ def _unnoticed(module: SemiAmortizedVAE) -> Iterator[None]:
     try:
         with torch.random.fork_rng(devices), warnings.catch_warnings():
             # The run's own solves warn for themselves.
-            warnings.simplefilter("ignore", ImplicitGradientWarning)
+            for category in (ImplicitGradientWarning, SmoothnessNote):
+                warnings.simplefilter("ignore", category)
             yield
     finally:
         module.vae.decoder_evaluations = evaluations

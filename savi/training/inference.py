@@ -110,10 +110,12 @@ class SemiAmortizedInference(nn.Module):
                 f"posterior 'laplace' with inner.objective '{self.objective_name}': its mean is a "
                 "MAP solution, so set inner.objective=map"
             )
-        self.backend.check_noise(stochastic=self.noise_name == "fresh")
-        self.backend.check_optimizer(self.optimizer)
-        self.backend.check_compile(self.compiled)
-        self.backend.check_constraint(constrained=self.objective_name == "trust_region")
+        self.backend.check(
+            self.optimizer,
+            stochastic=self.noise_name == "fresh",
+            constrained=self.objective_name == "trust_region",
+            compiled=self.compiled,
+        )
         if self.backend.name == "ift" and self.max_steps == 0:
             raise InputError(
                 "gradient 'ift' with inner.max_steps 0: there is no solution to differentiate, so "

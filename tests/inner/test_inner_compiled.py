@@ -9,7 +9,7 @@ from inner_problems import Nonlinear, gradients, nonlinear_inputs, randn
 import savi
 from savi.errors import InputError
 from savi.gradients import BACKENDS, Checkpointed, Implicit, StopGradient, Unrolled
-from savi.inner import GradientDescent, InnerObjective, LevenbergMarquardt
+from savi.inner import GradientDescent, InnerObjective, LevenbergMarquardt, Momentum
 
 needs_compiler = pytest.mark.skipif(
     shutil.which("c++") is None and shutil.which("g++") is None, reason="no C++ compiler"
@@ -79,7 +79,7 @@ def test_backends_that_recompute_refuse_it(name):
     with pytest.raises(InputError, match=f"gradient '{name}' with inner.compile"):
         savi.minimize(
             lambda y: y.square().sum(-1), torch.ones(1, 1), gradient=BACKENDS[name](),
-            compile=True, **EIGHT_STEPS,
+            compile=True, optimizer=Momentum(),
         )  # fmt: skip
 
 

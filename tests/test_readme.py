@@ -1,0 +1,31 @@
+"""What the README shows works, and prints what it says."""
+
+import re
+from pathlib import Path
+
+README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_example_of_minimize(capsys):
+    code = next(
+        block for block in re.findall(r"```python\n(.*?)```", README, re.S) if "ridge" in block
+    )
+    exec(compile(code, "README.md", "exec"), {"__name__": "readme"})
+    lines = capsys.readouterr().out.splitlines()
+    errors = [float(line.split()[1]) for line in lines[:60]]
+    said = re.search(r"held-out error falls from (\d+\.\d+) to (\d+\.\d+)", README)
+    assert [f"{errors[0]:.2f}", f"{errors[-1]:.2f}"] == list(said.groups())
+    assert lines[-1].startswith("32 CONVERGED")
+
+
+def test_tables_name_every_backend_and_solver():
+    from savi.benchmark import BENCHMARKS
+    from savi.gradients import BACKENDS, OnFailure
+    from savi.linear import SOLVERS
+
+    for name, cls in BACKENDS.items():
+        assert f"| `{name}` | `{cls.__name__}(" in README
+    for name in (*SOLVERS, *(policy.value for policy in OnFailure)):
+        assert f"`{name}`" in README
+    for name in BENCHMARKS:
+        assert f"savi-benchmark {name}" in README
