@@ -1,4 +1,4 @@
-"""The typed schemas of the benchmarks' configs; the files under ``conf/benchmark/`` hold the values."""
+"""The typed schemas of the benchmarks; the files under ``conf/benchmark/`` hold the values."""
 
 from __future__ import annotations
 

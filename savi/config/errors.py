@@ -7,7 +7,7 @@ import re
 
 from hydra.errors import MissingConfigException, OverrideParseException
 
-from savi.config import schema
+from savi.config import benchmarks, schema
 
 
 def sentence(error: BaseException) -> str:
@@ -37,7 +37,7 @@ def is_hydras(error: BaseException) -> bool:
 
 def _choices(schema_name: str) -> str:
     """The keys of the schema in which an unknown one was looked for."""
-    node = getattr(schema, schema_name, None)
+    node = getattr(schema, schema_name, None) or getattr(benchmarks, schema_name, None)
     if node is None:
         return ""
     return f": choose one of {', '.join(sorted(f.name for f in dataclasses.fields(node)))}"
