@@ -2,8 +2,8 @@
 
 A backend that recomputes steps in the backward must send gradients to whatever the objective uses:
 decoder weights, γ, the anchor λ0 of a proximal term. The objective is a closure, so nobody hands
-over a list. :func:`captured_tensors` finds them while the function runs; :class:`Replaced` puts
-fresh leaves in their place and proves that none was missed.
+over a list. :func:`captured_tensors` finds them while the function runs and :class:`Replaced` puts
+fresh leaves in their place; both refuse a function whose graph leads past them to other leaves.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.forward_ad import unpack_dual
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
@@ -61,9 +62,12 @@ class _Capture(TorchFunctionMode):
         return result
 
     def _is_captured(self, tensor: Tensor) -> bool:
-        if id(tensor) in self.own or torch._C._functorch.is_functorch_wrapped_tensor(tensor):
+        if id(tensor) in self.own or id(tensor) in self.captured:
             return False
-        if not tensor.requires_grad:
+        if torch._C._functorch.is_functorch_wrapped_tensor(tensor):
+            return False
+        # A tangent of forward-mode differentiation would be lost: captured, it is refused.
+        if not tensor.requires_grad and unpack_dual(tensor).tangent is None:
             return False
         # Results of function transforms do not pass through here, but they are younger.
         return tensor.grad_fn is None or tensor.grad_fn._sequence_nr() < self.start
@@ -77,7 +81,12 @@ def _sequence_number() -> int:
 
 
 class Replaced(TorchFunctionMode):
-    """Inside, every torch function sees ``replacements`` in place of the captured tensors."""
+    """Inside, every torch function sees ``replacements`` in place of the captured tensors.
+
+    Attributes:
+        leaves: the leaves that a graph made inside may lead to: the replacements, and what the
+            function makes itself.
+    """
 
     def __init__(self, captured: Sequence[Tensor], replacements: Sequence[Tensor]) -> None:
         super().__init__()
@@ -92,11 +101,25 @@ class Replaced(TorchFunctionMode):
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         """Call ``func`` on the replacements, and note the leaves that the function makes."""
-        replaced = {key: self._replace(value) for key, value in (kwargs or {}).items()}
-        result = func(*map(self._replace, args), **replaced)
-        if isinstance(result, Tensor) and result.requires_grad and result.grad_fn is None:
-            self.leaves.append(result)
+        arguments = [*map(self._replace, args)]
+        named = {key: self._replace(value) for key, value in (kwargs or {}).items()}
+        plain = [t for t in arguments if isinstance(t, Tensor) and not t.requires_grad]
+        given = {id(t) for t in arguments if isinstance(t, Tensor)}
+        result = func(*arguments, **named)
+        # A leaf is made by a function that returns a new one, or makes its argument one; not by
+        # one that hands back what it was given.
+        made = [result] if isinstance(result, Tensor) and id(result) not in given else []
+        for tensor in (*made, *plain):
+            if tensor.requires_grad and tensor.grad_fn is None:
+                self.leaves.append(tensor)
         return result
+
+    def _replace(self, argument: Any) -> Any:
+        if isinstance(argument, Tensor):
+            return self.table.get(id(argument), argument)
+        if isinstance(argument, list | tuple | dict):
+            return tree_map_only(Tensor, self._replace, argument)
+        return argument
 
     def refuse_hidden_tensors(self, backend: str, outputs: Sequence[Tensor]) -> None:
         """Walk the graph of ``outputs``: every leaf must be a replacement, or made inside.
@@ -111,16 +134,9 @@ class Replaced(TorchFunctionMode):
             if id(leaf) not in known:
                 raise InputError(
                     f"gradient '{backend}' does not see a tensor of shape {tuple(leaf.shape)} that "
-                    "the objective uses inside a custom autograd function, or not at every step: "
-                    "set gradient=unrolled or gradient=ift"
+                    "the objective uses inside a custom autograd function, a script or another "
+                    "thread, or not at every step: set gradient=unrolled or gradient=ift"
                 )
-
-    def _replace(self, argument: Any) -> Any:
-        if isinstance(argument, Tensor):
-            return self.table.get(id(argument), argument)
-        if isinstance(argument, list | tuple | dict):
-            return tree_map_only(Tensor, lambda t: self.table.get(id(t), t), argument)
-        return argument
 
 
 def _leaves(outputs: Sequence[Tensor]) -> Iterator[Tensor]:

@@ -86,7 +86,7 @@ class Certificate:
 
     @property
     def smooth(self) -> bool:
-        """Whether J is made of operations with continuous second derivatives only."""
+        """Whether J has no operation that is known to have a kink."""
         return not self.kinks
 
     def fill(

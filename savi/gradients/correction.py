@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -13,12 +13,13 @@ from savi.gradients.certificate import Certificate
 from savi.gradients.checkpointed import Checkpointed
 from savi.gradients.on_failure import HANDLED, OnFailure, damped
 from savi.gradients.probe import probe
-from savi.gradients.recompute import Run, sweep
+from savi.gradients.recompute import Run, require_same, sweep
 from savi.gradients.second_derivative import refuse_second_derivative
 from savi.inner.loop import InnerLoop
 from savi.inner.objective import InnerObjective, Linearization
 from savi.inner.precision import full_precision
-from savi.linear import LinearSolver, SymmetricOperator
+from savi.linear import LinearSolution, LinearSolver, LinearStatus, SymmetricOperator
+from savi.linear.base import irregular
 
 
 @dataclass(frozen=True)
@@ -82,27 +83,71 @@ class AdjointSolve:
         linear = self.solver(operator, rhs)
         point = self.linearization.point.detach()
         residual = self.linearization.residual.detach()
-        inverse = linear.inverse or (lambda f: self.solver(operator, f).value)
-        seen = probe(self.objective, self.init, point, residual, -inverse(residual), linear, rhs)
+        if linear.inverse is not None:
+            newton_step = -linear.inverse(residual)
+        else:
+            # What the cotangent does not touch, negative curvature above all, these may.
+            to_solution = self.solver(operator, residual)
+            elsewhere = type(self.solver).configured(0.1, 8)(operator, irregular(rhs))
+            newton_step = -to_solution.value
+            linear = joined(linear, to_solution, elsewhere)
+        seen = probe(self.objective, self.init, point, residual, newton_step, linear, rhs)
         self.certificate.fill(linear, seen, self.solver.biased, v)
         return linear.value
 
 
+def joined(
+    linear: LinearSolution, to_solution: LinearSolution, elsewhere: LinearSolution
+) -> LinearSolution:
+    """A solve with what two others with the same matrices have shown.
+
+    Args:
+        linear: the solve for the adjoint.
+        to_solution: that for the Newton step, which must have succeeded as well.
+        elsewhere: a rough one in other directions, of which only the curvature counts.
+    """
+    indefinite = elsewhere.status == LinearStatus.INDEFINITE
+    status = torch.maximum(linear.status, to_solution.status)
+    return replace(
+        linear,
+        residual=linear.residual.maximum(to_solution.residual),
+        steps=linear.steps + to_solution.steps + elsewhere.steps,
+        status=torch.where(indefinite, status.clamp_min(LinearStatus.INDEFINITE), status),
+        min_curvature=linear.min_curvature.minimum(to_solution.min_curvature).minimum(
+            elsewhere.min_curvature
+        ),
+    )
+
+
 @dataclass(frozen=True)
 class Fallback:
-    """The gradient of ``unrolled`` for the examples that failed, by running the loop again."""
+    """The gradient of ``unrolled`` for the examples that failed, by running the loop again.
+
+    Attributes:
+        loop: the inner loop.
+        objective: the inner objective.
+        init: λ0.
+        value: λK, where the loop must end again.
+    """
 
     loop: InnerLoop
     objective: InnerObjective
     init: Float[Tensor, "B P"]
+    value: Float[Tensor, "B P"]
 
     def __call__(self, v: Float[Tensor, "B P"], captured: list[Tensor]) -> list[Tensor | None]:
-        """The cotangents of λ0 and of the captured tensors."""
+        """The cotangents of λ0 and of the captured tensors.
+
+        Raises:
+            RuntimeError: if the loop ends elsewhere.
+        """
         backend = Checkpointed()
         with torch.enable_grad(), full_precision(v.device.type):
             trajectory, segments = backend.run(self.loop, self.objective, self.init)
-        value = trajectory.value.detach()
-        run = Run(self.loop, self.objective, value, trajectory.steps, segments, captured)
+        require_same("ift", trajectory.value.detach(), self.value, self.init)
+        run = Run(
+            self.loop, self.objective, self.init, self.value, trajectory.steps, segments, captured
+        )
         return sweep(backend, run, v)
 
 

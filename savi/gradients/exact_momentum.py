@@ -14,10 +14,8 @@ from savi.errors import InputError
 from savi.inner.objective import InnerObjective
 from savi.inner.optimizers.base import InnerOptimizer, Point
 
-#: Numbers are multiples of 2^-44, so that |y| may reach 1e5; coarser than float64, finer than
-#: float32 for numbers above 1e-6.
-FRACTION_BITS = 44
-UNIT = 2.0**-FRACTION_BITS
+#: Numbers are multiples of 2^-46 of a scale of each example, and may reach 32,768 times that scale.
+FRACTION_BITS = 46
 
 #: Larger integers are not trusted: a sum of two of them would leave 64 bits.
 LARGEST = 2.0**61
@@ -30,7 +28,7 @@ MAX_DENOMINATOR = 1000
 
 
 class ExactState(NamedTuple):
-    """Position and velocity in units of 2^-44, and the digits that the velocity has lost.
+    """Position and velocity in the example's unit, and the digits that the velocity has lost.
 
     Attributes:
         position: y.
@@ -62,30 +60,27 @@ class ExactMomentum(InnerOptimizer):
     Args:
         lr: α.
         momentum: n/d.
+        unit: what the integers count, a power of two for each example.
     """
 
     lr: float
     momentum: Fraction
+    unit: Float[Tensor, "B 1"]
     name: ClassVar[str] = "momentum"
 
     @classmethod
-    def like(cls, lr: float, momentum: float) -> ExactMomentum:
-        """The same method in integers.
-
-        Raises:
-            InputError: if the momentum is no fraction with a denominator of at most 1000.
-        """
-        fraction = Fraction(momentum).limit_denominator(MAX_DENOMINATOR)
-        if abs(float(fraction) - momentum) > 1e-15:
-            raise InputError(
-                f"gradient 'reversible' with inner.momentum {momentum}: exact reversal needs a "
-                f"fraction with a denominator of at most 1000, so round it, say to {momentum:.3f}"
-            )
-        return cls(lr, fraction)
+    def like(
+        cls, lr: float, momentum: float, init: Float[Tensor, "B P"], gradient: Float[Tensor, "B P"]
+    ) -> ExactMomentum:
+        """The same method in integers, for runs from ``init`` where ∇J is ``gradient``."""
+        scale = init.abs().maximum(lr * gradient.abs()).amax(dim=-1, keepdim=True).double()
+        usable = torch.isfinite(scale) & (scale > 0)
+        exponent = torch.where(usable, scale, 1.0).log2().ceil() - FRACTION_BITS
+        return cls(lr, as_fraction(momentum), torch.exp2(exponent))
 
     def init(self, y: Float[Tensor, "B P"]) -> Any:
         """At rest at y; a row that cannot be represented never moves."""
-        position = _to_units(y.double() / UNIT)
+        position = _to_units(y.double() / self.unit)
         zero = torch.zeros_like(position)
         return ExactState(position, zero, zero, 0, (), 0)
 
@@ -105,12 +100,12 @@ class ExactMomentum(InnerOptimizer):
         following = ExactState(
             position, velocity, lost // n, (filled * d + d - 1) // n, words, state.steps + 1
         )
-        y = torch.where(_exact(position, velocity), position.double() * UNIT, torch.nan)
+        y = torch.where(_exact(position, velocity), position.double() * self.unit, torch.nan)
         return y.to(point.y.dtype), following
 
     def before(self, state: ExactState) -> Float[Tensor, "B P"]:
-        """The position that the last step left, in units of 1."""
-        return (state.position - state.velocity).double() * UNIT
+        """The position that the last step left, as floating-point numbers."""
+        return (state.position - state.velocity).double() * self.unit
 
     def undo(self, state: ExactState, gradient: Float[Tensor, "B P"]) -> ExactState:
         """The state before the last step, given the gradient that the step used."""
@@ -127,7 +122,23 @@ class ExactMomentum(InnerOptimizer):
         return ExactState(position, velocity, lost, 0, words, state.steps - 1)
 
     def _kick(self, gradient: Float[Tensor, "B P"]) -> Int[Tensor, "B P"]:
-        return _to_units(gradient.detach().double() * (self.lr / UNIT))
+        return _to_units(gradient.detach().double() * (self.lr / self.unit))
+
+
+def as_fraction(momentum: float) -> Fraction:
+    """n/d.
+
+    Raises:
+        InputError: if the momentum is no fraction above 0 with a denominator of at most 1000.
+    """
+    fraction = Fraction(momentum).limit_denominator(MAX_DENOMINATOR)
+    if abs(float(fraction) - momentum) > 1e-15 or fraction == 0:
+        raise InputError(
+            f"gradient 'reversible' with inner.momentum {momentum}: exact reversal needs a "
+            f"fraction with a denominator of at most 1000, so round it, say to "
+            f"{max(momentum, 0.001):.3f}"
+        )
+    return fraction
 
 
 def _to_units(value: Float[Tensor, "B P"]) -> Int[Tensor, "B P"]:

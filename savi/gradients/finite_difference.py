@@ -34,12 +34,13 @@ class FiniteDifference(RecomputingBackend):
         Hu ≈ ‖u‖ [∇J(y + hû) − ∇J(y − hû)] / 2h
         (∂g/∂θ)ᵀu ≈ ‖u‖ ∂/∂θ [J(y + hû) − J(y − hû)] / 2h
 
-    with an error of O(h² + ε/h) relative to the third derivative, h = relative_step · (1 + ‖y‖):
-    neither the size of u nor the batch changes it. No second derivative of the decoder is needed,
-    so that operations without one (fused attention) can be used.
+    with an error of O(h² + ε/h). With t = ‖λK − λ0‖, the scale on which an example's own problem is
+    seen to vary, h = δ t max(1, ‖y‖/t)^⅓ balances the two: neither the size of u, nor the unit of
+    λ, nor the batch changes it. No second derivative of the decoder is needed, so that operations
+    without one (fused attention) can be used.
 
     Args:
-        relative_step: None for the cube root of the float type's ε, 6e-6 or 5e-3.
+        relative_step: δ; None for the cube root of the float type's ε, 6e-6 or 5e-3.
 
     Raises:
         InputError: if ``relative_step`` is not above 0.
@@ -100,12 +101,13 @@ class FiniteDifference(RecomputingBackend):
     ) -> Float[Tensor, "B P"]:
         """Hu; what (∂g/∂θ)ᵀu sends to the captured tensors is added to ``adjoint``."""
         size = norm(u)
-        largest = size.max()
-        direction = torch.where(size > 0, u.mT / size, 0.0).mT
-        relative = self.relative_step or torch.finfo(y.dtype).eps ** (1 / 3)
-        h = relative * (1.0 + norm(y))
+        # Of the examples that have one: another's NaN must not reach their gradients.
+        largest = size[torch.isfinite(size)].max() if torch.isfinite(size).any() else size.sum()
+        # NaN is not 0: it goes on.
+        direction = torch.where(size == 0, 0.0, u.mT / size).mT
+        h = self._step_size(run, y)
         # Cotangents of 1e-30 would be lost in float32: the largest is taken out and put back.
-        weight = torch.where(size > 0, size / largest, 0.0) / (2.0 * h)
+        weight = torch.where(size == 0, 0.0, size / largest) / (2.0 * h)
         ends = [leaf(y + sign * h.unsqueeze(-1) * direction) for sign in (1.0, -1.0)]
         captured = [leaf(tensor) for tensor in run.captured]
         with Replaced(run.captured, captured) as replaced:
@@ -119,3 +121,11 @@ class FiniteDifference(RecomputingBackend):
         )
         adjoint.add([None if other is None else largest * other for other in others])
         return torch.zeros_like(u) if plus is None else largest * (plus + minus)
+
+    def _step_size(self, run: Run, y: Float[Tensor, "B P"]) -> Float[Tensor, " B"]:
+        """H for each example."""
+        travelled = norm(run.value - run.init)
+        # An example that never moved is seen at the scale of its numbers.
+        scale = torch.where(travelled > 0, travelled, torch.where(norm(y) > 0, norm(y), 1.0))
+        relative = self.relative_step or torch.finfo(y.dtype).eps ** (1 / 3)
+        return relative * scale * (norm(y) / scale).clamp_min(1.0) ** (1 / 3)

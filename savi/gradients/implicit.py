@@ -113,8 +113,9 @@ class Implicit(GradientBackend):
         fallback, unrolled = None, []
         if self.on_failure == OnFailure.FALLBACK.value:
             plain = replace(loop, compile=False)
-            fallback = Fallback(plain, objective, init.detach())
-            unrolled = [init, *captured_in_a_step(plain, objective, init)]
+            fallback = Fallback(plain, objective, init.detach(), solution.value)
+            captured = captured_in_a_step(self.name, plain, objective, init, solution.value)
+            unrolled = [init, *captured]
         adjoint = AdjointSolve(
             objective,
             init.detach(),

@@ -21,7 +21,8 @@ class Probe:
 
     Attributes:
         error_bound: an estimate of the relative error of the implicit gradient, see :func:`probe`.
-        nonlinearity: ‖F(λK + p) − F(λK) − Hp‖ / ‖Hp‖, the worse of the two p.
+        nonlinearity: ‖F(λK + p) − F(λK) − Hp‖ / ‖Hp‖, the worse of the two p; infinite where a
+            constraint lies between λK and the solution.
     """
 
     error_bound: Float[Tensor, " B"]
@@ -39,18 +40,22 @@ def probe(
 ) -> Probe:
     """Look at F at λK + s ± hû: s = −H⁻¹F leads to the solution, û = u/‖u‖ is where u points.
 
-    The adjoint is u = H⁻¹v. With μ the smallest eigenvalue of H, Λ its Lipschitz constant as the
-    two points show it, Λ = 2 ‖F(λK + p) − F(λK) − Hp‖ / ‖p‖², and ϱ = ‖Hu − v‖ the residual of the
-    linear solve, the solution's own adjoint u* differs by
+    The adjoint is u = H⁻¹v; at the solution it would be u* = H*⁻¹v. With μ the smallest
+    eigenvalue of H,
 
-        ‖u − u*‖ / ‖u‖ ≤ (ϱ/‖u‖ + Λ‖s‖) / μ     to first order in ‖s‖,
+        ‖u − u*‖ / ‖u‖ ≤ ‖H*û − v/‖u‖‖ / μ                                    to first order,
 
-    and ∂F/∂θ, taken to vary on the scale of λ itself, by ‖s‖/max(‖λK‖, ‖λK − λ0‖/10), where the
-    second is for solutions near 0; ``error_bound`` is twice the sum. It is an estimate and no
-    proof, because Λ is sampled and μ an estimate from above: hence the factor. The products
-    Hs = −F and Hû = v/‖u‖ are known, so that the price is two gradients.
+    where ‖H*û − v/‖u‖‖ is at most ϱ/‖u‖ + Λ‖s‖, with ϱ the residual of the linear solve and Λ the
+    Lipschitz constant of H as the two points show it, Λ = 2 ‖F(λK + p) − F(λK) − Hp‖ / ‖p‖²; and
+    it is [F(λK + s + hû) − F(λK + s − hû)] / 2h − v/‖u‖ by differences. The larger counts.
 
-    Both signs of û are tried because a kink at λK shows on one side of it only.
+    What u is applied to, ∂F/∂θ, is taken to vary on the scale of λ itself, max(‖λK‖, ‖λK − λ0‖/10)
+    with the second for solutions near 0: by ‖s‖ over it, and by the same for each coordinate,
+    weighted by |u|. An objective that varies faster in θ than in λ is beyond this estimate.
+
+    ``error_bound`` is twice the sum. It is an estimate and no proof: Λ is sampled, μ an estimate
+    from above. The products Hs = −F and Hû = v/‖u‖ are known, so that the price is two gradients;
+    both signs of û are tried because a kink at λK shows on one side of it only.
 
     Args:
         objective: the inner objective.
@@ -61,27 +66,55 @@ def probe(
         linear: u and what is known of its solve.
         v: the right-hand side of that solve.
     """
-    u = linear.value
-    size = norm(u)
+    u, tiny = linear.value, torch.finfo(point.dtype).tiny
+    size, distance = norm(u), norm(newton_step)
     direction = torch.where(size > 0, u.mT / size, 0.0).mT
     image = torch.where(size > 0, v.mT / size, 0.0).mT
-    h = (torch.finfo(point.dtype).eps ** 0.4 * (1.0 + norm(point))).unsqueeze(-1)
+    h = _step_size(init, point).unsqueeze(-1)
+
+    target = point + newton_step
     nonlinearity, bending = torch.zeros_like(size), torch.zeros_like(size)
+    seen = []
     for sign in (1.0, -1.0):
-        moved = objective.project(point + newton_step + sign * h * direction)
-        _, gradient = objective.gradient(moved)
+        moved = objective.project(target + sign * h * direction)
+        seen.append(objective.residual(moved, objective.gradient(moved)[1]))
         expected = -residual + sign * h * image
-        mismatch = norm(objective.residual(moved, gradient) - residual - expected)
-        nonlinearity = nonlinearity.maximum(mismatch / norm(expected))
-        bending = bending.maximum(2.0 * mismatch / norm(moved - point).square())
-    distance = norm(newton_step)
-    relative_residual = linear.residual * norm(v) / size
-    error = (relative_residual + bending * distance) / linear.min_curvature.clamp_min(0.0)
-    scale = norm(point).maximum(0.1 * norm(point - init))
-    bound = SAFETY * (error + distance / scale.clamp_min(torch.finfo(point.dtype).tiny))
+        mismatch = norm(seen[-1] - residual - expected)
+        nonlinearity = nonlinearity.maximum(mismatch / norm(expected).clamp_min(tiny))
+        bending = bending.maximum(2.0 * mismatch / norm(moved - point).square().clamp_min(tiny))
+    held_back = norm(objective.project(target) - target) > 0.1 * distance
+    nonlinearity = torch.where(held_back, torch.inf, nonlinearity)
+
+    by_differences = norm((seen[0] - seen[1]) / (2.0 * h) - image)
+    by_samples = linear.residual * norm(v) / size + bending * distance
+    error = by_samples.maximum(by_differences) / linear.min_curvature.clamp_min(0.0)
+    bound = SAFETY * (error + _displacement(init, point, newton_step, u))
     # Without a u there is nothing to bound: no cotangent, or a system that has failed.
     solved = size > 0
     return Probe(
         torch.where(solved, bound, torch.zeros_like(bound)),
         torch.where(solved, nonlinearity, torch.zeros_like(nonlinearity)),
+    )
+
+
+def _step_size(init: Float[Tensor, "B P"], point: Float[Tensor, "B P"]) -> Float[Tensor, " B"]:
+    """The h at which the rounding of F and the curvature of F weigh about the same."""
+    scale = norm(point).maximum(norm(point - init))
+    return torch.finfo(point.dtype).eps ** 0.4 * torch.where(scale > 0, scale, 1.0)
+
+
+def _displacement(
+    init: Float[Tensor, "B P"],
+    point: Float[Tensor, "B P"],
+    newton_step: Float[Tensor, "B P"],
+    u: Float[Tensor, "B P"],
+) -> Float[Tensor, " B"]:
+    """The way to the solution relative to λ, in the norm and weighted by |u|; the larger."""
+    tiny = torch.finfo(point.dtype).tiny
+    scale = norm(point).maximum(0.1 * norm(point - init)).clamp_min(tiny)
+    scales = point.abs().maximum(0.1 * (point - init).abs())
+    weight = u.abs() / u.abs().amax(dim=-1, keepdim=True).clamp_min(tiny)
+    weighted = (weight * newton_step.abs()).sum(dim=-1)
+    return (norm(newton_step) / scale).maximum(
+        weighted / (weight * scales).sum(dim=-1).clamp_min(tiny)
     )

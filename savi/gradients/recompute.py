@@ -27,6 +27,10 @@ from savi.inner.loop import InnerLoop, Trajectory
 from savi.inner.objective import InnerObjective
 from savi.inner.precision import full_precision
 from savi.inner.solution import Solution
+from savi.linear.base import norm
+
+#: Repeated steps may differ by so many units of rounding, which curvature has magnified.
+ROUNDING = 1000.0
 
 
 class Segment(NamedTuple):
@@ -43,6 +47,7 @@ class Run:
     Attributes:
         loop: the loop whose steps are differentiated.
         objective: the inner objective.
+        init: λ0.
         value: λK.
         steps: the number of steps that each example took.
         segments: the run cut into pieces, from its end to its start.
@@ -51,6 +56,7 @@ class Run:
 
     loop: InnerLoop
     objective: InnerObjective
+    init: Float[Tensor, "B P"]
     value: Float[Tensor, "B P"]
     steps: Int[Tensor, " B"]
     segments: Callable[[], Iterator[Segment]]
@@ -60,6 +66,8 @@ class Run:
 class RecomputingBackend(GradientBackend):
     """A backend whose backward recomputes; subclasses say how to come back to the iterates."""
 
+    #: True for a backend that makes sure to the last bit that its steps are those of the run.
+    exact: ClassVar[bool] = False
     refuses_compile: ClassVar[str] = (
         "the backward repeats inner steps and looks at each of their operations"
     )
@@ -104,9 +112,11 @@ class RecomputingBackend(GradientBackend):
         trajectory, segments = self.run(loop, objective, init.detach())
         value = trajectory.value.detach()
         if differentiable:
-            captured = captured_in_a_step(loop, objective, init)
-            run = Run(loop, objective, value, trajectory.steps, segments, captured)
-            value = Recomputed.apply(self, run, init, *captured)
+            captured = captured_in_a_step(self.name, loop, objective, init, value)
+            run = Run(loop, objective, init.detach(), value, trajectory.steps, segments, captured)
+            # Even if nothing is known to need it: the backward finds what was hidden.
+            start = init if init.requires_grad or captured else init.detach().requires_grad_()
+            value = Recomputed.apply(self, run, start, *captured)
         return trajectory.solution(value)
 
 
@@ -115,7 +125,9 @@ def sweep(backend: RecomputingBackend, run: Run, v: Float[Tensor, "B P"]) -> lis
     adjoint, reached = Adjoint(v, len(run.captured)), run.value
     with torch.enable_grad(), full_precision(v.device.type):
         for segment in run.segments():
-            _require_same(backend.name, backend.pull_back(run, segment, adjoint), reached)
+            recomputed = backend.pull_back(run, segment, adjoint)
+            if not backend.exact:
+                require_same(backend.name, recomputed, reached, segment.start.y)
             reached = segment.start.y
     return [adjoint.y, *adjoint.captured]
 
@@ -143,26 +155,59 @@ class Recomputed(torch.autograd.Function):
 
 
 def captured_in_a_step(
-    loop: InnerLoop, objective: InnerObjective, init: Float[Tensor, "B P"]
+    backend: str,
+    loop: InnerLoop,
+    objective: InnerObjective,
+    init: Float[Tensor, "B P"],
+    value: Float[Tensor, "B P"],
 ) -> list[Tensor]:
-    """What an inner step uses besides λ and needs a gradient; found by taking one from λ0."""
-    start = init.detach().requires_grad_()
+    """What inner steps use besides λ and needs a gradient.
+
+    Found by a step from λ0, and by a gradient at λK for what an objective uses only there; a
+    gradient with all of it replaced shows whether anything is hidden.
+
+    Raises:
+        InputError: if the objective hides a tensor.
+    """
+    start, end = (y.detach().requires_grad_() for y in (init, value))
     every = torch.ones(len(start), dtype=torch.long, device=start.device)
 
     def step() -> None:
         first = Iterate(0, start, loop.optimizer.init(start))
         loop.replay(objective, first, 1, every, create_graph=True)
+        objective.gradient(end, create_graph=True)
 
-    return captured_tensors(step, own=(start,))
+    captured = captured_tensors(step, own=(start, end))
+    replacements = [leaf(tensor) for tensor in captured]
+    with Replaced(captured, replacements) as replaced:
+        _, gradient = objective.gradient(start, create_graph=True)
+    replaced.leaves.append(start)
+    replaced.refuse_hidden_tensors(backend, (gradient,))
+    return captured
 
 
-def _require_same(
-    backend: str, recomputed: Float[Tensor, "B P"], reached: Float[Tensor, "B P"]
+def require_same(
+    backend: str,
+    recomputed: Float[Tensor, "B P"],
+    reached: Float[Tensor, "B P"],
+    start: Float[Tensor, "B P"],
 ) -> None:
-    """Refuse to differentiate steps other than those that were taken."""
-    scale = reached.abs().amax(dim=-1, keepdim=True)
-    same = (recomputed - reached).abs() <= 1e-3 * scale + 1e-6
-    if not bool((same | ~torch.isfinite(scale)).all()):
+    """Refuse to differentiate steps other than those that were taken.
+
+    Args:
+        backend: the name in the error's message.
+        recomputed: where the repeated steps ended.
+        reached: where they ended the first time.
+        start: where they began.
+
+    Raises:
+        RuntimeError: where the ends differ by more than rounding explains.
+    """
+    rounding = ROUNDING * torch.finfo(reached.dtype).eps * (norm(start) + norm(reached))
+    allowed = 1e-3 * norm(reached - start) + rounding
+    # Where an example is not finite, or not finite at its start, it took no step.
+    same = (norm(recomputed - reached) <= allowed) | ~torch.isfinite(norm(reached))
+    if not bool(same.all()):
         raise RuntimeError(
             f"gradient '{backend}': a step that was repeated in the backward ended elsewhere, so "
             "the objective has changed since the solve (weights or buffers updated before the "

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from savi.errors import InputError
 from savi.gradients.base import BACKENDS, EncoderGradient
-from savi.gradients.exact_momentum import UNIT, ExactMomentum
+from savi.gradients.exact_momentum import ExactMomentum, as_fraction
 from savi.gradients.recompute import RecomputingBackend, Segment
 from savi.inner.history import Iterate
 from savi.inner.loop import InnerLoop, Trajectory
@@ -42,6 +42,7 @@ class Reversible(RecomputingBackend):
     encoder_gradient: ClassVar[EncoderGradient] = EncoderGradient.EXACT
     memory: ClassVar[str] = "O(1)"
     second_derivatives: ClassVar[str] = "refused"
+    exact: ClassVar[bool] = True
     refuses_constraints: ClassVar[str] = "a projection cannot be undone"
     optimizers: ClassVar[tuple[str, ...] | None] = ("gd", "momentum")
 
@@ -55,14 +56,15 @@ class Reversible(RecomputingBackend):
                 "where it came from, so set inner.momentum above 0 (0.9, say), or "
                 "gradient=checkpointed"
             )
-        ExactMomentum.like(optimizer.lr, optimizer.momentum)
+        as_fraction(optimizer.momentum)
 
     def run(
         self, loop: InnerLoop, objective: InnerObjective, init: Float[Tensor, "B P"]
     ) -> tuple[Trajectory, Callable[[], Iterator[Segment]]]:
         """Run in integers; the segments are single steps, each undone when its turn comes."""
         assert isinstance(loop.optimizer, GradientDescent)
-        exact = ExactMomentum.like(loop.optimizer.lr, loop.optimizer.momentum)
+        _, slope = objective.at_step(0).gradient(init)
+        exact = ExactMomentum.like(loop.optimizer.lr, loop.optimizer.momentum, init, slope)
         trajectory = replace(loop, optimizer=exact).run(objective, init)
 
         def segments() -> Iterator[Segment]:
@@ -73,7 +75,7 @@ class Reversible(RecomputingBackend):
                 y = torch.where(moving, y, trajectory.value.detach())
                 _, gradient = objective.at_step(step).gradient(y)
                 state = exact.undo(state, gradient)
-                velocity = (state.velocity.double() * UNIT).to(init.dtype)
+                velocity = (state.velocity.double() * exact.unit).to(init.dtype)
                 yield Segment(Iterate(step, y, velocity), 1)
             start = exact.init(init)
             if not (torch.equal(state.position, start.position) and not state.velocity.any()):

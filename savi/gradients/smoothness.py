@@ -11,7 +11,8 @@ from torch import Tensor
 #: Operations whose first or second derivative jumps, by the names of their autograd nodes.
 _KINKED = re.compile(
     r"(Abs|Sgn|Relu|LeakyRelu|PreluKernel|RreluWithNoise|Threshold|Elu|Celu|Hardtanh|Hardswish"
-    r"|Hardsigmoid|Softshrink|Hardshrink|Clamp(?:Min|Max)?|Maximum|Minimum|Max|Min|Amax|Amin|Median"
+    r"|Fmax|Fmin|Cummax|Cummin|Aminmax|SmoothL1Loss|HuberLoss|Remainder|Fmod|Round|Floor|Ceil"
+    r"|GridSampler\w*|Hardsigmoid|Softshrink|Hardshrink|Clamp(?:Min|Max)?|Maximum|Minimum|Max|Min|Amax|Amin|Median"
     r"|Sort|Topk|Kthvalue|MaxPool\w*|AdaptiveMaxPool\w*?)(?:Backward)+\d*$"
 )
 
@@ -23,7 +24,9 @@ def kinked_operations(
 
     The theorem asks for an F = ∇J that is continuously differentiable in λ near the solution. With
     these operations it is so only in pieces, and the implicit gradient is right inside a piece.
-    Operations that ``point`` does not pass through (those of the inference network) do not count.
+    The list is that of common ones: a kink that is made otherwise (by a mask or an index that
+    depends on λ) is not named. Operations that ``point`` does not pass through (those of the
+    inference network) do not count.
 
     Args:
         residual: F(λ) with its graph.

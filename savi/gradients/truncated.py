@@ -11,6 +11,7 @@ from torch import Tensor
 
 from savi.errors import InputError, require_at_least
 from savi.gradients.base import BACKENDS, EncoderGradient, GradientBackend
+from savi.gradients.recompute import require_same
 from savi.gradients.second_derivative import once_differentiable
 from savi.inner.history import Iterate, LastSteps
 from savi.inner.loop import InnerLoop
@@ -78,5 +79,6 @@ class Truncated(GradientBackend):
             trajectory.steps.clamp_max(self.steps),
             create_graph=True,
         )
+        require_same(self.name, graph.detach(), trajectory.value.detach(), start.detach())
         value = once_differentiable(self.name, trajectory.value, graph)
         return trajectory.solution(value)

@@ -159,7 +159,6 @@ class InnerLoop:
     ) -> Trajectory:
         if recorder is not None:
             recorder.begin()
-        init = objective.project(init)
         point = self._evaluate(objective, 0, init, create_graph and self.max_steps > 0)
         value, slope, finite = _measure(objective, point)
         start_value, start_slope = value, slope

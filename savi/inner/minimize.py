@@ -36,8 +36,8 @@ def minimize(
 
     Each example is a problem of its own: its value, status and gradient do not depend on what
     else is in the batch, so J must return one value per example and never mix rows. (One limit:
-    where J is not finite at the very start, it has no derivative, and a θ that examples share
-    receives NaN from such an example, as it does from any loss.)
+    where J, or a derivative that a step uses, is not finite at the very start, a θ that examples
+    share receives NaN from such an example, as it does from any loss.)
 
     Per-example ridge regression with a penalty learned on held-out data, without any VAE::
 
@@ -74,6 +74,11 @@ def minimize(
             return one value per example, negative ``max_steps``, ``rtol`` or ``atol``, or a
             backend that the objective does not allow.
     """
+    if torch._C._functorch.is_functorch_wrapped_tensor(init):
+        raise InputError(
+            "savi.minimize cannot run inside torch.func.grad, vmap or jvp: give it the whole "
+            "batch, and differentiate by backward or torch.autograd.grad"
+        )
     if init.ndim != 2 or init.shape[1] == 0 or not init.is_floating_point():
         raise InputError(
             f"init has shape {tuple(init.shape)} and type {init.dtype}: give a floating-point "
@@ -108,4 +113,5 @@ def minimize(
     ):
         # A copy: the solution must never be an alias of a parameter that is updated later.
         start = init.float() if init.dtype in (torch.float16, torch.bfloat16) else init.clone()
-        return gradient.solve(loop, problem, start, differentiable)
+        # With its graph: what a constraint does to the start, every backend must differentiate.
+        return gradient.solve(loop, problem, problem.project(start), differentiable)

@@ -130,6 +130,11 @@ class Proximal(InnerObjective):
     def __init__(self, base: InnerObjective, anchor: Float[Tensor, "B P"], rho: float) -> None:
         if not 0.0 < rho < float("inf"):
             raise InputError(f"inner.rho is {rho}: the proximal problem needs a number above 0")
+        if base.constrained:
+            raise InputError(
+                "inner.objective 'proximal' around a constrained objective, whose constraint would "
+                "be lost: give it the unconstrained one"
+            )
         self.base, self.anchor, self.rho = base, anchor, rho
         self.stochastic, self.gauss_newton = base.stochastic, base.gauss_newton
 

@@ -44,6 +44,11 @@ class TrustRegion(InnerObjective):
         anchor: Float[Tensor, "B P"],
         radius: float | Float[Tensor, "*batch"],
     ) -> None:
+        if base.constrained:
+            raise InputError(
+                "inner.objective 'trust_region' around a constrained objective, whose constraint "
+                "would be lost: give it the unconstrained one"
+            )
         dtype = torch.promote_types(anchor.dtype, torch.float32)
         r = torch.as_tensor(radius, dtype=dtype, device=anchor.device)
         if r.shape not in ((), (1,), anchor.shape[:1]):

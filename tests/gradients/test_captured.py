@@ -1,5 +1,7 @@
 """Tensors that a closure uses: found, replaced, and none missed."""
 
+import warnings
+
 import pytest
 import torch
 from inner_problems import gradients, randn
@@ -7,7 +9,15 @@ from torch import nn
 
 import savi
 from savi.errors import InputError
-from savi.gradients import Checkpointed, FiniteDifference, Unrolled
+from savi.gradients import (
+    Checkpointed,
+    FiniteDifference,
+    Implicit,
+    ImplicitGradientWarning,
+    Reversible,
+    Truncated,
+    Unrolled,
+)
 from savi.gradients.captured import Replaced, captured_tensors
 from savi.inner import Momentum
 
@@ -105,26 +115,100 @@ class Hidden(torch.autograd.Function):
         return weight * v, (y * v).sum(0)
 
 
-@pytest.mark.parametrize("backend", [Checkpointed(), FiniteDifference()])
-def test_a_hidden_tensor_is_refused_and_not_forgotten(backend):
-    weight = torch.ones(2, dtype=torch.float64, requires_grad=True)
+RECOMPUTING = [Checkpointed(), FiniteDifference(), Reversible(), Implicit(on_failure="fallback")]
+WEIGHT = torch.ones(2, dtype=torch.float64, requires_grad=True)
+
+
+def per_example(weight, y):
+    return (weight * y).square().sum(-1)
+
+
+def total(weight, y):
+    return per_example(weight, y).sum()
+
+
+HIDDEN = {
+    "custom function": lambda y: Hidden.apply(y, WEIGHT).square().sum(-1),
+    "handed back": lambda y: Hidden.apply(y, WEIGHT.to(y)).square().sum(-1),
+    "torch.func.grad": lambda y: (
+        torch.func.grad(lambda w: per_example(w, y).sum())(WEIGHT).sum() * y[:, 0]
+    ),
+    "vmap": lambda y: torch.func.vmap(per_example, in_dims=(None, 0))(WEIGHT, y),
+}
+
+
+@pytest.mark.parametrize("objective", HIDDEN.values(), ids=HIDDEN)
+@pytest.mark.parametrize("backend", RECOMPUTING, ids=lambda backend: backend.name)
+@pytest.mark.parametrize("start_needs_gradient", [False, True])
+def test_a_hidden_tensor_is_refused_or_found(backend, objective, start_needs_gradient):
+    """Also where the caller asks for the gradient of another term that holds it."""
+    init = torch.ones(1, 2, dtype=torch.float64, requires_grad=start_needs_gradient)
+
+    def pulled(gradient):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ImplicitGradientWarning)
+            value = savi.minimize(objective, init, gradient=gradient, **FEW_STEPS).value
+            return torch.autograd.grad(value.sum() + WEIGHT.square().sum(), WEIGHT)[0]
+
+    expected = pulled(Unrolled())
+    try:
+        result = pulled(backend)
+    except InputError:
+        return
+    torch.testing.assert_close(result, expected, rtol=1e-6, atol=1e-8)
+
+
+@pytest.mark.parametrize("backend", [Checkpointed(), Reversible()])
+def test_a_tensor_that_later_steps_use_is_refused_or_found(backend):
+    theta = torch.ones(1, dtype=torch.float64, requires_grad=True)
+
+    def objective(y):
+        weight = theta if bool((y < 0.9).all()) else 1.0
+        return (weight * y.square()).sum(-1)
+
+    def pulled(gradient):
+        init = torch.ones(1, 1, dtype=torch.float64)
+        value = savi.minimize(objective, init, gradient=gradient, **FEW_STEPS).value
+        return torch.autograd.grad(value.sum() + theta.square().sum(), theta)[0]
+
+    torch.testing.assert_close(pulled(backend), pulled(Unrolled()), rtol=1e-6, atol=1e-8)
+
+
+def test_leaves_that_an_objective_makes_are_its_own():
+    def objective(y):
+        scale = torch.ones(2, dtype=y.dtype)
+        scale.requires_grad = True
+        shift = torch.zeros(2, dtype=y.dtype).requires_grad_()
+        return (y * scale + shift).square().sum(-1)
+
     init = torch.ones(1, 2, dtype=torch.float64, requires_grad=True)
-    solution = savi.minimize(
-        lambda y: Hidden.apply(y, weight).square().sum(-1), init, gradient=backend, **FEW_STEPS
-    )
-    with pytest.raises(InputError, match=r"does not see a tensor of shape \(2,\)"):
-        solution.value.sum().backward()
+    value = savi.minimize(objective, init, gradient=Checkpointed(), **FEW_STEPS).value
+    (g,) = torch.autograd.grad(value.sum(), init)
+    assert g.isfinite().all()
 
 
-@pytest.mark.parametrize("backend", [Checkpointed(), FiniteDifference()])
-def test_a_change_between_solve_and_backward_is_refused(backend):
+def test_forward_mode_is_refused():
+    with torch.autograd.forward_ad.dual_level():
+        theta = torch.autograd.forward_ad.make_dual(torch.ones(2), torch.ones(2))
+        with pytest.raises((RuntimeError, NotImplementedError), match=r"jvp|forward"):
+            savi.minimize(
+                lambda y: (y - theta).square().sum(-1), torch.zeros(1, 2), gradient=Checkpointed(),
+                **FEW_STEPS,
+            )  # fmt: skip
+
+
+@pytest.mark.parametrize("offset", [0.0, 1e6])
+@pytest.mark.parametrize(
+    "backend", [Checkpointed(), FiniteDifference(), Implicit(on_failure="fallback")]
+)
+def test_a_change_between_solve_and_backward_is_refused(backend, offset):
     """A buffer has no version that autograd would watch, but the steps end elsewhere."""
     model = nn.Module()
     model.register_buffer("scale", torch.tensor(1.0, dtype=torch.float64))
     theta = torch.ones(2, dtype=torch.float64, requires_grad=True)
-    init = torch.ones(1, 2, dtype=torch.float64)
+    init = torch.ones(1, 2, dtype=torch.float64) + offset
     solution = savi.minimize(
-        lambda y: (model.scale * (y - 3.0 * theta).square()).sum(-1),
+        lambda y: (model.scale * (y - offset - 3.0 * theta).square()).sum(-1),
         init,
         gradient=backend,
         **FEW_STEPS,
@@ -132,6 +216,19 @@ def test_a_change_between_solve_and_backward_is_refused(backend):
     model.scale = 2.0 * model.scale
     with pytest.raises(RuntimeError, match="the objective has changed since the solve"):
         solution.value.sum().backward()
+
+
+def test_truncated_steps_that_differ_are_refused():
+    """As dropout without a fixed mask would make them."""
+    calls = iter(range(100))
+    theta = torch.ones(2, dtype=torch.float64, requires_grad=True)
+    with pytest.raises(RuntimeError, match="the objective has changed since the solve"):
+        savi.minimize(
+            lambda y: (y - theta * (3.0 + 0.1 * (next(calls) % 3))).square().sum(-1),
+            torch.zeros(1, 2, dtype=torch.float64),
+            gradient=Truncated(10),
+            **FEW_STEPS,
+        )
 
 
 def test_a_parameter_changed_in_place_is_refused():

@@ -179,3 +179,43 @@ def test_one_newton_step_equals_the_theorem_at_a_solution():
         for gradient in (OneStep(), Implicit())
     )
     torch.testing.assert_close(one, exact, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(("scale", "offset"), [(1e-6, 0.0), (1e-3, 0.0), (1e4, 0.0), (1.0, 100.0)])
+def test_differences_do_not_depend_on_the_unit_of_the_variables(scale, offset, dtype):
+    mixing, c, init = (t.detach().to(dtype) for t in nonlinear_inputs())
+    c.requires_grad_()
+    base, w = Nonlinear(mixing, c), randn(*init.shape, seed=5, dtype=dtype)
+
+    def pulled(gradient):
+        value = savi.minimize(
+            lambda y: base((y - offset) / scale), scale * init + offset, gradient=gradient,
+            optimizer=GradientDescent(0.2 * scale**2), max_steps=8, rtol=0.0,
+        ).value  # fmt: skip
+        return gradients(value, (c,), w)[0] / scale
+
+    tolerance = 1e-6 if dtype is torch.float64 else 1e-2
+    torch.testing.assert_close(
+        pulled(FiniteDifference()), pulled(Unrolled()), rtol=tolerance, atol=tolerance
+    )
+
+
+@pytest.mark.filterwarnings("ignore::savi.gradients.ImplicitGradientWarning")
+def test_a_cotangent_that_is_not_finite_stays_with_its_example():
+    c = randn(3, 2, seed=1).requires_grad_()
+    w = randn(3, 2, seed=2)
+    bad = w.clone()
+    bad[1] = torch.nan
+
+    def pulled(gradient, cotangent):
+        value = savi.minimize(
+            Quadratic(spd(3, 2), c), torch.zeros_like(c), gradient=gradient,
+            optimizer=GradientDescent(0.2), max_steps=5, rtol=0.0,
+        ).value  # fmt: skip
+        return gradients(value, (c,), cotangent)[0]
+
+    for backend in (FiniteDifference(), Checkpointed(), Implicit(max_error=1e9), Unrolled()):
+        result, expected = pulled(backend, bad), pulled(backend, w)
+        torch.testing.assert_close(result[[0, 2]], expected[[0, 2]])
+        assert result[1].isnan().all()

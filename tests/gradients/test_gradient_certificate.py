@@ -148,3 +148,91 @@ def test_metrics_of_a_batch_that_failed_throughout_hold_no_bound():
     metrics = solution.certificate.metrics()
     assert metrics["ift/failures"] == 1.0
     assert "ift/error_bound" not in metrics
+
+
+def silent_and_error(objective, init, exact, theta, **options):
+    """Whether the default certificate says nothing, and the relative error of dλ/dθ."""
+    options = {"optimizer": GradientDescent(0.01), "max_steps": 3000} | options
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        solution = savi.minimize(objective, init, gradient=Implicit(), **options)
+        (result,) = torch.autograd.grad(solution.value[:, -1].sum(), theta)
+    return not told, abs(float(result) - exact) / max(abs(exact), 1e-12)
+
+
+def test_a_soft_coordinate_beside_a_large_stiff_one_is_seen():
+    """The stationarity falls by 1000 while y₂ has hardly moved: λK is close in the norm only."""
+    theta = torch.zeros((), dtype=torch.float64, requires_grad=True)
+
+    def objective(y):
+        stiff, soft = y.unbind(-1)
+        return (
+            50.0 * (stiff - 1000.0).square()
+            + 0.5 * (soft - 1.0).square()
+            + 0.5 * theta.exp() * soft.square()
+        )
+
+    init = torch.zeros(1, 2, dtype=torch.float64)
+    silent, error = silent_and_error(objective, init, -0.25, theta)
+    assert error > 0.1
+    assert not silent
+
+
+def test_curvature_that_changes_across_the_way_to_the_solution_is_seen():
+    """H₂₂ = exp(30 y₁) changes as y₁ goes home, which F along the way does not show."""
+    theta = torch.zeros((), dtype=torch.float64, requires_grad=True)
+
+    def objective(y):
+        first, second = y.unbind(-1)
+        curvature = (30.0 * first).exp()
+        return 0.5 * (first - 1e-3).square() + 0.5 * curvature * second.square() - theta * second
+
+    init = torch.tensor([[-1e-3, 0.0]], dtype=torch.float64)
+    silent, error = silent_and_error(
+        objective, init, torch.tensor(-0.03).exp().item(), theta, max_steps=0
+    )
+    assert error > 0.02
+    assert not silent
+
+
+def test_a_constraint_between_the_iterate_and_the_solution_is_seen():
+    c = torch.full((1, 1), 1000.0, dtype=torch.float64, requires_grad=True)
+    anchor = torch.zeros_like(c)
+    base = AutogradObjective(lambda y: 0.5 * (y - c).square().sum(-1))
+    silent, error = silent_and_error(
+        TrustRegion(base, anchor, 999.9), anchor, 0.0, c, optimizer=GradientDescent(0.5)
+    )
+    assert error > 0.5
+    assert not silent
+
+
+@pytest.mark.parametrize("solver", ["cg", "minres", "gmres", "neumann", "nystrom"])
+def test_negative_curvature_that_the_cotangent_does_not_touch_is_seen(solver):
+    """A saddle at y = 0 that a start at 0 never leaves."""
+    theta = torch.ones(1, dtype=torch.float64, requires_grad=True)
+    solution = savi.minimize(
+        lambda y: 0.5 * (y[:, 0] - theta).square() - 0.5 * y[:, 1].square(),
+        torch.zeros(1, 2, dtype=torch.float64),
+        optimizer=GradientDescent(0.3),
+        gradient=Implicit(solver, on_failure="mask"),
+        max_steps=200,
+        rtol=1e-8,
+    )
+    solution.value[:, 0].sum().backward()
+    assert solution.certificate.failed.all()
+    assert any("not positive definite" in reason for reason in solution.certificate.reasons)
+    assert solution.certificate.min_curvature.item() < 0
+
+
+@pytest.mark.parametrize("scale", [1e-6, 1e-3, 1e6])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_unit_of_the_variables_raises_no_alarm(scale, dtype):
+    mixing, c, init = (t.detach().to(dtype) for t in nonlinear_inputs())
+    c.requires_grad_()
+    base = Nonlinear(mixing, c)
+    solution = savi.minimize(
+        lambda y: base(y / scale), scale * init, optimizer=LevenbergMarquardt(),
+        gradient=Implicit(on_failure="raise"), rtol=1e-4,
+    )  # fmt: skip
+    solution.value.sum().backward()
+    assert c.grad.isfinite().all()

@@ -10,7 +10,7 @@ from inner_problems import Nonlinear, Quadratic, gradients, nonlinear_inputs, ra
 import savi
 from savi.errors import InputError
 from savi.gradients import Reversible, Unrolled
-from savi.gradients.exact_momentum import UNIT, WORD, ExactMomentum
+from savi.gradients.exact_momentum import WORD, ExactMomentum, as_fraction
 from savi.inner import Adam, AutogradObjective, GradientDescent, Momentum
 from savi.inner.optimizers import Point
 from savi.inner.trust_region import TrustRegion
@@ -19,8 +19,8 @@ from savi.inner.trust_region import TrustRegion
 @pytest.mark.parametrize("momentum", [0.9, 0.5, 0.99, 0.001, 1 / 3, 0.123])
 def test_every_step_is_undone_to_the_last_bit(momentum):
     """Far more steps than one word of lost digits can hold."""
-    exact = ExactMomentum.like(0.1, momentum)
     y = randn(3, 2, seed=0)
+    exact = ExactMomentum.like(0.1, momentum, y, y)
     kicks = [randn(3, 2, seed=k) for k in range(600)]
     states = [exact.init(y)]
     for gradient in kicks:
@@ -29,7 +29,7 @@ def test_every_step_is_undone_to_the_last_bit(momentum):
     assert len(states[-1].words) >= math.floor(600 * math.log2(1 / momentum) / 64)
     state = states[-1]
     for before, gradient in zip(reversed(states[:-1]), reversed(kicks), strict=True):
-        torch.testing.assert_close(exact.before(state), before.position.double() * UNIT)
+        torch.testing.assert_close(exact.before(state), before.position.double() * exact.unit)
         state = exact.undo(state, gradient)
         for field in ("position", "velocity", "lost"):
             assert torch.equal(getattr(state, field), getattr(before, field))
@@ -38,8 +38,9 @@ def test_every_step_is_undone_to_the_last_bit(momentum):
 
 
 def test_the_buffer_never_overflows():
-    exact = ExactMomentum.like(0.1, 0.001)
-    y, state = randn(4, 3, seed=0), exact.init(randn(4, 3, seed=0))
+    y = randn(4, 3, seed=0)
+    exact = ExactMomentum.like(0.1, 0.001, y, y)
+    state = exact.init(y)
     for k in range(100):
         y, state = exact.step(None, Point(y, None, randn(4, 3, seed=k)), state, False)
         assert (state.lost >= 0).all()
@@ -50,8 +51,8 @@ def test_the_buffer_never_overflows():
 def test_lost_bits_are_the_only_growth():
     """log2(1/m) bits a scalar and step, in words of 64."""
     steps, momentum = 1000, 0.9
-    exact = ExactMomentum.like(0.01, momentum)
     y = randn(2, 2, seed=0)
+    exact = ExactMomentum.like(0.01, momentum, y, y)
     state = exact.init(y)
     for k in range(steps):
         y, state = exact.step(None, Point(y, None, randn(2, 2, seed=k)), state, False)
@@ -108,6 +109,7 @@ def test_an_objective_that_is_not_deterministic_is_caught():
         (GradientDescent(0.1), "forgets where it came from, so set inner.momentum above 0"),
         (Adam(), "set inner.optimizer to one of gd, momentum"),
         (Momentum(0.1, 0.123456), "denominator of at most 1000, so round it, say to 0.123"),
+        (Momentum(0.1, 1e-20), "so round it, say to 0.001"),
     ],
 )
 def test_what_cannot_be_reversed_is_refused(optimizer, message):
@@ -128,4 +130,16 @@ def test_a_constraint_is_refused():
 
 
 def test_a_momentum_keeps_its_exact_fraction():
-    assert ExactMomentum.like(0.1, 0.9).momentum == Fraction(9, 10)
+    assert as_fraction(0.9) == Fraction(9, 10)
+
+
+@pytest.mark.parametrize("scale", [1e-12, 1e-6, 1e6, 1e12])
+def test_the_unit_of_the_variables_does_not_matter(scale):
+    c = (scale * randn(3, 2, seed=1)).requires_grad_()
+    init, hessian = scale * randn(3, 2, seed=2), spd(3, 2)
+    options = {"optimizer": Momentum(0.1, 0.9), "max_steps": 100, "rtol": 0.0}
+    results = []
+    for gradient in (Reversible(), Unrolled()):
+        value = savi.minimize(Quadratic(hessian, c), init, gradient=gradient, **options).value
+        results.append([value / scale, *gradients(value, (c,), randn(3, 2, seed=3))])
+    torch.testing.assert_close(*results, rtol=1e-9, atol=1e-9)

@@ -2,15 +2,30 @@
 
 import pytest
 import torch
-from inner_problems import Nonlinear, gradients, nonlinear_inputs, randn, slope
+from inner_problems import Nonlinear, Quadratic, gradients, nonlinear_inputs, randn, slope, spd
 from linear_gaussian import linear_gaussian, objective_of, start
 from torch.linalg import vector_norm
 from torch.nn.functional import normalize
 from trust_regions import quadratic_inputs, quadratic_region, reference
 
 import savi
-from savi.gradients import Implicit, ImplicitGradientWarning, StopGradient, Unrolled
-from savi.inner import AutogradObjective, GradientDescent, InnerObjective, LevenbergMarquardt
+from savi.gradients import (
+    Checkpointed,
+    FiniteDifference,
+    Implicit,
+    ImplicitGradientWarning,
+    StopGradient,
+    Truncated,
+    Unrolled,
+)
+from savi.inner import (
+    AutogradObjective,
+    GradientDescent,
+    InnerObjective,
+    LevenbergMarquardt,
+    Momentum,
+)
+from savi.inner.objectives import Proximal
 from savi.inner.trust_region import TrustRegion
 
 EXACT = {"optimizer": LevenbergMarquardt(), "max_steps": 60, "rtol": 1e-13}
@@ -169,7 +184,10 @@ def test_error_is_second_order_in_stationarity():
         return g, float(solution.stationarity.max())
 
     exact, _ = theta_gradient(StopGradient(), 60, LevenbergMarquardt())
-    for gradient, order in ((StopGradient(), 1.0), (Implicit(max_stationarity=10.0), 2.0)):
+    for gradient, order in (
+        (StopGradient(), 1.0),
+        (Implicit(max_stationarity=10.0, max_error=1e9), 2.0),
+    ):
         distances, errors = [], []
         for steps in (6, 8, 10, 12, 14):
             result, stationarity = theta_gradient(gradient, steps, GradientDescent(0.2))
@@ -349,3 +367,28 @@ def test_the_encoder_of_a_vae_is_told_where_the_constraint_is_active(name):
     # φ = J: by the envelope theorem, ∂φ/∂λ0 = ∂/∂λ0 ν(½‖λ* − λ0‖² − ½r²) = −ν(λ* − λ0).
     expected = -solution.multiplier.unsqueeze(-1) * (solution.value - init)
     torch.testing.assert_close(by_init, expected, rtol=1e-7, atol=1e-7)
+
+
+@pytest.mark.parametrize("backend", [Checkpointed(), Truncated(100), FiniteDifference()])
+@pytest.mark.parametrize("steps", [0, 1, 6])
+def test_a_start_outside_of_the_ball_is_differentiated_through_its_projection(backend, steps):
+    h, c = spd(2, 3), randn(2, 3, seed=1).requires_grad_()
+    anchor, init = randn(2, 3, seed=2).requires_grad_(), randn(2, 3, seed=3).requires_grad_()
+    radius = torch.tensor([0.3, 0.4], dtype=torch.float64, requires_grad=True)
+    inputs, w = (c, anchor, init, radius), randn(2, 3, seed=4)
+
+    def pulled(gradient):
+        problem = TrustRegion(AutogradObjective(Quadratic(h, c)), anchor, radius)
+        value = savi.minimize(
+            problem, init, gradient=gradient, optimizer=Momentum(0.1), max_steps=steps, rtol=0.0
+        ).value
+        return [value, *gradients(value, inputs, w)]
+
+    torch.testing.assert_close(pulled(backend), pulled(Unrolled()), rtol=1e-7, atol=1e-8)
+
+
+def test_a_constraint_within_a_constraint_is_refused():
+    inner = TrustRegion(AutogradObjective(lambda y: y.sum(-1)), torch.zeros(1, 1), 1.0)
+    for outer in (TrustRegion, Proximal):
+        with pytest.raises(savi.InputError, match="whose constraint would be lost"):
+            outer(inner, torch.zeros(1, 1), 1.0)
