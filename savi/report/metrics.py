@@ -54,16 +54,16 @@ METRICS: dict[str, Metric] = {
         "Cosine to the reference", "", "higher", "Gradient", ".4f"
     ),
     "gradient/cosine_to_reference_decoder": Metric(
-        "Cosine to the reference, decoder", "", "higher", "Gradient", ".4f"
+        "Cosine to reference, decoder", "", "higher", "Gradient", ".4f"
     ),
     "gradient/cosine_to_reference_encoder": Metric(
-        "Cosine to the reference, encoder", "", "higher", "Gradient", ".4f"
+        "Cosine to reference, encoder", "", "higher", "Gradient", ".4f"
     ),
     "gradient/relative_error_decoder": Metric(
-        "Error against the reference, decoder", "", "lower", "Gradient", ".1e"
+        "Error to reference, decoder", "", "lower", "Gradient", ".1e"
     ),
     "gradient/relative_error_encoder": Metric(
-        "Error against the reference, encoder", "", "lower", "Gradient", ".1e"
+        "Error to reference, encoder", "", "lower", "Gradient", ".1e"
     ),
     "gradient/reference_failures": Metric(
         "Reference examples that fail", "", "lower", "Gradient", ".1%"
