@@ -174,6 +174,9 @@ def _guarded(command: Callable[[], Any]) -> None:
     except KeyboardInterrupt:
         _say("interrupted")
         sys.exit(130)
+    except BrokenPipeError:
+        # The reader of a pipe has seen enough; Python must not complain at its exit either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _say(message: str) -> None:

@@ -4,6 +4,7 @@ Writes the gradients of one outer step for every backend. With a world size of 1
 the whole batch, otherwise its share of it.
 """
 
+import os
 import sys
 
 import torch
@@ -73,7 +74,11 @@ def main(rank: int, world_size: int, rendezvous: str, output: str) -> None:
     if rank == 0:
         torch.save(gradients, output)
     if world_size > 1:
+        # Neither may leave while the other still talks to it.
+        dist.barrier()
         dist.destroy_process_group()
+    # Gloo's threads may outlive the interpreter and abort the process at its exit.
+    os._exit(0)
 
 
 if __name__ == "__main__":

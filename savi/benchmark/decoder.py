@@ -109,5 +109,8 @@ def descent(config: Mapping[str, Any]) -> Momentum:
         )
     optimizer = Momentum(lr, momentum)
     for backend in BACKENDS.values():
-        backend().check_optimizer(optimizer)
+        try:
+            backend().check_optimizer(optimizer)
+        except InputError as error:
+            raise InputError(f"momentum {momentum}: {error}") from error
     return optimizer

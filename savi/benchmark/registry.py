@@ -22,7 +22,7 @@ class Benchmark(Protocol):
             folder: the run folder, which exists.
 
         Raises:
-            InputError: before any work is done, for whatever is wrong with the config.
+            InputError: before any file is written, for whatever is wrong with the config.
         """
 
 

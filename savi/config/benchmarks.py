@@ -1,4 +1,4 @@
-"""The typed schemas of the benchmarks; the files under ``conf/benchmark/`` hold the values."""
+"""The typed schemas of the benchmarks, with the values that ``conf/benchmark/`` does not set."""
 
 from __future__ import annotations
 

@@ -80,7 +80,7 @@ class GradientBackend(ABC):
                 constrained,
                 self.refuses_constraints,
                 "inner.objective 'trust_region'",
-                "inner.objective=proximal",
+                "inner=proximal",
             ),
             (compiled, self.refuses_compile, "inner.compile", "inner.compile=false"),
         ):
@@ -101,7 +101,7 @@ class GradientBackend(ABC):
         """The error of :meth:`check_optimizer`."""
         return InputError(
             f"gradient '{self.name}' with inner.optimizer '{optimizer.name}': {reason}, so set "
-            f"inner.optimizer to one of {', '.join(self.optimizers or ())}, or gradient=unrolled"
+            f"inner.optimizer to {' or '.join(self.optimizers or ())}, or gradient=unrolled"
         )
 
     @abstractmethod

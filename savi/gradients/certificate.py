@@ -11,9 +11,9 @@ from torch import Tensor
 
 from savi.gradients.on_failure import HANDLED, OnFailure
 from savi.gradients.probe import Probe
-from savi.linear.base import LinearSolution, LinearStatus
+from savi.linear.base import LinearSolution, LinearSolver, LinearStatus
 
-_MESSAGE = "implicit gradient without its conditions"
+_MESSAGE = "implicit gradient without its conditions in some examples (ift/failures)"
 _INACCURATE = (
     "the estimated error exceeds gradient.max_error (raise inner.max_steps, lower inner.rtol, or "
     "raise gradient.max_error)"
@@ -90,23 +90,17 @@ class Certificate:
         return not self.kinks
 
     def fill(
-        self, linear: LinearSolution, probe: Probe, biased: bool, v: Float[Tensor, "B P"]
+        self, linear: LinearSolution, probe: Probe, solver: LinearSolver, v: Float[Tensor, "B P"]
     ) -> None:
         """Record the adjoint solve and judge each example.
 
         Args:
             linear: the solve.
             probe: what was seen near the solution.
-            biased: whether the solver was given another matrix than H.
+            solver: what solved.
             v: the cotangent.
         """
         singular = linear.status == LinearStatus.SINGULAR
-        solver = (
-            "the Gauss–Newton matrix is not the Hessian, which biases the gradient (set "
-            "gradient.solver=cholesky)"
-            if biased
-            else "the linear solver did not converge (raise gradient.max_steps or gradient.rtol)"
-        )
         checks = {
             "the inner problem is not solved (raise inner.max_steps, or use a better optimiser)": (
                 ~(self.stationarity <= self.max_stationarity) & ~(probe.error_bound <= CLOSE)
@@ -115,7 +109,7 @@ class Certificate:
                 linear.status == LinearStatus.INDEFINITE
             ),
             "the Hessian is singular or not finite": singular,
-            solver: ~(linear.residual <= self.max_residual) & ~singular,
+            _residual_reason(solver): ~(linear.residual <= self.max_residual) & ~singular,
             "the constraint is only just active, where the solution has a kink": (
                 torch.zeros_like(singular) if self.degenerate is None else self.degenerate
             ),
@@ -182,3 +176,15 @@ class Certificate:
         if not self.failed.all():
             metrics["ift/error_bound"] = float(self.error_bound[~self.failed].max())
         return metrics
+
+
+def _residual_reason(solver: LinearSolver) -> str:
+    """What a large residual of this solver means, and what to do about it."""
+    if solver.biased:
+        return (
+            "the Gauss–Newton matrix is not the Hessian, which biases the gradient (set "
+            "gradient.solver=cholesky)"
+        )
+    if solver.direct:
+        return "the Hessian is too ill-conditioned for the float type (use float64)"
+    return "the linear solver did not converge (raise gradient.max_steps or gradient.rtol)"

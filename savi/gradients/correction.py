@@ -92,7 +92,7 @@ class AdjointSolve:
             newton_step = -to_solution.value
             linear = joined(linear, to_solution, elsewhere)
         seen = probe(self.objective, self.init, point, residual, newton_step, linear, rhs)
-        self.certificate.fill(linear, seen, self.solver.biased, v)
+        self.certificate.fill(linear, seen, self.solver, v)
         return linear.value
 
 

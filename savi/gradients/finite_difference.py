@@ -123,7 +123,7 @@ class FiniteDifference(RecomputingBackend):
         return torch.zeros_like(u) if plus is None else largest * (plus + minus)
 
     def _step_size(self, run: Run, y: Float[Tensor, "B P"]) -> Float[Tensor, " B"]:
-        """H for each example."""
+        """The length of the difference, for each example."""
         travelled = norm(run.value - run.init)
         # An example that never moved is seen at the scale of its numbers.
         scale = torch.where(travelled > 0, travelled, torch.where(norm(y) > 0, norm(y), 1.0))

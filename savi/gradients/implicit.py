@@ -39,7 +39,8 @@ class Implicit(GradientBackend):
         on_failure: what to do with examples that break a condition of the theorem
             (:class:`savi.gradients.on_failure.OnFailure`): ``warn``, ``raise``, ``mask``, ``damp``
             or ``fallback``.
-        rtol: relative residual at which an iterative solver stops.
+        rtol: relative residual at which an iterative solver named by ``solver`` stops; the
+            certificate accepts max(100 rtol, 1e-3).
         max_steps: its largest number of steps; None lets the solver choose.
         max_stationarity: the largest ‖F(λK)‖/‖F(λ0)‖ that counts as solved.
         max_error: the largest estimated error of the gradient that passes without a warning.

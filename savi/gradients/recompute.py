@@ -209,8 +209,8 @@ def require_same(
     same = (norm(recomputed - reached) <= allowed) | ~torch.isfinite(norm(reached))
     if not bool(same.all()):
         raise RuntimeError(
-            f"gradient '{backend}': a step that was repeated in the backward ended elsewhere, so "
-            "the objective has changed since the solve (weights or buffers updated before the "
-            "backward) or is not deterministic: change nothing in between, or set "
+            f"gradient '{backend}': inner steps that were repeated for the backward ended "
+            "elsewhere, so the objective has changed since the solve (weights or buffers updated "
+            "in between) or is not deterministic: change nothing in between, or set "
             "gradient=unrolled"
         )

@@ -49,7 +49,7 @@ class Reversible(RecomputingBackend):
     def check_optimizer(self, optimizer: InnerOptimizer) -> None:
         """Refuse all but descent with momentum."""
         if not isinstance(optimizer, GradientDescent):
-            raise self.refusal(optimizer, "its steps cannot be undone exactly")
+            raise self.refusal(optimizer, "only steps with a momentum above 0 can be undone")
         if optimizer.momentum == 0.0:
             raise InputError(
                 "gradient 'reversible' with inner.momentum 0: a step without momentum forgets "

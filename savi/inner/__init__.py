@@ -10,8 +10,10 @@ from savi.inner.optimizers import (
     LevenbergMarquardt,
     Momentum,
 )
+from savi.inner.proximal import Proximal
 from savi.inner.solution import Solution
 from savi.inner.status import Status
+from savi.inner.trust_region import TrustRegion
 
 __all__ = [
     "OPTIMIZERS",
@@ -23,6 +25,8 @@ __all__ = [
     "InnerOptimizer",
     "LevenbergMarquardt",
     "Momentum",
+    "Proximal",
     "Solution",
     "Status",
+    "TrustRegion",
 ]

@@ -6,7 +6,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from savi.errors import InputError
 from savi.inner.noise import NoiseSchedule
 from savi.inner.objective import InnerObjective
 from savi.vae.families import PosteriorFamily
@@ -108,51 +107,3 @@ class NegativeELBO(InnerObjective):
         gradient = torch.einsum("bij,sbj->sbi", gram, z - y[:, : self.family.latent_dim])
         second = self.family.sample_curvature(y, self._noise)
         return torch.diag_embed(torch.einsum("sbi,sbip->bp", gradient, second).clamp_min(0.0))
-
-
-class Proximal(InnerObjective):
-    """J(λ) + ρ/2 ‖λ − λ0‖²: the inner problem of iMAML (Rajeswaran et al. 2019).
-
-    Its exact solution depends on λ0, ∂λ*/∂λ0 = ρ H⁻¹ with H the Hessian including ρI, so that an
-    implicit gradient reaches the encoder.
-
-    Args:
-        base: J.
-        anchor: λ0, with its graph.
-        rho: ρ > 0.
-
-    Raises:
-        InputError: if ρ is not above 0.
-    """
-
-    anchored = True
-
-    def __init__(self, base: InnerObjective, anchor: Float[Tensor, "B P"], rho: float) -> None:
-        if not 0.0 < rho < float("inf"):
-            raise InputError(f"inner.rho is {rho}: the proximal problem needs a number above 0")
-        if base.constrained:
-            raise InputError(
-                "inner.objective 'proximal' around a constrained objective, whose constraint would "
-                "be lost: give it the unconstrained one"
-            )
-        self.base, self.anchor, self.rho = base, anchor, rho
-        self.stochastic, self.gauss_newton = base.stochastic, base.gauss_newton
-
-    def __call__(self, y: Float[Tensor, "B P"]) -> Float[Tensor, " B"]:
-        """J plus the proximal term."""
-        return self.base(y) + 0.5 * self.rho * (y - self.anchor).square().sum(dim=-1)
-
-    def evaluated(self, y: Float[Tensor, "B P"]) -> None:
-        """Counted by J."""
-        self.base.evaluated(y)
-
-    def at_step(self, step: int) -> InnerObjective:
-        """The same around the base objective of that step."""
-        return Proximal(self.base.at_step(step), self.anchor, self.rho) if self.stochastic else self
-
-    def curvature(
-        self, y: Float[Tensor, "B P"], create_graph: bool = False
-    ) -> Float[Tensor, "B P P"]:
-        """C + ρI."""
-        identity = torch.eye(y.shape[-1], dtype=y.dtype, device=y.device)
-        return self.base.curvature(y, create_graph) + self.rho * identity

@@ -8,13 +8,14 @@ from torch import Tensor
 from torch.linalg import vector_norm
 
 from savi.errors import InputError
+from savi.inner.anchored import AnchoredObjective
 from savi.inner.kkt import SphereLinearization
 from savi.inner.objective import InnerObjective, Linearization
 from savi.inner.quadratic_model import minimise_on_sphere, solve_cholesky
 from savi.linear.base import dot, norm
 
 
-class TrustRegion(InnerObjective):
+class TrustRegion(AnchoredObjective):
     """min J(λ) subject to ‖λ − λ0‖ ≤ r, for every example.
 
     With n = λ − λ0, the KKT conditions are ∇J(λ*) + ν n = 0, ν ≥ 0 and ν (‖n‖ − r) = 0: where the
@@ -32,10 +33,9 @@ class TrustRegion(InnerObjective):
             which may require grad.
 
     Raises:
-        InputError: if a radius is not above 0.
+        InputError: if a radius is not above 0, or J is constrained.
     """
 
-    anchored = True
     constrained = True
 
     def __init__(
@@ -44,11 +44,6 @@ class TrustRegion(InnerObjective):
         anchor: Float[Tensor, "B P"],
         radius: float | Float[Tensor, "*batch"],
     ) -> None:
-        if base.constrained:
-            raise InputError(
-                "inner.objective 'trust_region' around a constrained objective, whose constraint "
-                "would be lost: give it the unconstrained one"
-            )
         dtype = torch.promote_types(anchor.dtype, torch.float32)
         r = torch.as_tensor(radius, dtype=dtype, device=anchor.device)
         if r.shape not in ((), (1,), anchor.shape[:1]):
@@ -58,8 +53,8 @@ class TrustRegion(InnerObjective):
             )
         for refused in r[~((r > 0) & torch.isfinite(r))].flatten().tolist():
             raise InputError(f"inner.radius is {refused}: a trust region needs a number above 0")
-        self.base, self.anchor, self.radius = base, anchor, r.expand(len(anchor))
-        self.stochastic, self.gauss_newton = base.stochastic, base.gauss_newton
+        super().__init__(base, anchor)
+        self.radius = r.expand(len(anchor))
         # λ − λ0 cannot tell the boundary from its neighbourhood below this.
         self._rounding = 8.0 * torch.finfo(dtype).eps * (self.radius + norm(anchor)).detach()
 
@@ -67,15 +62,9 @@ class TrustRegion(InnerObjective):
         """J: the constraint has no price inside the ball."""
         return self.base(y)
 
-    def evaluated(self, y: Float[Tensor, "B P"]) -> None:
-        """Counted by J."""
-        self.base.evaluated(y)
-
-    def at_step(self, step: int) -> InnerObjective:
-        """The same around the base objective of that step."""
-        if not self.stochastic:
-            return self
-        return TrustRegion(self.base.at_step(step), self.anchor, self.radius)
+    def around(self, base: InnerObjective) -> TrustRegion:
+        """The same problem around another J."""
+        return TrustRegion(base, self.anchor, self.radius)
 
     def value(self, y: Float[Tensor, "B P"]) -> Float[Tensor, " B"]:
         """J(y) without a graph."""

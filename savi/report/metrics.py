@@ -71,7 +71,7 @@ METRICS: dict[str, Metric] = {
     "ift/min_curvature": Metric("Smallest curvature", "", None, "Certificate", ".3g"),
     "ift/linear_residual": Metric("Linear solve, residual", "", "lower", "Certificate", ".1e"),
     "ift/linear_steps": Metric("Linear solve, steps", "", None, "Certificate", ".1f"),
-    "ift/error_bound": Metric("Bound on the gradient error", "", "lower", "Certificate", ".1e"),
+    "ift/error_bound": Metric("Estimated gradient error", "", "lower", "Certificate", ".1e"),
     "ift/failures": Metric("Examples that fail", "", "lower", "Certificate", ".1%"),
     "cost/step_seconds": Metric("Time per training step", "s", "lower", "Cost", ".3g"),
     "cost/peak_memory_mb": Metric("Peak memory", "MB", "lower", "Cost", ",.0f"),

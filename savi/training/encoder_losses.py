@@ -98,7 +98,7 @@ ENCODER_LOSSES: dict[str, EncoderLoss] = {
 
 
 _ADVICE = (
-    "set encoder_loss=elbo_at_init (or kl_init_final, distill), inner.objective=proximal (or "
+    "set encoder_loss=elbo_at_init (or kl_init_final, distill), inner=proximal (or "
     "trust_region) with gradient=ift, or gradient=unrolled with encoder_loss=through"
 )
 

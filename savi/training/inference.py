@@ -16,8 +16,9 @@ from savi.gradients import BACKENDS, EncoderGradient
 from savi.inner.minimize import minimize
 from savi.inner.noise import NoiseSchedule, common_noise, fresh_noise
 from savi.inner.objective import InnerObjective
-from savi.inner.objectives import OBJECTIVES, NegativeELBO, Proximal
+from savi.inner.objectives import OBJECTIVES, NegativeELBO
 from savi.inner.optimizers import OPTIMIZERS
+from savi.inner.proximal import Proximal
 from savi.inner.solution import Solution
 from savi.inner.trust_region import TrustRegion
 from savi.vae.families import PosteriorFamily

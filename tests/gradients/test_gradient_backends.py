@@ -435,5 +435,5 @@ def test_backends_work_with_the_optimisers_that_they_declare(backend, optimizer)
     if backend.optimizers is None or optimizer.name in backend.optimizers:
         assert savi.minimize(Nonlinear(mixing, c), init, **options).value.shape == init.shape
         return
-    with pytest.raises(InputError, match=f"set inner.optimizer to one of {backend.optimizers[0]}"):
+    with pytest.raises(InputError, match=f"set inner.optimizer to {backend.optimizers[0]}"):
         savi.minimize(Nonlinear(mixing, c), init, **options)

@@ -10,7 +10,7 @@ import savi
 from savi.gradients import Implicit, ImplicitGradientError, ImplicitGradientWarning, Unrolled
 from savi.gradients.on_failure import DAMPING, damped
 from savi.inner import AutogradObjective, GradientDescent, LevenbergMarquardt
-from savi.inner.objectives import Proximal
+from savi.inner.proximal import Proximal
 
 HALF_SOLVED = {"optimizer": GradientDescent(0.2), "max_steps": 8, "rtol": 1e-12}
 

@@ -107,7 +107,7 @@ def test_an_objective_that_is_not_deterministic_is_caught():
     ("optimizer", "message"),
     [
         (GradientDescent(0.1), "forgets where it came from, so set inner.momentum above 0"),
-        (Adam(), "set inner.optimizer to one of gd, momentum"),
+        (Adam(), "set inner.optimizer to gd or momentum"),
         (Momentum(0.1, 0.123456), "denominator of at most 1000, so round it, say to 0.123"),
         (Momentum(0.1, 1e-20), "so round it, say to 0.001"),
     ],

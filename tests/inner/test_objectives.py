@@ -14,7 +14,8 @@ from savi.gradients import StopGradient
 from savi.inner import LevenbergMarquardt
 from savi.inner.minimize import minimize
 from savi.inner.noise import antithetic_noise, common_noise, fresh_noise
-from savi.inner.objectives import NegativeELBO, Proximal
+from savi.inner.objectives import NegativeELBO
+from savi.inner.proximal import Proximal
 from savi.vae import POSTERIORS, elbo
 
 TIGHT = {"rtol": 1e-8, "atol": 1e-8}

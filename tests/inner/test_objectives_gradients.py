@@ -28,7 +28,8 @@ from savi.gradients import Implicit, StopGradient, Unrolled
 from savi.inner import GradientDescent, LevenbergMarquardt
 from savi.inner.minimize import minimize
 from savi.inner.noise import antithetic_noise
-from savi.inner.objectives import NegativeELBO, Proximal
+from savi.inner.objectives import NegativeELBO
+from savi.inner.proximal import Proximal
 from savi.vae import POSTERIORS, GaussianVAE, elbo
 
 TIGHT = {"rtol": 1e-8, "atol": 1e-8}

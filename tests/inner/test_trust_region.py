@@ -21,7 +21,7 @@ from savi.inner import (
     LevenbergMarquardt,
     Momentum,
 )
-from savi.inner.objectives import Proximal
+from savi.inner.proximal import Proximal
 from savi.inner.quadratic_model import minimise_on_sphere
 from savi.inner.trust_region import TrustRegion
 

@@ -8,7 +8,8 @@ from torch import Tensor
 
 from savi.errors import InputError
 from savi.gradients import EncoderGradient
-from savi.inner.objectives import NegativeELBO, Proximal
+from savi.inner.objectives import NegativeELBO
+from savi.inner.proximal import Proximal
 from savi.inner.trust_region import TrustRegion
 from savi.training.inference import SemiAmortizedInference
 from savi.vae import POSTERIORS

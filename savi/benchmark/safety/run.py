@@ -66,6 +66,9 @@ def run_safety(config: Mapping[str, Any], folder: Path) -> list[Table]:
         raise InputError(f"tolerance is {config['tolerance']}: set it above 0")
     if config["per_family"] is not None:
         require_at_least("per_family", config["per_family"], 1)
+    for key in ("families", "systems"):
+        if config[key] is not None and not config[key]:
+            raise InputError(f"{key} is []: name at least one, or set it to null for all")
     control_last = sorted(FAMILIES, key=lambda name: name == CONTROL)
     builders = {name: FAMILIES[name] for name in config["families"] or control_last}
     systems = chosen_systems(config["systems"])

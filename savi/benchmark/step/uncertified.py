@@ -45,7 +45,6 @@ class UnjudgedCholesky(LinearSolver):
     """H = L Lᵀ, u = L⁻ᵀ L⁻¹ v, with no residual, no status and no smallest eigenvalue."""
 
     name: ClassVar[str] = "cholesky"
-    direct: ClassVar[bool] = True
 
     def solve(self, operator: SymmetricOperator, rhs: Float[Tensor, "B P"]) -> LinearSolution:
         """Factorise all blocks at once, whatever they are."""

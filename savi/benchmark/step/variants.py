@@ -12,7 +12,7 @@ from savi.benchmark.step.uncertified import UnjudgedCholesky, without_certificat
 from savi.gradients import BACKENDS, GradientBackend, Implicit, StopGradient
 from savi.inner import InnerOptimizer, LevenbergMarquardt
 from savi.inner.minimize import minimize
-from savi.inner.objectives import Proximal
+from savi.inner.proximal import Proximal
 
 #: The backends that are compiled; the code of the first serves the second too.
 COMPILED = ("ift", "unrolled")

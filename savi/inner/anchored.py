@@ -1,0 +1,47 @@
+"""What inner problems share that keep λ near λ0."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Self
+
+from jaxtyping import Float
+from torch import Tensor
+
+from savi.errors import InputError
+from savi.inner.objective import InnerObjective
+
+
+class AnchoredObjective(InnerObjective):
+    """A problem around a base objective J that depends on λ0 itself: so does its solution.
+
+    Args:
+        base: J.
+        anchor: λ0, with its graph.
+
+    Raises:
+        InputError: if J is constrained, because its constraint would be lost.
+    """
+
+    anchored = True
+
+    def __init__(self, base: InnerObjective, anchor: Float[Tensor, "B P"]) -> None:
+        if base.constrained:
+            raise InputError(
+                f"{type(self).__name__} around a constrained objective, whose constraint would be "
+                "lost: give it the unconstrained one"
+            )
+        self.base, self.anchor = base, anchor
+        self.stochastic, self.gauss_newton = base.stochastic, base.gauss_newton
+
+    @abstractmethod
+    def around(self, base: InnerObjective) -> Self:
+        """The same problem around another base objective."""
+
+    def evaluated(self, y: Float[Tensor, "B P"]) -> None:
+        """Counted by J."""
+        self.base.evaluated(y)
+
+    def at_step(self, step: int) -> InnerObjective:
+        """The same around the base objective of that step."""
+        return self.around(self.base.at_step(step)) if self.stochastic else self

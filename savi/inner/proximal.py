@@ -1,0 +1,48 @@
+"""The inner problem with a quadratic price on the distance from λ0."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from savi.errors import InputError
+from savi.inner.anchored import AnchoredObjective
+from savi.inner.objective import InnerObjective
+
+
+class Proximal(AnchoredObjective):
+    """J(λ) + ρ/2 ‖λ − λ0‖²: the inner problem of iMAML (Rajeswaran et al. 2019).
+
+    Its exact solution depends on λ0, ∂λ*/∂λ0 = ρ H⁻¹ with H the Hessian including ρI, so that an
+    implicit gradient reaches the encoder.
+
+    Args:
+        base: J.
+        anchor: λ0, with its graph.
+        rho: ρ > 0.
+
+    Raises:
+        InputError: if ρ is not above 0, or J is constrained.
+    """
+
+    def __init__(self, base: InnerObjective, anchor: Float[Tensor, "B P"], rho: float) -> None:
+        if not 0.0 < rho < float("inf"):
+            raise InputError(f"inner.rho is {rho}: the proximal problem needs a number above 0")
+        super().__init__(base, anchor)
+        self.rho = rho
+
+    def around(self, base: InnerObjective) -> Proximal:
+        """The same problem around another J."""
+        return Proximal(base, self.anchor, self.rho)
+
+    def __call__(self, y: Float[Tensor, "B P"]) -> Float[Tensor, " B"]:
+        """J plus the proximal term."""
+        return self.base(y) + 0.5 * self.rho * (y - self.anchor).square().sum(dim=-1)
+
+    def curvature(
+        self, y: Float[Tensor, "B P"], create_graph: bool = False
+    ) -> Float[Tensor, "B P P"]:
+        """C + ρI."""
+        identity = torch.eye(y.shape[-1], dtype=y.dtype, device=y.device)
+        return self.base.curvature(y, create_graph) + self.rho * identity
