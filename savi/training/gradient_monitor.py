@@ -40,6 +40,9 @@ class GradientMonitor(Callback):
     The run's gradient is taken in the run's own precision at the weights before the step, and
     both gradients see the same noise. Training goes on as if the check had not been there.
 
+    Attributes:
+        last: the figures of the latest check.
+
     Args:
         module: the module that will be trained.
         x: the observations of the probe.
@@ -57,6 +60,7 @@ class GradientMonitor(Callback):
         check_reference(reference, module.inference)
         self.every_n_steps, self.reference = every_n_steps, reference
         self.probe = ProbeBatch.draw(x, module.outer_loss, module.seed)
+        self.last: dict[str, float] = {}
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
@@ -65,7 +69,7 @@ class GradientMonitor(Callback):
         if trainer.global_step % self.every_n_steps:
             return
         assert isinstance(pl_module, SemiAmortizedVAE)
-        metrics = self.measure(trainer, pl_module)
+        self.last = metrics = self.measure(trainer, pl_module)
         # Not the module's log: that reaches the loggers at every log_every_n_steps only.
         for logger in trainer.loggers:
             logger.log_metrics(metrics | {"epoch": trainer.current_epoch}, step=trainer.global_step)

@@ -23,6 +23,7 @@ from savi.report.figures import learning_curves, read_metrics, save
 from savi.training.callbacks import CostMonitor, build_callbacks
 from savi.training.checkpoint import StoreConfig, load_weights
 from savi.training.figures import run_figures
+from savi.training.gradient_monitor import GradientMonitor
 from savi.training.loggers import build_loggers, log_results, quieten_libraries
 from savi.training.module import SemiAmortizedVAE
 
@@ -108,7 +109,8 @@ def train(config: dict[str, Any], folder: Path) -> dict[str, float]:
         # Lightning has moved it to the CPU.
         module.to(trainer.strategy.root_device)
         load_weights(module, best if best.is_file() else folder / "checkpoints" / "last.ckpt")
-        metrics = evaluate(module, data) | _certificate(trainer) | cost.metrics()
+        of_training = _certificate(trainer) | _gradient_check(trainer) | cost.metrics()
+        metrics = evaluate(module, data) | of_training
         _write(folder, metrics)
         figures = _draw(module, data, folder) if config["callbacks"]["figures"] else []
         log_results(wandb_logger, metrics, figures)
@@ -207,6 +209,12 @@ def _fit(
 def _certificate(trainer: pl.Trainer) -> dict[str, float]:
     """The last logged certificate of the implicit gradients, if there was one."""
     return {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith("ift/")}
+
+
+def _gradient_check(trainer: pl.Trainer) -> dict[str, float]:
+    """The last comparison with a reference gradient, if there was one."""
+    monitors = [c for c in trainer.callbacks if isinstance(c, GradientMonitor)]  # type: ignore[attr-defined]
+    return monitors[0].last if monitors else {}
 
 
 def _write(folder: Path, metrics: Mapping[str, float]) -> None:

@@ -85,3 +85,12 @@ def test_bad_input_ends_in_one_sentence(arguments, message, command, capsys, tmp
 def test_help_names_the_benchmarks(command, capsys):
     command(benchmark, "--help")
     assert f"with NAME one of {NAMES}" in capsys.readouterr().out
+
+
+def test_the_help_of_a_benchmark_shows_its_keys(command, capsys):
+    with pytest.raises(SystemExit):
+        command(benchmark, "safety", "--help")
+    text = capsys.readouterr().out
+    assert "tolerance: 0.01" in text
+    assert "optimizer" not in text
+    assert all(name in text for name in BENCHMARKS)

@@ -279,9 +279,12 @@ def test_the_figures_are_in_the_metrics_of_a_run(config, tmp_path):
         "callbacks.figures=false",
         "experiment=savi_ift",
     )
-    train(settings, tmp_path / "run")
+    metrics = train(settings, tmp_path / "run")
     curves = read_metrics(tmp_path / "run" / "metrics.csv")
     names = FIGURES | {"gradient/reference_failures"}
+    assert {name: metrics[name] for name in names} == pytest.approx(
+        {name: curves[name].values[-1] for name in names}
+    )
     assert names <= set(curves)
     assert all(list(curves[name].steps) == [0, 2] for name in names)
 
