@@ -73,22 +73,37 @@ def decoder_batch(config: Mapping[str, Any]) -> DecoderBatch:
         raise InputError(f"gamma is {gamma}: set it above 0")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config["seed"])
-        model = build_vae(
-            {
-                "decoder": "mlp",
-                "gamma": {"mode": "fixed", "value": gamma, "floor": gamma},
-                **{key: config[key] for key in ("latent_dim", "hidden", "depth", "activation")},
-            },
-            (config["data_dim"],),
-            1.0,
-        )
+        model = untrained_decoder(config)
         z = torch.randn(config["batch"], config["latent_dim"])
-        with torch.no_grad():
-            mean = model.decode(z)
-        x = mean + gamma**0.5 * torch.randn_like(mean)
+        x = drawn(model, z)
         noise = common_noise(config["samples"], z)(0)
         init = 0.5 * torch.randn(config["batch"], 2 * config["latent_dim"])
     return DecoderBatch(model, x, noise, init.requires_grad_())
+
+
+def untrained_decoder(config: Mapping[str, Any]) -> GaussianVAE:
+    """A multilayer perceptron with a fixed γ.
+
+    Args:
+        config: ``latent_dim``, ``hidden``, ``depth``, ``activation``, ``data_dim``, ``gamma``.
+    """
+    gamma = config["gamma"]
+    return build_vae(
+        {
+            "decoder": "mlp",
+            "gamma": {"mode": "fixed", "value": gamma, "floor": gamma},
+            **{key: config[key] for key in ("latent_dim", "hidden", "depth", "activation")},
+        },
+        (config["data_dim"],),
+        1.0,
+    )
+
+
+@torch.no_grad()
+def drawn(model: GaussianVAE, z: Float[Tensor, "B d"]) -> Float[Tensor, "B D"]:
+    """Data x = μ_θ(z) + √γ ε."""
+    mean = model.decode(z)
+    return mean + model.gamma().sqrt() * torch.randn_like(mean)
 
 
 def descent(config: Mapping[str, Any]) -> Momentum:

@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from savi.gradients import ImplicitGradientWarning, SmoothnessNote
+from savi.gradients.certificate import CERTIFICATE_WARNINGS
 
 
 @contextmanager
@@ -17,7 +17,7 @@ def quiet() -> Iterator[None]:
     ``torch.compile`` looks at the gradient of every input.
     """
     with warnings.catch_warnings():
-        for category in (ImplicitGradientWarning, SmoothnessNote):
+        for category in CERTIFICATE_WARNINGS:
             warnings.simplefilter("ignore", category)
         warnings.filterwarnings("ignore", ".*torch.jit.script.*", category=FutureWarning)
         warnings.filterwarnings("ignore", "The .grad attribute of a Tensor", category=UserWarning)

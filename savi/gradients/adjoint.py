@@ -44,7 +44,7 @@ class Adjoint:
         ends = [y, *tensors(state)]
         cotangents = [self.y, *(self.state or [torch.zeros_like(t) for t in ends[1:]])]
         pairs = [(e, c) for e, c in zip(ends, cotangents, strict=True) if e.requires_grad]
-        starts = [tensor for tensor in own if isinstance(tensor, Tensor)]
+        starts = tensors(own)
         wanted = [t for t in (*starts, *others, *captured) if t.requires_grad]
         found: dict[int, Tensor | None] = {}
         if pairs:

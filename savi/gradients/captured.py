@@ -84,13 +84,18 @@ class Replaced(TorchFunctionMode):
     """Inside, every torch function sees ``replacements`` in place of the captured tensors.
 
     Attributes:
-        leaves: the leaves that a graph made inside may lead to: the replacements, and what the
-            function makes itself.
+        leaves: the leaves that a graph made inside may lead to: the replacements, the function's
+            arguments (``own``), and what it makes itself.
     """
 
-    def __init__(self, captured: Sequence[Tensor], replacements: Sequence[Tensor]) -> None:
+    def __init__(
+        self,
+        captured: Sequence[Tensor],
+        replacements: Sequence[Tensor],
+        own: Sequence[Tensor] = (),
+    ) -> None:
         super().__init__()
-        self.leaves = list(replacements)
+        self.leaves = [*replacements, *own]
         self.table = {id(old): new for old, new in zip(captured, replacements, strict=True)}
 
     def __torch_function__(

@@ -38,6 +38,10 @@ class ImplicitGradientError(RuntimeError):
     """As :class:`ImplicitGradientWarning`, under ``on_failure: raise``."""
 
 
+#: What a certificate says in words.
+CERTIFICATE_WARNINGS = (ImplicitGradientWarning, SmoothnessNote)
+
+
 @dataclass
 class Certificate:
     """The conditions of the theorem, per example; those after ``kinks`` are filled by the backward.

@@ -110,9 +110,8 @@ class FiniteDifference(RecomputingBackend):
         weight = torch.where(size == 0, 0.0, size / largest) / (2.0 * h)
         ends = [leaf(y + sign * h.unsqueeze(-1) * direction) for sign in (1.0, -1.0)]
         captured = [leaf(tensor) for tensor in run.captured]
-        with Replaced(run.captured, captured) as replaced:
+        with Replaced(run.captured, captured, ends) as replaced:
             difference = (weight * (problem(ends[0]) - problem(ends[1]))).sum()
-        replaced.leaves.extend(ends)
         replaced.refuse_hidden_tensors(self.name, (difference,))
         if not difference.requires_grad:
             return torch.zeros_like(u)

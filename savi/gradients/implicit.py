@@ -74,12 +74,12 @@ class Implicit(GradientBackend):
                 raise InputError(f"gradient.{name} is {getattr(self, name)}: set it above 0")
         if self.max_steps is not None:
             require_at_least("gradient.max_steps", self.max_steps, 1)
-            if self._linear_solver().direct:
-                raise InputError(
-                    f"gradient.max_steps with gradient.solver '{self._linear_solver().name}', a "
-                    "direct solver without steps: set it to null, or gradient.solver=cg"
-                )
-        self._linear_solver()
+        solver = self._linear_solver()
+        if self.max_steps is not None and solver.direct:
+            raise InputError(
+                f"gradient.max_steps with gradient.solver '{solver.name}', a direct solver without "
+                "steps: set it to null, or gradient.solver=cg"
+            )
 
     def encoder_gradient_for(self, anchored: bool, max_steps: int) -> EncoderGradient:
         """Exact through an objective that is anchored at λ0, zero otherwise."""
@@ -93,9 +93,10 @@ class Implicit(GradientBackend):
         differentiable: bool,
     ) -> Solution:
         """Run the loop without a graph, then attach the theorem."""
-        if self._linear_solver().needs_gauss_newton and not objective.gauss_newton:
+        solver = self._linear_solver()
+        if solver.needs_gauss_newton and not objective.gauss_newton:
             raise InputError(
-                f"gradient.solver '{self._linear_solver().name}' with an objective that has no "
+                f"gradient.solver '{solver.name}' with an objective that has no "
                 "Gauss–Newton matrix: set gradient.solver=cholesky"
             )
         trajectory = loop.run(objective, init.detach())
@@ -121,7 +122,7 @@ class Implicit(GradientBackend):
             objective,
             init.detach(),
             linearization,
-            self._linear_solver(),
+            solver,
             OnFailure(self.on_failure),
             certificate,
             fallback,

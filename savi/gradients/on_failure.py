@@ -8,6 +8,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from savi.linear.dense import finite_blocks, multiply
+
 #: The damping δ of :func:`damped`, as a fraction of the largest eigenvalue.
 DAMPING = 1e-2
 
@@ -41,13 +43,13 @@ def damped(
     answered with 0.
     """
     u = torch.zeros_like(v)
-    usable = failed & torch.isfinite(hessian).flatten(1).all(dim=-1) & torch.isfinite(v).all(dim=-1)
+    usable = failed & finite_blocks(hessian) & torch.isfinite(v).all(dim=-1)
     if not usable.any():
         return u
     eigenvalues, q = torch.linalg.eigh(hessian[usable])
     largest = eigenvalues.abs().amax(dim=-1, keepdim=True)
     shift = (-eigenvalues[:, :1]).clamp_min(0.0) + DAMPING * largest
-    rotated = (q.mT @ v[usable].unsqueeze(-1)).squeeze(-1)
+    rotated = multiply(q.mT, v[usable])
     scaled = torch.where(largest > 0, rotated / (eigenvalues + shift), torch.zeros_like(rotated))
-    u[usable] = (q @ scaled.unsqueeze(-1)).squeeze(-1)
+    u[usable] = multiply(q, scaled)
     return u

@@ -88,7 +88,7 @@ class RecomputingBackend(GradientBackend):
         leaves, spec = tree_flatten(state)
         inputs = [leaf(y), *map(leaf, leaves), *map(leaf, run.captured)]
         own, captured = inputs[: 1 + len(leaves)], inputs[1 + len(leaves) :]
-        with Replaced(run.captured, captured) as replaced:
+        with Replaced(run.captured, captured, tensors(own)) as replaced:
             y, state = run.loop.replay(
                 run.objective,
                 Iterate(step, own[0], tree_unflatten(own[1:], spec)),
@@ -96,7 +96,6 @@ class RecomputingBackend(GradientBackend):
                 run.steps,
                 create_graph=True,
             )
-        replaced.leaves.extend(t for t in own if isinstance(t, Tensor))
         replaced.refuse_hidden_tensors(self.name, (y, *tensors(state)))
         adjoint.pull((y, state), own, [], captured)
         return y.detach()
@@ -179,9 +178,8 @@ def captured_in_a_step(
 
     captured = captured_tensors(step, own=(start, end))
     replacements = [leaf(tensor) for tensor in captured]
-    with Replaced(captured, replacements) as replaced:
+    with Replaced(captured, replacements, (start,)) as replaced:
         _, gradient = objective.gradient(start, create_graph=True)
-    replaced.leaves.append(start)
     replaced.refuse_hidden_tensors(backend, (gradient,))
     return captured
 

@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.linalg import vector_norm
 
 from savi.linear.base import dot
+from savi.linear.dense import by_cholesky, finite_blocks, identity_unless
 
 #: Newton's method needs about ten steps; a block that needs more than this has failed.
 MAX_STEPS = 60
@@ -18,13 +19,12 @@ def solve_cholesky(
 ) -> tuple[Float[Tensor, "B P"], Bool[Tensor, " B"]]:
     """Solve with positive definite blocks; says which blocks were not, and answers 0 for them."""
     factor, info = torch.linalg.cholesky_ex(matrix)
-    failed = (info != 0) | ~torch.isfinite(factor.detach()).flatten(1).all(dim=-1)
+    failed = (info != 0) | ~finite_blocks(factor.detach())
     if failed.any():
         # A failed factor holds garbage, which would reach the gradient even under a zero cotangent.
-        identity = torch.eye(matrix.shape[-1], dtype=matrix.dtype, device=matrix.device)
-        factor = torch.linalg.cholesky(torch.where(failed[:, None, None], identity, matrix))
+        factor = torch.linalg.cholesky(identity_unless(~failed, matrix))
         rhs = torch.where(failed.unsqueeze(-1), torch.zeros_like(rhs), rhs)
-    return torch.cholesky_solve(rhs.unsqueeze(-1), factor).squeeze(-1), failed
+    return by_cholesky(factor, rhs), failed
 
 
 def minimise_on_sphere(

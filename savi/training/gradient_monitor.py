@@ -14,7 +14,7 @@ from pytorch_lightning.callbacks import Callback
 from torch import Tensor
 
 from savi.errors import require_at_least
-from savi.gradients import ImplicitGradientError, ImplicitGradientWarning, SmoothnessNote
+from savi.gradients.certificate import CERTIFICATE_WARNINGS, ImplicitGradientError
 from savi.training.gradient_check import (
     ProbeBatch,
     check_reference,
@@ -102,7 +102,7 @@ def _unnoticed(module: SemiAmortizedVAE) -> Iterator[None]:
     try:
         with torch.random.fork_rng(devices), warnings.catch_warnings():
             # The run's own solves warn for themselves.
-            for category in (ImplicitGradientWarning, SmoothnessNote):
+            for category in CERTIFICATE_WARNINGS:
                 warnings.simplefilter("ignore", category)
             yield
     finally:

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from pytorch_lightning.loggers import CSVLogger, Logger, WandbLogger
 
 from savi.errors import InputError, unknown_option
-from savi.gradients import ImplicitGradientWarning, SmoothnessNote
+from savi.gradients.certificate import CERTIFICATE_WARNINGS
 
 WANDB_MODES = ("offline", "online", "disabled")
 
@@ -118,7 +118,7 @@ def _has_credentials() -> bool:
 
 def quieten_libraries() -> None:
     """Keep out of a run's output what its user can do nothing about; other warnings still show."""
-    for category in (ImplicitGradientWarning, SmoothnessNote):
+    for category in CERTIFICATE_WARNINGS:
         warnings.filterwarnings("once", category=category)
     warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
     for name in ("pytorch_lightning.utilities.rank_zero", "pytorch_lightning.accelerators.cuda"):

@@ -70,9 +70,8 @@ def test_replacements_are_used_in_their_place(leaves):
     y = randn(3, 2, seed=4).requires_grad_()
     found = captured_tensors(lambda: objective(y), own=(y,))
     doubled = [(2.0 * tensor.detach()).requires_grad_() for tensor in found]
-    with Replaced(found, doubled) as replaced:
+    with Replaced(found, doubled, (y,)) as replaced:
         value = objective(y)
-    replaced.leaves.append(y)
     replaced.refuse_hidden_tensors("checkpointed", (value,))
     assert all(g is not None for g in torch.autograd.grad(value.sum(), doubled, retain_graph=True))
     unreached = torch.autograd.grad(value.sum(), [theta, *network.parameters()], allow_unused=True)

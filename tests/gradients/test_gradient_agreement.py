@@ -219,3 +219,26 @@ def test_a_cotangent_that_is_not_finite_stays_with_its_example():
         result, expected = pulled(backend, bad), pulled(backend, w)
         torch.testing.assert_close(result[[0, 2]], expected[[0, 2]])
         assert result[1].isnan().all()
+
+
+def test_differences_need_no_second_derivative_of_the_objective():
+    """Fused attention has none on the CPU; its plain form is the reference."""
+    weight = randn(4, 4, seed=1, dtype=torch.float32).requires_grad_()
+
+    def objective(y):
+        q = (y @ weight).view(-1, 1, 2, 2)
+        attended = torch.nn.functional.scaled_dot_product_attention(q, q, q)
+        return attended.square().sum((1, 2, 3)) + 0.5 * (y - 1.0).square().sum(-1)
+
+    def pulled(gradient):
+        value = savi.minimize(
+            objective, torch.zeros(3, 4), gradient=gradient, optimizer=GradientDescent(0.05),
+            max_steps=5, rtol=0.0,
+        ).value  # fmt: skip
+        return torch.autograd.grad(value.sum(), weight)[0]
+
+    with pytest.raises(RuntimeError, match="is not implemented"):
+        pulled(Unrolled())
+    with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
+        expected = pulled(Unrolled())
+    torch.testing.assert_close(pulled(FiniteDifference()), expected, rtol=1e-3, atol=1e-3)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 
 from savi.benchmark.order.problem import DecoderProblem
-from savi.gradients import GradientBackend, ImplicitGradientWarning
+from savi.benchmark.quiet import quiet
+from savi.gradients import GradientBackend
 from savi.inner import GradientDescent
 from savi.inner.minimize import minimize
 
@@ -73,8 +73,7 @@ def measure(
     """
     points = []
     for level in levels:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ImplicitGradientWarning)
+        with quiet():
             solution = minimize(
                 problem.objective,
                 problem.init,

@@ -10,13 +10,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from savi.benchmark.decoder import drawn, untrained_decoder
 from savi.benchmark.reference import hessian, minimiser
 from savi.gradients import StopGradient
 from savi.inner import GradientDescent
 from savi.inner.minimize import minimize
 from savi.inner.noise import common_noise
 from savi.inner.objectives import NegativeELBO
-from savi.vae.build import build_vae
 from savi.vae.families import DiagonalGaussianFamily
 
 
@@ -61,19 +61,9 @@ def decoder_problem(config: Mapping[str, Any]) -> DecoderProblem:
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config["seed"])
-        vae = build_vae(
-            {
-                "decoder": "mlp",
-                "gamma": {"mode": "fixed", "value": config["gamma"], "floor": config["gamma"]},
-                **{key: config[key] for key in ("latent_dim", "hidden", "depth", "activation")},
-            },
-            (config["data_dim"],),
-            1.0,
-        ).double()
+        vae = untrained_decoder(config).double()
         z = torch.randn(config["examples"], config["latent_dim"], dtype=torch.float64)
-        with torch.no_grad():
-            mean = vae.decode(z)
-        x = mean + config["gamma"] ** 0.5 * torch.randn_like(mean)
+        x = drawn(vae, z)
         family = DiagonalGaussianFamily(config["latent_dim"])
         objective = NegativeELBO(vae, family, x, common_noise(config["samples"], z))
         init = 0.5 * torch.randn(config["examples"], family.num_params, dtype=torch.float64)
