@@ -14,7 +14,7 @@ from savi.errors import InputError
 from savi.gradients.base import BACKENDS, EncoderGradient
 from savi.gradients.exact_momentum import ExactMomentum, as_fraction
 from savi.gradients.recompute import RecomputingBackend, Segment
-from savi.inner.history import Iterate
+from savi.inner.history import Iterate, WholeBatch
 from savi.inner.loop import InnerLoop, Trajectory
 from savi.inner.objective import InnerObjective
 from savi.inner.optimizers import GradientDescent
@@ -65,7 +65,7 @@ class Reversible(RecomputingBackend):
         assert isinstance(loop.optimizer, GradientDescent)
         _, slope = objective.at_step(0).gradient(init)
         exact = ExactMomentum.like(loop.optimizer.lr, loop.optimizer.momentum, init, slope)
-        trajectory = replace(loop, optimizer=exact).run(objective, init)
+        trajectory = replace(loop, optimizer=exact).run(objective, init, recorder=WholeBatch())
 
         def segments() -> Iterator[Segment]:
             state = trajectory.state

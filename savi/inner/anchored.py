@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import Self
 
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from savi.errors import InputError
@@ -37,6 +37,15 @@ class AnchoredObjective(InnerObjective):
     @abstractmethod
     def around(self, base: InnerObjective) -> Self:
         """The same problem around another base objective."""
+
+    @abstractmethod
+    def cut(self, base: InnerObjective, index: Int[Tensor, " R"]) -> Self:
+        """The same problem for some of the examples, whose base objective is given."""
+
+    def rows(self, index: Int[Tensor, " R"]) -> InnerObjective | None:
+        """The same for some of the examples."""
+        base = self.base.rows(index)
+        return None if base is None else self.cut(base, index)
 
     def evaluated(self, y: Float[Tensor, "B P"]) -> None:
         """Counted by J."""

@@ -35,6 +35,13 @@ class Recorder(ABC):
         """Look at an iterate, from which the ``active`` examples go on."""
 
 
+class WholeBatch(Recorder):
+    """Keeps nothing, but the batch together: the state at the end is that of all examples."""
+
+    def record(self, iterate: Iterate, active: Bool[Tensor, " B"]) -> None:
+        """Look away."""
+
+
 class EveryNth(Recorder):
     """Keeps the iterates 0, n, 2n, ..."""
 

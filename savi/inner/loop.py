@@ -14,9 +14,12 @@ from savi.inner.compiled import compiled_gradient
 from savi.inner.history import Iterate, Recorder
 from savi.inner.objective import InnerObjective
 from savi.inner.optimizers.base import InnerOptimizer, Point
+from savi.inner.progress import Progress
 from savi.inner.solution import Solution
-from savi.inner.status import Status
-from savi.linear.base import norm
+
+#: On a GPU, whether all examples have stopped is asked only once in so many steps: the answer
+#: makes the host wait for the device.
+GPU_STRIDE = 8
 
 
 @dataclass(frozen=True)
@@ -49,9 +52,11 @@ class InnerLoop:
     """At most ``max_steps`` optimiser steps per example, with its own stopping rule and status.
 
     An example stops when ‖∇J(y)‖ ≤ atol + rtol ‖∇J(λ0)‖, when its optimiser stalls, or when J or
-    its gradient is not finite; from then on its iterate is frozen while the others go on. Under a
-    constraint the KKT residual takes the place of ∇J, and every iterate is feasible. ``compile``
-    has ``torch.compile`` evaluate J and ∇J.
+    its gradient is not finite; from then on its iterate is frozen while the others go on. Once half
+    of the examples have stopped, they are dropped from the batch if the objective can tell its
+    examples apart (:meth:`InnerObjective.rows`) and nobody watches the run. Under a constraint the
+    KKT residual takes the place of ∇J, and every iterate is feasible. ``compile`` has
+    ``torch.compile`` evaluate J and ∇J.
 
     Raises:
         InputError: if max_steps, rtol or atol is negative, or max_steps is no whole number.
@@ -128,8 +133,13 @@ class InnerLoop:
         y, state = start.y, start.state
         for k in range(start.step, start.step + count):
             point = self._evaluate(objective, k, y, create_graph)
-            proposal, state = self._step(objective, k, point, state, create_graph)
-            y = torch.where((k < steps).unsqueeze(-1), proposal, point.y)
+            y, state = self._trial(objective, k, point, state, create_graph)
+            moving = k < steps
+            if self.optimizer.judges:
+                value = objective.at_step(k).value(y.detach())
+                accepted, state = self._judge(point, y, value, state)
+                moving = moving & accepted
+            y = torch.where(moving.unsqueeze(-1), y, point.y)
         return y, state
 
     def _evaluate(
@@ -140,7 +150,7 @@ class InnerLoop:
             return Point(y, *compiled_gradient(problem, y, create_graph))
         return Point(y, *problem.gradient(y, create_graph))
 
-    def _step(
+    def _trial(
         self, objective: InnerObjective, k: int, point: Point, state: Any, create_graph: bool
     ) -> tuple[Float[Tensor, "B P"], Any]:
         # A constraint of its own may hold a graph that nobody asked for.
@@ -148,6 +158,41 @@ class InnerLoop:
             problem = objective.at_step(k)
             proposal, state = self.optimizer.step(problem, point, state, create_graph)
             return objective.project(proposal), state
+
+    def _judge(
+        self, point: Point, trial: Float[Tensor, "B P"], value: Float[Tensor, " B"], state: Any
+    ) -> tuple[Bool[Tensor, " B"], Any]:
+        with torch.no_grad():
+            plain = Point(point.y.detach(), point.value, point.gradient.detach())
+            return self.optimizer.judge(plain, trial.detach(), value, state)
+
+    def _advance(
+        self, objective: InnerObjective, k: int, progress: Progress, create_graph: bool
+    ) -> Progress:
+        """Step ``k`` of the active examples."""
+        point, active = progress.point, progress.active
+        trial, state = self._trial(objective, k, point, progress.state, create_graph)
+        # The gradient at the last iterate is only reported: it needs no graph.
+        graph = create_graph and k + 1 < self.max_steps
+        moving, new = active, None
+        if self.optimizer.judges:
+            if create_graph or objective.stochastic:
+                # A trial that is turned down must leave no graph: it may not even be finite.
+                value = objective.at_step(k).value(trial.detach())
+            else:
+                new = self._evaluate(objective, k, trial, False)
+                value = new.value
+            accepted, state = self._judge(point, trial, value, state)
+            moving = active & accepted
+        stalled = self.optimizer.stalled(state, point.y, trial)
+        rows = moving.unsqueeze(-1)
+        y = torch.where(rows, trial, point.y)
+        if new is None:
+            new = self._evaluate(objective, k + 1, y, graph)
+        else:
+            value = torch.where(moving, new.value, point.value)
+            new = Point(y, value, torch.where(rows, new.gradient, point.gradient))
+        return progress.after(objective, new, state, stalled)
 
     def _run(
         self,
@@ -160,74 +205,49 @@ class InnerLoop:
         if recorder is not None:
             recorder.begin()
         point = self._evaluate(objective, 0, init, create_graph and self.max_steps > 0)
-        value, slope, finite = _measure(objective, point)
-        start_value, start_slope = value, slope
-        tolerance = self.atol + self.rtol * start_slope
         state = self.optimizer.init(init)
-        steps = torch.zeros_like(start_value, dtype=torch.long)
-        best_value, best_step = torch.where(finite, value, torch.inf), steps
-        stalled = torch.zeros_like(finite)
-        active = torch.ones_like(finite)
+        progress = Progress.begin(objective, point, state, self.rtol, self.atol)
+        problem, dropped = objective, []
+        can_drop = recorder is None and not create_graph and limits is None and not self.compile
 
         for k in range(self.max_steps):
-            # Cumulative: under fresh noise the gradient changes even where the iterate does not,
-            # and a frozen example must not wake because its neighbours go on.
-            active = active & finite & (slope > tolerance) & ~stalled
-            if limits is not None:
-                active = active & (steps < limits)
-            if not active.any():
-                break
+            progress = progress.going_on(limits)
+            if self._asks(k, init):
+                count = int(progress.active.sum())
+                if count == 0:
+                    break
+                if can_drop and 2 * count <= len(progress.active):
+                    kept = progress.active.nonzero().squeeze(-1)
+                    smaller = problem.rows(kept)
+                    can_drop = smaller is not None
+                    if smaller is not None:
+                        dropped.append((progress, kept))
+                        progress, problem = progress.rows(kept), smaller
             if recorder is not None:
-                recorder.record(Iterate(k, point.y.detach(), state), active)
-            proposal, state = self._step(objective, k, point, state, create_graph)
-            stalled = stalled | (active & self.optimizer.stalled(state, point.y, proposal))
-            y = torch.where(active.unsqueeze(-1), proposal, point.y)
-            steps = steps + active.long()
-            # The gradient at the last iterate is only reported: it needs no graph.
-            point = self._evaluate(objective, k + 1, y, create_graph and k + 1 < self.max_steps)
-            measured = _measure(objective, point)
-            value, slope, finite = (
-                torch.where(active, new, old)
-                for new, old in zip(measured, (value, slope, finite), strict=True)
-            )
-            improved = finite & (value < best_value)
-            best_value = torch.where(improved, value, best_value)
-            best_step = torch.where(improved, steps, best_step)
+                y = progress.point.y.detach()
+                recorder.record(Iterate(k, y, progress.state), progress.active)
+            progress = self._advance(problem, k, progress, create_graph)
+        for whole, kept in reversed(dropped):
+            progress = whole.put(kept, progress)
+        return self._trajectory(objective, progress)
 
-        worse = ~finite
-        if not objective.stochastic:
-            worse = worse | (value > start_value + _rounding(start_value))
+    def _asks(self, k: int, init: Tensor) -> bool:
+        """Whether to look, before step ``k``, at which examples go on."""
+        if init.device.type == "cpu":
+            return True
+        return (self.rtol > 0 or self.atol > 0) and k % GPU_STRIDE == 0
+
+    def _trajectory(self, objective: InnerObjective, progress: Progress) -> Trajectory:
+        worse = progress.worse_than_start(objective.stochastic)
+        point, slope = progress.point, progress.now.slope
         return Trajectory(
             value=point.y,
-            objective=value,
-            stationarity=torch.where(slope == 0, slope, slope / start_slope),
-            steps=steps,
-            status=_status(stalled, slope <= tolerance, worse),
-            best_step=best_step,
-            retreated=worse & (best_step < steps),
-            state=state,
+            objective=progress.now.value,
+            stationarity=torch.where(slope == 0, slope, slope / progress.start.slope),
+            steps=progress.steps,
+            status=progress.status(worse),
+            best_step=progress.best_step,
+            retreated=worse & (progress.best_step < progress.steps),
+            state=progress.state,
             multiplier=objective.multiplier(point.y.detach(), point.gradient.detach()),
         )
-
-
-def _measure(objective: InnerObjective, point: Point) -> tuple[Tensor, Tensor, Tensor]:
-    """J, the norm of what must vanish, and whether all is finite; per example, without a graph."""
-    with torch.no_grad():
-        slope = norm(objective.residual(point.y, point.gradient))
-        finite = torch.isfinite(point.value) & torch.isfinite(slope)
-        return point.value, slope, finite & torch.isfinite(point.y).all(dim=-1)
-
-
-def _status(
-    stalled: Bool[Tensor, " B"], converged: Bool[Tensor, " B"], worse: Bool[Tensor, " B"]
-) -> Int[Tensor, " B"]:
-    status = torch.full_like(stalled, Status.MAX_STEPS, dtype=torch.long)
-    status[stalled] = Status.STALLED
-    status[converged] = Status.CONVERGED
-    status[worse] = Status.DIVERGED
-    return status
-
-
-def _rounding(value: Float[Tensor, " B"]) -> Float[Tensor, " B"]:
-    """A rise of J that rounding alone explains."""
-    return 8.0 * torch.finfo(value.dtype).eps * value.abs()

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from savi.errors import InputError
@@ -105,6 +105,13 @@ class InnerObjective(ABC):
     def at_step(self, step: int) -> InnerObjective:
         """The objective of inner step ``step``; differs between steps only if stochastic."""
         return self
+
+    def rows(self, index: Int[Tensor, " R"]) -> InnerObjective | None:
+        """The same problem for some of the examples, or None where it cannot be cut.
+
+        The inner loop drops converged examples with it.
+        """
+        return None
 
     def value(self, y: Float[Tensor, "B P"]) -> Float[Tensor, " B"]:
         """J(y) without a graph."""

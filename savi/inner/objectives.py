@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from savi.inner.noise import NoiseSchedule
@@ -68,6 +68,17 @@ class NegativeELBO(InnerObjective):
             z, penalty = q.rsample(self._noise), q.kl_per_dimension().sum(dim=-1)
         log_likelihood, _ = self.model.likelihood(self.x, self.model.decode(z))
         return self.beta * penalty - log_likelihood.mean(dim=0)
+
+    def rows(self, index: Int[Tensor, " R"]) -> InnerObjective:
+        """The same for some of the examples."""
+        return NegativeELBO(
+            self.model,
+            self.family,
+            self.x[index],
+            lambda step: self._schedule(step)[:, index],
+            beta=self.beta,
+            stochastic=self.stochastic,
+        )
 
     def evaluated(self, y: Float[Tensor, "B P"]) -> None:
         """Count the codes that were decoded."""

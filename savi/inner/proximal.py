@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from savi.errors import InputError
@@ -35,6 +35,10 @@ class Proximal(AnchoredObjective):
     def around(self, base: InnerObjective) -> Proximal:
         """The same problem around another J."""
         return Proximal(base, self.anchor, self.rho)
+
+    def cut(self, base: InnerObjective, index: Int[Tensor, " R"]) -> Proximal:
+        """With those rows of the anchor."""
+        return Proximal(base, self.anchor[index], self.rho)
 
     def __call__(self, y: Float[Tensor, "B P"]) -> Float[Tensor, " B"]:
         """J plus the proximal term."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.linalg import vector_norm
 
@@ -65,6 +65,10 @@ class TrustRegion(AnchoredObjective):
     def around(self, base: InnerObjective) -> TrustRegion:
         """The same problem around another J."""
         return TrustRegion(base, self.anchor, self.radius)
+
+    def cut(self, base: InnerObjective, index: Int[Tensor, " R"]) -> TrustRegion:
+        """With those rows of the anchor and the radius."""
+        return TrustRegion(base, self.anchor[index], self.radius[index])
 
     def value(self, y: Float[Tensor, "B P"]) -> Float[Tensor, " B"]:
         """J(y) without a graph."""

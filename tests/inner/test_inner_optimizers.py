@@ -18,6 +18,7 @@ from savi.inner import (
     LevenbergMarquardt,
     Momentum,
 )
+from savi.inner.optimizers import Point
 from savi.inner.optimizers.levenberg_marquardt import MIN_DAMPING
 
 
@@ -295,12 +296,10 @@ class TestLevenbergMarquardt(OptimizerConformance):
     def test_damping_stays_in_range(self):
         """An infinite μ would be NaN in the backward of a frozen example."""
         y = torch.zeros(1, 1, dtype=torch.float64)
-        state = self.optimizer.init(y)
-        for accepted in (False, True):
+        zero, state = y[:, 0], self.optimizer.init(y)._replace(predicted=torch.ones_like(y[:, 0]))
+        for rise in (1.0, -1.0):
             for _ in range(100):
-                state = self.optimizer._update(
-                    state, torch.tensor([accepted]), torch.ones(1, dtype=torch.float64)
-                )
+                _, state = self.optimizer.judge(Point(y, zero, y), y, zero + rise, state)
             assert MIN_DAMPING <= state.mu.item() <= 2.0 * self.optimizer.max_damping
 
     def test_step_does_not_depend_on_the_scale_of_a_coordinate(self):

@@ -29,6 +29,9 @@ class InnerOptimizer(ABC):
     Every operation acts on each example by itself: no dot product, norm or decision is shared
     by the batch. The same step serves the plain solve and the unrolled graph. The state is a
     tree of tensors with one row per example.
+
+    An optimiser that ``judges`` proposes trials: each costs one evaluation of J and ∇J, which is
+    also that of the next step wherever the trial is taken.
     """
 
     name: ClassVar[str]
@@ -39,6 +42,9 @@ class InnerOptimizer(ABC):
     #: True when the optimiser has a :meth:`fixed_point` map.
     has_fixed_point: ClassVar[bool] = False
 
+    #: True when a step is a trial that :meth:`judge` may turn down.
+    judges: ClassVar[bool] = False
+
     @abstractmethod
     def init(self, y: Float[Tensor, "B P"]) -> Any:
         """The state before the first step."""
@@ -47,7 +53,20 @@ class InnerOptimizer(ABC):
     def step(
         self, objective: InnerObjective, point: Point, state: Any, create_graph: bool
     ) -> tuple[Float[Tensor, "B P"], Any]:
-        """The next iterate and state; differentiable if ``create_graph``."""
+        """The next iterate (or trial) and state; differentiable if ``create_graph``."""
+
+    def judge(
+        self, point: Point, trial: Float[Tensor, "B P"], value: Float[Tensor, " B"], state: Any
+    ) -> tuple[Bool[Tensor, " B"], Any]:
+        """Which trials are taken, and the state after the verdict; called without a graph.
+
+        Args:
+            point: where the step began, detached.
+            trial: what it proposed.
+            value: J at the trial.
+            state: as :meth:`step` returned it.
+        """
+        raise NotImplementedError(f"inner.optimizer '{self.name}' takes every step")
 
     def fixed_point(self, objective: InnerObjective, point: Point) -> Float[Tensor, "B P"]:
         """T(y), differentiable: a full step as a map whose fixed points are the solutions."""

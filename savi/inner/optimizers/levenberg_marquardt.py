@@ -18,10 +18,21 @@ MIN_DAMPING = 1e-16
 
 
 class Damping(NamedTuple):
-    """μ of every example, and the factor by which the next rejection raises it."""
+    """Of every example: μ, the factor by which the next rejection raises it, and a prediction.
+
+    ``predicted`` is the decrease of J that the model foretells for the step being taken; NaN where
+    there is no step.
+    """
 
     mu: Float[Tensor, " B"]
     growth: Float[Tensor, " B"]
+    predicted: Float[Tensor, " B"]
+
+    @classmethod
+    def like(cls, y: Float[Tensor, "B P"], mu: float) -> Damping:
+        """The same μ for every example."""
+        start = torch.full_like(y[:, 0].detach(), mu)
+        return cls(start, torch.full_like(start, 2.0), torch.zeros_like(start))
 
 
 @OPTIMIZERS.register("levenberg_marquardt")
@@ -50,6 +61,7 @@ class LevenbergMarquardt(CurvatureOptimizer):
     damping: float = 1e-3
     max_damping: float = 1e8
     name: ClassVar[str] = "levenberg_marquardt"
+    judges: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         owner = "inner.optimizer 'levenberg_marquardt'"
@@ -61,55 +73,76 @@ class LevenbergMarquardt(CurvatureOptimizer):
 
     def init(self, y: Float[Tensor, "B P"]) -> Any:
         """The same initial damping for every example."""
-        mu = torch.full_like(y[:, 0].detach(), self.damping)
-        return Damping(mu, torch.full_like(mu, 2.0))
+        return Damping.like(y, self.damping)
 
     def step(
         self, objective: InnerObjective, point: Point, state: Any, create_graph: bool
     ) -> tuple[Float[Tensor, "B P"], Any]:
-        """One trial step per example, taken where it lowers J."""
+        """One trial step per example."""
         curvature = objective.curvature(point.y, create_graph)
-        diagonal = curvature.diagonal(dim1=-2, dim2=-1).abs()
-        row_sum = curvature.abs().sum(dim=-1).mean(dim=-1, keepdim=True)
-        scale = diagonal + 1e-6 * row_sum + _tiny(diagonal)
-        damped = curvature + torch.diag_embed(state.mu.unsqueeze(-1) * scale)
-        delta, indefinite = objective.model_step(damped, point.gradient, point.y)
+        delta, predicted = damped_step(objective, point, curvature, state.mu)
+        return point.y + delta, state._replace(predicted=predicted)
 
-        with torch.no_grad():
-            d, g = delta.detach(), point.gradient.detach()
-            decrease = point.value - objective.value(point.y.detach() + d)
-            # −(gᵀδ + ½ δᵀCδ): the decrease of the quadratic model with curvature C, undamped.
-            cd = (curvature.detach() @ d.unsqueeze(-1)).squeeze(-1)
-            predicted = -(d * (g + 0.5 * cd)).sum(dim=-1)
-            accepted = _accept(decrease, predicted, point.value) & ~indefinite
-            ratio = decrease / predicted.clamp_min(_tiny(predicted))
-        y = torch.where(accepted.unsqueeze(-1), point.y + delta, point.y)
-        return y, self._update(state, accepted, ratio)
+    def judge(
+        self, point: Point, trial: Float[Tensor, "B P"], value: Float[Tensor, " B"], state: Any
+    ) -> tuple[Bool[Tensor, " B"], Any]:
+        """Take what lowers J; move μ by the gain ratio."""
+        return judge_by_gain(point.value, value, state, self.max_damping)
 
     def stalled(self, state: Any, y: Tensor, proposal: Tensor) -> Bool[Tensor, " B"]:
         """Rejections have driven the damping past its ceiling."""
         return state.mu > self.max_damping
 
-    def _update(
-        self, state: Damping, accepted: Bool[Tensor, " B"], ratio: Float[Tensor, " B"]
-    ) -> Damping:
-        factor = torch.where(ratio > 0.75, 0.1, torch.where(ratio < 0.25, 2.0, 1.0))
-        mu = state.mu * torch.where(accepted, factor.to(state.mu), state.growth)
-        # Bounded, because frozen examples are stepped along with their neighbours: an infinite μ
-        # is NaN in the backward even under a zero cotangent, and μ = 0 could not grow again.
-        return Damping(
-            mu=mu.clamp(MIN_DAMPING, 2.0 * self.max_damping),
-            growth=torch.where(accepted, 2.0, 2.0 * state.growth).to(state.mu),
-        )
+
+def damped_step(
+    objective: InnerObjective,
+    point: Point,
+    curvature: Float[Tensor, "B P P"],
+    mu: Float[Tensor, " B"],
+) -> tuple[Float[Tensor, "B P"], Float[Tensor, " B"]]:
+    """δ, and −(gᵀδ + ½ δᵀCδ): the decrease of the quadratic model with curvature C, undamped.
+
+    The prediction is NaN where C + μD is not positive definite, and δ = 0.
+    """
+    diagonal = curvature.diagonal(dim1=-2, dim2=-1).abs()
+    row_sum = curvature.abs().sum(dim=-1).mean(dim=-1, keepdim=True)
+    scale = diagonal + 1e-6 * row_sum + _tiny(diagonal)
+    damped = curvature + torch.diag_embed(mu.unsqueeze(-1) * scale)
+    delta, indefinite = objective.model_step(damped, point.gradient, point.y)
+    with torch.no_grad():
+        d, g = delta.detach(), point.gradient.detach()
+        cd = (curvature.detach() @ d.unsqueeze(-1)).squeeze(-1)
+        predicted = -(d * (g + 0.5 * cd)).sum(dim=-1)
+    return delta, torch.where(indefinite, torch.nan, predicted)
 
 
-def _accept(
+def judge_by_gain(
+    before: Float[Tensor, " B"], after: Float[Tensor, " B"], state: Damping, max_damping: float
+) -> tuple[Bool[Tensor, " B"], Damping]:
+    """Acceptance, and the damping after it."""
+    decrease = before - after
+    accepted = lowers(decrease, state.predicted, before)
+    ratio = decrease / state.predicted.clamp_min(_tiny(decrease))
+    factor = torch.where(ratio > 0.75, 0.1, torch.where(ratio < 0.25, 2.0, 1.0))
+    mu = state.mu * torch.where(accepted, factor.to(state.mu), state.growth)
+    # Bounded, because frozen examples are stepped along with their neighbours: an infinite μ
+    # is NaN in the backward even under a zero cotangent, and μ = 0 could not grow again.
+    return accepted, state._replace(
+        mu=mu.clamp(MIN_DAMPING, 2.0 * max_damping),
+        growth=torch.where(accepted, 2.0, 2.0 * state.growth).to(state.mu),
+    )
+
+
+def lowers(
     decrease: Float[Tensor, " B"], predicted: Float[Tensor, " B"], value: Float[Tensor, " B"]
 ) -> Bool[Tensor, " B"]:
-    """Whether J fell, or would fall by less than J's own rounding error and did not rise more."""
+    """Whether J fell, or would fall by less than J's own rounding error and did not rise more.
+
+    Never where the prediction is NaN: there is no step.
+    """
     rounding = 8.0 * torch.finfo(value.dtype).eps * value.abs()
     invisible = (predicted.abs() <= rounding) & (decrease.abs() <= rounding)
-    return torch.isfinite(decrease) & ((decrease > 0) | invisible)
+    return torch.isfinite(decrease + predicted) & ((decrease > 0) | invisible)
 
 
 def _tiny(like: Tensor) -> float:
