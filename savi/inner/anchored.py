@@ -33,6 +33,7 @@ class AnchoredObjective(InnerObjective):
             )
         self.base, self.anchor = base, anchor
         self.stochastic, self.gauss_newton = base.stochastic, base.gauss_newton
+        self.closed_gradient, self.closed_hessian = base.closed_gradient, base.closed_hessian
 
     @abstractmethod
     def around(self, base: InnerObjective) -> Self:

@@ -36,11 +36,13 @@ class Linearization:
         residual: F(λ) with its graph, shape [B, P].
         degenerate: shape [B], where the solution has a kink, so that no derivative exists although
             F has one; None where that cannot be.
+        closed: the blocks H in closed form, where that is known.
     """
 
     point: Float[Tensor, "B P"]
     residual: Float[Tensor, "B P"]
     degenerate: Bool[Tensor, " B"] | None = None
+    closed: Callable[[], Tensor] | None = None
 
     def operator(self, curvature: Callable[[], Tensor] | None = None) -> SymmetricOperator:
         """The symmetric matrices that ``adjoint`` asks ``solve`` to solve with: here H.
@@ -72,7 +74,11 @@ class Linearization:
         )
         return torch.zeros_like(v) if product is None else product
 
-    def hessian(self, create_graph: bool = False) -> Float[Tensor, "B P P"]:
+    def hessian(self) -> Float[Tensor, "B P P"]:
+        """All P×P blocks, without a graph."""
+        return self.by_products() if self.closed is None else self.closed()
+
+    def by_products(self, create_graph: bool = False) -> Float[Tensor, "B P P"]:
         """All P×P blocks by P products with one-hot vectors, symmetrised."""
         one_hots = torch.eye(self.point.shape[-1], dtype=self.point.dtype, device=self.point.device)
         columns = [
@@ -84,6 +90,12 @@ class Linearization:
 
 class InnerObjective(ABC):
     """J: [B, P] -> [B], with the derivatives that optimisers and gradient backends ask for."""
+
+    #: True when ``gradient`` needs no autograd unless it is asked for a graph.
+    closed_gradient: bool = False
+
+    #: True when ``exact_curvature`` is cheaper than P Hessian-vector products.
+    closed_hessian: bool = False
 
     #: True when J is redrawn at every step, so that it has no stationary point.
     stochastic: bool = False
@@ -190,7 +202,8 @@ class InnerObjective(ABC):
         with torch.enable_grad():
             point = y.clone() if create_graph and y.requires_grad else y.detach().requires_grad_()
             _, residual = self.gradient(point, create_graph=True)
-        return Linearization(point, residual)
+        closed = (lambda: self.exact_curvature(point.detach())) if self.closed_hessian else None
+        return Linearization(point, residual, closed=closed)
 
     def curvature(
         self, y: Float[Tensor, "B P"], create_graph: bool = False
@@ -201,8 +214,18 @@ class InnerObjective(ABC):
         least-squares form overrides it by Gauss–Newton (positive definite, cheaper) and sets
         ``gauss_newton``.
         """
+        return self.exact_curvature(y, create_graph)
+
+    def exact_curvature(
+        self, y: Float[Tensor, "B P"], create_graph: bool = False
+    ) -> Float[Tensor, "B P P"]:
+        """∇²J(y) itself, whether definite or not.
+
+        A problem that knows its Hessian in closed form overrides it, for no graph at least, and
+        sets ``closed_hessian``.
+        """
         with torch.enable_grad():
-            hessian = self.linearize(y, create_graph).hessian(create_graph)
+            hessian = self.linearize(y, create_graph).by_products(create_graph)
         return hessian if create_graph else hessian.detach()
 
 

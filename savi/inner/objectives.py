@@ -8,6 +8,7 @@ from torch import Tensor
 
 from savi.inner.noise import NoiseSchedule
 from savi.inner.objective import InnerObjective
+from savi.vae.data_fit import DataFit
 from savi.vae.families import PosteriorFamily
 from savi.vae.model import GaussianVAE
 
@@ -32,10 +33,14 @@ class NegativeELBO(InnerObjective):
     (1/S) Σ_s g_sᵀ ∂²z_s/∂λ² with g_s = G (z_s − mean). C is positive definite, and for an affine
     decoder and antithetic noise it is the exact Hessian wherever b loses nothing.
 
+    Where log p(x|z) knows its derivatives (:class:`savi.vae.data_fit.DataFit`), so does J: ∇J and
+    ∇²J without a graph need no autograd.
+
     Args:
         model: the generative model.
         family: the posterior family of λ.
-        x: the observations.
+        x: the observations, or log p(x|z) as a function of the codes; the former are decoded to at
+            every evaluation.
         noise: the noise of each inner step.
         beta: the weight of the KL term.
         stochastic: whether ``noise`` differs between steps.
@@ -48,37 +53,43 @@ class NegativeELBO(InnerObjective):
         self,
         model: GaussianVAE,
         family: PosteriorFamily,
-        x: Float[Tensor, "B D"],
+        x: Float[Tensor, "B D"] | DataFit,
         noise: NoiseSchedule,
         *,
         beta: float = 1.0,
         stochastic: bool = False,
         step: int = 0,
     ) -> None:
-        self.model, self.family, self.x, self.beta = model, family, x, beta
+        self.model, self.family, self.beta = model, family, beta
         self.stochastic = stochastic
+        self.fit = x if isinstance(x, DataFit) else DataFit.direct(model, x)
+        self.closed_gradient = self.closed_hessian = self.fit.chain is not None
         self._schedule, self._noise = noise, noise(step)
 
     def __call__(self, y: Float[Tensor, "B P"]) -> Float[Tensor, " B"]:
         """The negative ELBO of each example in nats (a constant less, for the MAP families)."""
-        if self.family.is_map:
-            z, penalty = y.unsqueeze(0), 0.5 * y.square().sum(dim=-1)
-        else:
-            q = self.family.distribution(y, self.model, self.beta)
-            z, penalty = q.rsample(self._noise), q.kl_per_dimension().sum(dim=-1)
-        log_likelihood, _ = self.model.likelihood(self.x, self.model.decode(z))
-        return self.beta * penalty - log_likelihood.mean(dim=0)
+        z, penalty = self._codes(y)
+        return self.beta * penalty - self.fit(z).mean(dim=0)
 
-    def rows(self, index: Int[Tensor, " R"]) -> InnerObjective:
-        """The same for some of the examples."""
-        return NegativeELBO(
-            self.model,
-            self.family,
-            self.x[index],
-            lambda step: self._schedule(step)[:, index],
-            beta=self.beta,
-            stochastic=self.stochastic,
-        )
+    def gradient(
+        self, y: Float[Tensor, "B P"], create_graph: bool = False
+    ) -> tuple[Float[Tensor, " B"], Float[Tensor, "B P"]]:
+        """J(y), detached, and ∇J(y)."""
+        if create_graph or not self.closed_gradient:
+            return super().gradient(y, create_graph)
+        with torch.no_grad():
+            z, penalty = self._codes(y)
+            log_likelihood, slope = self.fit.gradient(z)
+            by_codes = self.family.pull_back(y, self._noise, slope)
+            gradient = torch.sub(self.beta * self.family.kl_gradient(y), by_codes)
+            return self.beta * penalty - log_likelihood.mean(dim=0), gradient
+
+    def _codes(self, y: Float[Tensor, "B P"]) -> tuple[Float[Tensor, "S B d"], Float[Tensor, " B"]]:
+        """The samples z(λ, ε), and KL(q_λ ‖ p) (½‖z‖² for the MAP families)."""
+        if self.family.is_map:
+            return y.unsqueeze(0), 0.5 * y.square().sum(dim=-1)
+        q = self.family.distribution(y, self.model, self.beta)
+        return q.rsample(self._noise), q.kl_per_dimension().sum(dim=-1)
 
     def evaluated(self, y: Float[Tensor, "B P"]) -> None:
         """Count the codes that were decoded."""
@@ -86,15 +97,20 @@ class NegativeELBO(InnerObjective):
 
     def at_step(self, step: int) -> InnerObjective:
         """The same with that step's noise, if the noise is fresh."""
-        if not self.stochastic:
-            return self
+        return self._with(self.fit, self._schedule, step) if self.stochastic else self
+
+    def rows(self, index: Int[Tensor, " R"]) -> InnerObjective:
+        """The same for some of the examples."""
+        return self._with(self.fit.rows(index), lambda step: self._schedule(step)[:, index], 0)
+
+    def _with(self, fit: DataFit, noise: NoiseSchedule, step: int) -> NegativeELBO:
         return NegativeELBO(
             self.model,
             self.family,
-            self.x,
-            self._schedule,
+            fit,
+            noise,
             beta=self.beta,
-            stochastic=True,
+            stochastic=self.stochastic,
             step=step,
         )
 
@@ -104,13 +120,37 @@ class NegativeELBO(InnerObjective):
         """C, a constant of the graph unless ``create_graph``."""
         with torch.set_grad_enabled(create_graph):
             # Every family's λ begins with the mean of q.
-            gram = self.model.gram(y[:, : self.family.latent_dim])
+            gram = self.fit.gram(y[:, : self.family.latent_dim])
             prior = torch.diag_embed(self.beta * self.family.kl_curvature(y))
             if self.family.is_map:
                 return gram + prior
-            jacobian = self.family.sample_jacobian(y, self._noise)
-            pulled = torch.einsum("sbip,bij,sbjq->bpq", jacobian, gram, jacobian)
-            return (pulled + self._bending(y, gram)) / len(self._noise) + prior
+            pulled = self._pulled(y, gram.expand(len(self._noise), -1, -1, -1))
+            return pulled + self._bending(y, gram) / len(self._noise) + prior
+
+    def exact_curvature(
+        self, y: Float[Tensor, "B P"], create_graph: bool = False
+    ) -> Float[Tensor, "B P P"]:
+        """∇²J = (1/S) Σ_s [A_sᵀ H_s A_s + diag(g_sᵀ ∂²z_s/∂λ²)] + β diag(∇²KL).
+
+        Here g_s and H_s are the derivatives of −log p(x|z) at z_s.
+        """
+        if create_graph or not self.closed_hessian:
+            return super().exact_curvature(y, create_graph)
+        with torch.no_grad():
+            slope, hessian = self.fit.second_order(self._codes(y)[0])
+            prior = torch.diag_embed(self.beta * self.family.kl_curvature(y))
+            if self.family.is_map:
+                return hessian[0] + prior
+            second = self.family.sample_curvature(y, self._noise)
+            bending = torch.einsum("sbi,sbip->bp", slope, second) / len(self._noise)
+            return self._pulled(y, hessian) + torch.diag_embed(bending) + prior
+
+    def _pulled(
+        self, y: Float[Tensor, "B P"], matrix: Float[Tensor, "S B d d"]
+    ) -> Float[Tensor, "B P P"]:
+        """(1/S) Σ_s A_sᵀ M_s A_s."""
+        jacobian = self.family.sample_jacobian(y, self._noise)
+        return (jacobian.mT @ matrix @ jacobian).mean(dim=0)
 
     def _bending(self, y: Float[Tensor, "B P"], gram: Tensor) -> Float[Tensor, "B P P"]:
         """diag(b), summed over the samples."""

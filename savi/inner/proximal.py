@@ -44,9 +44,31 @@ class Proximal(AnchoredObjective):
         """J plus the proximal term."""
         return self.base(y) + 0.5 * self.rho * (y - self.anchor).square().sum(dim=-1)
 
+    def gradient(
+        self, y: Float[Tensor, "B P"], create_graph: bool = False
+    ) -> tuple[Float[Tensor, " B"], Float[Tensor, "B P"]]:
+        """J plus the proximal term, and ∇J + ρ (λ − λ0)."""
+        if create_graph or not self.base.closed_gradient:
+            return super().gradient(y, create_graph)
+        value, gradient = self.base.gradient(y)
+        with torch.no_grad():
+            n = y - self.anchor
+            value = value + 0.5 * self.rho * n.square().sum(dim=-1)
+            return value, torch.add(gradient, n, alpha=self.rho)
+
     def curvature(
         self, y: Float[Tensor, "B P"], create_graph: bool = False
     ) -> Float[Tensor, "B P P"]:
         """C + ρI."""
-        identity = torch.eye(y.shape[-1], dtype=y.dtype, device=y.device)
-        return self.base.curvature(y, create_graph) + self.rho * identity
+        return self._plus_rho(self.base.curvature(y, create_graph))
+
+    def exact_curvature(
+        self, y: Float[Tensor, "B P"], create_graph: bool = False
+    ) -> Float[Tensor, "B P P"]:
+        """∇²J + ρI."""
+        return self._plus_rho(self.base.exact_curvature(y, create_graph))
+
+    def _plus_rho(self, matrix: Float[Tensor, "B P P"]) -> Float[Tensor, "B P P"]:
+        return matrix + self.rho * torch.eye(
+            matrix.shape[-1], dtype=matrix.dtype, device=matrix.device
+        )

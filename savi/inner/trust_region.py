@@ -86,6 +86,12 @@ class TrustRegion(AnchoredObjective):
         """That of J."""
         return self.base.curvature(y, create_graph)
 
+    def exact_curvature(
+        self, y: Float[Tensor, "B P"], create_graph: bool = False
+    ) -> Float[Tensor, "B P P"]:
+        """That of J."""
+        return self.base.exact_curvature(y, create_graph)
+
     def project(
         self, y: Float[Tensor, "B P"], metric: Float[Tensor, "B P"] | None = None
     ) -> Float[Tensor, "B P"]:

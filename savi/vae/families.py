@@ -58,6 +58,16 @@ class PosteriorFamily(ABC):
         """∂²z_i/∂λ_p²; all mixed second derivatives of z(λ, ε) are 0."""
 
     @abstractmethod
+    def pull_back(
+        self, lam: Float[Tensor, "B P"], noise: Float[Tensor, "S B d"], c: Float[Tensor, "S B d"]
+    ) -> Float[Tensor, "B P"]:
+        """(1/S) Σ_s (∂z_s/∂λ)ᵀ c_s: from the gradient in the samples to that in λ."""
+
+    @abstractmethod
+    def kl_gradient(self, lam: Float[Tensor, "B P"]) -> Float[Tensor, "B P"]:
+        """∇_λ KL(q_λ ‖ N(0, I)); of ½‖z‖² for a MAP family."""
+
+    @abstractmethod
     def kl_curvature(self, lam: Float[Tensor, "B P"]) -> Float[Tensor, "B P"]:
         """The diagonal of ∇²_λ KL(q_λ ‖ N(0, I)), whose off-diagonal entries are all 0."""
 
@@ -99,6 +109,18 @@ class DiagonalGaussianFamily(PosteriorFamily):
         scale = (0.5 * lam[:, self.latent_dim :]).exp()
         by_log_variance = torch.diag_embed(0.25 * scale * noise)
         return torch.cat([torch.zeros_like(by_log_variance), by_log_variance], dim=-1)
+
+    def pull_back(
+        self, lam: Float[Tensor, "B P"], noise: Float[Tensor, "S B d"], c: Float[Tensor, "S B d"]
+    ) -> Float[Tensor, "B P"]:
+        """The means of c and of ½ s ∘ ε ∘ c."""
+        scale = (0.5 * lam[:, self.latent_dim :]).exp()
+        return torch.cat([c.mean(dim=0), 0.5 * scale * (c * noise).mean(dim=0)], dim=-1)
+
+    def kl_gradient(self, lam: Float[Tensor, "B P"]) -> Float[Tensor, "B P"]:
+        """The mean, and ½(s² − 1)."""
+        mean, log_variance = lam.chunk(2, dim=-1)
+        return torch.cat([mean, 0.5 * log_variance.expm1()], dim=-1)
 
     def kl_curvature(self, lam: Float[Tensor, "B P"]) -> Float[Tensor, "B P"]:
         """1 for the mean, ½s² for the log variance."""
@@ -158,6 +180,21 @@ class FullGaussianFamily(PosteriorFamily):
         by_lower = noise.new_zeros(*noise.shape, lower.shape[-1])
         return torch.cat([torch.zeros_like(by_diagonal), by_diagonal, by_lower], dim=-1)
 
+    def pull_back(
+        self, lam: Float[Tensor, "B P"], noise: Float[Tensor, "S B d"], c: Float[Tensor, "S B d"]
+    ) -> Float[Tensor, "B P"]:
+        """The means of c, and of the entries of c εᵀ with those of log L_ii times L_ii."""
+        _, log_diagonal, _ = self._split(lam)
+        outer = torch.einsum("sbi,sbj->bij", c, noise) / len(noise)
+        diagonal = log_diagonal.exp() * outer.diagonal(dim1=-2, dim2=-1)
+        below = outer[:, self._rows.to(lam.device), self._columns.to(lam.device)]
+        return torch.cat([c.mean(dim=0), diagonal, below], dim=-1)
+
+    def kl_gradient(self, lam: Float[Tensor, "B P"]) -> Float[Tensor, "B P"]:
+        """The mean, L_ii² − 1 for log L_ii, and the lower triangle."""
+        mean, log_diagonal, lower = self._split(lam)
+        return torch.cat([mean, (2.0 * log_diagonal).expm1(), lower], dim=-1)
+
     def kl_curvature(self, lam: Float[Tensor, "B P"]) -> Float[Tensor, "B P"]:
         """1 for the mean and the lower triangle, 2 L_ii² for log L_ii."""
         mean, log_diagonal, lower = self._split(lam)
@@ -190,6 +227,16 @@ class _MapFamily(PosteriorFamily):
     ) -> Float[Tensor, "S B d P"]:
         """Zero."""
         return torch.zeros_like(self.sample_jacobian(lam, noise))
+
+    def pull_back(
+        self, lam: Float[Tensor, "B P"], noise: Float[Tensor, "S B d"], c: Float[Tensor, "S B d"]
+    ) -> Float[Tensor, "B P"]:
+        """The one sample's: z = λ."""
+        return c.mean(dim=0)
+
+    def kl_gradient(self, lam: Float[Tensor, "B P"]) -> Float[Tensor, "B P"]:
+        """λ."""
+        return lam
 
     def kl_curvature(self, lam: Float[Tensor, "B P"]) -> Float[Tensor, "B P"]:
         """1: −log p(z) = ½‖z‖² + const."""

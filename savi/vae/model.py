@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from savi.vae.quadratic import log_normaliser
 from savi.vae.variance import ObservationVariance
 
 
@@ -32,10 +33,9 @@ class GaussianLikelihood(nn.Module):
         residual = x - mean
         squared_error = residual.square().sum(dim=-1)
         gamma = self.gamma.of_batch(squared_error.detach().mean(dim=0)) if outer else self.gamma()
-        log_normaliser = (2.0 * math.pi * gamma).log().sum() * (x.shape[-1] / len(gamma))
         # Scaling the sum of a shared γ is cheaper than scaling every pixel.
         weighted = squared_error / gamma if len(gamma) == 1 else (residual.square() / gamma).sum(-1)
-        return -0.5 * (weighted + log_normaliser), squared_error.detach()
+        return -0.5 * (weighted + log_normaliser(x, gamma)), squared_error.detach()
 
 
 class GaussianVAE(nn.Module):
@@ -79,13 +79,8 @@ class GaussianVAE(nn.Module):
     def gram(self, z: Float[Tensor, "B d"]) -> Float[Tensor, "B d d"]:
         """JᵀΓ⁻¹J at z, with J the decoder's Jacobian and Γ = diag γ: d tangents at once."""
         self.decoder_evaluations += (self.latent_dim + 1) * len(z)
-        one_hots = torch.eye(self.latent_dim, dtype=z.dtype, device=z.device)
-
-        def tangent(direction: Tensor) -> Tensor:
-            return torch.func.jvp(self.decoder, (z,), (direction.expand_as(z),))[1]
-
-        jacobian = torch.func.vmap(tangent, out_dims=1)(one_hots)  # [B, d, D]
-        return (jacobian / self.gamma()) @ jacobian.mT
+        rows = jacobian(self.decoder, z)  # [B, d, D]
+        return (rows / self.gamma()) @ rows.mT
 
     def precision(self, z: Float[Tensor, "B d"], beta: float = 1.0) -> Float[Tensor, "B d d"]:
         """Λ = I + JᵀΓ⁻¹J/β, the Gauss–Newton precision of the posterior at z."""
@@ -97,3 +92,13 @@ class GaussianVAE(nn.Module):
         reference = next(self.decoder.parameters())
         z = torch.randn(n, self.latent_dim, generator=generator, dtype=reference.dtype)
         return self.decode(z.to(reference.device))
+
+
+def jacobian(network: nn.Module, z: Float[Tensor, "B d"]) -> Float[Tensor, "B d F"]:
+    """Jᵀ: row i is the derivative of the network's output in z_i, by forward mode."""
+    one_hots = torch.eye(z.shape[-1], dtype=z.dtype, device=z.device)
+
+    def tangent(direction: Tensor) -> Tensor:
+        return torch.func.jvp(network, (z,), (direction.expand_as(z),))[1]
+
+    return torch.func.vmap(tangent, out_dims=1)(one_hots)

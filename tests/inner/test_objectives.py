@@ -87,7 +87,7 @@ def test_the_curvature_is_a_constant_unless_a_graph_is_asked_for():
     (actual,) = torch.autograd.grad((probe * objective.curvature(lam, True)).sum(), lam)
 
     def of_lam(lam: Tensor) -> Tensor:
-        return (probe * objective.linearize(lam, create_graph=True).hessian(True)).sum()
+        return (probe * objective.linearize(lam, create_graph=True).by_products(True)).sum()
 
     (expected,) = torch.autograd.grad(of_lam(lam), lam)
     torch.testing.assert_close(actual, expected)

@@ -87,9 +87,15 @@ class CurvatureOptimizer(InnerOptimizer):
 
         An example whose C is not positive definite stays where it is.
         """
-        curvature = objective.curvature(point.y, create_graph=True)
-        delta, _ = objective.model_step(curvature, point.gradient, point.y)
+        matrix = self.matrix(objective, point.y, create_graph=True)
+        delta, _ = objective.model_step(matrix, point.gradient, point.y)
         return point.y + delta
+
+    def matrix(
+        self, objective: InnerObjective, y: Float[Tensor, "B P"], create_graph: bool
+    ) -> Float[Tensor, "B P P"]:
+        """C(y): by default the objective's curvature."""
+        return objective.curvature(y, create_graph)
 
 
 def require_positive(owner: str, **values: float) -> None:

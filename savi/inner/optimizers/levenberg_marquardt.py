@@ -64,7 +64,7 @@ class LevenbergMarquardt(CurvatureOptimizer):
     judges: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        owner = "inner.optimizer 'levenberg_marquardt'"
+        owner = f"inner.optimizer '{self.name}'"
         require_positive(owner, damping=self.damping, max_damping=self.max_damping)
         if self.damping >= self.max_damping:
             raise InputError(
@@ -79,7 +79,7 @@ class LevenbergMarquardt(CurvatureOptimizer):
         self, objective: InnerObjective, point: Point, state: Any, create_graph: bool
     ) -> tuple[Float[Tensor, "B P"], Any]:
         """One trial step per example."""
-        curvature = objective.curvature(point.y, create_graph)
+        curvature = self.matrix(objective, point.y, create_graph)
         delta, predicted = damped_step(objective, point, curvature, state.mu)
         return point.y + delta, state._replace(predicted=predicted)
 

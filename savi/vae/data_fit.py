@@ -1,0 +1,160 @@
+"""log p(x|z) of a batch as a function of the codes, by the cheapest way that is exact."""
+
+from __future__ import annotations
+
+from typing import Self
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from savi.errors import unknown_option
+from savi.vae.model import GaussianVAE, jacobian
+from savi.vae.networks.base import Decoder
+from savi.vae.perceptron import Pass, Perceptron
+from savi.vae.quadratic import FeatureQuadratic, PixelQuadratic, Quadratic
+
+#: The choices of ``inner.linear_head``.
+LINEAR_HEAD = ("auto", "off")
+
+
+class DataFit:
+    """z ↦ f(o(z)) = log p(x|z), with o a part of the decoder and f quadratic in what it gives.
+
+    Either o is the whole decoder and f is a sum over the D dimensions of x; or o is the decoder's
+    trunk, f is the quadratic that the affine head makes of its features, and the data are touched
+    once for all evaluations (:meth:`linear_head`).
+
+    Where o is a perceptron, gradients and Hessians without a graph have closed forms; elsewhere
+    they are left to autograd.
+
+    Args:
+        model: p(x|z), which counts the codes that are decoded.
+        network: o.
+        quadratic: f.
+    """
+
+    def __init__(self, model: GaussianVAE, network: nn.Module, quadratic: Quadratic) -> None:
+        self.model, self.network, self.quadratic = model, network, quadratic
+        self.chain = Perceptron.of(network)
+
+    @classmethod
+    def direct(cls, model: GaussianVAE, x: Float[Tensor, "B D"]) -> Self:
+        """With the whole decoder as o."""
+        return cls(model, model.decoder, PixelQuadratic(x, model.gamma()))
+
+    @classmethod
+    def linear_head(
+        cls, model: GaussianVAE, x: Float[Tensor, "B D"], reference: Float[Tensor, "B d"]
+    ) -> Self:
+        """With the trunk as o, and the features of the codes ``reference`` as h0."""
+        model.decoder_evaluations += len(x)
+        head, trunk = head_of(model), model.decoder.trunk
+        assert head is not None
+        assert isinstance(trunk, nn.Module)
+        with torch.no_grad():
+            h0 = trunk(reference.detach())
+        return cls(model, trunk, FeatureQuadratic.of(head, model.gamma(), x, h0))
+
+    def rows(self, index: Int[Tensor, " R"]) -> Self:
+        """Of some of the examples."""
+        return type(self)(self.model, self.network, self.quadratic.rows(index))
+
+    def __call__(self, z: Float[Tensor, "*S B d"]) -> Float[Tensor, "*S B"]:
+        """The values of log p(x|z), for autograd."""
+        self.count(z)
+        return self.quadratic.value(self.network(z))
+
+    def count(self, z: Float[Tensor, "*batch d"], tangents: int = 0) -> None:
+        """Add to the model's count of decoded codes."""
+        # A compiled graph would be compiled again for every value of the counter.
+        if not torch.compiler.is_compiling():
+            self.model.decoder_evaluations += (1 + tangents) * z.shape[:-1].numel()
+
+    @torch.no_grad()
+    def gradient(
+        self, z: Float[Tensor, "*S B d"]
+    ) -> tuple[Float[Tensor, "*S B"], Float[Tensor, "*S B d"]]:
+        """The values of log p(x|z) and ∇_z log p(x|z) without a graph; needs a :attr:`chain`."""
+        forward = self._pass(z)
+        value, slope = self.quadratic(forward.value)
+        return value, forward.pull_back(slope)
+
+    @torch.no_grad()
+    def second_order(
+        self, z: Float[Tensor, "*S B d"]
+    ) -> tuple[Float[Tensor, "*S B d"], Float[Tensor, "*S B d d"]]:
+        """∇_z and ∇²_z of −log p(x|z) without a graph; needs a :attr:`chain`."""
+        forward = self._pass(z, tangents=z.shape[-1])
+        _, slope = self.quadratic(forward.value)
+        return forward.second_order(-slope, self.quadratic.metric)
+
+    def gram(self, z: Float[Tensor, "B d"]) -> Float[Tensor, "B d d"]:
+        """JᵀΓ⁻¹J at z, with J the decoder's Jacobian and Γ = diag γ: d tangents at once."""
+        if self.chain is not None and not torch.is_grad_enabled():
+            rows = self._pass(z, tangents=z.shape[-1]).jacobian()
+        else:
+            self.count(z, tangents=z.shape[-1])
+            rows = jacobian(self.network, z)
+        return self.quadratic.metric(rows) @ rows.mT
+
+    def _pass(self, z: Float[Tensor, "*batch d"], tangents: int = 0) -> Pass:
+        assert self.chain is not None
+        self.count(z, tangents)
+        return self.chain(z)
+
+
+def data_fit(
+    model: GaussianVAE,
+    x: Float[Tensor, "B D"],
+    reference: Float[Tensor, "B d"],
+    *,
+    samples: int,
+    steps: int,
+    linear_head: str = "auto",
+) -> DataFit:
+    """The cheaper of the two forms for a solve.
+
+    Args:
+        model: p(x|z).
+        x: the observations.
+        reference: codes near which the solve begins.
+        samples: S, the codes that are decoded for an example at once.
+        steps: the evaluations that are to be expected.
+        linear_head: "auto", or "off" to decode to the data at every evaluation.
+
+    Raises:
+        InputError: for another choice.
+    """
+    if linear_head not in LINEAR_HEAD:
+        raise unknown_option("inner.linear_head", linear_head, LINEAR_HEAD)
+    head = head_of(model) if linear_head == "auto" else None
+    if head is not None and head_pays(head, len(x), samples * steps * len(x)):
+        return DataFit.linear_head(model, x, reference)
+    return DataFit.direct(model, x)
+
+
+def head_of(model: GaussianVAE) -> nn.Linear | None:
+    """The head of a decoder that is head(trunk(z)) and no more, if it is an ``nn.Linear``."""
+    decoder = model.decoder
+    plain = isinstance(decoder, Decoder) and type(decoder).forward is Decoder.forward
+    if not plain or decoder._forward_hooks or decoder._forward_pre_hooks:
+        return None
+    head = decoder.head
+    return head if type(head) is nn.Linear and not head._forward_hooks else None
+
+
+def head_pays(head: nn.Linear, examples: int, codes: int) -> bool:
+    """Whether a solve costs less by the head's statistics, counted in multiplications.
+
+    An evaluation by the head is two products of F × D for each code, one by the features a product
+    of F × F; the statistics are WᵀW and two products for each example.
+
+    Args:
+        head: the head.
+        examples: B.
+        codes: the codes of all evaluations of the solve together.
+    """
+    features, data = head.in_features, head.out_features
+    statistics = features * data * (features + 2 * examples)
+    return statistics + features * features * codes < 2 * features * data * codes

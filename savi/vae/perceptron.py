@@ -1,0 +1,157 @@
+"""Closed-form derivatives of chains of affine maps and elementwise nonlinearities.
+
+Autograd answers one cotangent at a time and keeps a graph for it. A chain needs neither: its
+forward pass holds all that its derivatives are made of, up to the second.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from savi.vae.networks.activations import Derivative, activation_of
+
+
+@dataclass(frozen=True)
+class Layer:
+    """h ↦ φ(W h + b), and the derivatives of φ; without a φ the map is affine."""
+
+    affine: nn.Linear
+    apply: nn.Module | None = None
+    slope: Derivative | None = None
+    bend: Derivative | None = None
+
+
+@dataclass(frozen=True)
+class Perceptron:
+    """h_0 = z, a_l = W_l h_{l−1} + b_l, h_l = φ_l(a_l), for l = 1, …, L.
+
+    Attributes:
+        layers: W_l, b_l and φ_l.
+    """
+
+    layers: tuple[Layer, ...]
+
+    @classmethod
+    def of(cls, network: nn.Module) -> Perceptron | None:
+        """The chain that a network of nested ``nn.Sequential`` is, or None if it is another one.
+
+        Hooks and parametrisations are the user's own code: with any, it is another one.
+        """
+        layers: list[Layer] = []
+        for module in _flat(network):
+            if module._forward_hooks or module._forward_pre_hooks:
+                return None
+            if type(module) is nn.Linear:
+                layers.append(Layer(module))
+            elif type(module) is not nn.Identity:
+                activation = activation_of(module)
+                if activation is None or not layers or layers[-1].apply is not None:
+                    return None
+                affine = layers[-1].affine
+                layers[-1] = Layer(affine, module, activation.slope, activation.bend)
+        return cls(tuple(layers)) if layers else None
+
+    def __call__(self, z: Float[Tensor, "*batch d"]) -> Pass:
+        """The forward pass at z, without a graph."""
+        with torch.no_grad():
+            h, inputs, outputs = z, [], []
+            for layer in self.layers:
+                a = layer.affine(h)
+                h = a if layer.apply is None else layer.apply(a)
+                inputs.append(a)
+                outputs.append(h)
+            return Pass(self, z, inputs, outputs)
+
+
+@dataclass(frozen=True)
+class Pass:
+    """A forward pass, and the derivatives at its point; all without a graph.
+
+    Attributes:
+        network: the chain.
+        z: its input.
+        inputs: a_1, …, a_L.
+        outputs: h_1, …, h_L.
+    """
+
+    network: Perceptron
+    z: Float[Tensor, "*batch d"]
+    inputs: list[Tensor]
+    outputs: list[Tensor]
+
+    @property
+    def value(self) -> Float[Tensor, "*batch F"]:
+        """h_L."""
+        return self.outputs[-1]
+
+    @torch.no_grad()
+    def pull_back(self, c: Float[Tensor, "*batch F"]) -> Float[Tensor, "*batch d"]:
+        """Jᵀc with J = ∂h_L/∂z: c ← W_lᵀ(φ_l'(a_l) ∘ c) from the last layer to the first."""
+        for i in reversed(range(len(self.inputs))):
+            c = self._through(i, c) @ self.network.layers[i].affine.weight
+        return c
+
+    @torch.no_grad()
+    def jacobian(self) -> Float[Tensor, "*batch d F"]:
+        """Jᵀ: row i is the derivative of h_L in z_i."""
+        return self._tangents()[-1][1]
+
+    @torch.no_grad()
+    def second_order(
+        self, c: Float[Tensor, "*batch F"], metric: Callable[[Tensor], Tensor]
+    ) -> tuple[Float[Tensor, "*batch d"], Float[Tensor, "*batch d d"]]:
+        """∇_z and ∇²_z of f(h_L(z)), for an f with ∇f = c and ∇²f = M at h_L.
+
+        With the tangents S_l = ∂a_l/∂z and the cotangents c_l = ∂f/∂h_l,
+
+            ∇² = Jᵀ M J + Σ_l S_lᵀ diag(c_l ∘ φ_l''(a_l)) S_l :
+
+        an affine map adds no curvature, and an elementwise one adds to the diagonal only. All d
+        tangents go through the chain once, where d Hessian-vector products would take four passes
+        each.
+
+        Args:
+            c: ∇f.
+            metric: v ↦ M v.
+        """
+        tangents = self._tangents()
+        rows = tangents[-1][1]
+        hessian = metric(rows) @ rows.mT
+        for i in reversed(range(len(self.inputs))):
+            layer = self.network.layers[i]
+            if layer.bend is not None:
+                weight = c * layer.bend(self.inputs[i], self.outputs[i])
+                s = tangents[i][0]
+                hessian = hessian + (s * weight.unsqueeze(-2)) @ s.mT
+            c = self._through(i, c) @ layer.affine.weight
+        return c, hessian
+
+    def _through(self, i: int, c: Tensor) -> Tensor:
+        """φ_l'(a_l) ∘ c."""
+        slope = self.network.layers[i].slope
+        return c if slope is None else c * slope(self.inputs[i], self.outputs[i])
+
+    def _tangents(self) -> list[tuple[Tensor, Tensor]]:
+        """S_lᵀ and (∂h_l/∂z)ᵀ of every layer."""
+        tangents: list[tuple[Tensor, Tensor]] = []
+        t: Tensor | None = None
+        for i, layer in enumerate(self.network.layers):
+            weight = layer.affine.weight
+            # The first layer's tangents are its weights, whatever z is.
+            s = weight.T.expand(*self.z.shape[:-1], -1, -1) if t is None else t @ weight.T
+            t = s
+            if layer.slope is not None:
+                t = s * layer.slope(self.inputs[i], self.outputs[i]).unsqueeze(-2)
+            tangents.append((s, t))
+        return tangents
+
+
+def _flat(network: nn.Module) -> list[nn.Module]:
+    if type(network) is nn.Sequential and not network._forward_hooks:
+        return [part for child in network for part in _flat(child)]
+    return [network]

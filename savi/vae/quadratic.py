@@ -1,0 +1,135 @@
+"""log p(x|z) as a quadratic function of the decoder's last outputs."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+
+class Quadratic(ABC):
+    """f(o) = log p(x|z) in nats, quadratic in the outputs o of a part of the decoder.
+
+    One row for each example of a batch; an o of shape [S, B, F] holds S outputs for each.
+    """
+
+    @abstractmethod
+    def __call__(
+        self, o: Float[Tensor, "*S B F"]
+    ) -> tuple[Float[Tensor, "*S B"], Float[Tensor, "*S B F"]]:
+        """f(o) and ∇f(o)."""
+
+    def value(self, o: Float[Tensor, "*S B F"]) -> Float[Tensor, "*S B"]:
+        """f(o) alone."""
+        return self(o)[0]
+
+    @abstractmethod
+    def metric(self, v: Float[Tensor, "*batch F"]) -> Float[Tensor, "*batch F"]:
+        """M v with M = −∇²f, the same for every example."""
+
+    @abstractmethod
+    def rows(self, index: Int[Tensor, " R"]) -> Quadratic:
+        """Of some of the examples."""
+
+
+class PixelQuadratic(Quadratic):
+    """o = μ, the mean of x: f(μ) = −½ [(x − μ)ᵀ Γ⁻¹ (x − μ) + log det 2πΓ] with Γ = diag γ.
+
+    Args:
+        x: the observations.
+        gamma: γ, of shape [1] or [D].
+    """
+
+    def __init__(self, x: Float[Tensor, "B D"], gamma: Float[Tensor, "#D"]) -> None:
+        self.x, self.gamma = x, gamma
+
+    def __call__(
+        self, o: Float[Tensor, "*S B D"]
+    ) -> tuple[Float[Tensor, "*S B"], Float[Tensor, "*S B D"]]:
+        """f(μ), and (x − μ)/γ."""
+        residual = self.x - o
+        slope = residual / self.gamma
+        return -0.5 * ((residual * slope).sum(dim=-1) + log_normaliser(self.x, self.gamma)), slope
+
+    def value(self, o: Float[Tensor, "*S B D"]) -> Float[Tensor, "*S B"]:
+        """f(μ); scaling the sum of a shared γ is cheaper than scaling every pixel."""
+        square = (self.x - o).square()
+        shared = len(self.gamma) == 1
+        weighted = square.sum(-1) / self.gamma if shared else (square / self.gamma).sum(-1)
+        return -0.5 * (weighted + log_normaliser(self.x, self.gamma))
+
+    def metric(self, v: Float[Tensor, "*batch D"]) -> Float[Tensor, "*batch D"]:
+        """Γ⁻¹ v."""
+        return v / self.gamma
+
+    def rows(self, index: Int[Tensor, " R"]) -> PixelQuadratic:
+        """With those rows of x."""
+        return PixelQuadratic(self.x[index], self.gamma)
+
+
+class FeatureQuadratic(Quadratic):
+    """o = h, the features below an affine head μ = W h + b: no operation on D numbers is left.
+
+    Around a reference h0 with residual r0 = x − W h0 − b, and δ = h − h0,
+
+        f(h) = f(h0) + pᵀδ − ½ δᵀGδ,    G = WᵀΓ⁻¹W,    p = WᵀΓ⁻¹r0,    ∇f(h) = p − Gδ.
+
+    G, p and f(h0) are computed once, for any number of evaluations; they keep their graph to W, b,
+    γ and x. Without a reference (h0 = 0) the three terms would be far larger than their sum and
+    cancel. h0 is a constant: f does not depend on it.
+
+    Args:
+        gram: G.
+        reference: h0.
+        height: f(h0).
+        slope: p.
+    """
+
+    def __init__(
+        self,
+        gram: Float[Tensor, "F F"],
+        reference: Float[Tensor, "B F"],
+        height: Float[Tensor, " B"],
+        slope: Float[Tensor, "B F"],
+    ) -> None:
+        self.gram, self.reference, self.height, self.slope = gram, reference, height, slope
+
+    @classmethod
+    def of(
+        cls,
+        head: nn.Linear,
+        gamma: Float[Tensor, "#D"],
+        x: Float[Tensor, "B D"],
+        reference: Float[Tensor, "B F"],
+    ) -> FeatureQuadratic:
+        """The statistics of a batch: two products with W for each example, and one WᵀW."""
+        weight, reference = head.weight, reference.detach()
+        height, slope = PixelQuadratic(x, gamma)(head(reference))
+        scaled = weight if len(gamma) == 1 else weight / gamma.unsqueeze(-1)
+        gram = weight.T @ scaled
+        return cls(gram / gamma if len(gamma) == 1 else gram, reference, height, slope @ weight)
+
+    def __call__(
+        self, o: Float[Tensor, "*S B F"]
+    ) -> tuple[Float[Tensor, "*S B"], Float[Tensor, "*S B F"]]:
+        """f(h), and p − Gδ."""
+        delta = o - self.reference
+        slope = self.slope - delta @ self.gram
+        return self.height + 0.5 * (delta * (self.slope + slope)).sum(dim=-1), slope
+
+    def metric(self, v: Float[Tensor, "*batch F"]) -> Float[Tensor, "*batch F"]:
+        """G v."""
+        return v @ self.gram
+
+    def rows(self, index: Int[Tensor, " R"]) -> FeatureQuadratic:
+        """With those rows of h0, f(h0) and p."""
+        return FeatureQuadratic(
+            self.gram, self.reference[index], self.height[index], self.slope[index]
+        )
+
+
+def log_normaliser(x: Float[Tensor, "B D"], gamma: Float[Tensor, "#D"]) -> Float[Tensor, ""]:
+    """The value of log det 2πΓ."""
+    return (2.0 * math.pi * gamma).log().sum() * (x.shape[-1] / len(gamma))
