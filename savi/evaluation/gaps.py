@@ -18,6 +18,7 @@ from savi.inner.objectives import NegativeELBO
 from savi.inner.optimizers import LevenbergMarquardt
 from savi.inner.solution import Solution
 from savi.vae.distributions import Posterior
+from savi.vae.data_fit import data_fit
 from savi.vae.families import LaplaceFamily, PosteriorFamily
 from savi.vae.model import GaussianVAE
 
@@ -90,8 +91,11 @@ def measure_gaps(
         inferred[:, : family.latent_dim],
         generator,
     )
+    fit = data_fit(
+        model, x, inferred[:, : family.latent_dim], codes=len(x) * len(noise(0)) * steps
+    )
     solution = minimize(
-        NegativeELBO(model, family, x, noise),
+        NegativeELBO(model, family, fit, noise),
         inferred,
         optimizer=LevenbergMarquardt(),
         gradient=StopGradient(),

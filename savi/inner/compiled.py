@@ -21,15 +21,20 @@ def compiled_gradient(
 ) -> tuple[Float[Tensor, " B"], Float[Tensor, "B P"]]:
     """As :meth:`InnerObjective.gradient`, compiled once for each kind of objective and shape.
 
+    On a GPU, steps without a graph are recorded as a CUDA graph.
+
     ``autograd.grad(create_graph=True)`` cannot be compiled together with an outer backward, but
     ``torch.func.grad`` can; a derivative of the backward itself is refused by PyTorch.
 
     Raises:
         InputError: if the objective cannot be compiled on this machine.
     """
+    recorded = y.device.type == "cuda" and not create_graph
     with torch.set_grad_enabled(create_graph):
         try:
-            value, gradient = _compiled()(objective, y if create_graph else y.detach())
+            if recorded:
+                torch.compiler.cudagraph_mark_step_begin()
+            value, gradient = _compiled(recorded)(objective, y if create_graph else y.detach())
         except TorchDynamoException as error:
             reason = (
                 str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
@@ -38,14 +43,19 @@ def compiled_gradient(
                 f"inner.compile: torch.compile failed ({reason}): set inner.compile=false, or "
                 "install what it needs (a C++ compiler)"
             ) from error
+    if recorded:
+        # The next replay of the CUDA graph writes its results into the same memory.
+        value, gradient = value.clone(), gradient.clone()
     require_one_value_per_example(value, y)
     objective.evaluated(y)
     return value.detach(), gradient
 
 
 @cache
-def _compiled() -> ValueAndGradient:
-    return torch.compile(_value_and_gradient, fullgraph=True)
+def _compiled(recorded: bool) -> ValueAndGradient:
+    """Compiled; ``recorded`` as a CUDA graph, which the host replays by a single launch."""
+    mode = "reduce-overhead" if recorded else "default"
+    return torch.compile(_value_and_gradient, fullgraph=True, mode=mode)
 
 
 def _value_and_gradient(objective: InnerObjective, y: Tensor) -> tuple[Tensor, Tensor]:

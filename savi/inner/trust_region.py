@@ -167,6 +167,7 @@ class TrustRegion(AnchoredObjective):
         return SphereLinearization(
             point=point,
             residual=residual,
+            closed=free.closed,
             degenerate=close & (pull <= half * (multiplier + bending)),
             free=free,
             active=active,

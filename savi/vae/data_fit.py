@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from savi.errors import unknown_option
 from savi.vae.model import GaussianVAE, jacobian
-from savi.vae.networks.base import Decoder
+from savi.vae.networks.base import trunk_and_head
 from savi.vae.perceptron import Pass, Perceptron
 from savi.vae.quadratic import FeatureQuadratic, PixelQuadratic, Quadratic
 
@@ -109,8 +109,7 @@ def data_fit(
     x: Float[Tensor, "B D"],
     reference: Float[Tensor, "B d"],
     *,
-    samples: int,
-    steps: int,
+    codes: int,
     linear_head: str = "auto",
 ) -> DataFit:
     """The cheaper of the two forms for a solve.
@@ -119,8 +118,7 @@ def data_fit(
         model: p(x|z).
         x: the observations.
         reference: codes near which the solve begins.
-        samples: S, the codes that are decoded for an example at once.
-        steps: the evaluations that are to be expected.
+        codes: the codes of all evaluations that are to be expected, of all examples together.
         linear_head: "auto", or "off" to decode to the data at every evaluation.
 
     Raises:
@@ -129,19 +127,17 @@ def data_fit(
     if linear_head not in LINEAR_HEAD:
         raise unknown_option("inner.linear_head", linear_head, LINEAR_HEAD)
     head = head_of(model) if linear_head == "auto" else None
-    if head is not None and head_pays(head, len(x), samples * steps * len(x)):
+    if head is not None and head_pays(head, len(x), codes):
         return DataFit.linear_head(model, x, reference)
     return DataFit.direct(model, x)
 
 
 def head_of(model: GaussianVAE) -> nn.Linear | None:
     """The head of a decoder that is head(trunk(z)) and no more, if it is an ``nn.Linear``."""
-    decoder = model.decoder
-    plain = isinstance(decoder, Decoder) and type(decoder).forward is Decoder.forward
-    if not plain or decoder._forward_hooks or decoder._forward_pre_hooks:
+    parts = trunk_and_head(model.decoder)
+    if parts is None or type(parts[1]) is not nn.Linear or parts[1]._forward_hooks:
         return None
-    head = decoder.head
-    return head if type(head) is nn.Linear and not head._forward_hooks else None
+    return parts[1]
 
 
 def head_pays(head: nn.Linear, examples: int, codes: int) -> bool:
@@ -153,7 +149,7 @@ def head_pays(head: nn.Linear, examples: int, codes: int) -> bool:
     Args:
         head: the head.
         examples: B.
-        codes: the codes of all evaluations of the solve together.
+        codes: the codes of all its evaluations together.
     """
     features, data = head.in_features, head.out_features
     statistics = features * data * (features + 2 * examples)

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.distributions import MultivariateNormal
 
+from savi.errors import InputError
 from savi.registry import Registry
 from savi.vae.distributions import DiagonalGaussian, FullGaussian, PointMass, Posterior
 from savi.vae.model import GaussianVAE
@@ -71,6 +72,12 @@ class PosteriorFamily(ABC):
     def kl_curvature(self, lam: Float[Tensor, "B P"]) -> Float[Tensor, "B P"]:
         """The diagonal of ∇²_λ KL(q_λ ‖ N(0, I)), whose off-diagonal entries are all 0."""
 
+    @abstractmethod
+    def natural_gradient(
+        self, lam: Float[Tensor, "B P"], gradient: Float[Tensor, "B P"]
+    ) -> Float[Tensor, "B P"]:
+        """F(λ)⁻¹ g, with F = ∇²_λ' KL(q_λ ‖ q_λ') at λ' = λ, the Fisher matrix of q_λ."""
+
     def prior_params(self) -> Float[Tensor, " P"]:
         """The λ at which q is the prior N(0, I); for a MAP family, its mean."""
         return torch.zeros(self.num_params)
@@ -127,6 +134,14 @@ class DiagonalGaussianFamily(PosteriorFamily):
         mean, log_variance = lam.chunk(2, dim=-1)
         return torch.cat([torch.ones_like(mean), 0.5 * log_variance.exp()], dim=-1)
 
+    def natural_gradient(
+        self, lam: Float[Tensor, "B P"], gradient: Float[Tensor, "B P"]
+    ) -> Float[Tensor, "B P"]:
+        """F = diag(1/s², ½)."""
+        _, log_variance = lam.chunk(2, dim=-1)
+        by_mean, by_log_variance = gradient.chunk(2, dim=-1)
+        return torch.cat([log_variance.exp() * by_mean, 2.0 * by_log_variance], dim=-1)
+
 
 @POSTERIORS.register("full_gaussian")
 class FullGaussianFamily(PosteriorFamily):
@@ -152,12 +167,16 @@ class FullGaussianFamily(PosteriorFamily):
     ) -> FullGaussian:
         """N(mean, L Lᵀ)."""
         mean, log_diagonal, lower = self._split(lam)
-        scale_tril = torch.diag_embed(log_diagonal.exp())
-        index = (slice(None), self._rows.to(lam.device), self._columns.to(lam.device))
-        below = torch.zeros_like(scale_tril).index_put(
-            (torch.arange(len(lam), device=lam.device)[:, None], *index[1:]), lower
-        )
-        return FullGaussian(mean, scale_tril + below)
+        return FullGaussian(mean, self._triangle(log_diagonal.exp(), lower))
+
+    def _triangle(
+        self, diagonal: Float[Tensor, "B d"], lower: Float[Tensor, "B T"]
+    ) -> Float[Tensor, "B d d"]:
+        """The lower triangular matrix of its entries."""
+        matrix, device = torch.diag_embed(diagonal), lower.device
+        examples = torch.arange(len(lower), device=device)[:, None]
+        index = (examples, self._rows.to(device), self._columns.to(device))
+        return matrix + torch.zeros_like(matrix).index_put(index, lower)
 
     def sample_jacobian(
         self, lam: Float[Tensor, "B P"], noise: Float[Tensor, "S B d"]
@@ -203,6 +222,26 @@ class FullGaussianFamily(PosteriorFamily):
             dim=-1,
         )
 
+    def natural_gradient(
+        self, lam: Float[Tensor, "B P"], gradient: Float[Tensor, "B P"]
+    ) -> Float[Tensor, "B P"]:
+        """Σ g in the mean; dL = L M in the factor, M = tril(LᵀG) with its diagonal halved.
+
+        A change dL = L M moves q by dKL = Σ_i M_ii² + ½ Σ_{i>j} M_ij², whose matrix is diagonal:
+        2 on the diagonal of M and 1 below it. G is the gradient in L, LᵀG that in M.
+        """
+        _, log_diagonal, lower = self._split(lam)
+        by_mean, by_log_diagonal, by_lower = self._split(gradient)
+        scale_tril = self._triangle(log_diagonal.exp(), lower)
+        by_factor = self._triangle(by_log_diagonal * (-log_diagonal).exp(), by_lower)
+        by_move = (scale_tril.mT @ by_factor).tril()
+        diagonal = 0.5 * by_move.diagonal(dim1=-2, dim2=-1)
+        move = by_move - torch.diag_embed(diagonal)
+        below = (scale_tril @ move)[:, self._rows.to(lam.device), self._columns.to(lam.device)]
+        whitened = scale_tril.mT @ by_mean.unsqueeze(-1)
+        mean = (scale_tril @ whitened).squeeze(-1)
+        return torch.cat([mean, diagonal, below], dim=-1)
+
 
 class _MapFamily(PosteriorFamily):
     """λ = z, P = d."""
@@ -241,6 +280,19 @@ class _MapFamily(PosteriorFamily):
     def kl_curvature(self, lam: Float[Tensor, "B P"]) -> Float[Tensor, "B P"]:
         """1: −log p(z) = ½‖z‖² + const."""
         return torch.ones_like(lam)
+
+    def natural_gradient(
+        self, lam: Float[Tensor, "B P"], gradient: Float[Tensor, "B P"]
+    ) -> Float[Tensor, "B P"]:
+        """Refused: λ is a point, not a distribution.
+
+        Raises:
+            InputError: always.
+        """
+        raise InputError(
+            f"posterior '{self.name}' has no Fisher matrix: set posterior=diagonal_gaussian or "
+            "posterior=full_gaussian"
+        )
 
 
 @POSTERIORS.register("point_mass")

@@ -14,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from savi.vae.networks.activations import Derivative, activation_of
+from savi.vae.networks.base import trunk_and_head
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class Perceptron:
 
     @classmethod
     def of(cls, network: nn.Module) -> Perceptron | None:
-        """The chain that a network of nested ``nn.Sequential`` is, or None if it is another one.
+        """The chain that a network or nested ``nn.Sequential`` is, or None if it is no chain.
 
         Hooks and parametrisations are the user's own code: with any, it is another one.
         """
@@ -152,6 +153,7 @@ class Pass:
 
 
 def _flat(network: nn.Module) -> list[nn.Module]:
-    if type(network) is nn.Sequential and not network._forward_hooks:
-        return [part for child in network for part in _flat(child)]
-    return [network]
+    parts: tuple[nn.Module, ...] | None = trunk_and_head(network)
+    if parts is None and type(network) is nn.Sequential and not network._forward_hooks:
+        parts = tuple(network)
+    return [network] if parts is None else [leaf for part in parts for leaf in _flat(part)]

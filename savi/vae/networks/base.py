@@ -133,3 +133,12 @@ class Encoder(Network):
     def forward(self, x: Float[Tensor, "*batch D"]) -> Float[Tensor, "*batch P"]:
         """The outputs, one vector for each example."""
         return self.head(self.trunk(x))
+
+
+def trunk_and_head(network: nn.Module) -> tuple[nn.Module, nn.Module] | None:
+    """The parts of a network that is head(trunk(input)) and nothing besides; None for another."""
+    plain = type(network).forward in (Decoder.forward, Encoder.forward)
+    if not plain or network._forward_hooks or network._forward_pre_hooks:
+        return None
+    assert isinstance(network, Network)
+    return network.trunk, network.head
