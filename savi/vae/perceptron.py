@@ -100,7 +100,8 @@ class Pass:
     @torch.no_grad()
     def jacobian(self) -> Float[Tensor, "*batch d F"]:
         """Jᵀ: row i is the derivative of h_L in z_i."""
-        return self._tangents()[-1][1]
+        *_, s = self._tangents()
+        return self._sloped(len(self.inputs) - 1, s)
 
     @torch.no_grad()
     def second_order(
@@ -121,35 +122,55 @@ class Pass:
             metric: v ↦ M v.
         """
         tangents = self._tangents()
-        rows = tangents[-1][1]
-        hessian = metric(rows) @ rows.mT
-        for i in reversed(range(len(self.inputs))):
-            layer = self.network.layers[i]
+        last = len(tangents) - 1
+        # Jᵀ M J = S_Lᵀ [diag(φ') M diag(φ') S_L], and the sum's last term begins with S_Lᵀ too.
+        left = self._sloped(last, metric(self._sloped(last, tangents[last])))
+        hessian: Tensor | float = 0.0
+        for i in reversed(range(len(tangents))):
+            layer, s = self.network.layers[i], tangents[i]
             if layer.bend is not None:
                 weight = c * layer.bend(self.inputs[i], self.outputs[i])
-                s = tangents[i][0]
-                hessian = hessian + (s * weight.unsqueeze(-2)) @ s.mT
+                if i == last:
+                    left = torch.addcmul(left, s, weight.unsqueeze(-2))
+                elif i == 0:
+                    hessian = hessian + _weighted_gram(layer.affine.weight, weight)
+                else:
+                    hessian = hessian + (s * weight.unsqueeze(-2)) @ s.mT
             c = self._through(i, c) @ layer.affine.weight
-        return c, hessian
+        return c, left @ tangents[last].mT + hessian
 
     def _through(self, i: int, c: Tensor) -> Tensor:
         """φ_l'(a_l) ∘ c."""
         slope = self.network.layers[i].slope
         return c if slope is None else c * slope(self.inputs[i], self.outputs[i])
 
-    def _tangents(self) -> list[tuple[Tensor, Tensor]]:
-        """S_lᵀ and (∂h_l/∂z)ᵀ of every layer."""
-        tangents: list[tuple[Tensor, Tensor]] = []
-        t: Tensor | None = None
+    def _sloped(self, i: int, rows: Float[Tensor, "*batch d F"]) -> Float[Tensor, "*batch d F"]:
+        """Every row times φ_l'(a_l)."""
+        slope = self.network.layers[i].slope
+        return (
+            rows if slope is None else rows * slope(self.inputs[i], self.outputs[i]).unsqueeze(-2)
+        )
+
+    def _tangents(self) -> list[Tensor]:
+        """S_lᵀ of every layer; that of the first is W_1ᵀ, whatever z is."""
+        tangents: list[Tensor] = []
         for i, layer in enumerate(self.network.layers):
             weight = layer.affine.weight
-            # The first layer's tangents are its weights, whatever z is.
-            s = weight.T.expand(*self.z.shape[:-1], -1, -1) if t is None else t @ weight.T
-            t = s
-            if layer.slope is not None:
-                t = s * layer.slope(self.inputs[i], self.outputs[i]).unsqueeze(-2)
-            tangents.append((s, t))
+            tangents.append(
+                self._sloped(i - 1, tangents[-1]) @ weight.T
+                if tangents
+                else weight.T.expand(*self.z.shape[:-1], -1, -1)
+            )
         return tangents
+
+
+def _weighted_gram(
+    weight: Float[Tensor, "F d"], diagonal: Float[Tensor, "*batch F"]
+) -> Float[Tensor, "*batch d d"]:
+    """Wᵀ diag(w) W for many w: one product with the F outer products of rows of W."""
+    d = weight.shape[-1]
+    outer = (weight.unsqueeze(-1) * weight.unsqueeze(-2)).reshape(-1, d * d)
+    return (diagonal @ outer).unflatten(-1, (d, d))
 
 
 def _flat(network: nn.Module) -> list[nn.Module]:

@@ -8,6 +8,8 @@ from abc import ABC, abstractmethod
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from savi.vae.self_product import self_product
+
 
 class Quadratic(ABC):
     """f(o) = log p(x|z) in nats, quadratic in the outputs o of a part of the decoder.
@@ -107,9 +109,11 @@ class FeatureQuadratic(Quadratic):
         """The statistics of a batch: two products with W for each example, and one WᵀW."""
         weight, reference = head.weight, reference.detach()
         height, slope = PixelQuadratic(x, gamma)(head(reference))
-        scaled = weight if len(gamma) == 1 else weight / gamma.unsqueeze(-1)
-        gram = weight.T @ scaled
-        return cls(gram / gamma if len(gamma) == 1 else gram, reference, height, slope @ weight)
+        if len(gamma) == 1:
+            gram = self_product(weight) / gamma
+        else:
+            gram = self_product(weight / gamma.sqrt().unsqueeze(-1))
+        return cls(gram, reference, height, slope @ weight)
 
     def __call__(
         self, o: Float[Tensor, "*S B F"]
