@@ -1,0 +1,88 @@
+"""The images that benchmarks train on, at their own size or at a larger one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import count
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from savi.data import TensorDataModule
+from savi.errors import InputError, require_at_least
+
+#: What the grey image is multiplied by in each channel, so that no channel is another's copy.
+CHANNELS = (1.0, 0.7, 0.4)
+
+
+@dataclass(frozen=True)
+class Images:
+    """A data set, and the size at which its examples are seen.
+
+    Attributes:
+        data: the data set, read.
+        side: None for the examples as they are; otherwise images are resized to three channels
+            of ``side`` × ``side`` pixels, D = 3 side².
+    """
+
+    data: TensorDataModule
+    side: int | None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of an example before flattening."""
+        if self.side is None:
+            return self.data.shape
+        return (len(CHANNELS), self.side, self.side)
+
+    def training_batches(self) -> Iterator[Float[Tensor, "B D"]]:
+        """Epoch after epoch without an end, in an order that depends on the seed alone."""
+        loader = self.data.train_dataloader()
+        for epoch in count():
+            loader.sampler.set_epoch(epoch)  # type: ignore[attr-defined]
+            for batch in loader:
+                yield self._resized(batch.x)
+
+    def held_out(self, batch: int) -> Float[Tensor, "B D"]:
+        """The first examples of the validation split.
+
+        Raises:
+            InputError: if it has not so many.
+        """
+        x = self.data.split("val")
+        if batch > len(x):
+            raise InputError(
+                f"a batch of {batch} examples is asked for, and the validation split of "
+                f"'{self.data.name}' has {len(x)}: ask for at most that, or choose larger data"
+            )
+        return self._resized(x[:batch])
+
+    def _resized(self, x: Float[Tensor, "B n"]) -> Float[Tensor, "B D"]:
+        if self.side is None:
+            return x
+        grey = x.unflatten(1, self.data.shape).mean(dim=1, keepdim=True)
+        large = interpolate(grey, size=(self.side, self.side), mode="bilinear")
+        weights = torch.tensor(CHANNELS).view(1, -1, 1, 1)
+        return (large * weights).flatten(1)
+
+
+def read_images(name: str, path: str | None, side: int | None, seed: int) -> Images:
+    """A data set in savi's units, dequantised and centred, and the size at which it is seen.
+
+    Raises:
+        InputError: for an unknown or unreadable data set, and a ``side`` that is below 1 or given
+            for data that are no images.
+    """
+    if side is not None:
+        require_at_least("side", side, 1)
+    data = TensorDataModule(name, path=path, seed=seed)
+    data.setup()
+    if side is not None and len(data.shape) != 3:
+        raise InputError(
+            f"side is {side}, and the examples of '{name}' are no images: set side to null, or "
+            "choose another data set"
+        )
+    return Images(data, side)

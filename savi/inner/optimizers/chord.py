@@ -1,0 +1,166 @@
+"""Levenberg–Marquardt with a matrix that is kept from step to step."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from savi.errors import require_at_least
+from savi.inner.objective import InnerObjective
+from savi.inner.optimizers.base import OPTIMIZERS, Point
+from savi.inner.optimizers.levenberg_marquardt import (
+    Damping,
+    LevenbergMarquardt,
+    damped_step,
+    judge_by_gain,
+)
+from savi.inner.precision import short_products
+from savi.linear.base import dot, norm
+
+#: A step that leaves more than this part of the gradient is slow.
+SLOW = 0.5
+
+
+class Chord(NamedTuple):
+    """Of every example: the matrix, where it was last brought up to date, and how that went.
+
+    Attributes:
+        matrix: C.
+        y: the iterate up to which C has learnt.
+        gradient: ∇J there.
+        slow: slow or rejected steps in a row; NaN before the first matrix.
+        damping: as in Levenberg–Marquardt.
+    """
+
+    matrix: Float[Tensor, "B P P"]
+    y: Float[Tensor, "B P"]
+    gradient: Float[Tensor, "B P"]
+    slow: Float[Tensor, " B"]
+    damping: Damping
+
+
+@OPTIMIZERS.register("chord")
+@dataclass(frozen=True)
+class ChordLevenbergMarquardt(LevenbergMarquardt):
+    """Solve (C + μ D) δ = −∇J with a C from an earlier iterate, and accept y + δ where it lowers J.
+
+    A Gauss–Newton matrix costs as much as many gradients. Here it is computed at λ0, and again
+    only for an example whose last ``patience`` steps were all rejected or left more than half of
+    its gradient. In between it learns from the gradients, which are there anyway: with the step s
+    and the change q of ∇J along it,
+
+        C ← C − C s sᵀ C / sᵀCs + q qᵀ / sᵀq                                            (BFGS),
+
+    with Powell's (1978) correction of q where sᵀq < 0.2 sᵀCs, so that C stays positive definite.
+    A chord method converges linearly; with BFGS it does so superlinearly. Damping and acceptance
+    are those of :class:`LevenbergMarquardt`: J never rises.
+
+    Args:
+        damping: the initial μ.
+        max_damping: an example whose μ exceeds it has stalled.
+        patience: slow steps in a row after which the matrix is computed anew.
+
+    Raises:
+        InputError: for a number out of range.
+    """
+
+    patience: int = 5
+    name: ClassVar[str] = "chord"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_at_least("inner.optimizer 'chord': patience", self.patience, 1)
+
+    def init(self, y: Float[Tensor, "B P"]) -> Any:
+        """No matrix yet."""
+        identity = torch.eye(y.shape[-1], dtype=y.dtype, device=y.device)
+        damping = Damping.like(y, self.damping)
+        start = y.detach()
+        return Chord(
+            identity.repeat(len(y), 1, 1),
+            start,
+            torch.zeros_like(start),
+            torch.full_like(damping.mu, torch.nan),
+            damping,
+        )
+
+    def step(
+        self, objective: InnerObjective, point: Point, state: Any, create_graph: bool
+    ) -> tuple[Float[Tensor, "B P"], Any]:
+        """One trial step per example, with the matrix brought up to date."""
+        s, q = point.y - state.y, point.gradient - state.gradient
+        moved = (s != 0).any(dim=-1) & ~state.slow.isnan()
+        matrix = bfgs(state.matrix, s, q, moved)
+        with torch.no_grad():
+            lazy = norm(point.gradient) > SLOW * norm(state.gradient)
+            slow = torch.where(moved, torch.where(lazy, state.slow + 1, 0.0), state.slow)
+            anew = ~(slow < self.patience)
+        matrix = _refreshed(objective, point.y, matrix, anew, create_graph)
+        delta, predicted = damped_step(objective, point, matrix, state.damping.mu)
+        return point.y + delta, Chord(
+            matrix,
+            point.y,
+            point.gradient,
+            torch.where(anew, 0.0, slow),
+            state.damping._replace(predicted=predicted),
+        )
+
+    def judge(
+        self, point: Point, trial: Float[Tensor, "B P"], value: Float[Tensor, " B"], state: Any
+    ) -> tuple[Bool[Tensor, " B"], Any]:
+        """Take what lowers J; move μ by the gain ratio; count what was rejected."""
+        accepted, damping = judge_by_gain(point.value, value, state.damping, self.max_damping)
+        slow = torch.where(accepted, state.slow, state.slow + 1)
+        return accepted, state._replace(slow=slow, damping=damping)
+
+    def stalled(self, state: Any, y: Tensor, proposal: Tensor) -> Bool[Tensor, " B"]:
+        """Rejections have driven the damping past its ceiling."""
+        return super().stalled(state.damping, y, proposal)
+
+
+def bfgs(
+    matrix: Float[Tensor, "B P P"],
+    s: Float[Tensor, "B P"],
+    q: Float[Tensor, "B P"],
+    moved: Bool[Tensor, " B"],
+) -> Float[Tensor, "B P P"]:
+    """Powell's damped update of the matrices of the examples that have moved."""
+    # The others have s = 0, whose 0/0 would reach the gradient even where it is not taken.
+    safe = torch.where(moved.unsqueeze(-1), s, torch.ones_like(s))
+    image = (matrix @ safe.unsqueeze(-1)).squeeze(-1)
+    along, seen = dot(safe, image), dot(safe, q)
+    keep = torch.where(moved & (seen < 0.2 * along), 0.8 * along / (along - seen), 1.0)
+    q = keep.unsqueeze(-1) * q + (1.0 - keep).unsqueeze(-1) * image
+    learnt = dot(safe, q)
+    usable = moved & (along > 0) & (learnt > 0) & torch.isfinite(learnt)
+    along, learnt = (torch.where(usable, t, 1.0)[:, None, None] for t in (along, learnt))
+    change = q.unsqueeze(-1) * q.unsqueeze(-2) / learnt
+    change = change - image.unsqueeze(-1) * image.unsqueeze(-2) / along
+    return matrix + torch.where(usable[:, None, None], change, torch.zeros_like(change))
+
+
+def _refreshed(
+    objective: InnerObjective,
+    y: Float[Tensor, "B P"],
+    matrix: Float[Tensor, "B P P"],
+    rows: Bool[Tensor, " B"],
+    create_graph: bool,
+) -> Float[Tensor, "B P P"]:
+    """The objective's curvature in those rows, computed for them alone where that is possible."""
+    count = int(rows.sum())
+    if count == 0:
+        return matrix
+    few = None
+    if 2 * count <= len(rows) and not create_graph:
+        index = rows.nonzero().squeeze(-1)
+        few = objective.rows(index)
+    # The matrix is an approximation that will be kept and corrected: a few digits will do.
+    with short_products():
+        if few is None:
+            new = objective.curvature(y, create_graph)
+            return torch.where(rows[:, None, None], new, matrix)
+        return matrix.index_copy(0, index, few.curvature(y[index]))
