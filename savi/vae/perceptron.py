@@ -101,7 +101,9 @@ class Pass:
     def jacobian(self) -> Float[Tensor, "*batch d F"]:
         """Jᵀ: row i is the derivative of h_L in z_i."""
         *_, s = self._tangents()
-        return self._sloped(len(self.inputs) - 1, s)
+        slope = self._slope(len(self.inputs) - 1)
+        # S_L of a chain of one layer is a view of its weights.
+        return s if slope is None else s * slope if len(self.inputs) == 1 else s.mul_(slope)
 
     @torch.no_grad()
     def second_order(
@@ -144,12 +146,15 @@ class Pass:
         slope = self.network.layers[i].slope
         return c if slope is None else c * slope(self.inputs[i], self.outputs[i])
 
+    def _slope(self, i: int) -> Float[Tensor, "*batch 1 F"] | None:
+        """φ_l'(a_l) as a factor of every row; None where the layer is affine."""
+        slope = self.network.layers[i].slope
+        return None if slope is None else slope(self.inputs[i], self.outputs[i]).unsqueeze(-2)
+
     def _sloped(self, i: int, rows: Float[Tensor, "*batch d F"]) -> Float[Tensor, "*batch d F"]:
         """Every row times φ_l'(a_l)."""
-        slope = self.network.layers[i].slope
-        return (
-            rows if slope is None else rows * slope(self.inputs[i], self.outputs[i]).unsqueeze(-2)
-        )
+        slope = self._slope(i)
+        return rows if slope is None else rows * slope
 
     def _tangents(self) -> list[Tensor]:
         """S_lᵀ of every layer; that of the first is W_1ᵀ, whatever z is."""
