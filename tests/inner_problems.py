@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
+from savi.inner import AutogradObjective
+
 
 def randn(*shape: int, seed: int, dtype: torch.dtype = torch.float64) -> Tensor:
     """Standard normal numbers that depend on the seed alone."""
@@ -48,6 +50,21 @@ class Nonlinear:
         """J(y)."""
         convex = softplus(y @ self.mixing.mT).sum(-1) + 0.5 * y.square().sum(-1)
         return convex - (self.linear * y).sum(-1)
+
+
+class WithFisher(AutogradObjective):
+    """A function with the Fisher matrix diag(2 + sin y), as if y described a distribution."""
+
+    has_fisher = True
+
+    def natural_gradient(self, y: Tensor, gradient: Tensor) -> Tensor:
+        """F(y)⁻¹ g."""
+        return gradient / (2.0 + y.sin())
+
+
+def for_optimizer(function, optimizer):
+    """The function, with a Fisher matrix for an optimiser that needs one."""
+    return WithFisher(function) if optimizer.needs_fisher else function
 
 
 def nonlinear_inputs(batch: int = 3, size: int = 2, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:

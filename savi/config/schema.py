@@ -61,7 +61,9 @@ class InnerConfig:
     """The inner problem and its optimiser; the options from ``lr`` on are the optimiser's own.
 
     ``rho`` weighs the objective ``proximal``; ``radius`` bounds ``trust_region``, and is None for
-    every other objective.
+    every other objective. ``warm_start`` starts a training example where its last visit ended; it
+    is for models without an encoder, and needs an ``atol`` above 0 (or an ``rtol`` of 0), because
+    ``rtol`` counts from the gradient at the start.
     """
 
     objective: str = "elbo"
@@ -74,7 +76,9 @@ class InnerConfig:
     radius: float | None = None
     noise: str = "crn"
     samples: int = 2
+    linear_head: str = "auto"
     compile: bool = False
+    warm_start: bool = False
     lr: float | None = None
     momentum: float | None = None
     beta1: float | None = None
@@ -83,6 +87,8 @@ class InnerConfig:
     decay: bool | None = None
     damping: float | None = None
     max_damping: float | None = None
+    patience: int | None = None
+    history: int | None = None
 
 
 @dataclass

@@ -51,7 +51,9 @@ class FiniteDifference(RecomputingBackend):
     encoder_gradient: ClassVar[EncoderGradient] = EncoderGradient.EXACT
     memory: ClassVar[str] = "O(1)"
     second_derivatives: ClassVar[str] = "refused"
-    optimizers: ClassVar[tuple[str, ...] | None] = ("gd", "momentum", "adam")
+    optimizers: ClassVar[tuple[str, ...] | None] = (
+        "gd", "momentum", "adam", "lbfgs", "natural_gradient",
+    )  # fmt: skip
 
     def __post_init__(self) -> None:
         if self.relative_step is not None and not 0.0 < self.relative_step < float("inf"):
@@ -81,11 +83,10 @@ class FiniteDifference(RecomputingBackend):
         own = [leaf(y), *map(leaf, leaves)]
         g, captured = leaf(gradient), [leaf(tensor) for tensor in run.captured]
         with Replaced(run.captured, captured):
-            proposal, state = run.loop.optimizer.step(
-                problem, Point(own[0], value, g), tree_unflatten(own[1:], spec), create_graph=True
+            point, state = Point(own[0], value, g), tree_unflatten(own[1:], spec)
+            y_next, state = run.loop.take(
+                run.objective, step, point, state, step < run.steps, create_graph=True
             )
-            proposal = run.objective.project(proposal)
-            y_next = torch.where((step < run.steps).unsqueeze(-1), proposal, own[0])
         (u,) = adjoint.pull((y_next, state), own, [g], captured)
         if u is not None:
             adjoint.y = adjoint.y + self._through_gradient(problem, y, u, run, adjoint)

@@ -38,7 +38,7 @@ class OneStep(GradientBackend):
         "an objective that is redrawn at every step has no fixed point"
     )
     optimizers: ClassVar[tuple[str, ...] | None] = (
-        "gd", "momentum", "gauss_newton", "levenberg_marquardt",
+        "gd", "momentum", "gauss_newton", "levenberg_marquardt", "chord", "newton",
     )  # fmt: skip
 
     def encoder_gradient_for(self, anchored: bool, max_steps: int) -> EncoderGradient:

@@ -2,13 +2,17 @@
 
 from savi.inner.objective import AutogradObjective, InnerObjective
 from savi.inner.optimizers import (
+    LBFGS,
     OPTIMIZERS,
     Adam,
+    ChordLevenbergMarquardt,
     GaussNewton,
     GradientDescent,
     InnerOptimizer,
     LevenbergMarquardt,
     Momentum,
+    NaturalGradient,
+    Newton,
 )
 from savi.inner.proximal import Proximal
 from savi.inner.solution import Solution
@@ -16,15 +20,19 @@ from savi.inner.status import Status
 from savi.inner.trust_region import TrustRegion
 
 __all__ = [
+    "LBFGS",
     "OPTIMIZERS",
     "Adam",
     "AutogradObjective",
+    "ChordLevenbergMarquardt",
     "GaussNewton",
     "GradientDescent",
     "InnerObjective",
     "InnerOptimizer",
     "LevenbergMarquardt",
     "Momentum",
+    "NaturalGradient",
+    "Newton",
     "Proximal",
     "Solution",
     "Status",

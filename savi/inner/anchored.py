@@ -34,6 +34,7 @@ class AnchoredObjective(InnerObjective):
         self.base, self.anchor = base, anchor
         self.stochastic, self.gauss_newton = base.stochastic, base.gauss_newton
         self.closed_gradient, self.closed_hessian = base.closed_gradient, base.closed_hessian
+        self.has_fisher = base.has_fisher
 
     @abstractmethod
     def around(self, base: InnerObjective) -> Self:
@@ -47,6 +48,12 @@ class AnchoredObjective(InnerObjective):
         """The same for some of the examples."""
         base = self.base.rows(index)
         return None if base is None else self.cut(base, index)
+
+    def natural_gradient(
+        self, y: Float[Tensor, "B P"], gradient: Float[Tensor, "B P"]
+    ) -> Float[Tensor, "B P"]:
+        """In the metric of the base objective's distribution."""
+        return self.base.natural_gradient(y, gradient)
 
     def evaluated(self, y: Float[Tensor, "B P"]) -> None:
         """Counted by J."""

@@ -133,14 +133,25 @@ class InnerLoop:
         y, state = start.y, start.state
         for k in range(start.step, start.step + count):
             point = self._evaluate(objective, k, y, create_graph)
-            y, state = self._trial(objective, k, point, state, create_graph)
-            moving = k < steps
-            if self.optimizer.judges:
-                value = objective.at_step(k).value(y.detach())
-                accepted, state = self._judge(point, y, value, state)
-                moving = moving & accepted
-            y = torch.where(moving.unsqueeze(-1), y, point.y)
+            y, state = self.take(objective, k, point, state, k < steps, create_graph)
         return y, state
+
+    def take(
+        self,
+        objective: InnerObjective,
+        k: int,
+        point: Point,
+        state: Any,
+        moving: Bool[Tensor, " B"],
+        create_graph: bool,
+    ) -> tuple[Float[Tensor, "B P"], Any]:
+        """Step ``k`` of an earlier run from ``point``, of the examples that are ``moving``."""
+        y, state = self._trial(objective, k, point, state, create_graph)
+        if self.optimizer.judges:
+            value = objective.at_step(k).value(y.detach())
+            accepted, state = self._judge(point, y, value, state)
+            moving = moving & accepted
+        return torch.where(moving.unsqueeze(-1), y, point.y), state
 
     def _evaluate(
         self, objective: InnerObjective, step: int, y: Float[Tensor, "B P"], create_graph: bool

@@ -71,8 +71,8 @@ def minimize(
 
     Raises:
         InputError: for a start that is not a floating-point matrix, an objective that does not
-            return one value per example, negative ``max_steps``, ``rtol`` or ``atol``, or a
-            backend that the objective does not allow.
+            return one value per example, negative ``max_steps``, ``rtol`` or ``atol``, or an
+            optimiser or a backend that the objective does not allow.
     """
     if torch._C._functorch.is_functorch_wrapped_tensor(init):
         raise InputError(
@@ -97,6 +97,11 @@ def minimize(
     loop = InnerLoop(optimizer, max_steps, rtol, atol, compile and not inference)
     differentiable = torch.is_grad_enabled() and not inference
     problem = as_objective(objective)
+    optimizer.check(
+        stochastic=problem.stochastic,
+        constrained=problem.constrained,
+        has_fisher=problem.has_fisher,
+    )
     gradient.check(
         optimizer,
         stochastic=problem.stochastic,

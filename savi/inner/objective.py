@@ -110,6 +110,9 @@ class InnerObjective(ABC):
     #: True when the problem itself depends on λ0 (a proximal term, a trust region): so does λ*.
     anchored: bool = False
 
+    #: True when λ describes a distribution, so that there is a ``natural_gradient``.
+    has_fisher: bool = False
+
     @abstractmethod
     def __call__(self, y: Float[Tensor, "B P"]) -> Float[Tensor, " B"]:
         """J(y), one value per example (nats when J is a negative ELBO)."""
@@ -154,6 +157,15 @@ class InnerObjective(ABC):
                 value.sum(), y, create_graph=create_graph, allow_unused=True
             )
         return value.detach(), torch.zeros_like(y) if gradient is None else gradient
+
+    def natural_gradient(
+        self, y: Float[Tensor, "B P"], gradient: Float[Tensor, "B P"]
+    ) -> Float[Tensor, "B P"]:
+        """F(y)⁻¹ g, differentiable, with F the Fisher matrix of the distribution that λ describes.
+
+        Only where ``has_fisher``.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no Fisher matrix")
 
     def evaluated(self, y: Float[Tensor, "B P"]) -> None:  # noqa: B027  (most count nothing)
         """Called after a compiled evaluation at y, which cannot keep counts of its cost itself."""

@@ -64,6 +64,7 @@ class NegativeELBO(InnerObjective):
         self.stochastic = stochastic
         self.fit = x if isinstance(x, DataFit) else DataFit.direct(model, x)
         self.closed_gradient = self.closed_hessian = self.fit.chain is not None
+        self.has_fisher = not family.is_map
         self._schedule, self._noise = noise, noise(step)
 
     def __call__(self, y: Float[Tensor, "B P"]) -> Float[Tensor, " B"]:
@@ -83,6 +84,12 @@ class NegativeELBO(InnerObjective):
             by_codes = self.family.pull_back(y, self._noise, slope)
             gradient = torch.sub(self.beta * self.family.kl_gradient(y), by_codes)
             return self.beta * penalty - log_likelihood.mean(dim=0), gradient
+
+    def natural_gradient(
+        self, y: Float[Tensor, "B P"], gradient: Float[Tensor, "B P"]
+    ) -> Float[Tensor, "B P"]:
+        """F(λ)⁻¹ g, with F the Fisher matrix of q_λ."""
+        return self.family.natural_gradient(y, gradient)
 
     def _codes(self, y: Float[Tensor, "B P"]) -> tuple[Float[Tensor, "S B d"], Float[Tensor, " B"]]:
         """The samples z(λ, ε), and KL(q_λ ‖ p) (½‖z‖² for the MAP families)."""

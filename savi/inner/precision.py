@@ -20,12 +20,28 @@ def full_precision(device_type: str) -> Iterator[None]:
     bf16 inside costs accuracy for no speed. TF32 has 10 bits of mantissa: a stationarity of 1e-3
     would be its rounding error, and a certificate would judge noise.
     """
+    with _formats("ieee", "ieee", "ieee"), torch.autocast(device_type, enabled=False):
+        yield
+
+
+@contextmanager
+def short_products() -> Iterator[None]:
+    """Let the device multiply float32 matrices in its short formats, if it is faster at that.
+
+    For matrices that only steer a search, such as the first one of a quasi-Newton method: what is
+    found is judged by exact values and gradients. Float64 is not touched.
+    """
+    with _formats("tf32", "tf32", "bf16"):
+        yield
+
+
+@contextmanager
+def _formats(*formats: str) -> Iterator[None]:
     before = [switch.fp32_precision for switch in _SWITCHES]
     try:
-        for switch in _SWITCHES:
-            switch.fp32_precision = "ieee"
-        with torch.autocast(device_type, enabled=False):
-            yield
+        for switch, precision in zip(_SWITCHES, formats, strict=True):
+            switch.fp32_precision = precision
+        yield
     finally:
         for switch, precision in zip(_SWITCHES, before, strict=True):
             switch.fp32_precision = precision

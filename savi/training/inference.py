@@ -21,6 +21,7 @@ from savi.inner.optimizers import OPTIMIZERS
 from savi.inner.proximal import Proximal
 from savi.inner.solution import Solution
 from savi.inner.trust_region import TrustRegion
+from savi.vae.data_fit import LINEAR_HEAD, data_fit
 from savi.vae.families import PosteriorFamily
 from savi.vae.model import GaussianVAE
 
@@ -30,7 +31,7 @@ NOISE = {"crn": common_noise, "fresh": fresh_noise}
 PROBLEM_KEYS = frozenset(
     {
         "objective", "optimizer", "max_steps", "test_max_steps", "rtol", "atol", "rho", "radius",
-        "noise", "samples", "compile",
+        "noise", "samples", "compile", "warm_start", "linear_head",
     }
 )  # fmt: skip
 
@@ -83,6 +84,7 @@ class SemiAmortizedInference(nn.Module):
         # Runs of versions without trust regions can still be evaluated.
         self.radius: float | None = inner.get("radius")
         self.compiled: bool = inner.get("compile", False)
+        self.linear_head: str = inner.get("linear_head", "auto")
         options = {key: value for key, value in inner.items() if key not in PROBLEM_KEYS}
         self.optimizer = build(OPTIMIZERS, inner["optimizer"], options)
         self.backend = build(
@@ -96,6 +98,8 @@ class SemiAmortizedInference(nn.Module):
             raise unknown_option("inner.objective", self.objective_name, OBJECTIVES)
         if self.noise_name not in NOISE:
             raise unknown_option("inner.noise", self.noise_name, NOISE)
+        if self.linear_head not in LINEAR_HEAD:
+            raise unknown_option("inner.linear_head", self.linear_head, LINEAR_HEAD)
         for name, least in _MINIMA.items():
             require_at_least(f"inner.{name}", getattr(self, name), least)
         if not self.rho > 0:
@@ -111,11 +115,13 @@ class SemiAmortizedInference(nn.Module):
                 f"posterior 'laplace' with inner.objective '{self.objective_name}': its mean is a "
                 "MAP solution, so set inner.objective=map"
             )
+        stochastic = self.noise_name == "fresh"
+        constrained = self.objective_name == "trust_region"
+        self.optimizer.check(
+            stochastic=stochastic, constrained=constrained, has_fisher=not self.family.is_map
+        )
         self.backend.check(
-            self.optimizer,
-            stochastic=self.noise_name == "fresh",
-            constrained=self.objective_name == "trust_region",
-            compiled=self.compiled,
+            self.optimizer, stochastic=stochastic, constrained=constrained, compiled=self.compiled
         )
         if self.backend.name == "ift" and self.max_steps == 0:
             raise InputError(
@@ -164,16 +170,29 @@ class SemiAmortizedInference(nn.Module):
         x: Float[Tensor, "B D"],
         init: Float[Tensor, "B P"],
         *,
+        max_steps: int | None = None,
         beta: float = 1.0,
         generator: torch.Generator | None = None,
         noise: NoiseSchedule | None = None,
     ) -> InnerObjective:
-        """The inner objective of a batch, with its noise drawn unless given."""
+        """The inner objective of a batch, with its noise drawn unless given.
+
+        ``max_steps`` says how many evaluations are to be expected, those of training by default.
+        """
+        if max_steps is None:
+            max_steps = self.max_steps
         if noise is None:
             like = init[:, : self.family.latent_dim].detach()
             noise = self.draw_noise(like, generator)
+        fit = data_fit(
+            model,
+            x,
+            init[:, : self.family.latent_dim],
+            codes=len(x) * max_steps * (1 if self.family.is_map else self.samples),
+            linear_head=self.linear_head,
+        )
         bound = NegativeELBO(
-            model, self.family, x, noise, beta=beta, stochastic=self.noise_name == "fresh"
+            model, self.family, fit, noise, beta=beta, stochastic=self.noise_name == "fresh"
         )
         if self.objective_name == "proximal":
             return Proximal(bound, init, self.rho)
@@ -192,6 +211,7 @@ class SemiAmortizedInference(nn.Module):
         through: float = 1.0,
         generator: torch.Generator | None = None,
         noise: NoiseSchedule | None = None,
+        init: Float[Tensor, "B P"] | None = None,
     ) -> Inference:
         """Infer λ for a batch.
 
@@ -203,14 +223,17 @@ class SemiAmortizedInference(nn.Module):
             through: the factor on the gradient that flows through the solve to λ0.
             generator: the source of the inner noise; the global one by default.
             noise: the inner noise itself; drawn by default.
+            init: λ0 itself; that of :meth:`start` by default.
         """
-        init = self.start(x)
+        init = self.start(x) if init is None else init
         # Scales the gradient and leaves the value as it is.
         start = init if through == 1.0 else init.detach() + through * (init - init.detach())
         if max_steps == 0:
             return Inference(init, start, None)
         solution = minimize(
-            self.problem(model, x, start, beta=beta, generator=generator, noise=noise),
+            self.problem(
+                model, x, start, max_steps=max_steps, beta=beta, generator=generator, noise=noise
+            ),
             start,
             optimizer=self.optimizer,
             gradient=self.backend,

@@ -15,11 +15,12 @@ from savi.data.batches import Batch
 from savi.errors import InputError, require_at_least, unknown_option
 from savi.evaluation.importance import expected_bound
 from savi.gradients.certificate import Certificate
-from savi.inner.solution import Solution
 from savi.inner.status import Status
 from savi.training.encoder_losses import EncoderObjective
 from savi.training.inference import Inference, SemiAmortizedInference
+from savi.training.inner_metrics import inner_metrics
 from savi.training.outer_loss import OuterLoss
+from savi.training.warm_start import WarmStarts
 from savi.vae.build import build_encoder, build_vae
 from savi.vae.elbo import Bound
 from savi.vae.families import POSTERIORS
@@ -78,6 +79,7 @@ class SemiAmortizedVAE(pl.LightningModule):
         )
         self.inference = SemiAmortizedInference(encoder, self.family, inner, gradient)
         self.encoder_objective = EncoderObjective(encoder_loss, self.inference)
+        self.warm_starts = WarmStarts.build(inner, self.inference)
         self.kl, self.samples = model["kl"], model["samples"]
         self.settings, self.optimizer_config, self.seed = evaluation, optimizer, seed
         self._certificate: Certificate | None = None
@@ -121,7 +123,11 @@ class SemiAmortizedVAE(pl.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The outer loss of a batch."""
-        step = self.outer_loss(batch.x, self.beta)
+        starts = self.warm_starts
+        init = None if starts is None else starts[batch.index]
+        step = self.outer_loss(batch.x, self.beta, init=init)
+        if starts is not None:
+            starts[batch.index] = step.inference.value
         self._squared_error = step.bound.squared_error
         if self._is_logging_step():
             self._log_training(step.bound, step.inference)
@@ -175,6 +181,10 @@ class SemiAmortizedVAE(pl.LightningModule):
         self.log_dict(values, batch_size=len(batch.x), sync_dist=True)
         elbo_mean = bound.elbo.mean()
         self.log(f"{split}/elbo", elbo_mean, prog_bar=True, batch_size=len(batch.x), sync_dist=True)
+
+    def configure_callbacks(self) -> list[pl.Callback]:
+        """The table of warm starts, if there is one: it is saved with the training."""
+        return [] if self.warm_starts is None else [self.warm_starts]
 
     def configure_optimizers(self) -> Any:
         """Adam (AdamW with a weight decay), with a constant or cosine learning rate."""
@@ -235,12 +245,3 @@ class SemiAmortizedVAE(pl.LightningModule):
         if self._certificate is not None:
             self.log_dict(self._certificate.metrics())
             self._certificate = None
-
-
-def inner_metrics(solution: Solution) -> dict[str, Tensor]:
-    """How the inner solves of a batch went."""
-    return {
-        "inner/steps": solution.steps.float().mean(),
-        "inner/stationarity": solution.stationarity.median(),
-        "inner/converged": (solution.status == Status.CONVERGED).float().mean(),
-    }

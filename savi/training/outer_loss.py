@@ -50,6 +50,7 @@ class OuterLoss:
         *,
         inner_noise: NoiseSchedule | None = None,
         outer_noise: Float[Tensor, "S B d"] | None = None,
+        init: Float[Tensor, "B P"] | None = None,
     ) -> OuterStep:
         """The loss of a batch.
 
@@ -58,6 +59,7 @@ class OuterLoss:
             beta: the weight of the KL term.
             inner_noise: the noise of the inner problem; drawn from the global source by default.
             outer_noise: the noise of the bound; drawn from the global source by default.
+            init: λ0; the encoder's, or the prior's, by default.
         """
         inference = self.inference(
             self.model,
@@ -66,6 +68,7 @@ class OuterLoss:
             beta=beta,
             through=self.encoder_objective.through,
             noise=inner_noise,
+            init=init,
         )
         family = self.inference.family
         q = family.distribution(inference.value, self.model, beta)

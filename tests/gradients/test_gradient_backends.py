@@ -6,7 +6,16 @@ import weakref
 
 import pytest
 import torch
-from inner_problems import Nonlinear, Quadratic, gradients, nonlinear_inputs, randn, slope, spd
+from inner_problems import (
+    Nonlinear,
+    Quadratic,
+    for_optimizer,
+    gradients,
+    nonlinear_inputs,
+    randn,
+    slope,
+    spd,
+)
 
 import savi
 from savi.benchmark.live_bytes import LiveBytes
@@ -24,7 +33,7 @@ from savi.gradients import (
     Truncated,
     Unrolled,
 )
-from savi.inner import Adam, GaussNewton, GradientDescent, LevenbergMarquardt, Momentum
+from savi.inner import OPTIMIZERS, GradientDescent, LevenbergMarquardt, Momentum
 
 NEWTON = {"optimizer": LevenbergMarquardt(), "max_steps": 60, "rtol": 1e-11}
 DESCENT = {"optimizer": Momentum(0.2, 0.5), "max_steps": 300, "rtol": 3e-13}
@@ -427,13 +436,18 @@ def test_unknown_backend_lists_the_known_ones():
         BACKENDS["nope"]
 
 
-@pytest.mark.parametrize("optimizer", [Momentum(), Adam(), LevenbergMarquardt(), GaussNewton()])
+@pytest.mark.parametrize(
+    "optimizer",
+    [cls(momentum=0.5) if cls is GradientDescent else cls() for cls in OPTIMIZERS.values()],
+    ids=list(OPTIMIZERS),
+)
 @pytest.mark.parametrize("backend", [cls() for cls in BACKENDS.values()], ids=list(BACKENDS))
 def test_backends_work_with_the_optimisers_that_they_declare(backend, optimizer):
     mixing, c, init = nonlinear_inputs()
+    problem = for_optimizer(Nonlinear(mixing, c), optimizer)
     options = {"optimizer": optimizer, "gradient": backend, "max_steps": 2}
     if backend.optimizers is None or optimizer.name in backend.optimizers:
-        assert savi.minimize(Nonlinear(mixing, c), init, **options).value.shape == init.shape
+        assert savi.minimize(problem, init, **options).value.shape == init.shape
         return
     with pytest.raises(InputError, match=f"set inner.optimizer to {backend.optimizers[0]}"):
-        savi.minimize(Nonlinear(mixing, c), init, **options)
+        savi.minimize(problem, init, **options)

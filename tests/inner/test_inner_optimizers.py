@@ -5,26 +5,36 @@ import itertools
 import pytest
 import torch
 from closed_forms import gradient_steps
-from inner_problems import Nonlinear, Quadratic, nonlinear_inputs, randn, spd
+from inner_problems import Nonlinear, Quadratic, for_optimizer, nonlinear_inputs, randn, spd
 
 import savi
 from savi.errors import InputError
 from savi.gradients import StopGradient, Unrolled
 from savi.inner import (
+    LBFGS,
     OPTIMIZERS,
     Adam,
+    AutogradObjective,
+    ChordLevenbergMarquardt,
     GaussNewton,
     GradientDescent,
     LevenbergMarquardt,
     Momentum,
+    NaturalGradient,
+    Newton,
 )
 from savi.inner.optimizers import Point
+from savi.inner.optimizers.chord import bfgs
 from savi.inner.optimizers.levenberg_marquardt import MIN_DAMPING
 
 
 def solve(objective, init, optimizer, gradient=None, **options):
     return savi.minimize(
-        objective, init, optimizer=optimizer, gradient=gradient or StopGradient(), **options
+        for_optimizer(objective, optimizer),
+        init,
+        optimizer=optimizer,
+        gradient=gradient or StopGradient(),
+        **options,
     )
 
 
@@ -161,6 +171,32 @@ class OptimizerConformance:
         assert (solution.status != savi.Status.DIVERGED).all()
 
 
+class Monotone:
+    """What an optimiser must do that judges its trials."""
+
+    def test_never_raises_the_objective_of_any_example(self):
+        start = 4.0 * randn(20, 2, seed=0)
+        problem = lambda y: log_cosh(y) + 0.3 * (3.0 * y).sin().sum(-1)  # noqa: E731
+        values = [
+            problem(solve(problem, start, self.optimizer, max_steps=k, rtol=1e-8).value)
+            for k in range(12)
+        ]
+        for before, after in itertools.pairwise(values):
+            assert (after <= before + 1e-14 * before.abs()).all()
+
+    @pytest.mark.parametrize("scale", [1e-2, 1e2])
+    def test_another_scale_of_the_objective_needs_no_tuning(self, scale):
+        mixing, c, init = (t.detach() for t in nonlinear_inputs())
+        problem = Nonlinear(mixing, c)
+        plain, scaled = (
+            solve(lambda y, s=s: s * problem(y), init, self.optimizer, max_steps=100, rtol=1e-9)
+            for s in (1.0, scale)
+        )
+        assert (scaled.status == savi.Status.CONVERGED).all()
+        torch.testing.assert_close(scaled.value, plain.value)
+        assert (scaled.steps <= 2 * plain.steps + 10).all()
+
+
 class TestGradientDescent(OptimizerConformance):
     optimizer = GradientDescent(lr=0.3)
     absurd = (GradientDescent(1e-12), GradientDescent(1e3), GradientDescent(1e30, momentum=0.99))
@@ -247,20 +283,87 @@ class TestGaussNewton(OptimizerConformance):
         torch.testing.assert_close(solution.value, saddle)
 
 
-class TestLevenbergMarquardt(OptimizerConformance):
+class TestNewton(Monotone, OptimizerConformance):
+    optimizer = Newton()
+    absurd = (Newton(1e-300), Newton(1e7))
+    steps_to_converge = 60
+
+
+class TestChord(Monotone, OptimizerConformance):
+    optimizer = ChordLevenbergMarquardt()
+    absurd = (ChordLevenbergMarquardt(1e-300), ChordLevenbergMarquardt(1e7, patience=1))
+    steps_to_converge = 60
+
+    def test_a_matrix_is_computed_once_where_it_serves(self):
+        asked = []
+
+        class Counted(AutogradObjective):
+            def curvature(self, y, create_graph=False):
+                asked.append(len(y))
+                return super().curvature(y, create_graph)
+
+        start = randn(5, 2, seed=0)
+        problem = Counted(lambda y: log_cosh(y) + y.square().sum(-1))
+        solution = solve(problem, start, self.optimizer, max_steps=60, rtol=1e-10)
+        assert (solution.status == savi.Status.CONVERGED).all()
+        assert solution.steps.max() > 3
+        assert asked == [5]
+
+    def test_a_matrix_that_serves_no_more_is_computed_anew(self):
+        """In the examples that need it, alone if the objective can be cut."""
+        asked = []
+
+        class Cut(AutogradObjective):
+            def rows(self, index):
+                return Cut(lambda y: self.function(y))
+
+            def curvature(self, y, create_graph=False):
+                asked.append(len(y))
+                # Useless for the first example, until it is asked for again.
+                matrix = super().curvature(y, create_graph)
+                return matrix * (1e4 if len(asked) == 1 else 1.0) ** (y[:, :1, None] > 2.0)
+
+        start = torch.tensor([[3.0, 1.0], [0.3, 0.2], [-0.5, 0.1]], dtype=torch.float64)
+        problem = Cut(lambda y: log_cosh(y) + y.square().sum(-1))
+        eager = ChordLevenbergMarquardt(patience=2)
+        solution = solve(problem, start, eager, max_steps=60, rtol=1e-8)
+        assert (solution.status == savi.Status.CONVERGED).all()
+        assert asked[:2] == [3, 1]
+
+    def test_keeps_the_matrix_positive_definite_where_the_objective_is_not_convex(self):
+        start = torch.tensor([[0.1], [2.0]], dtype=torch.float64)
+        matrix = torch.eye(1, dtype=torch.float64).expand(2, 1, 1)
+        for slope in (-5.0, -0.1, 0.0, 3.0):
+            new = bfgs(matrix, start, slope * start, torch.tensor([True, True]))
+            assert (new > 0).all()
+        assert (bfgs(matrix, 0.0 * start, start, torch.tensor([False, False])) == matrix).all()
+
+    def test_the_update_satisfies_the_secant_equation(self):
+        s, matrix = randn(4, 3, seed=1), spd(4, 3)
+        q = (spd(4, 3, seed=5) @ s.unsqueeze(-1)).squeeze(-1)
+        enough = (s * q).sum(-1) > 0.2 * (s * (matrix @ s.unsqueeze(-1)).squeeze(-1)).sum(-1)
+        assert enough.any()
+        new = bfgs(matrix, s, q, torch.ones(4, dtype=torch.bool))
+        image = (new @ s.unsqueeze(-1)).squeeze(-1)
+        torch.testing.assert_close(image[enough], q[enough])
+
+
+class TestLBFGS(Monotone, OptimizerConformance):
+    optimizer = LBFGS()
+    absurd = (LBFGS(1), LBFGS(30))
+    steps_to_converge = 60
+
+
+class TestNaturalGradient(Monotone, OptimizerConformance):
+    optimizer = NaturalGradient()
+    absurd = (NaturalGradient(1e12), NaturalGradient(1e-12))
+    steps_to_converge = 600
+
+
+class TestLevenbergMarquardt(Monotone, OptimizerConformance):
     optimizer = LevenbergMarquardt()
     absurd = (LevenbergMarquardt(1e-300), LevenbergMarquardt(1e7))
     steps_to_converge = 60
-
-    def test_never_raises_the_objective_of_any_example(self):
-        start = 4.0 * randn(20, 2, seed=0)
-        problem = lambda y: log_cosh(y) + 0.3 * (3.0 * y).sin().sum(-1)  # noqa: E731
-        values = [
-            problem(solve(problem, start, self.optimizer, max_steps=k, rtol=1e-8).value)
-            for k in range(12)
-        ]
-        for before, after in itertools.pairwise(values):
-            assert (after <= before + 1e-14 * before.abs()).all()
 
     def test_gradient_of_the_step_map_with_rejected_steps(self):
         """Also with gain ratios between the thresholds, where a smooth rule would move μ."""
@@ -330,7 +433,12 @@ class TestLevenbergMarquardt(OptimizerConformance):
         (lambda: GaussNewton(lr=0.0), "'gauss_newton': lr is 0"),
         (lambda: LevenbergMarquardt(damping=0.0), "damping is 0"),
         (lambda: LevenbergMarquardt(damping=1.0, max_damping=0.5), "must be below max_damping"),
-        (lambda: OPTIMIZERS["nope"], "adam, gauss_newton, gd, levenberg_marquardt, momentum"),
+        (lambda: ChordLevenbergMarquardt(patience=0), "'chord': patience is 0"),
+        (lambda: Newton(damping=-1.0), "'newton': damping is -1"),
+        (lambda: LBFGS(history=0), "'lbfgs': history is 0"),
+        (lambda: LBFGS(history=2.5), "'lbfgs': history is 2.5"),
+        (lambda: NaturalGradient(lr=0.0), "'natural_gradient': lr is 0"),
+        (lambda: OPTIMIZERS["nope"], f"choose one of {', '.join(sorted(OPTIMIZERS))}"),
     ],
 )
 def test_bad_options_are_refused_in_one_sentence(build, message):

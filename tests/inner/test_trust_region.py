@@ -13,6 +13,7 @@ import savi
 from savi.errors import InputError
 from savi.gradients import StopGradient
 from savi.inner import (
+    LBFGS,
     Adam,
     AutogradObjective,
     GaussNewton,
@@ -20,6 +21,7 @@ from savi.inner import (
     InnerObjective,
     LevenbergMarquardt,
     Momentum,
+    Newton,
 )
 from savi.inner.proximal import Proximal
 from savi.inner.quadratic_model import minimise_on_sphere
@@ -32,8 +34,12 @@ OPTIMIZERS = [
     LevenbergMarquardt(),
     GaussNewton(1.0, decay=False),
     GaussNewton(0.5, decay=False),
+    Newton(),
+    LBFGS(),
 ]
-IDS = ["gd", "momentum", "adam", "levenberg_marquardt", "gauss_newton", "damped"]
+IDS = [
+    "gd", "momentum", "adam", "levenberg_marquardt", "gauss_newton", "damped", "newton", "lbfgs",
+]  # fmt: skip
 
 
 def solve(objective, init, optimizer, **options):

@@ -238,6 +238,17 @@ def test_as_many_steps_in_tests_as_in_training_unless_set():
         ({"objective": "trust_region", "radius": float("inf")}, r"inner\.radius is inf"),
         ({"radius": 1.0}, r"'elbo', which has no trust region: set inner\.radius to null"),
         ({"damping": 1.0}, "'gd' has no option 'damping'"),
+        ({"history": 5}, "'gd' has no option 'history'"),
+        ({"optimizer": "lbfgs", "lr": None, "history": 0}, "'lbfgs': history is 0"),
+        ({"optimizer": "lbfgs", "lr": None, "noise": "fresh"}, r"so set inner\.noise=crn"),
+        (
+            {"optimizer": "natural_gradient", "posterior": "laplace", **MAP},
+            "'natural_gradient' with an objective whose λ describes no distribution",
+        ),
+        (
+            {"optimizer": "natural_gradient", "objective": "trust_region", "radius": 1.0},
+            "so set inner=proximal",
+        ),
         ({"objective": "map"}, "posterior=laplace or posterior=point_mass"),
         ({"posterior": "laplace"}, r"set inner\.objective=map"),
         ({"gradient": "ift", "noise": "fresh"}, r"set inner\.noise=crn"),

@@ -8,6 +8,7 @@ from linear_gaussian import linear_gaussian, randn, vae
 from torch import Tensor
 from torch.func import hessian, jacrev, vmap
 
+from savi.errors import InputError
 from savi.vae import POSTERIORS, FullGaussian, PosteriorFamily
 
 B, S = 4, 2
@@ -56,6 +57,27 @@ def test_curvature_of_the_divergence(family: PosteriorFamily):
 
     exact = torch.stack([hessian(divergence)(row) for row in lam])
     torch.testing.assert_close(family.kl_curvature(lam).diag_embed(), exact)
+
+
+@pytest.mark.parametrize("name", ["diagonal_gaussian", "full_gaussian"])
+def test_the_natural_gradient(name: str):
+    """F is the Hessian of KL(q_λ ‖ q_λ') in λ' at λ' = λ."""
+    family, model = POSTERIORS[name](3), vae()
+    lam, gradient = randn(B, family.num_params), randn(B, family.num_params)
+
+    def divergence(other: Tensor, row: Tensor) -> Tensor:
+        p, q = (family.distribution(each[None], model) for each in (row, other))
+        return p.kl_to(q)[0]
+
+    fisher = torch.stack([hessian(divergence)(row, row) for row in lam])
+    natural = family.natural_gradient(lam, gradient)
+    torch.testing.assert_close((fisher @ natural.unsqueeze(-1)).squeeze(-1), gradient)
+
+
+@pytest.mark.parametrize("name", ["laplace", "point_mass"])
+def test_a_point_has_no_natural_gradient(name: str):
+    with pytest.raises(InputError, match=f"'{name}' has no Fisher matrix"):
+        POSTERIORS[name](3).natural_gradient(randn(B, 3), randn(B, 3))
 
 
 @pytest.mark.parametrize("name", ["diagonal_gaussian", "full_gaussian"])

@@ -36,7 +36,7 @@ class InnerOptimizer(ABC):
 
     name: ClassVar[str]
 
-    #: True when a step asks the objective for nothing but the gradient in ``point``.
+    #: True when a step asks the objective for no derivative of J but the gradient in ``point``.
     first_order: ClassVar[bool] = False
 
     #: True when the optimiser has a :meth:`fixed_point` map.
@@ -44,6 +44,46 @@ class InnerOptimizer(ABC):
 
     #: True when a step is a trial that :meth:`judge` may turn down.
     judges: ClassVar[bool] = False
+
+    #: True when a step asks the objective for its natural gradient.
+    needs_fisher: ClassVar[bool] = False
+
+    #: Why it refuses an objective that is redrawn at every step, if it does.
+    refuses_fresh_noise: ClassVar[str] = ""
+
+    #: Why it refuses a constrained objective, if it does.
+    refuses_constraints: ClassVar[str] = ""
+
+    def check(self, *, stochastic: bool, constrained: bool, has_fisher: bool) -> None:
+        """Refuse an objective that the optimiser cannot minimise, before any work is done.
+
+        Args:
+            stochastic: whether the objective is redrawn at every step.
+            constrained: whether it is constrained.
+            has_fisher: whether it has a natural gradient.
+
+        Raises:
+            InputError: for one that it cannot, with the reason.
+        """
+        owner = f"inner.optimizer '{self.name}'"
+        other = "inner.optimizer=levenberg_marquardt"
+        if self.needs_fisher and not has_fisher:
+            raise InputError(
+                f"{owner} with an objective whose λ describes no distribution (a plain function, "
+                "or posterior 'laplace' or 'point_mass'), and so has no Fisher matrix: set "
+                f"{other}, or posterior=diagonal_gaussian or posterior=full_gaussian"
+            )
+        for given, reason, what, instead in (
+            (stochastic, self.refuses_fresh_noise, "inner.noise 'fresh'", "inner.noise=crn"),
+            (
+                constrained,
+                self.refuses_constraints,
+                "inner.objective 'trust_region'",
+                "inner=proximal",
+            ),
+        ):
+            if given and reason:
+                raise InputError(f"{owner} with {what}: {reason}, so set {instead} or {other}")
 
     @abstractmethod
     def init(self, y: Float[Tensor, "B P"]) -> Any:

@@ -140,9 +140,16 @@ def lowers(
 
     Never where the prediction is NaN: there is no step.
     """
+    fell = (decrease > 0) | invisible(decrease, predicted, value)
+    return torch.isfinite(decrease + predicted) & fell
+
+
+def invisible(
+    decrease: Float[Tensor, " B"], predicted: Float[Tensor, " B"], value: Float[Tensor, " B"]
+) -> Bool[Tensor, " B"]:
+    """Whether both are lost in J's own rounding error."""
     rounding = 8.0 * torch.finfo(value.dtype).eps * value.abs()
-    invisible = (predicted.abs() <= rounding) & (decrease.abs() <= rounding)
-    return torch.isfinite(decrease + predicted) & ((decrease > 0) | invisible)
+    return (predicted.abs() <= rounding) & (decrease.abs() <= rounding)
 
 
 def _tiny(like: Tensor) -> float:

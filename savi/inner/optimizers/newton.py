@@ -26,8 +26,8 @@ class Newton(LevenbergMarquardt):
     repelled by saddle points and maxima. Where H is positive definite, |H| = H. Damping and
     acceptance are those of :class:`LevenbergMarquardt`: J never rises.
 
-    Near a minimum the convergence is quadratic, where Gauss–Newton's is linear. It costs a Hessian
-    a step: P Hessian-vector products, unless the objective knows better.
+    Near a minimum the convergence is superlinear, where Gauss–Newton's is linear. It costs a
+    Hessian a step: P Hessian-vector products, unless the objective knows better.
 
     Args:
         damping: the initial μ.

@@ -1,0 +1,67 @@
+"""Natural gradient descent in the parameters of the posterior."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from savi.inner.objective import InnerObjective
+from savi.inner.optimizers.base import OPTIMIZERS, InnerOptimizer, Point, require_positive
+from savi.inner.optimizers.step_length import MIN_LENGTH, judge_length
+
+#: How far the step size may grow above the one it began with.
+MAX_GROWTH = 2.0**10
+
+
+@OPTIMIZERS.register("natural_gradient")
+@dataclass(frozen=True)
+class NaturalGradient(InnerOptimizer):
+    """y ← y − α F(y)⁻¹ ∇J(y), with F the Fisher matrix of q_λ at λ = y (Amari 1998).
+
+    The step is steepest in KL(q_λ ‖ q_λ'), whatever parameters describe q, and needs no second
+    derivative of J. α is each example's own and needs no tuning: a trial is taken only if it lowers
+    J by the Armijo rule, and α moves by the power of two that quadratic interpolation along the
+    step asks for. J never rises.
+
+    Args:
+        lr: the initial α. At 1, a diagonal Gaussian whose variances are right takes Newton's step
+            with the diagonal of the Hessian in the mean.
+    """
+
+    lr: float = 1.0
+    name: ClassVar[str] = "natural_gradient"
+    first_order: ClassVar[bool] = True
+    judges: ClassVar[bool] = True
+    needs_fisher: ClassVar[bool] = True
+    refuses_constraints: ClassVar[str] = (
+        "the feasible step nearest in KL is not the one nearest in λ, which would settle elsewhere"
+    )
+
+    def __post_init__(self) -> None:
+        require_positive(f"inner.optimizer '{self.name}'", lr=self.lr)
+
+    def init(self, y: Float[Tensor, "B P"]) -> Any:
+        """The same initial α for every example."""
+        return torch.full_like(y[:, 0].detach(), self.lr)
+
+    def step(
+        self, objective: InnerObjective, point: Point, state: Any, create_graph: bool
+    ) -> tuple[Float[Tensor, "B P"], Any]:
+        """One trial per example."""
+        direction = objective.natural_gradient(point.y, point.gradient)
+        return point.y - state.unsqueeze(-1) * direction, state
+
+    def judge(
+        self, point: Point, trial: Float[Tensor, "B P"], value: Float[Tensor, " B"], state: Any
+    ) -> tuple[Bool[Tensor, " B"], Any]:
+        """Take what lowers J enough; move α."""
+        accepted, factor = judge_length(point, trial, value)
+        return accepted, (state * factor).clamp(self.lr * MIN_LENGTH, self.lr * MAX_GROWTH)
+
+    def stalled(self, state: Any, y: Tensor, proposal: Tensor) -> Bool[Tensor, " B"]:
+        """Those that did not move, or found no α at which J falls."""
+        return super().stalled(state, y, proposal) | (state <= self.lr * MIN_LENGTH)

@@ -1,0 +1,126 @@
+"""Where each training example's last inner solve ended: the start of its next one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from jaxtyping import Float, Int
+from pytorch_lightning.callbacks import Callback
+from torch import Tensor
+
+from savi.errors import InputError
+from savi.training.inference import ANCHORED, SemiAmortizedInference
+
+
+class WarmStarts(Callback):
+    """A table of λ, one row per training example: the start λ0 of its next inner solve.
+
+    A row is the prior's λ until its example has been visited, and from then on the λK of the last
+    visit. It is the example's own past that decides, so that the order of the batches does not
+    matter. Validation and test examples have no past: they start at the prior's λ, and their
+    figures depend on the weights alone.
+
+    As a callback it learns the number of examples from the training loader, and is saved in
+    checkpoints apart from the weights: an evaluation needs no table, and a resumed run goes on
+    with the one that it had.
+
+    Args:
+        inference: the inference without an encoder whose solves start here.
+
+    Attributes:
+        table: shape [N, P], constants of the graph; None before the first training.
+    """
+
+    def __init__(self, inference: SemiAmortizedInference) -> None:
+        self.inference = inference
+        self.table: Float[Tensor, "N P"] | None = None
+        self._saved: Float[Tensor, "N P"] | None = None
+
+    @classmethod
+    def build(
+        cls, inner: Mapping[str, Any], inference: SemiAmortizedInference
+    ) -> WarmStarts | None:
+        """The table that the ``inner`` group asks for, or None.
+
+        Raises:
+            InputError: where the start is not free to choose, or nothing is solved, or the
+                tolerance would shrink with the gradient at the start.
+        """
+        # Runs of versions without warm starts can still be evaluated.
+        if not inner.get("warm_start", False):
+            return None
+        reason = _refusal(inference)
+        if reason:
+            raise InputError(f"inner.warm_start with {reason}")
+        return cls(inference)
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Begin at the prior's λ, or where the run ended that this one resumes.
+
+        Raises:
+            InputError: on several devices, between which the examples are dealt anew in every
+                epoch, and for a checkpoint of a run with other data or another posterior.
+        """
+        if trainer.world_size > 1:
+            raise InputError(
+                f"inner.warm_start on {trainer.world_size} devices: an example would not find the "
+                "start that another device has kept, so train on one, or set inner.warm_start=false"
+            )
+        loader: Any = trainer.train_dataloader
+        self.table = self.inference.prior_params.repeat(len(loader.dataset), 1)
+        if trainer.ckpt_path is None or self._saved is None:
+            return
+        if self._saved.shape != self.table.shape:
+            raise InputError(
+                f"the checkpoint '{trainer.ckpt_path}' holds warm starts of shape "
+                f"{tuple(self._saved.shape)} where {tuple(self.table.shape)} are needed: resume "
+                "with the data and the posterior of its run, or set inner.warm_start=false"
+            )
+        self.table.copy_(self._saved)
+
+    def __getitem__(self, index: Int[Tensor, " B"]) -> Float[Tensor, "B P"]:
+        """A copy of the starts of some examples."""
+        assert self.table is not None
+        return self.table[index]
+
+    def __setitem__(self, index: Int[Tensor, " B"], value: Float[Tensor, "B P"]) -> None:
+        """Keep where the solves of some examples ended; a λ that is not finite is not kept."""
+        assert self.table is not None
+        finite = torch.isfinite(value).all(dim=-1, keepdim=True)
+        self.table[index] = torch.where(finite, value.detach(), self.table[index])
+
+    def state_dict(self) -> dict[str, Any]:
+        """The table, for a checkpoint."""
+        return {"table": self.table}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Hold a checkpoint's table until training starts."""
+        self._saved = state_dict["table"]
+
+
+def _refusal(inference: SemiAmortizedInference) -> str:
+    """Why there can be no warm starts, and what to set instead; empty if there can."""
+    if inference.encoder is not None:
+        return (
+            "an encoder, which chooses the starts itself: set model.encoder=none, or "
+            "inner.warm_start=false"
+        )
+    if inference.objective_name in ANCHORED:
+        return (
+            f"inner.objective '{inference.objective_name}', whose λ0 is part of the problem: set "
+            "inner=elbo, or inner.warm_start=false"
+        )
+    if inference.max_steps == 0:
+        return (
+            "inner.max_steps 0, where nothing is solved: set inner.max_steps to 1 or more, or "
+            "inner.warm_start=false"
+        )
+    if inference.rtol > 0 and inference.atol == 0:
+        return (
+            f"inner.rtol {inference.rtol} and inner.atol 0, a tolerance that shrinks as the starts "
+            "get better: set inner.atol above 0 (0.1 leaves about 0.01 nats), or inner.rtol=0"
+        )
+    return ""
