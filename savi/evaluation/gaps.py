@@ -17,8 +17,8 @@ from savi.inner.noise import common_noise
 from savi.inner.objectives import NegativeELBO
 from savi.inner.optimizers import LevenbergMarquardt
 from savi.inner.solution import Solution
-from savi.vae.distributions import Posterior
 from savi.vae.data_fit import data_fit
+from savi.vae.distributions import Posterior
 from savi.vae.families import LaplaceFamily, PosteriorFamily
 from savi.vae.model import GaussianVAE
 
@@ -91,9 +91,7 @@ def measure_gaps(
         inferred[:, : family.latent_dim],
         generator,
     )
-    fit = data_fit(
-        model, x, inferred[:, : family.latent_dim], codes=len(x) * len(noise(0)) * steps
-    )
+    fit = data_fit(model, x, inferred[:, : family.latent_dim], codes=len(x) * len(noise(0)) * steps)
     solution = minimize(
         NegativeELBO(model, family, fit, noise),
         inferred,

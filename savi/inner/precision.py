@@ -2,13 +2,14 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 
 #: Where PyTorch may replace float32 by a shorter format: products on GPUs (TF32) and CPUs (bf16).
-_SWITCHES = (
+_SWITCHES: tuple[Any, ...] = (
     torch.backends.cuda.matmul,
-    torch.backends.cudnn.conv,
+    torch.backends.cudnn.conv,  # type: ignore[attr-defined]
     torch.backends.mkldnn.matmul,  # type: ignore[attr-defined]
 )
 
