@@ -49,7 +49,8 @@ def test_costs_are_counted_per_example_and_step(fit):
     assert metrics["cost/peak_memory_mb"] > 50
 
 
-def test_inner_steps_cost_decoder_evaluations(fit):
+@pytest.mark.parametrize(("linear_head", "reference"), [("off", 0), ("auto", 1)])
+def test_inner_steps_cost_decoder_evaluations(fit, linear_head, reference):
     cost = CostMonitor()
     overrides = (
         "experiment=vae_svi",
@@ -58,10 +59,12 @@ def test_inner_steps_cost_decoder_evaluations(fit):
         "inner.max_steps=3",
         "inner.samples=2",
         "encoder_loss=distill",
+        f"inner.linear_head={linear_head}",
     )
     fit(cost, overrides=overrides)
-    # Two samples at λ0 and after each of three steps, and one for the outer ELBO.
-    assert cost.metrics()["cost/decoder_evaluations"] == 2 * 4 + 1
+    # Two samples at λ0 and after each of three steps, and one for the outer ELBO; the features of
+    # one code are the reference of the linear head.
+    assert cost.metrics()["cost/decoder_evaluations"] == 2 * 4 + 1 + reference
 
 
 def test_a_run_that_has_not_started_has_no_costs():
