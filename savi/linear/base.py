@@ -119,6 +119,10 @@ def irregular(like: Float[Tensor, "B P"]) -> Float[Tensor, "B P"]:
 
 def norm(v: Float[Tensor, "B P"]) -> Float[Tensor, " B"]:
     """‖v‖ per example, whose squares neither overflow nor underflow; NaN if v is not finite."""
+    if v.dtype == torch.float32:
+        # The squares of float32 numbers are ordinary float64 numbers.
+        size = torch.linalg.vector_norm(v, dim=-1, dtype=torch.float64)
+        return (size + 0.0 * size).float()
     largest = v.abs().amax(dim=-1, keepdim=True)
     scaled = torch.where(largest > 0, v / largest, v)
     return largest.squeeze(-1) * torch.linalg.vector_norm(scaled, dim=-1)

@@ -27,6 +27,7 @@ PLACES = {
     "rho": ("inner", "rho"),
     "radius": ("inner", "radius"),
     "optimizer": ("inner", "optimizer"),
+    "max_steps": ("inner", "max_steps"),
     "gradient": ("gradient", "name"),
     "solver": ("gradient", "solver"),
 }
