@@ -13,7 +13,8 @@ class Target:
         ratio: what was measured, in units of ``base``.
         base: what it is compared with, in words.
         most: the upper end of the range.
-        least: its lower end; 0 where less is only better.
+        least: its lower end; 0 where less is only better. Without an upper end, ``most`` is
+            infinite.
     """
 
     ratio: float
@@ -27,5 +28,10 @@ class Target:
         return self.least <= self.ratio <= self.most
 
     def __str__(self) -> str:
-        span = f"{self.least:g} to {self.most:g}" if self.least else f"at most {self.most:g}"
+        if not self.least:
+            span = f"at most {self.most:g}"
+        elif self.most == float("inf"):
+            span = f"at least {self.least:g}"
+        else:
+            span = f"{self.least:g} to {self.most:g}"
         return f"{self.ratio:.2f} × {self.base}, {span}: {'met' if self.met else 'MISSED'}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 
 @dataclass
@@ -78,3 +79,80 @@ class StepConfig:
     rho: float = 1.0
     compile: bool = True
     repetitions: int = 15
+
+
+@dataclass
+class TrainedConfig:
+    """What the benchmarks on a trained VAE share (see ``savi.benchmark.trained``)."""
+
+    seed: int = 0
+    threads: int | None = None
+    data: str = "fashion_mnist"
+    data_path: str | None = None
+    batch: int = 128
+    latent_dim: int = 16
+    hidden: int = 500
+    depth: int = 2
+    activation: str = "softplus"
+    train_steps: int = 2000
+    checkpoint: str | None = None
+
+
+@dataclass
+class CostConfig(TrainedConfig):
+    """The benchmark ``cost``: against what, and how often, an outer step is measured."""
+
+    side: int | None = None
+    batch: int = 128
+    train_steps: int = 1000
+    device: str = "cpu"
+    steps: list[int] = field(default_factory=list)
+    long_steps: list[int] = field(default_factory=list)
+    relative_lr: float = 2.0
+    momentum: float = 0.9
+    reference_examples: int = 16
+    beside: str = "newton"
+    batches: list[int] = field(default_factory=list)
+    latent_dims: list[int] = field(default_factory=list)
+    growth_optimizers: list[str] = field(default_factory=list)
+    growth_steps: int = 5
+    growth_train_steps: int = 300
+    repetitions: int = 3
+
+
+@dataclass
+class InnerBenchmarkConfig(TrainedConfig):
+    """The benchmark ``inner``: how far, and how often, an inner problem is solved."""
+
+    side: int | None = None
+    train_steps: int = 1000
+    device: str = "cpu"
+    optimizers: list[str] | None = None
+    learning_rates: list[float] = field(default_factory=list)
+    sweep_examples: int = 32
+    rtol: float = 1e-3
+    max_steps: int = 500
+    curve_steps: list[int] = field(default_factory=list)
+    gammas: list[float] = field(default_factory=list)
+    training: list[dict[str, Any]] = field(default_factory=list)
+    training_max_steps: int = 30
+    repetitions: int = 5
+
+
+@dataclass
+class PeersConfig(TrainedConfig):
+    """The benchmark ``peers``: its problems, what the systems are told, and how they are timed."""
+
+    train_steps: int = 3000
+    sides: list[int | None] = field(default_factory=list)
+    converged_sides: list[int | None] = field(default_factory=list)
+    systems: list[str] | None = None
+    steps: int = 80
+    relative_lr: float = 1.0
+    rtol: float = 1e-3
+    fraction: float = 0.95
+    max_steps: int = 500
+    tolerance: float = 1e-2
+    rounds: int = 9
+    turn: float = 0.5
+    timeout: float = 600.0

@@ -2,13 +2,24 @@
 
 from hydra.core.config_store import ConfigStore
 
-from savi.config.benchmarks import MemoryConfig, OrderConfig, SafetyConfig, StepConfig
+from savi.config.benchmarks import (
+    CostConfig,
+    InnerBenchmarkConfig,
+    MemoryConfig,
+    OrderConfig,
+    PeersConfig,
+    SafetyConfig,
+    StepConfig,
+)
 from savi.config.schema import Config, EvaluateConfig
 
 #: The schema of each file of ``conf/benchmark/``.
 BENCHMARKS: dict[str, type] = {
+    "cost": CostConfig,
+    "inner": InnerBenchmarkConfig,
     "memory": MemoryConfig,
     "order": OrderConfig,
+    "peers": PeersConfig,
     "safety": SafetyConfig,
     "step": StepConfig,
 }
