@@ -103,7 +103,7 @@ def trained_batch(config: Mapping[str, Any]) -> TrainedBatch:
     """A VAE trained for a while, or read from a checkpoint, and a batch of its validation split.
 
     Args:
-        config: ``seed``; ``data``, the name of a data set, ``data_path`` and ``side`` (see
+        config: ``seed``; ``dataset``, the name of a data set, ``data_path`` and ``side`` (see
             :func:`read_images`); ``batch``; ``latent_dim``, ``hidden``, ``depth`` and
             ``activation`` of both networks; ``train_steps`` of amortised training; and
             ``checkpoint``: None, or a file that savi-train wrote, which then says all about
@@ -119,7 +119,7 @@ def trained_batch(config: Mapping[str, Any]) -> TrainedBatch:
         images, module = _from_checkpoint(config)
         x = images.held_out(config["batch"])
     else:
-        images = read_images(config["data"], config["data_path"], config["side"], config["seed"])
+        images = read_images(config["dataset"], config["data_path"], config["side"], config["seed"])
         x = images.held_out(config["batch"])
         module = build_module(config, images)
         train(module, images, config["train_steps"])

@@ -87,7 +87,7 @@ class TrainedConfig:
 
     seed: int = 0
     threads: int | None = None
-    data: str = "fashion_mnist"
+    dataset: str = "fashion_mnist"
     data_path: str | None = None
     batch: int = 128
     latent_dim: int = 16
@@ -125,7 +125,7 @@ class InnerBenchmarkConfig(TrainedConfig):
     """The benchmark ``inner``: how far, and how often, an inner problem is solved."""
 
     side: int | None = None
-    train_steps: int = 1000
+    train_steps: int = 4000
     device: str = "cpu"
     optimizers: list[str] | None = None
     learning_rates: list[float] = field(default_factory=list)

@@ -18,7 +18,7 @@ from savi.report.table import plain_text
 
 CONFIG = {
     "seed": 0,
-    "data": "digits",
+    "dataset": "digits",
     "data_path": None,
     "side": None,
     "batch": 6,
@@ -225,7 +225,7 @@ def test_exponents():
         ({"beside": "foo"}, "unknown optimizer of beside 'foo'"),
         ({"repetitions": 0}, "repetitions is 0: set it to 1 or more"),
         ({"device": "foo"}, "unknown device 'foo': choose one of auto, cpu, cuda"),
-        ({"data": "foo"}, "unknown data set 'foo'"),
+        ({"dataset": "foo"}, "unknown data set 'foo'"),
     ],
 )
 def test_what_is_out_of_range_is_refused(change, message, tmp_path):

@@ -48,7 +48,7 @@ ELBO = {
 }
 CONFIG = {
     "seed": 0,
-    "data": "digits",
+    "dataset": "digits",
     "data_path": None,
     "side": None,
     "batch": 20,
@@ -281,7 +281,7 @@ def test_a_configuration_has_a_name_and_groups():
         ({"training": [MAP | {"objective": "foo"}]}, "unknown inner.objective 'foo'"),
         ({"training": [MAP | {"encoder_loss": "foo"}]}, "unknown encoder_loss 'foo'"),
         ({"training": [MAP | {"encoder_loss": "through"}]}, "sends no gradient to the encoder"),
-        ({"data": "foo"}, "unknown data set 'foo'"),
+        ({"dataset": "foo"}, "unknown data set 'foo'"),
         ({"batch": 4096}, "a batch of 4096 examples is asked for"),
     ],
 )

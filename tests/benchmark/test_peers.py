@@ -28,7 +28,7 @@ from savi.report.table import plain_text
 CONFIG = {
     "seed": 0,
     "threads": 1,
-    "data": "digits",
+    "dataset": "digits",
     "data_path": None,
     "batch": 6,
     "latent_dim": 2,

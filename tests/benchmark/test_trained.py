@@ -15,7 +15,7 @@ from savi.training.checkpoint import CONFIG_KEY
 
 CONFIG = {
     "seed": 0,
-    "data": "digits",
+    "dataset": "digits",
     "data_path": None,
     "side": None,
     "batch": 6,
@@ -123,7 +123,7 @@ def test_a_checkpoint_takes_the_place_of_training(batch, tmp_path):
     run["logger"]["wandb"] = False
     path = tmp_path / "best.ckpt"
     torch.save({CONFIG_KEY: run, "state_dict": module.state_dict()}, path)
-    again = trained_batch(CONFIG | {"checkpoint": str(path), "latent_dim": 1, "data": "mnist"})
+    again = trained_batch(CONFIG | {"checkpoint": str(path), "latent_dim": 1, "dataset": "mnist"})
     for one, other in zip(batch.given, again.given, strict=True):
         torch.testing.assert_close(one, other)
     with pytest.raises(InputError, match="side is 12 with a checkpoint"):
@@ -140,9 +140,15 @@ def test_a_checkpoint_takes_the_place_of_training(batch, tmp_path):
         ),
         ({"train_steps": 0}, "train_steps is 0: set it to 1 or more"),
         ({"side": 0}, "side is 0: set it to 1 or more"),
-        ({"data": "foo"}, "unknown data set 'foo'"),
-        ({"data": "linear_gaussian", "side": 8}, "the examples of 'linear_gaussian' are no images"),
-        ({"data": "fashion_mnist", "data_path": "missing"}, "data.path 'missing' does not exist"),
+        ({"dataset": "foo"}, "unknown data set 'foo'"),
+        (
+            {"dataset": "linear_gaussian", "side": 8},
+            "the examples of 'linear_gaussian' are no images",
+        ),
+        (
+            {"dataset": "fashion_mnist", "data_path": "missing"},
+            "data.path 'missing' does not exist",
+        ),
         ({"activation": "foo"}, "unknown activation 'foo'"),
         ({"checkpoint": "missing.ckpt"}, "checkpoint 'missing.ckpt' does not exist"),
     ],

@@ -58,7 +58,7 @@ def run_inner(config: Mapping[str, Any], folder: Path) -> list[Table]:
     """
     names = _check(config)
     device = chosen_device(config["device"])
-    images = read_images(config["data"], config["data_path"], config["side"], config["seed"])
+    images = read_images(config["dataset"], config["data_path"], config["side"], config["seed"])
     modules = build_modules(config, images)
     max_steps, rtol = config["max_steps"], config["rtol"]
     with Progress(_parts(config, names, len(modules))) as progress, quiet():
