@@ -13,6 +13,7 @@ from savi.errors import InputError
 from savi.inner.loop import InnerLoop
 from savi.inner.objective import InnerObjective
 from savi.inner.optimizers.base import InnerOptimizer
+from savi.inner.refusals import COMPILE, FRESH_NOISE, TRUST_REGION
 from savi.inner.solution import Solution
 from savi.registry import Registry
 
@@ -74,21 +75,14 @@ class GradientBackend(ABC):
             InputError: for what it cannot, with the reason.
         """
         self.check_optimizer(optimizer)
-        for given, reason, what, instead in (
-            (stochastic, self.refuses_fresh_noise, "inner.noise 'fresh'", "inner.noise=crn"),
-            (
-                constrained,
-                self.refuses_constraints,
-                "inner.objective 'trust_region'",
-                "inner=proximal",
-            ),
-            (compiled, self.refuses_compile, "inner.compile", "inner.compile=false"),
+        for choice, made, reason in (
+            (FRESH_NOISE, stochastic, self.refuses_fresh_noise),
+            (TRUST_REGION, constrained, self.refuses_constraints),
+            (COMPILE, compiled, self.refuses_compile),
         ):
-            if given and reason:
-                raise InputError(
-                    f"gradient '{self.name}' with {what}: {reason}, so set {instead} or "
-                    "gradient=unrolled"
-                )
+            choice.refuse(
+                f"gradient '{self.name}'", made=made, reason=reason, otherwise="gradient=unrolled"
+            )
 
     def check_optimizer(self, optimizer: InnerOptimizer) -> None:  # noqa: B027  (most take all)
         """Refuse an inner optimiser that the backend cannot differentiate.

@@ -178,14 +178,9 @@ class InnerLoop:
             return self.optimizer.judge(plain, trial.detach(), value, state)
 
     def _advance(
-        self,
-        objective: InnerObjective,
-        k: int,
-        progress: Progress,
-        everyone: bool,
-        create_graph: bool,
+        self, objective: InnerObjective, k: int, progress: Progress, create_graph: bool
     ) -> Progress:
-        """Step ``k`` of the active examples; ``everyone`` if all are known to be active."""
+        """Step ``k`` of the active examples."""
         point, active = progress.point, progress.active
         trial, state = self._trial(objective, k, point, progress.state, create_graph)
         # The gradient at the last iterate is only reported: it needs no graph.
@@ -202,14 +197,13 @@ class InnerLoop:
             moving = active & accepted
         stalled = self.optimizer.stalled(state, point.y, trial)
         rows = moving.unsqueeze(-1)
-        free = everyone and not self.optimizer.judges
-        y = trial if free else torch.where(rows, trial, point.y)
+        y = torch.where(rows, trial, point.y)
         if new is None:
             new = self._evaluate(objective, k + 1, y, graph)
         else:
             value = torch.where(moving, new.value, point.value)
             new = Point(y, value, torch.where(rows, new.gradient, point.gradient))
-        return progress.after(objective, new, state, stalled, everyone)
+        return progress.after(objective, new, state, stalled)
 
     def _run(
         self,
@@ -229,10 +223,8 @@ class InnerLoop:
 
         for k in range(self.max_steps):
             progress = progress.going_on(limits)
-            everyone = False
             if self._asks(k, init):
                 count = int(progress.active.sum())
-                everyone = count == len(progress.active)
                 if count == 0:
                     break
                 if can_drop and 2 * count <= len(progress.active):
@@ -245,7 +237,7 @@ class InnerLoop:
             if recorder is not None:
                 y = progress.point.y.detach()
                 recorder.record(Iterate(k, y, progress.state), progress.active)
-            progress = self._advance(problem, k, progress, everyone, create_graph)
+            progress = self._advance(problem, k, progress, create_graph)
         for whole, kept in reversed(dropped):
             progress = whole.put(kept, progress)
         return self._trajectory(objective, progress)

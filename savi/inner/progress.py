@@ -87,18 +87,11 @@ class Progress(NamedTuple):
         return self._replace(active=active if limits is None else active & (self.steps < limits))
 
     def after(
-        self,
-        objective: InnerObjective,
-        point: Point,
-        state: Any,
-        stalled: Bool[Tensor, " B"],
-        everyone: bool,
+        self, objective: InnerObjective, point: Point, state: Any, stalled: Bool[Tensor, " B"]
     ) -> Progress:
-        """After a step of the active examples, or of ``everyone``, to ``point``."""
-        now = Measure.of(objective, point)
-        if not everyone:
-            pairs = zip(now, self.now, strict=True)
-            now = Measure(*(torch.where(self.active, new, old) for new, old in pairs))
+        """After a step of the active examples to ``point``."""
+        pairs = zip(Measure.of(objective, point), self.now, strict=True)
+        now = Measure(*(torch.where(self.active, new, old) for new, old in pairs))
         steps = self.steps + self.active
         improved = now.finite & (now.value < self.best_value)
         return self._replace(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from typing import Self
 
 import torch
@@ -58,7 +59,9 @@ class DataFit:
 
     def rows(self, index: Int[Tensor, " R"]) -> Self:
         """Of some of the examples."""
-        return type(self)(self.model, self.network, self.quadratic.rows(index))
+        few = copy(self)
+        few.quadratic = self.quadratic.rows(index)
+        return few
 
     def __call__(self, z: Float[Tensor, "*S B d"]) -> Float[Tensor, "*S B"]:
         """The values of log p(x|z), for autograd."""

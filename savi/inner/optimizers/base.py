@@ -10,6 +10,7 @@ from torch import Tensor
 
 from savi.errors import InputError
 from savi.inner.objective import InnerObjective
+from savi.inner.refusals import FRESH_NOISE, TRUST_REGION
 from savi.registry import Registry
 
 OPTIMIZERS: Registry[type[InnerOptimizer]] = Registry("inner.optimizer")
@@ -73,17 +74,11 @@ class InnerOptimizer(ABC):
                 "or posterior 'laplace' or 'point_mass'), and so has no Fisher matrix: set "
                 f"{other}, or posterior=diagonal_gaussian or posterior=full_gaussian"
             )
-        for given, reason, what, instead in (
-            (stochastic, self.refuses_fresh_noise, "inner.noise 'fresh'", "inner.noise=crn"),
-            (
-                constrained,
-                self.refuses_constraints,
-                "inner.objective 'trust_region'",
-                "inner=proximal",
-            ),
+        for choice, made, reason in (
+            (FRESH_NOISE, stochastic, self.refuses_fresh_noise),
+            (TRUST_REGION, constrained, self.refuses_constraints),
         ):
-            if given and reason:
-                raise InputError(f"{owner} with {what}: {reason}, so set {instead} or {other}")
+            choice.refuse(owner, made=made, reason=reason, otherwise=other)
 
     @abstractmethod
     def init(self, y: Float[Tensor, "B P"]) -> Any:

@@ -20,6 +20,7 @@ from savi.inner.optimizers.levenberg_marquardt import (
 )
 from savi.inner.precision import short_products
 from savi.linear.base import dot, norm
+from savi.linear.dense import multiply
 
 #: A step that leaves more than this part of the gradient is slow.
 SLOW = 0.5
@@ -131,7 +132,7 @@ def bfgs(
     """Powell's damped update of the matrices of the examples that have moved."""
     # The others have s = 0, whose 0/0 would reach the gradient even where it is not taken.
     safe = torch.where(moved.unsqueeze(-1), s, torch.ones_like(s))
-    image = (matrix @ safe.unsqueeze(-1)).squeeze(-1)
+    image = multiply(matrix, safe)
     along, seen = dot(safe, image), dot(safe, q)
     keep = torch.where(moved & (seen < 0.2 * along), 0.8 * along / (along - seen), 1.0)
     q = keep.unsqueeze(-1) * q + (1.0 - keep).unsqueeze(-1) * image

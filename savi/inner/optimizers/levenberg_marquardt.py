@@ -12,6 +12,8 @@ from torch import Tensor
 from savi.errors import InputError
 from savi.inner.objective import InnerObjective
 from savi.inner.optimizers.base import OPTIMIZERS, CurvatureOptimizer, Point, require_positive
+from savi.linear.base import dot
+from savi.linear.dense import multiply
 
 #: Relative to the diagonal of C; below it, damping changes no digit of a step.
 MIN_DAMPING = 1e-16
@@ -111,8 +113,7 @@ def damped_step(
     delta, indefinite = objective.model_step(damped, point.gradient, point.y)
     with torch.no_grad():
         d, g = delta.detach(), point.gradient.detach()
-        cd = (curvature.detach() @ d.unsqueeze(-1)).squeeze(-1)
-        predicted = -(d * (g + 0.5 * cd)).sum(dim=-1)
+        predicted = -dot(d, g + 0.5 * multiply(curvature.detach(), d))
     return delta, torch.where(indefinite, torch.nan, predicted)
 
 
