@@ -52,6 +52,11 @@ class Nonlinear:
         return convex - (self.linear * y).sum(-1)
 
 
+def log_cosh(y: Tensor) -> Tensor:
+    """Convex, and Newton's full step overshoots ever further from |y| > 1.09."""
+    return (y.abs() + softplus(-2.0 * y.abs())).sum(-1)
+
+
 class WithFisher(AutogradObjective):
     """A function with the Fisher matrix diag(2 + sin y), as if y described a distribution."""
 

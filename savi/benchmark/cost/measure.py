@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 import torch
@@ -79,12 +80,11 @@ def measure(
     errors: dict[Variant, float] = {}
     with quiet():
         for variant, step in steps.items():
-            try:
+            # The timing meets a refusal again, and keeps its sentence.
+            with suppress(InputError):
                 memories[variant] = memory_of(step)
                 if reference is not None:
                     errors[variant] = reference.error_of(step)
-            except InputError:
-                pass  # The timing meets it again, and keeps its sentence.
             advance(variant)
         timings = interleaved(steps, repetitions, advance)
     return {v: Cost(timings[v], memories.get(v), errors.get(v)) for v in steps}
