@@ -1,4 +1,4 @@
-"""The commands ``savi-train``, ``savi-evaluate`` and ``savi-benchmark``.
+"""The commands ``savi-train``, ``savi-evaluate``, ``savi-benchmark`` and ``savi-report``.
 
 Hydra in, one sentence out if it is wrong.
 """
@@ -6,15 +6,17 @@ Hydra in, one sentence out if it is wrong.
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
 import hydra
 import torch
+from hydra.conf import HydraConf
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.types import RunMode
@@ -31,8 +33,16 @@ from savi.config.store import register_schemas
 from savi.config.strict import refuse_dropped_groups, refuse_unknown_keys
 from savi.errors import InputError, require_at_least, unknown_option
 from savi.gradients import ImplicitGradientError
+from savi.runs.job import JobFailed, run_job
+from savi.runs.jobs import command, setting
+from savi.runs.plan import WritePlan
+from savi.runs.record import Interrupted, Origin
+from savi.runs.summary import summarise
 
 register_schemas()
+
+#: The ``logger.folder`` of the configs, where all offline runs are linked.
+SHARED_RUNS = "runs/wandb"
 
 #: Folders that are older than this were not made by this run.
 STARTED = time.time()
@@ -47,18 +57,14 @@ def plain(config: DictConfig) -> dict[str, Any]:
 
 @hydra.main(version_base="1.3", config_path=conf_dir(), config_name="config")
 def _train(config: DictConfig) -> float:
-    from savi.report.table import results_table
-    from savi.training.run import Interrupted
-    from savi.training.run import train as run
-
-    folder = Path(HydraConfig.get().runtime.output_dir)
-    choices = HydraConfig.get().runtime.choices
+    hydra_config = HydraConfig.get()
+    folder = Path(hydra_config.runtime.output_dir)
     values = plain(config)
-    values["experiment"] = choices.get("experiment")
+    values["experiment"] = hydra_config.runtime.choices.get("experiment")
     try:
-        refuse_unknown_keys(values, Config)
-        refuse_dropped_groups(choices, Config)
-        metrics = run(values, folder)
+        if hydra_config.mode is RunMode.MULTIRUN:
+            return _train_job(values, folder, hydra_config)
+        metrics = _train_alone(values, folder, hydra_config)
     except InputError as error:
         _remove_if_empty(folder)
         _fail(error, 2)
@@ -68,12 +74,62 @@ def _train(config: DictConfig) -> float:
         # Ends a sweep as well: its user wants the terminal back.
         _say(str(error))
         sys.exit(130)
+    if metrics is None:
+        return math.nan
+    _print_results(metrics, values, folder)
+    return _optimized(metrics, values)
+
+
+def _train_alone(
+    values: dict[str, Any], folder: Path, hydra_config: HydraConf
+) -> dict[str, float] | None:
+    from savi.training.run import train as run
+
+    _refuse_extras(values, hydra_config)
+    return run(values, folder, Origin(command(hydra_config.overrides.task)))
+
+
+def _train_job(values: dict[str, Any], folder: Path, hydra_config: HydraConf) -> float:
+    from savi.training.run import Run
+
+    def work(folder: Path, origin: Origin) -> Mapping[str, float]:
+        _refuse_extras(values, hydra_config)
+        return Run.build(values, folder).execute(origin)
+
+    overrides = list(hydra_config.overrides.task)
+    constant = hydra_config.job.config.override_dirname.exclude_keys
+    origin = Origin(
+        command(overrides), Path(hydra_config.sweep.dir).name, setting(overrides, constant)
+    )
+    return _optimized(run_job(folder, origin, values, work), values)
+
+
+def _refuse_extras(values: Mapping[str, Any], hydra_config: HydraConf) -> None:
+    """Refuse what Hydra lets through."""
+    refuse_unknown_keys(values, Config)
+    refuse_dropped_groups(hydra_config.runtime.choices, Config)
+
+
+def _optimized(metrics: Mapping[str, float], values: Mapping[str, Any]) -> float:
+    """The figure by which a sweeper judges the run.
+
+    Raises:
+        InputError: if there is no such figure.
+    """
+    name = values["optimized_metric"]
+    if name not in metrics:
+        raise unknown_option("optimized_metric", name, metrics)
+    return metrics[name]
+
+
+def _print_results(metrics: Mapping[str, float], values: Mapping[str, Any], folder: Path) -> None:
+    from savi.report.table import results_table
+
     _print_table(results_table(metrics, f"{values['experiment']} on {values['data']['name']}"))
     print(f"Everything is in {_short(folder)}", end="")
     if values["logger"]["wandb"] and values["logger"]["mode"] == "offline":
         print(f"; to look at all runs: wandb leet {values['logger']['folder']}", end="")
     print(flush=True)
-    return metrics["test/elbo"]
 
 
 @hydra.main(version_base="1.3", config_path=conf_dir(), config_name="evaluate")
@@ -143,8 +199,30 @@ def _named_benchmark() -> None:
 
 
 def train() -> None:
-    """Train a model: ``savi-train [KEY=VALUE ...]``."""
-    _guarded(_train)
+    """Train a model, or several with ``-m``: ``savi-train [-m] [KEY=VALUE ...]``."""
+    _guarded(_train_and_sum_up)
+
+
+def _train_and_sum_up() -> None:
+    """Train; after a sweep, say how its jobs went, and exit 1 if one did not finish."""
+    WritePlan.folder, error = None, None
+    try:
+        _train()
+    except Exception as raised:
+        error = raised
+    if WritePlan.folder is None:
+        if error is not None:
+            raise error
+        return
+    text, states = summarise(WritePlan.folder)
+    # Hydra raises the first job's error once all have been tried, and have said theirs; where all
+    # failed, a sweeper that looks for the best one may have an error of its own.
+    all_failed = states["failed"] > 0 and not states["finished"]
+    if error is not None and not isinstance(error, JobFailed) and not all_failed:
+        raise error
+    print(text, flush=True)
+    if error is not None or states.total() > states["finished"]:
+        sys.exit(1)
 
 
 def evaluate() -> None:
@@ -155,6 +233,24 @@ def evaluate() -> None:
 def benchmark() -> None:
     """Measure what the library claims: ``savi-benchmark NAME [KEY=VALUE ...]``."""
     _guarded(_named_benchmark)
+
+
+def report() -> None:
+    """One HTML page on runs: ``savi-report FOLDER ...``; or ``savi-report sync-help [FOLDER]``."""
+    _guarded(_report)
+
+
+def _report() -> None:
+    from savi.report.command import main
+    from savi.report.sync import sync_help
+
+    arguments = sys.argv[1:]
+    if arguments[:1] == ["sync-help"]:
+        if len(arguments) > 2:
+            raise InputError("savi-report sync-help takes one folder: savi-report sync-help [FOLDER]")
+        print(sync_help(Path(arguments[1] if len(arguments) == 2 else SHARED_RUNS)))
+    else:
+        print(f"The report is in {_short(main(arguments).resolve())}")
 
 
 def _guarded(command: Callable[[], Any]) -> None:

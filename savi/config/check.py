@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from savi.errors import InputError, require_at_least, unknown_option
+from savi.report.metrics import describe
 from savi.training.loggers import check_wandb
 
 #: The largest seed that NumPy takes.
@@ -14,6 +15,7 @@ MAX_SEED = 2**32 - 1
 #: What the inner solves support: they run in float32 under the mixed ones.
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 ACCELERATORS = ("auto", "cpu", "gpu", "mps")
+STRATEGIES = ("auto", "ddp")
 
 #: Keys and their least values.
 MINIMA = {
@@ -24,6 +26,8 @@ MINIMA = {
     "trainer.limit_train_batches": 1,
     "trainer.limit_val_batches": 1,
     "trainer.threads": 1,
+    "trainer.devices": 1,
+    "trainer.replicas": 1,
 }
 
 
@@ -43,10 +47,21 @@ def check(config: Mapping[str, Any]) -> None:
             require_at_least(key, value, least)
     if config["seed"] > MAX_SEED:
         raise InputError(f"seed is {config['seed']}: set it to at most {MAX_SEED}")
+    if describe(config["optimized_metric"]) is None:
+        raise InputError(
+            f"unknown optimized_metric '{config['optimized_metric']}': choose a name in the "
+            "metrics.json of a run, such as val/elbo"
+        )
     trainer = config["trainer"]
-    for key, known in (("precision", PRECISIONS), ("accelerator", ACCELERATORS)):
+    for key, known in (
+        ("precision", PRECISIONS),
+        ("accelerator", ACCELERATORS),
+        ("strategy", STRATEGIES),
+    ):
         if trainer[key] not in known:
             raise unknown_option(f"trainer.{key}", trainer[key], known)
+    if trainer["devices"] > 1:
+        _check_devices(config, trainer["devices"])
     if trainer["check_val_every_n_epoch"] > trainer["max_epochs"]:
         raise InputError(
             f"trainer.check_val_every_n_epoch {trainer['check_val_every_n_epoch']} is above "
@@ -57,4 +72,25 @@ def check(config: Mapping[str, Any]) -> None:
     if clip is not None and not clip > 0:
         raise InputError(f"trainer.gradient_clip_val is {clip}: set it above 0, or to null")
     if config["logger"]["wandb"]:
-        check_wandb(config["logger"]["mode"])
+        check_wandb(config["logger"]["mode"], config["logger"]["project"])
+
+
+def _check_devices(config: Mapping[str, Any], devices: int) -> None:
+    """Refuse what several devices could not do as one device does it."""
+    many = f"trainer.devices {devices}"
+    if config["trainer"]["strategy"] != "ddp":
+        raise InputError(f"{many} with trainer.strategy 'auto': set trainer=ddp")
+    if config["data"]["batch_size"] % devices:
+        raise InputError(
+            f"{many} cannot share batches of {config['data']['batch_size']} evenly: set "
+            "data.batch_size to a multiple"
+        )
+    for wrong, name, advice in (
+        (config["inner"]["warm_start"], "inner.warm_start", "inner.warm_start=false"),
+        (config["model"]["kl"]["free_bits"] > 0, "model.kl.free_bits", "model.kl.free_bits=0"),
+        (config["trainer"]["replicas"] > 1, "trainer.replicas", "trainer.replicas=1"),
+    ):
+        if wrong:
+            raise InputError(
+                f"{many} with {name}, which needs one device: set {advice}, or train on one"
+            )

@@ -133,17 +133,29 @@ class EvaluationConfig:
 
     val_samples: int = 8
     samples: int = 64
-    importance_samples: int = 500
+    importance_samples: int = 5_000
     gap_examples: int = 128
     gap_steps: int = 100
+    ais_examples: int = 16
+    ais_chains: int = 16
+    ais_steps: int = 500
+    autoencoder_epochs: int = 10
 
 
 @dataclass
 class TrainerConfig:
-    """Options of Lightning's Trainer, and the number of CPU threads."""
+    """Options of Lightning's Trainer, the number of CPU threads, and of replicas in one process.
+
+    ``replicas`` trains so many runs at once: seeds ``seed``, ``seed`` + 1, …, or, with ``vary``
+    (config key -> one value for each replica), runs of the same seed that differ in those keys.
+    """
 
     max_epochs: int = 40
     accelerator: str = "auto"
+    devices: int = 1
+    strategy: str = "auto"
+    replicas: int = 1
+    vary: dict[str, list[float]] = field(default_factory=dict)
     precision: str = "32-true"
     gradient_clip_val: float | None = None
     check_val_every_n_epoch: int = 1
@@ -157,7 +169,11 @@ class TrainerConfig:
 
 @dataclass
 class LoggerConfig:
-    """Logging besides ``metrics.csv``, which every run writes."""
+    """Logging besides ``metrics.csv``, which every run writes.
+
+    A ``group`` of None is the sweep that a run is a job of; ``tags`` add to those of method and
+    seed. ``folder`` holds links to the wandb runs of all runs.
+    """
 
     wandb: bool = True
     project: str = "savi"
@@ -172,6 +188,9 @@ class LoggerConfig:
 class CallbacksConfig:
     """Optional callbacks; those that are None are off.
 
+    ``figures`` draws the run when it ends; ``media_every_n_epochs`` draws the model while it
+    trains too, which takes a second or two each time.
+
     The gradient check compares the gradient of a run with a ``gradient_check_reference`` in
     float64, ``ift`` (the exact implicit gradient) or ``unrolled`` (the exact derivative of the
     inner steps), on the first ``gradient_check_examples`` of the validation split.
@@ -179,6 +198,7 @@ class CallbacksConfig:
 
     early_stopping_patience: int | None = None
     figures: bool = True
+    media_every_n_epochs: int | None = None
     gradient_check_every_n_steps: int | None = None
     gradient_check_examples: int = 32
     gradient_check_reference: str = "ift"
@@ -186,9 +206,13 @@ class CallbacksConfig:
 
 @dataclass
 class Config:
-    """A whole run."""
+    """A whole run.
+
+    ``optimized_metric`` names the figure of ``metrics.json`` by which a sweeper judges a job.
+    """
 
     seed: int = 0
+    optimized_metric: str = "val/elbo"
     experiment: Any = None
     data: DataConfig = MISSING
     model: ModelConfig = field(default_factory=ModelConfig)

@@ -1,6 +1,7 @@
 """The schemas under the names that the YAML files refer to."""
 
 from hydra.core.config_store import ConfigStore
+from omegaconf import OmegaConf
 
 from savi.config.benchmarks import (
     CostConfig,
@@ -12,6 +13,7 @@ from savi.config.benchmarks import (
     StepConfig,
 )
 from savi.config.schema import Config, EvaluateConfig
+from savi.runs.jobs import job_folder
 
 #: The schema of each file of ``conf/benchmark/``.
 BENCHMARKS: dict[str, type] = {
@@ -26,7 +28,11 @@ BENCHMARKS: dict[str, type] = {
 
 
 def register_schemas() -> None:
-    """Make ``schema``, ``evaluate_schema`` and ``benchmark/NAME_schema`` known to Hydra."""
+    """Make ``schema``, ``evaluate_schema`` and ``benchmark/NAME_schema`` known to Hydra.
+
+    And the resolver ``job_folder`` that ``conf/config.yaml`` uses.
+    """
+    OmegaConf.register_new_resolver("job_folder", job_folder, replace=True)
     store = ConfigStore.instance()
     store.store(name="schema", node=Config)
     store.store(name="evaluate_schema", node=EvaluateConfig)

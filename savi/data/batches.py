@@ -29,10 +29,12 @@ class Visit(NamedTuple):
     Attributes:
         positions: The positions of the batch's examples in their split.
         key: Integers that no other visit has; they determine the noise.
+        share: The rows of the batch that are wanted here, where several devices share it.
     """
 
     positions: Int[Tensor, " B"]
     key: tuple[int, ...]
+    share: slice = slice(None)
 
 
 class FixedExamples(Dataset[Batch]):
@@ -49,7 +51,8 @@ class FixedExamples(Dataset[Batch]):
         return len(self.x)
 
     def __getitem__(self, visit: Visit) -> Batch:
-        return Batch(_rows(self.x, visit.positions), visit.positions)
+        positions = visit.positions[visit.share]
+        return Batch(_rows(self.x, positions), positions)
 
 
 class DequantisedExamples(Dataset[Batch]):
@@ -72,7 +75,8 @@ class DequantisedExamples(Dataset[Batch]):
     def __getitem__(self, visit: Visit) -> Batch:
         noise = generator("training noise", *visit.key)
         values = _rows(self.values, visit.positions)
-        return Batch(self.units(values, noise), visit.positions)
+        # The noise of the whole batch, so that an example's noise is the same on any device.
+        return Batch(self.units(values, noise)[visit.share], visit.positions[visit.share])
 
     @property
     def x(self) -> Float[Tensor, "N D"]:

@@ -177,16 +177,21 @@ class TensorDataModule(LightningDataModule):
         return self._loader("train", OrderedBatches if overfit else ShuffledBatches)
 
     def val_dataloader(self) -> DataLoader[Batch]:
-        """The validation split in its order."""
-        return self._loader("val", OrderedBatches)
+        """The validation split in its order, all of it on every device.
+
+        Its figures are then those of one device, to the last bit, and need no exchange.
+        """
+        return self._loader("val", OrderedBatches, shared=False)
 
     def test_dataloader(self) -> DataLoader[Batch]:
-        """The test split in its order."""
-        return self._loader("test", OrderedBatches)
+        """The test split in its order, all of it on every device."""
+        return self._loader("test", OrderedBatches, shared=False)
 
-    def _loader(self, name: str, sampler: type[ShuffledBatches]) -> DataLoader[Batch]:
+    def _loader(
+        self, name: str, sampler: type[ShuffledBatches], shared: bool = True
+    ) -> DataLoader[Batch]:
         self._require(name)
-        dataset, trainer = self._datasets[name], self.trainer
+        dataset, trainer = self._datasets[name], self.trainer if shared else None
         batches = sampler(
             len(dataset),
             self.batch_size,

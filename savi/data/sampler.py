@@ -16,12 +16,13 @@ class ShuffledBatches(DistributedSampler[Visit]):
 
     A resumed run therefore sees the order, and the noise, that the interrupted one would have
     seen. The last batch holds what remains. It is a ``DistributedSampler`` so that Lightning
-    leaves it in place on several devices, where each gets its share of every epoch (the first
-    few examples twice if they do not divide evenly); ``set_epoch`` is called by Lightning.
+    leaves it in place on several devices; ``set_epoch`` is called by Lightning. There each device
+    gets its share of every batch, rows of the batch that one device alone would see (the first
+    few examples of an epoch come twice if its examples do not divide evenly).
 
     Args:
         size: The number of examples.
-        batch_size: Examples in a batch.
+        batch_size: Examples in a batch, of all devices together.
         seed: The seed of the order and of the noise.
         num_replicas: The number of devices.
         rank: This device.
@@ -43,12 +44,12 @@ class ShuffledBatches(DistributedSampler[Visit]):
     def __iter__(self) -> Iterator[Visit]:
         order = self.order()
         padded = torch.cat([order, order[: self.total_size - len(order)]])
-        share = padded[self.rank :: self.num_replicas]
-        for step, index in enumerate(share.split(self.batch_size)):
-            yield Visit(index, (self.seed, self.epoch, self.rank, step))
+        share = slice(self.rank, None, self.num_replicas)
+        for step, index in enumerate(padded.split(self.batch_size)):
+            yield Visit(index, (self.seed, self.epoch, 0, step), share)
 
     def __len__(self) -> int:
-        return -(-self.num_samples // self.batch_size)
+        return -(-self.total_size // self.batch_size)
 
 
 class OrderedBatches(ShuffledBatches, SequentialSampler):  # type: ignore[misc]

@@ -23,6 +23,7 @@ from savi.data import TensorDataModule
 from savi.errors import InputError, require_at_least
 from savi.training.gradient_check import require_reference
 from savi.training.gradient_monitor import GradientMonitor
+from savi.training.media import MediaMonitor
 from savi.training.module import SemiAmortizedVAE
 
 
@@ -103,11 +104,36 @@ class FiniteLoss(Callback):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Look at the weights once an epoch: one non-finite loss makes them non-finite."""
-        if not all(bool(torch.isfinite(p).all()) for p in pl_module.parameters()):
-            raise FloatingPointError(
-                f"the parameters became non-finite in epoch {trainer.current_epoch + 1}: lower "
-                "optimizer.lr, raise model.gamma.floor, or set trainer.gradient_clip_val"
-            )
+        require_finite(pl_module, trainer.current_epoch)
+
+
+def require_finite(module: pl.LightningModule, epoch: int) -> None:
+    """Refuse weights that are not finite after an epoch, counted from 0.
+
+    Raises:
+        FloatingPointError: if any is not.
+    """
+    if not all(bool(torch.isfinite(p).all()) for p in module.parameters()):
+        raise FloatingPointError(
+            f"the parameters became non-finite in epoch {epoch + 1}: lower "
+            "optimizer.lr, raise model.gamma.floor, or set trainer.gradient_clip_val"
+        )
+
+
+class KeepRandomState(Callback):
+    """Starts the training of several devices in the random state that one device would start in.
+
+    Lightning seeds each of them anew; all have the same state then, but not that of one device,
+    which has drawn the initial weights by this time.
+    """
+
+    def __init__(self) -> None:
+        self.state = torch.get_rng_state()
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Put the state back, before loaders and steps draw from it."""
+        if trainer.world_size > 1:
+            torch.set_rng_state(self.state)
 
 
 class SaveOnInterrupt(Callback):
@@ -164,6 +190,10 @@ def build_callbacks(
                 f"callbacks.early_stopping_patience is {patience}: set it to 1 or more, or null"
             )
         callbacks.append(EarlyStopping("val/elbo", patience=patience, mode="max"))
+    every = config["media_every_n_epochs"]
+    if every is not None:
+        require_at_least("callbacks.media_every_n_epochs", every, 1)
+        callbacks.append(MediaMonitor(data, every))
     return callbacks, cost
 
 

@@ -4,69 +4,61 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import torch
 from matplotlib.figure import Figure
-from torch import Tensor
 
 from savi.data import TensorDataModule
-from savi.evaluation.importance import expected_bound
 from savi.report.figures import (
     elbo_against_inner_step,
     image_grid,
+    inner_histograms,
+    latent_scatter,
+    latent_traversals,
     learning_curves,
     prior_samples,
     read_metrics,
     reconstructions,
 )
 from savi.training.module import SemiAmortizedVAE
-
-#: Examples in the figure of the inner steps, and points on its axis at most.
-TRACED_EXAMPLES, TRACED_STEPS = 64, 50
-
-#: Examples in a grid: six by six.
-SHOWN = 36
+from savi.training.observe import TRAVERSAL, Observed, observe
 
 
-@torch.no_grad()
-def inner_trace(module: SemiAmortizedVAE, x: Tensor) -> tuple[Tensor, Tensor]:
-    """L(λk) and relative stationarity at k = 0, …, K, each of shape [K+1, B].
-
-    K is the number of test steps, at most 50. Every λk is computed from the start with the same
-    noise; the bound's own noise is another, the same for all k.
-    """
-    elbos, norms = [], []
-    for k in range(min(module.inference.test_max_steps, TRACED_STEPS) + 1):
-        noise = torch.Generator().manual_seed(module.seed)
-        inference = module.inference(module.vae, x, max_steps=k, generator=noise)
-        q = module.family.distribution(inference.value, module.vae)
-        fixed = torch.Generator().manual_seed(module.seed + 1)
-        elbos.append(expected_bound(module.vae, q, x, 64, fixed).elbo)
-        solution = inference.solution
-        norms.append(torch.ones_like(elbos[0]) if solution is None else solution.stationarity)
-    return torch.stack(elbos), torch.stack(norms)
-
-
-@torch.no_grad()
 def run_figures(
-    module: SemiAmortizedVAE, data: TensorDataModule, curves: Path | None
+    module: SemiAmortizedVAE,
+    data: TensorDataModule,
+    curves: Path | None,
+    observed: Observed | None = None,
 ) -> dict[str, Figure]:
-    """Data, reconstructions at λ0 and λK, prior samples, inner steps, and the learning curves."""
-    x = data.split("test")[:TRACED_EXAMPLES].to(module.device)
-    generator = torch.Generator().manual_seed(module.seed)
-    inference = module.inference(
-        module.vae, x, max_steps=module.inference.test_max_steps, generator=generator
-    )
-    d = module.family.latent_dim
-    start = module.vae.decode(inference.init[:, :d])
-    final = start if inference.solution is None else module.vae.decode(inference.value[:, :d])
-    samples = module.vae.sample(SHOWN, generator)
-    figures = {
-        "data": image_grid(x[:SHOWN], "Test data", shape=data.shape, mean=data.mean),
-        "reconstructions": reconstructions(x, start, final, data.mean, data.shape),
-        "prior_samples": prior_samples(samples, data.mean, data.shape),
-    }
-    if module.inference.test_max_steps > 0:
-        figures["inner_steps"] = elbo_against_inner_step(*inner_trace(module, x))
+    """The data, the figures of the model, and the learning curves if there are any.
+
+    Args:
+        module: the model.
+        data: a data module that has been set up.
+        curves: a ``metrics.csv``, or None.
+        observed: the model as it was looked at; it is looked at now if None.
+    """
+    observed = observe(module, data) if observed is None else observed
+    figures = {"data": image_grid(observed.x, "Test data", shape=data.shape, mean=data.mean)}
+    figures |= model_figures(observed, data)
     if curves is not None and curves.is_file():
         figures["learning_curves"] = learning_curves(read_metrics(curves))
+    return figures
+
+
+def model_figures(observed: Observed, data: TensorDataModule) -> dict[str, Figure]:
+    """Reconstructions at λ0 and λK, prior samples, the latent space, and the inner solves."""
+    labels = [f"$z_{{{i + 1}}}$, {observed.kl[i]:.3g} nats" for i in observed.traversed]
+    figures = {
+        "reconstructions": reconstructions(
+            observed.x, observed.init, observed.final, data.mean, data.shape
+        ),
+        "prior_samples": prior_samples(observed.samples, data.mean, data.shape),
+        "latent_traversals": latent_traversals(
+            observed.traversals, TRAVERSAL, labels, data.mean, data.shape
+        ),
+        "latent_scatter": latent_scatter(observed.means, observed.labels),
+    }
+    if observed.trace is not None:
+        figures["inner_steps"] = elbo_against_inner_step(*observed.trace)
+    if observed.stationarity is not None:
+        figures["inner_histograms"] = inner_histograms(observed.stationarity, observed.curvature)
     return figures

@@ -21,7 +21,7 @@ from savi.inner.optimizers import OPTIMIZERS
 from savi.inner.proximal import Proximal
 from savi.inner.solution import Solution
 from savi.inner.trust_region import TrustRegion
-from savi.vae.data_fit import LINEAR_HEAD, data_fit
+from savi.vae.data_fit import LINEAR_HEAD, DataFit, data_fit
 from savi.vae.families import PosteriorFamily
 from savi.vae.model import GaussianVAE
 
@@ -184,22 +184,30 @@ class SemiAmortizedInference(nn.Module):
         if noise is None:
             like = init[:, : self.family.latent_dim].detach()
             noise = self.draw_noise(like, generator)
-        fit = data_fit(
-            model,
-            x,
-            init[:, : self.family.latent_dim],
-            codes=len(x) * max_steps * (1 if self.family.is_map else self.samples),
-            linear_head=self.linear_head,
-        )
+        codes = len(x) * max_steps * (1 if self.family.is_map else self.samples)
+        fit = self.data_fit(model, x, init[:, : self.family.latent_dim], codes)
         bound = NegativeELBO(
             model, self.family, fit, noise, beta=beta, stochastic=self.noise_name == "fresh"
         )
         if self.objective_name == "proximal":
-            return Proximal(bound, init, self.rho)
+            return Proximal(bound, init, self.constant("rho", init))
         if self.objective_name == "trust_region":
-            assert self.radius is not None
-            return TrustRegion(bound, init, self.radius)
+            return TrustRegion(bound, init, self.constant("radius", init))
         return bound
+
+    def data_fit(
+        self,
+        model: GaussianVAE,
+        x: Float[Tensor, "B D"],
+        reference: Float[Tensor, "B d"],
+        codes: int,
+    ) -> DataFit:
+        """The values of log p(x|z) for an inner problem; see :func:`savi.vae.data_fit.data_fit`."""
+        return data_fit(model, x, reference, codes=codes, linear_head=self.linear_head)
+
+    def constant(self, name: str, init: Float[Tensor, "B P"]) -> float | Float[Tensor, " B"]:
+        """ρ or r, by the name of its attribute: a number, or one value per example."""
+        return getattr(self, name)
 
     def forward(
         self,

@@ -3,117 +3,93 @@
 from __future__ import annotations
 
 import logging
-import netrc
-import os
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from pytorch_lightning.loggers import CSVLogger, Logger, WandbLogger
+from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 from savi.errors import InputError, unknown_option
 from savi.gradients.certificate import CERTIFICATE_WARNINGS
+from savi.report.logged import FIGURES
+from savi.report.login import has_login
+from savi.runs.record import Origin
+from savi.training.wandb_run import NAME_LENGTH, start_run
 
 WANDB_MODES = ("offline", "online", "disabled")
 
+#: Characters that the name of a project must not have.
+PROJECT_REFUSES = "/\\#?%:"
 
-def build_loggers(config: dict[str, Any], folder: Path) -> tuple[list[Logger], WandbLogger | None]:
+
+def build_loggers(
+    config: dict[str, Any], folder: Path, origin: Origin
+) -> tuple[list[Logger], WandbLogger | None]:
     """The CSV logger, and wandb's if asked for.
 
-    The wandb run lies in the run folder; a link to it in the shared ``logger.folder`` lets
-    ``wandb leet`` show all runs together.
+    Several runs can be open in one process, each with its own loggers; see :func:`finish`. The
+    wandb run lies in the run folder; a link to it in the shared ``logger.folder`` lets
+    ``wandb leet`` show all runs together. Of several processes only the first logs to wandb.
+
+    Raises:
+        InputError: for what wandb refuses.
     """
     csv = CSVLogger(folder, name="", version="", flush_logs_every_n_steps=50)
     logger = config["logger"]
-    if not logger["wandb"]:
+    if not logger["wandb"] or logger["mode"] == "disabled" or rank_zero_only.rank:  # type: ignore[attr-defined]
         return [csv], None
-    import wandb
-
-    quiet = wandb.Settings(silent=True)
-    # For the whole process: Lightning's logger passes an option that makes wandb warn of it.
-    wandb.setup(settings=quiet)
-    wandb_logger = WandbLogger(
-        project=logger["project"],
-        name=logger["name"] or folder.name,
-        group=logger["group"],
-        tags=[*logger["tags"], *_method_tags(config)],
-        save_dir=str(folder),
-        # Passed as a keyword: the logger's own `offline` flag changes the process environment.
-        mode=logger["mode"],
-        job_type="train",
-        settings=quiet,
-    )
-    try:
-        wandb_logger.experiment.config.update(config)
-    except wandb.Error as error:
-        raise InputError(f"logger: {error}") from error
-    for prefix in ("train", "val", "inner", "gradient", "ift"):
-        wandb_logger.experiment.define_metric(f"{prefix}/*", step_metric="trainer/global_step")
-    _link(Path(wandb_logger.experiment.dir).parent, Path(logger["folder"]))
+    run = start_run(config, folder, origin)
+    wandb_logger = WandbLogger(experiment=run, project=logger["project"], save_dir=folder)
     return [csv, wandb_logger], wandb_logger
 
 
-def _method_tags(config: dict[str, Any]) -> list[str]:
-    return [
-        str(tag)
-        for tag in (
-            config["experiment"],
-            config["data"]["name"],
-            config["gradient"]["name"],
-            config["posterior"]["name"],
-        )
-        if tag
-    ]
-
-
-def _link(run: Path, shared: Path) -> None:
-    """Link the run into the shared folder; a file system without links goes without."""
-    link = shared / run.name
-    try:
-        shared.mkdir(parents=True, exist_ok=True)
-        link.symlink_to(os.path.relpath(run.resolve(), shared.resolve()), target_is_directory=True)
-    except (OSError, NotImplementedError) as error:
-        warnings.warn(f"no link to the wandb run in {shared}: {error}", stacklevel=2)
-
-
-def log_results(logger: WandbLogger | None, metrics: dict[str, float], figures: list[Path]) -> None:
-    """Put the final figures into the summary of the wandb run, and the pictures beside them."""
+def log_results(logger: WandbLogger | None, metrics: Mapping[str, float]) -> None:
+    """Put the final figures into the summary of the wandb run."""
     if logger is None:
         return
+    # The best val/elbo among them replaces the nested maximum that wandb keeps: its own sweeps and
+    # their plots know plain numbers only.
+    logger.experiment.summary.update(metrics)
+
+
+def log_pictures(
+    logger: WandbLogger, pictures: Mapping[str, Path], also: Mapping[str, Any] | None = None
+) -> None:
+    """Log image files under ``figures/``, and whatever belongs to the same moment."""
     import wandb
 
-    logger.experiment.summary.update(metrics)
-    pictures = {f"figures/{path.stem}": wandb.Image(str(path)) for path in figures}
-    if pictures:
-        logger.experiment.log(pictures)
+    images = {f"{FIGURES}/{name}": wandb.Image(str(path)) for name, path in pictures.items()}
+    if images:
+        logger.experiment.log(images | dict(also or {}))
 
 
-def check_wandb(mode: str) -> None:
+def finish(logger: WandbLogger | None, failed: bool) -> None:
+    """Close this wandb run, and no other, with exit code 1 if it failed or was interrupted."""
+    if logger is not None:
+        logger.experiment.finish(exit_code=int(failed))
+
+
+def check_wandb(mode: str, project: str) -> None:
     """Refuse a mode that is unknown, or that would stop the run to ask for a login.
 
     Raises:
-        InputError: for an unknown mode, or ``online`` without stored credentials.
+        InputError: for an unknown mode, ``online`` without stored credentials, or a name that
+            wandb does not take for a project.
     """
+    if not project or len(project) > NAME_LENGTH or set(project) & set(PROJECT_REFUSES):
+        raise InputError(
+            f"logger.project is '{project}': give it 1 to {NAME_LENGTH} characters, none of them "
+            f"among {' '.join(PROJECT_REFUSES)}"
+        )
     if mode not in WANDB_MODES:
         raise unknown_option("logger.mode", mode, WANDB_MODES)
-    if mode == "online" and not _has_credentials():
+    if mode == "online" and not has_login():
         raise InputError(
             "logger.mode 'online' without a wandb login: run 'wandb login' or set WANDB_API_KEY, "
             "or set logger.mode=offline"
         )
-
-
-def _has_credentials() -> bool:
-    import wandb
-
-    if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
-        return True
-    try:
-        known = netrc.netrc().hosts
-    except (OSError, netrc.NetrcParseError):
-        return False
-    return urlsplit(wandb.Settings().base_url).hostname in known
 
 
 def quieten_libraries() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,11 +14,11 @@ from savi.data.batches import Batch
 from savi.errors import InputError, require_at_least, unknown_option
 from savi.evaluation.importance import expected_bound
 from savi.gradients.certificate import Certificate
-from savi.inner.status import Status
+from savi.inner.noise import antithetic_noise
 from savi.training.encoder_losses import EncoderObjective
 from savi.training.inference import Inference, SemiAmortizedInference
-from savi.training.inner_metrics import inner_metrics
 from savi.training.outer_loss import OuterLoss
+from savi.training.step_metrics import evaluation_metrics, gradient_norms, training_metrics
 from savi.training.warm_start import WarmStarts
 from savi.vae.build import build_encoder, build_vae
 from savi.vae.elbo import Bound
@@ -110,9 +109,7 @@ class SemiAmortizedVAE(pl.LightningModule):
     @property
     def beta(self) -> float:
         """The KL weight at the current step: it rises linearly during the warm-up."""
-        warmup = self.kl["warmup_steps"]
-        progress = min(1.0, (self.global_step + 1) / warmup) if warmup else 1.0
-        return self.kl["weight"] * progress
+        return kl_weight(self.kl, self.global_step)
 
     @property
     def outer_loss(self) -> OuterLoss:
@@ -125,13 +122,29 @@ class SemiAmortizedVAE(pl.LightningModule):
         """The outer loss of a batch."""
         starts = self.warm_starts
         init = None if starts is None else starts[batch.index]
-        step = self.outer_loss(batch.x, self.beta, init=init)
+        step = self.outer_loss(batch.x, self.beta, init=init, **self._shared_noise(batch.x))
         if starts is not None:
             starts[batch.index] = step.inference.value
         self._squared_error = step.bound.squared_error
         if self._is_logging_step():
             self._log_training(step.bound, step.inference)
         return step.loss
+
+    def _shared_noise(self, x: Float[Tensor, "B D"]) -> dict[str, Any]:
+        """On one of several devices, its share of the noise that one device alone would draw.
+
+        All devices have the same random state, and draw for the whole batch.
+        """
+        devices = self.trainer.world_size
+        if devices == 1:
+            return {}
+        rows = slice(self.trainer.global_rank, None, devices)
+        whole = x.new_empty(devices * len(x), self.family.latent_dim)
+        noise: dict[str, Any] = {}
+        if self.inference.max_steps > 0:
+            schedule = self.inference.draw_noise(whole)
+            noise["inner_noise"] = lambda step: schedule(step)[:, rows]
+        return noise | {"outer_noise": antithetic_noise(self.samples, whole)[:, rows]}
 
     def evaluation_noise(self, stream: int) -> torch.Generator:
         """The source of the noise of one batch, or of another stream, the same at every call."""
@@ -171,16 +184,10 @@ class SemiAmortizedVAE(pl.LightningModule):
         inference, bound, initial = self.evaluate_batch(
             batch.x, self.evaluation_noise(batch_idx), self.settings["val_samples"]
         )
-        values = {
-            f"{split}/reconstruction": bound.reconstruction.mean(),
-            f"{split}/kl": bound.kl.mean(),
-            f"{split}/gamma": self.vae.gamma().mean(),
-        }
-        if inference.solution is not None:
-            values["inner/improvement"] = (bound.elbo - initial.elbo).mean()
+        values = evaluation_metrics(split, self.vae, inference, bound, initial)
+        elbo = values.pop(f"{split}/elbo")
         self.log_dict(values, batch_size=len(batch.x), sync_dist=True)
-        elbo_mean = bound.elbo.mean()
-        self.log(f"{split}/elbo", elbo_mean, prog_bar=True, batch_size=len(batch.x), sync_dist=True)
+        self.log(f"{split}/elbo", elbo, prog_bar=True, batch_size=len(batch.x), sync_dist=True)
 
     def configure_callbacks(self) -> list[pl.Callback]:
         """The table of warm starts, if there is one: it is saved with the training."""
@@ -203,32 +210,17 @@ class SemiAmortizedVAE(pl.LightningModule):
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Log the gradient norms of encoder and decoder."""
-        if not self._is_logging_step():
-            return
-        for name, module in (("decoder", self.vae), ("encoder", self.inference.encoder)):
-            gradients = (
-                [p.grad for p in module.parameters() if p.grad is not None] if module else []
-            )
-            if gradients:
-                norm = torch.nn.utils.get_total_norm(gradients)
-                self.log(f"gradient/norm_{name}", norm)
+        if self._is_logging_step():
+            self.log_dict(gradient_norms(self.vae, self.inference.encoder))
 
     def _is_logging_step(self) -> bool:
         """Whether this step's figures reach the loggers: others do not pay for computing them."""
         return (self.global_step + 1) % self.trainer.log_every_n_steps == 0  # type: ignore[attr-defined]
 
     def _log_training(self, bound: Bound, inference: Inference) -> None:
-        values = {
-            "train/reconstruction": bound.reconstruction.detach().mean(),
-            "train/kl": bound.kl.detach().mean(),
-            "train/gamma": self.vae.gamma().detach().mean(),
-        }
-        if inference.solution is not None:
-            values |= inner_metrics(inference.solution)
-            if (inference.solution.status == Status.DIVERGED).float().mean() > 0.5:
-                warnings.warn(f"most inner solves diverge. {Status.DIVERGED.advice}", stacklevel=2)
-        self.log_dict(values)
-        self.log("train/elbo", bound.elbo.detach().mean(), prog_bar=True)
+        values = training_metrics(self.vae, bound, inference)
+        self.log("train/elbo", values.pop("train/elbo"), prog_bar=True, sync_dist=True)
+        self.log_dict(values, sync_dist=True)
         certificate = inference.solution.certificate if inference.solution else None
         # The backward fills the certificate; the next hook after it logs it.
         self._certificate = certificate
@@ -245,3 +237,9 @@ class SemiAmortizedVAE(pl.LightningModule):
         if self._certificate is not None:
             self.log_dict(self._certificate.metrics())
             self._certificate = None
+
+
+def kl_weight(kl: Mapping[str, Any], step: int) -> float:
+    """β at a step, counted from 0: it rises linearly during the warm-up, then stays."""
+    warmup = kl["warmup_steps"]
+    return kl["weight"] * (min(1.0, (step + 1) / warmup) if warmup else 1.0)

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import signal
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytorch_lightning as pl
 import torch
+import torch.distributed as dist
 import yaml
+from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.loggers import WandbLogger
+from pytorch_lightning.utilities import rank_zero_only
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from savi.config.check import check
@@ -20,19 +25,14 @@ from savi.data import TensorDataModule
 from savi.errors import InputError
 from savi.evaluation import evaluate
 from savi.report.figures import learning_curves, read_metrics, save
-from savi.training.callbacks import CostMonitor, build_callbacks
+from savi.runs.folder import claimed
+from savi.runs.record import Interrupted, Origin, recorded
+from savi.training.callbacks import CostMonitor, KeepRandomState, build_callbacks
 from savi.training.checkpoint import StoreConfig, load_weights
-from savi.training.figures import run_figures
 from savi.training.gradient_monitor import GradientMonitor
-from savi.training.loggers import build_loggers, log_results, quieten_libraries
+from savi.training.loggers import build_loggers, finish, log_results, quieten_libraries
+from savi.training.media import final_media, log_final_media
 from savi.training.module import SemiAmortizedVAE
-
-
-class Interrupted(Exception):
-    """Training was stopped by Ctrl-C; what there was has been saved."""
-
-    def __init__(self, folder: Path) -> None:
-        super().__init__(f"interrupted: checkpoints and metrics so far are in {folder}")
 
 
 def build(config: Mapping[str, Any]) -> tuple[TensorDataModule, SemiAmortizedVAE]:
@@ -73,68 +73,138 @@ def build(config: Mapping[str, Any]) -> tuple[TensorDataModule, SemiAmortizedVAE
     return data, module
 
 
-def train(config: dict[str, Any], folder: Path) -> dict[str, float]:
-    """Train, evaluate the best epoch, and write figures and numbers into ``folder``.
+@dataclass(frozen=True)
+class Run:
+    """A run with everything built, and nothing done or written yet.
+
+    Attributes:
+        config: a whole run's config as plain values.
+        folder: the run folder.
+        data: the data, read and checked.
+        module: a fresh model for them.
+        trainer: Lightning's Trainer, without loggers.
+        cost: its callback that counts the cost.
+    """
+
+    config: Mapping[str, Any]
+    folder: Path
+    data: TensorDataModule
+    module: SemiAmortizedVAE
+    trainer: pl.Trainer
+    cost: CostMonitor
+
+    @classmethod
+    def build(cls, config: dict[str, Any], folder: Path) -> Run:
+        """Build it.
+
+        Raises:
+            InputError: for whatever is wrong with config or data.
+        """
+        quieten_libraries()
+        data, module = build(config)
+        interactive = sys.stdout.isatty() and config["trainer"]["enable_progress_bar"]
+        callbacks, cost = build_callbacks(
+            config["callbacks"], str(folder / "checkpoints"), interactive, data, module
+        )
+        callbacks += [StoreConfig(config), KeepRandomState()]
+        trainer = build_trainer(config["trainer"], data, callbacks, interactive)
+        return cls(config, folder, data, module, trainer, cost)
+
+    def fit(self) -> None:
+        """Train, and part from the other devices; Ctrl-C sets ``trainer.interrupted``."""
+        # Lightning turns Ctrl-C into SystemExit, after its callbacks have saved what they hold.
+        with contextlib.suppress(SystemExit):
+            self.trainer.fit(self.module, datamodule=self.data, weights_only=True)
+        if dist.is_available() and dist.is_initialized():
+            dist.barrier()
+            dist.destroy_process_group()
+
+    def execute(self, origin: Origin) -> dict[str, float]:
+        """Train, evaluate the best epoch, and write figures and numbers into the folder.
+
+        Returns:
+            The contents of ``metrics.json``.
+
+        Raises:
+            Interrupted: after Ctrl-C, when everything so far has been saved.
+        """
+        config, folder, trainer = self.config, self.folder, self.trainer
+        print(_headline(config, self.data, self.module), flush=True)
+        (folder / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
+        # Loggers open files and a wandb run, so they come when nothing can be refused any more.
+        trainer.loggers, wandb_logger = build_loggers(dict(config), folder, origin)
+        with finishing(wandb_logger):
+            self.fit()
+            if trainer.interrupted:
+                _keep_what_there_is(trainer, folder, self.cost)
+            of_training = (
+                _best_score(trainer)
+                | _certificate(trainer)
+                | _gradient_check(trainer)
+                | self.cost.metrics()
+            )
+            # Lightning has moved it to the CPU.
+            self.module.to(trainer.strategy.root_device)
+            return conclude(config, folder, self.data, self.module, of_training, wandb_logger)
+
+
+def train(
+    config: dict[str, Any], folder: Path, origin: Origin | None = None
+) -> dict[str, float] | None:
+    """A whole run in a folder of its own.
 
     Args:
         config: a whole run's config as plain values.
         folder: the run folder.
+        origin: how the run was started.
+
+    Returns:
+        The contents of ``metrics.json``; None on the devices of a data-parallel run that only
+        train, all but the first.
+
+    Raises:
+        InputError: before any work is done, for whatever is wrong with config, data or folder.
+        Interrupted: after Ctrl-C, when everything so far has been saved.
+    """
+    origin = origin or Origin()
+    run = Run.build(config, folder)
+    if getattr(rank_zero_only, "rank", 0) > 0:
+        run.fit()
+        return None
+    with claimed(folder, again=False), recorded(folder, origin):
+        return run.execute(origin)
+
+
+def conclude(
+    config: Mapping[str, Any],
+    folder: Path,
+    data: TensorDataModule,
+    module: SemiAmortizedVAE,
+    of_training: Mapping[str, float],
+    wandb_logger: WandbLogger | None,
+) -> dict[str, float]:
+    """Evaluate the best epoch of a training that is over, and write down what it is worth.
+
+    Args:
+        config: the run's config.
+        folder: the run folder, with its checkpoints.
+        data: the data.
+        module: the module, whose weights are replaced by those of the best epoch.
+        of_training: the figures of the training itself.
+        wandb_logger: wandb's logger, if there is one.
 
     Returns:
         The contents of ``metrics.json``.
-
-    Raises:
-        InputError: before any work is done, for whatever is wrong with config or data.
-        Interrupted: after Ctrl-C, when everything so far has been saved.
     """
-    quieten_libraries()
-    data, module = build(config)
-    interactive = os.isatty(1) and config["trainer"]["enable_progress_bar"]
-    callbacks, cost = build_callbacks(
-        config["callbacks"], str(folder / "checkpoints"), interactive, data, module
-    )
-    callbacks.append(StoreConfig(config))
-    trainer = build_trainer(config["trainer"], data, callbacks, interactive)
-    _check_folder(folder)
-    print(_headline(config, data, module), flush=True)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
-    # Loggers open files and a wandb run, so they come when nothing can be refused any more.
-    trainer.loggers, wandb_logger = build_loggers(config, folder)
-    failed = True
-    try:
-        _fit(trainer, module, data, folder, cost)
-        best = folder / "checkpoints" / "best.ckpt"
-        print("evaluating the best epoch", flush=True)
-        # Lightning has moved it to the CPU.
-        module.to(trainer.strategy.root_device)
-        load_weights(module, best if best.is_file() else folder / "checkpoints" / "last.ckpt")
-        of_training = _certificate(trainer) | _gradient_check(trainer) | cost.metrics()
-        metrics = evaluate(module, data) | of_training
-        _write(folder, metrics)
-        figures = _draw(module, data, folder) if config["callbacks"]["figures"] else []
-        log_results(wandb_logger, metrics, figures)
-        failed = False
-    finally:
-        if wandb_logger is not None:
-            import wandb
-
-            # Without it a second job of a sweep would write into this job's wandb run.
-            wandb.finish(exit_code=int(failed))
+    print("evaluating the best epoch", flush=True)
+    best = folder / "checkpoints" / "best.ckpt"
+    load_weights(module, best if best.is_file() else folder / "checkpoints" / "last.ckpt")
+    metrics = evaluate(module, data) | dict(of_training)
+    write_metrics(folder, metrics)
+    log_results(wandb_logger, metrics)
+    if config["callbacks"]["figures"]:
+        log_final_media(wandb_logger, final_media(module, data, folder))
     return metrics
-
-
-def _check_folder(folder: Path) -> None:
-    """Refuse to write over another run."""
-    if folder.resolve() == Path.cwd():
-        raise InputError("hydra.run.dir is the current folder: give the run a folder of its own")
-    held = [
-        name for name in ("metrics.csv", "metrics.json", "checkpoints") if (folder / name).exists()
-    ]
-    if held:
-        raise InputError(
-            f"hydra.run.dir '{folder}' holds a run already ({', '.join(held)}): choose another"
-        )
 
 
 def _headline(config: Mapping[str, Any], data: TensorDataModule, module: SemiAmortizedVAE) -> str:
@@ -165,7 +235,6 @@ def build_trainer(
     try:
         return pl.Trainer(
             **options,
-            devices=1,
             logger=False,
             callbacks=callbacks,
             enable_progress_bar=progress_bar,
@@ -178,32 +247,40 @@ def build_trainer(
         raise InputError(f"trainer: {' '.join(str(error).split())}") from error
 
 
-_NOT_LIGHTNING = frozenset({"threads", "enable_progress_bar"})
+_NOT_LIGHTNING = frozenset({"threads", "enable_progress_bar", "replicas", "vary"})
 
 
-def _fit(
-    trainer: pl.Trainer,
-    module: SemiAmortizedVAE,
-    data: TensorDataModule,
-    folder: Path,
-    cost: CostMonitor,
-) -> None:
-    """Fit; after Ctrl-C write the metrics and the curves so far, then say so."""
-    # Lightning turns Ctrl-C into SystemExit, after its callbacks have saved what they hold.
-    with contextlib.suppress(SystemExit):
-        trainer.fit(module, datamodule=data, weights_only=True)
-    if not trainer.interrupted:
-        return
-    # Lightning ignores further signals from then on; this process goes on to evaluate or to exit.
+def _keep_what_there_is(trainer: pl.Trainer, folder: Path, cost: CostMonitor) -> NoReturn:
+    """After Ctrl-C write the metrics and the curves so far, then say so."""
+    # Lightning ignores further signals from then on; this process goes on to exit.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     for logger in trainer.loggers:
         logger.save()
     so_far = {name: float(value) for name, value in trainer.callback_metrics.items()}
-    _write(folder, so_far | cost.metrics())
+    write_metrics(folder, so_far | cost.metrics())
     curves = folder / "metrics.csv"
     if curves.is_file():
         save(learning_curves(read_metrics(curves)), folder / "figures" / "learning_curves.png")
     raise Interrupted(folder)
+
+
+@contextlib.contextmanager
+def finishing(logger: WandbLogger | None) -> Iterator[None]:
+    """Close the wandb run at the end, and say there whether it ended well."""
+    failed = True
+    try:
+        yield
+        failed = False
+    finally:
+        finish(logger, failed)
+
+
+def _best_score(trainer: pl.Trainer) -> dict[str, float]:
+    """The ``val/elbo`` of the best epoch, by which sweeps choose."""
+    checkpoint = trainer.checkpoint_callback
+    assert isinstance(checkpoint, ModelCheckpoint)
+    score = checkpoint.best_model_score
+    return {} if score is None else {"val/elbo": float(score)}
 
 
 def _certificate(trainer: pl.Trainer) -> dict[str, float]:
@@ -217,11 +294,6 @@ def _gradient_check(trainer: pl.Trainer) -> dict[str, float]:
     return monitors[0].last if monitors else {}
 
 
-def _write(folder: Path, metrics: Mapping[str, float]) -> None:
+def write_metrics(folder: Path, metrics: Mapping[str, float]) -> None:
+    """Write ``metrics.json``."""
     (folder / "metrics.json").write_text(json.dumps(dict(sorted(metrics.items())), indent=2) + "\n")
-
-
-def _draw(module: SemiAmortizedVAE, data: TensorDataModule, folder: Path) -> list[Path]:
-    """Write the figures and say where."""
-    figures = run_figures(module, data, folder / "metrics.csv")
-    return [save(figure, folder / "figures" / f"{name}.png") for name, figure in figures.items()]

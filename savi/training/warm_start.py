@@ -70,7 +70,8 @@ class WarmStarts(Callback):
                 "start that another device has kept, so train on one, or set inner.warm_start=false"
             )
         loader: Any = trainer.train_dataloader
-        self.table = self.inference.prior_params.repeat(len(loader.dataset), 1)
+        self.begin(len(loader.dataset))
+        assert self.table is not None
         if trainer.ckpt_path is None or self._saved is None:
             return
         if self._saved.shape != self.table.shape:
@@ -80,6 +81,10 @@ class WarmStarts(Callback):
                 "with the data and the posterior of its run, or set inner.warm_start=false"
             )
         self.table.copy_(self._saved)
+
+    def begin(self, examples: int) -> None:
+        """Begin at the prior's λ."""
+        self.table = self.inference.prior_params.repeat(examples, 1)
 
     def __getitem__(self, index: Int[Tensor, " B"]) -> Float[Tensor, "B P"]:
         """A copy of the starts of some examples."""

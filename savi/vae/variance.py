@@ -11,6 +11,7 @@ from abc import ABC, abstractmethod
 from typing import ClassVar
 
 import torch
+import torch.distributed as dist
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -128,10 +129,20 @@ class OptimalVariance(_Buffer):
         """γ* of this batch in training, the running mean in evaluation."""
         if not self.training:
             return self()
-        return (squared_error.detach().mean() / self.dim).clamp_min(self.floor).reshape(1)
+        mean = whole_batch_mean(squared_error.detach())
+        return (mean / self.dim).clamp_min(self.floor).reshape(1)
 
     @torch.no_grad()
     def observe(self, squared_error: Float[Tensor, " B"]) -> None:
         """Move the running mean towards the batch's γ*."""
         # A new tensor: the graph of the batch, not yet backpropagated, holds the old one.
         self.gamma = self.gamma.lerp(self.of_batch(squared_error).to(self.gamma), self.momentum)
+
+
+def whole_batch_mean(values: Float[Tensor, " B"]) -> Float[Tensor, ""]:
+    """The mean over a batch, of which every process of a data-parallel job holds an equal share."""
+    mean = values.mean()
+    if dist.is_available() and dist.is_initialized():
+        dist.all_reduce(mean)
+        mean /= dist.get_world_size()
+    return mean

@@ -7,7 +7,7 @@ from savi.data.sampler import OrderedBatches, ShuffledBatches
 
 
 def positions(sampler: ShuffledBatches) -> torch.Tensor:
-    return torch.cat([visit.positions for visit in sampler])
+    return torch.cat([visit.positions[visit.share] for visit in sampler])
 
 
 def test_every_example_once_and_the_remainder_kept():
@@ -30,13 +30,12 @@ def test_order_is_keyed_by_seed_and_epoch():
 
 
 def test_no_two_visits_share_a_key():
+    sampler = ShuffledBatches(10, 2, seed=5)
     keys = []
     for epoch in range(2):
-        for rank in range(2):
-            sampler = ShuffledBatches(10, 2, seed=5, num_replicas=2, rank=rank)
-            sampler.set_epoch(epoch)
-            keys += [visit.key for visit in sampler]
-    assert len(set(keys)) == len(keys) == 12
+        sampler.set_epoch(epoch)
+        keys += [visit.key for visit in sampler]
+    assert len(set(keys)) == len(keys) == 10
 
 
 def test_ordered_batches_ascend_at_every_epoch():
@@ -47,10 +46,21 @@ def test_ordered_batches_ascend_at_every_epoch():
 
 
 @pytest.mark.parametrize("kind", [ShuffledBatches, OrderedBatches])
-def test_devices_share_an_epoch_evenly(kind):
-    shares = [kind(11, 2, seed=0, num_replicas=3, rank=rank) for rank in range(3)]
+def test_devices_share_every_batch_evenly(kind):
+    alone = list(kind(10, 4, seed=0))
+    shares = [list(kind(10, 4, seed=0, num_replicas=2, rank=rank)) for rank in range(2)]
+    assert [len(share) for share in shares] == [3, 3]
+    for whole, *parts in zip(alone, *shares, strict=True):
+        # With the same key, and so the same noise, as on one device.
+        assert [part.key for part in parts] == [whole.key] * 2
+        dealt = [part.positions[part.share] for part in parts]
+        assert len(dealt[0]) == len(dealt[1])
+        assert torch.equal(torch.stack(dealt, dim=1).flatten(), whole.positions)
+
+
+def test_an_uneven_epoch_repeats_its_first_examples():
+    shares = [ShuffledBatches(11, 6, seed=0, num_replicas=3, rank=rank) for rank in range(3)]
     assert [len(share) for share in shares] == [2, 2, 2]
-    assert [len(list(share)) for share in shares] == [2, 2, 2]
     seen = torch.cat([positions(share) for share in shares])
     assert len(seen) == 12
     assert set(seen.tolist()) == set(range(11))

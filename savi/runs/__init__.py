@@ -1,0 +1,1 @@
+"""Run folders and sweeps: what they are called, who holds them, how they ended."""

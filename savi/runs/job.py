@@ -1,0 +1,74 @@
+"""One job of a sweep: skipped if it is finished, else begun anew in its own folder."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from savi.runs.folder import claimed, finished_metrics
+from savi.runs.record import Interrupted, Origin, reason_of, recorded
+
+#: The file of a job's folder that its output goes to, since several jobs may run side by side.
+LOG = "log.txt"
+
+Work = Callable[[Path, Origin], Mapping[str, float]]
+
+
+class JobFailed(Exception):
+    """A job of a sweep failed, and has said why."""
+
+
+def run_job(
+    folder: Path, origin: Origin, config: Mapping[str, Any], work: Work
+) -> Mapping[str, float]:
+    """Do one job, unless an earlier start of the sweep has finished it.
+
+    The terminal gets a line when it starts and a line when it ends; whatever the job prints goes
+    to ``log.txt``.
+
+    Args:
+        folder: the job's folder in the sweep folder.
+        origin: how it was started.
+        config: its config.
+        work: trains in a folder, and returns the final figures.
+
+    Returns:
+        The contents of its ``metrics.json``.
+
+    Raises:
+        JobFailed: if the job failed, which its record explains, or if the folder is not its own:
+            it holds a job of another config, or another process is at work there.
+        Interrupted: after Ctrl-C.
+    """
+    try:
+        earlier = finished_metrics(folder, config)
+        if earlier is not None:
+            _tell(folder, "finished before, skipped")
+            return earlier
+        with claimed(folder, again=True), recorded(folder, origin):
+            _tell(folder, "started")
+            with _output_to(folder / LOG):
+                metrics = work(folder, origin)
+    except Interrupted:
+        raise
+    except Exception as error:
+        _tell(folder, f"failed: {reason_of(error)}")
+        raise JobFailed(reason_of(error)) from error
+    _tell(folder, "finished")
+    return metrics
+
+
+def _tell(folder: Path, what: str) -> None:
+    print(f"{folder.name}: {what}", flush=True)
+
+
+@contextlib.contextmanager
+def _output_to(path: Path) -> Iterator[None]:
+    with (
+        path.open("w", encoding="utf-8", buffering=1) as file,
+        contextlib.redirect_stdout(file),
+        contextlib.redirect_stderr(file),
+    ):
+        yield

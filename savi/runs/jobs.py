@@ -1,0 +1,54 @@
+"""What the jobs of a sweep are called."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import shlex
+from collections.abc import Iterable
+
+#: The longest name of a job's folder: it stands in longer paths, and in wandb's groups.
+LONGEST = 100
+
+#: What needs no quotes in a shell, nor in an override such as ``checkpoint=PATH``.
+_UNSAFE = re.compile(r"[^A-Za-z0-9.+_-]+")
+
+
+def key_of(override: str) -> str:
+    """The key of ``KEY=VALUE``, without the marks that add or delete one."""
+    return override.partition("=")[0].lstrip("+~")
+
+
+def own_overrides(overrides: Iterable[str]) -> list[str]:
+    """The overrides that make a job what it is: all but the choice of the sweep itself."""
+    return [override for override in overrides if key_of(override) != "sweep"]
+
+
+def job_folder(overrides: Iterable[str], constant: Iterable[str] = ()) -> str:
+    """The folder of a job: its overrides in the order of their keys, ``inner.rho-0.1_seed-0``.
+
+    It depends on the job alone, not on its number: a sweep that is started again, or with more
+    values, finds its earlier jobs. Where a name had to be cut or cleaned, a hash keeps it unique.
+
+    Args:
+        overrides: the job's overrides, ``KEY=VALUE``.
+        constant: the keys that have one value in the whole sweep, and are left out.
+    """
+    left_out = set(constant)
+    named = [o for o in own_overrides(overrides) if key_of(o) not in left_out]
+    text = "_".join(sorted(named, key=key_of)).replace("=", "-") or "defaults"
+    clean = _UNSAFE.sub("-", text)
+    if clean == text and len(text) <= LONGEST:
+        return text
+    digest = hashlib.sha256(text.encode()).hexdigest()[:8]
+    return f"{clean[: LONGEST - 9].strip('-')}-{digest}"
+
+
+def setting(overrides: Iterable[str], constant: Iterable[str] = ()) -> str:
+    """The same without the seed: what all seeds of a setting share."""
+    return job_folder(overrides, {*constant, "seed", "data.seed"})
+
+
+def command(overrides: Iterable[str]) -> str:
+    """The command line that runs a job alone."""
+    return shlex.join(["savi-train", *own_overrides(overrides)])

@@ -1,0 +1,109 @@
+"""What a run folder says of itself: how the run was started, and how it ended."""
+
+from __future__ import annotations
+
+import json
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from savi.errors import InputError
+from savi.gradients import ImplicitGradientError
+
+#: The files of a run folder that hold the record, and the traceback of an unforeseen error.
+RECORD, TRACEBACK = "status.json", "error.txt"
+
+RUNNING, FINISHED, FAILED, INTERRUPTED = "running", "finished", "failed", "interrupted"
+
+
+@dataclass(frozen=True)
+class Origin:
+    """How a run was started.
+
+    Attributes:
+        command: a command line that starts this run alone; empty for a run that was started from
+            Python.
+        sweep: the name of the sweep that the run is a job of, or None.
+        setting: what all seeds of the job's setting share, in a word; None outside of sweeps.
+    """
+
+    command: str = ""
+    sweep: str | None = None
+    setting: str | None = None
+
+
+class Interrupted(Exception):
+    """Training was stopped by Ctrl-C; what there was has been saved."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(f"interrupted: checkpoints and metrics so far are in {folder}")
+
+
+@contextmanager
+def recorded(folder: Path, origin: Origin) -> Iterator[None]:
+    """Keep ``status.json`` of the run folder right while the run is at work, and afterwards.
+
+    It holds ``state`` (``running``, ``finished``, ``failed`` or ``interrupted``), ``reason`` (a
+    sentence, or null), ``command``, ``started`` and ``ended`` (ISO 8601, UTC). Whatever ends the
+    run goes on to the caller; an error that no sentence explains leaves its traceback in
+    ``error.txt``.
+    """
+    record = {
+        "state": RUNNING,
+        "reason": None,
+        "command": origin.command,
+        "started": _now(),
+        "ended": None,
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    _write(folder, record)
+    try:
+        yield
+    except (Interrupted, KeyboardInterrupt):
+        record |= {"state": INTERRUPTED, "reason": "stopped by Ctrl-C"}
+        raise
+    except BaseException as error:
+        record |= {"state": FAILED, "reason": reason_of(error)}
+        if not _explains_itself(error):
+            (folder / TRACEBACK).write_text(traceback.format_exc())
+        raise
+    else:
+        record["state"] = FINISHED
+    finally:
+        record["ended"] = _now()
+        _write(folder, record)
+
+
+def reason_of(error: BaseException) -> str:
+    """Why a run failed, on one line; an error that is not ours is named by its class as well."""
+    text = " ".join(str(error).split())
+    if _explains_itself(error):
+        return text
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def state_of(folder: Path) -> str | None:
+    """The state that a run folder records, or None where there is no record."""
+    try:
+        return json.loads((folder / RECORD).read_text())["state"]
+    except (OSError, ValueError, KeyError):
+        return None
+
+
+def _explains_itself(error: BaseException) -> bool:
+    return isinstance(error, InputError | FloatingPointError | ImplicitGradientError)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _write(folder: Path, record: dict[str, Any]) -> None:
+    """Replace the record in one move: a reader never sees half of it."""
+    part = folder / f".{RECORD}"
+    part.write_text(json.dumps(record, indent=2) + "\n")
+    part.replace(folder / RECORD)

@@ -1,0 +1,55 @@
+"""The figures of a training step and of an evaluated batch, by name."""
+
+from __future__ import annotations
+
+import warnings
+
+import torch
+from torch import Tensor, nn
+
+from savi.inner.status import Status
+from savi.training.inference import Inference
+from savi.training.inner_metrics import inner_metrics
+from savi.vae.elbo import Bound
+from savi.vae.model import GaussianVAE
+
+
+def training_metrics(model: GaussianVAE, bound: Bound, inference: Inference) -> dict[str, Tensor]:
+    """What a training batch shows before its backward; warns where most inner solves diverge."""
+    values = {
+        "train/elbo": bound.elbo.detach().mean(),
+        "train/reconstruction": bound.reconstruction.detach().mean(),
+        "train/kl": bound.kl.detach().mean(),
+        "train/gamma": model.gamma().detach().mean(),
+    }
+    if inference.solution is not None:
+        values |= inner_metrics(inference.solution)
+        if (inference.solution.status == Status.DIVERGED).float().mean() > 0.5:
+            warnings.warn(f"most inner solves diverge. {Status.DIVERGED.advice}", stacklevel=2)
+    return values
+
+
+def gradient_norms(model: GaussianVAE, encoder: nn.Module | None) -> dict[str, Tensor]:
+    """The norms of the gradients that the backward has left."""
+    norms = {}
+    for name, module in (("decoder", model), ("encoder", encoder)):
+        parameters = module.parameters() if module is not None else ()
+        gradients = [p.grad for p in parameters if p.grad is not None]
+        if gradients:
+            norms[f"gradient/norm_{name}"] = torch.nn.utils.get_total_norm(gradients)
+    return norms
+
+
+def evaluation_metrics(
+    split: str, model: GaussianVAE, inference: Inference, bound: Bound, initial: Bound
+) -> dict[str, Tensor]:
+    """What a batch of ``split`` shows, with the bounds at λK and at λ0."""
+    values = {
+        f"{split}/elbo": bound.elbo.mean(),
+        f"{split}/reconstruction": bound.reconstruction.mean(),
+        f"{split}/kl": bound.kl.mean(),
+        f"{split}/gamma": model.gamma().mean(),
+    }
+    if inference.solution is not None:
+        values["inner/improvement"] = (bound.elbo - initial.elbo).mean()
+    return values

@@ -1,0 +1,74 @@
+"""Data-parallel runs end to end, on two processes that talk by gloo."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from savi.cli import train
+
+#: Each device starts the same program again, so that it must be a file.
+SCRIPT = Path(__file__).parents[2] / "scripts" / "train.py"
+
+#: Quick, and a number of examples that two devices share evenly.
+RUN = (
+    "debug=quick", "data.limit=96", "data.batch_size=32", "trainer.log_every_n_steps=1",
+    "model.hidden=16", "evaluation.ais_examples=0", "evaluation.autoencoder_epochs=0",
+    "callbacks.figures=false", "logger=csv", "trainer.threads=1",
+)  # fmt: skip
+TWO = ("trainer=ddp", "trainer.accelerator=cpu")
+
+#: Figures of one device's share, by their nature or as a worst case.
+OWN = ("cost/", "ift/", "inner/stationarity")
+
+
+def run(folder: Path, name: str, *overrides: str) -> dict[str, float]:
+    done = subprocess.run(
+        [sys.executable, str(SCRIPT), *RUN, *overrides, f"hydra.run.dir={name}"],
+        cwd=folder,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads((folder / name / "metrics.json").read_text())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("experiment", ["savi_ift", "vae"])
+def test_two_devices_give_the_figures_of_one(experiment, tmp_path):
+    one, two = (
+        run(tmp_path, name, f"experiment={experiment}", *extra)
+        for name, extra in (("one", ()), ("two", TWO))
+    )
+    assert one.keys() == two.keys()
+    shared = {name: value for name, value in one.items() if not name.startswith(OWN)}
+    assert len(shared) > 10
+    assert {name: two[name] for name in shared} == pytest.approx(shared, rel=1e-4, abs=2e-5)
+    held = {path.name for path in (tmp_path / "two").iterdir()}
+    assert {"metrics.csv", "metrics.json", "config.yaml", "checkpoints", "status.json"} <= held
+    rows = [(tmp_path / name / "metrics.csv").read_text().splitlines() for name in ("one", "two")]
+    assert len(rows[0]) == len(rows[1])
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (("trainer.devices=2",), "trainer.devices 2 with trainer.strategy 'auto': set trainer=ddp"),
+        ((*TWO, "data.batch_size=33"), "cannot share batches of 33 evenly"),
+        ((*TWO, "experiment=svi"), "with inner.warm_start, which needs one device"),
+        ((*TWO, "model.kl.free_bits=0.1"), "with model.kl.free_bits, which needs one device"),
+        ((*TWO, "trainer.replicas=2"), "with trainer.replicas, which needs one device"),
+        (("trainer.strategy=foo",), "unknown trainer.strategy 'foo': choose one of auto, ddp"),
+    ],
+)
+def test_what_several_devices_cannot_do_is_refused(overrides, message, command, capsys, tmp_path):
+    with pytest.raises(SystemExit) as exit_:
+        command(train, *RUN, *overrides, "hydra.run.dir=run")
+    assert exit_.value.code == 2
+    assert message in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
