@@ -40,7 +40,7 @@ def results_table(metrics: Mapping[str, float], title: str) -> Table:
     table.add_column("Unit", no_wrap=True)
     table.add_column("", no_wrap=True)
     table.add_column("Name", style="dim")
-    for group, names in groupby(sorted(metrics, key=_position), key=_group):
+    for group, names in groupby(sorted(metrics, key=position), key=_group):
         table.add_section()
         table.add_row(Text(group, style="bold"))
         for name in names:
@@ -58,16 +58,24 @@ def plain_text(table: Table, width: int = 100) -> str:
     return "\n".join(line.rstrip() for line in file.getvalue().splitlines()).strip("\n") + "\n"
 
 
-def _described(name: str) -> Metric:
+def described(name: str) -> Metric:
     """The metric's description; an unknown one is labelled with its name."""
     return METRICS.get(parse(name)[1], Metric(name, "", None, OTHER, ".6g"))
 
 
+def full_label(name: str) -> str:
+    """The label of a metric by its logged name, with the split unless that is the test split."""
+    metric = described(name)
+    split, _ = parse(name)
+    where = SPLITS[split] if split and metric.group != OTHER else ""
+    return f"{metric.label}, {where}" if where else metric.label
+
+
 def _group(name: str) -> str:
-    return _described(name).group
+    return described(name).group
 
 
-def _position(name: str) -> tuple[int, int, str]:
+def position(name: str) -> tuple[int, int, str]:
     """Order of the rows: quantity as in ``METRICS``, then test, validation, training."""
     split, quantity = parse(name)
     known = list(METRICS)
@@ -76,14 +84,11 @@ def _position(name: str) -> tuple[int, int, str]:
 
 
 def _row(name: str, value: float) -> tuple[Text, ...]:
-    metric = _described(name)
-    split, _ = parse(name)
-    where = SPLITS[split] if split and metric.group != OTHER else ""
-    label = f"  {metric.label}, {where}" if where else f"  {metric.label}"
+    metric = described(name)
     numbers = (metric.format(value), metric.unit, ARROWS[metric.better])
     # The name of an unknown metric is its label already.
     shown = "" if metric.group == OTHER else name
-    return _shortened(label), *map(Text, numbers), _shortened(shown)
+    return _shortened(f"  {full_label(name)}"), *map(Text, numbers), _shortened(shown)
 
 
 def _shortened(words: str) -> Text:

@@ -1,6 +1,7 @@
 """What a figure's axes show of the data."""
 
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Float
@@ -48,11 +49,12 @@ def clip(axes: Axes, curves: Sequence[Float[np.ndarray, " T"]], unit: str) -> No
     axes.set_ylabel(f"{unit}\n(clipped: {', '.join(ends)})".lstrip())
 
 
-def log_scale(axes: Axes) -> None:
-    """Make the y axis logarithmic, with labels that do not crowd a small panel."""
-    axes.set_yscale("log")
-    axes.yaxis.set_major_locator(LogLocator(numticks=6))
-    axes.yaxis.set_minor_formatter(LogFormatterSciNotation(minor_thresholds=(1, 0.4)))
+def log_scale(axes: Axes, direction: Literal["x", "y"] = "y") -> None:
+    """Make an axis logarithmic, with labels that do not crowd a small panel."""
+    axes.set(**{f"{direction}scale": "log"})
+    axis = axes.xaxis if direction == "x" else axes.yaxis
+    axis.set_major_locator(LogLocator(numticks=6))
+    axis.set_minor_formatter(LogFormatterSciNotation(minor_thresholds=(1, 0.4)))
 
 
 def short(value: float) -> str:

@@ -44,7 +44,7 @@ def image_grid(
     Raises:
         InputError: if there are no examples, or ``shape`` or ``mean`` does not fit them.
     """
-    examples = _examples(images, shape, mean)
+    examples = as_examples(images, shape, mean)
     columns = columns or math.ceil(math.sqrt(len(examples)))
     figure, grid = _grid(math.ceil(len(examples) / columns), columns, examples.shape[1:], title)
     cells = list(grid.flat)
@@ -86,17 +86,17 @@ def reconstructions(
         rows["reconstruction"] = final
     else:
         rows |= {"at $\\lambda_0$": init, "at $\\lambda_K$": final}
-    drawn = {label: _examples(row[:examples], shape, mean) for label, row in rows.items()}
+    drawn = {label: as_examples(row[:examples], shape, mean) for label, row in rows.items()}
     data = drawn["data"]
     title = "Data and reconstructions, with the squared error below"
-    title += "" if _is_image(shape) else "; data in grey"
+    title += "" if is_image(shape) else "; data in grey"
     figure, grid = _grid(len(rows), len(data), data.shape[1:], title, labelled=True)
     for cells, (label, row) in zip(grid, drawn.items(), strict=True):
         cells[0].set_ylabel(label, rotation=0, ha="right", va="center", labelpad=8)
         if row is not data:
             _caption(cells, ((data - row) ** 2).reshape(len(data), -1).sum(axis=1))
         for cell, truth, example in zip(cells, data, row, strict=True):
-            if row is not data and not _is_image(shape):
+            if row is not data and not is_image(shape):
                 _draw(cell, truth, colour=GREY)
             _draw(cell, example)
     return figure
@@ -118,11 +118,12 @@ def prior_samples(
     return image_grid(samples, "Decoder means of samples from the prior", shape=shape, mean=mean)
 
 
-def _is_image(shape: Sequence[int]) -> bool:
+def is_image(shape: Sequence[int]) -> bool:
+    """Whether examples of this shape are drawn as images."""
     return len(shape) == 3 and shape[0] in (1, 3)
 
 
-def _examples(
+def as_examples(
     values: Tensor, shape: Sequence[int] | None, mean: Tensor | None
 ) -> Float[np.ndarray, "N ..."]:
     """The examples as an array in their own shape, with the mean added back."""
@@ -152,7 +153,7 @@ def _grid(
 
     ``labelled`` leaves room for a label before each row and a caption below each but the first.
     """
-    image = _is_image(shape)
+    image = is_image(shape)
     gap = 0.08 if image else 0.16
     label, caption = (0.8, 0.22) if labelled else (0.0, 0.0)
     side = min((WIDTH - label) / columns - gap, CELL if image else 2.5 * CELL)
@@ -166,7 +167,9 @@ def _grid(
     )
     figure = Figure(figsize=size, layout=layout)
     figure.suptitle(title)
-    return figure, figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+    # Images are all drawn alike; axes that share their limits take long to build.
+    shared = not image
+    return figure, figure.subplots(rows, columns, sharex=shared, sharey=shared, squeeze=False)
 
 
 def _caption(cells: Iterable[Axes], errors: Float[np.ndarray, " N"]) -> None:
@@ -180,14 +183,19 @@ def _caption(cells: Iterable[Axes], errors: Float[np.ndarray, " N"]) -> None:
 
 def _draw(axes: Axes, example: Float[np.ndarray, "..."], colour: str = BLUE) -> None:
     """Draw one example, as its shape asks."""
-    if not _is_image(example.shape):
+    if not is_image(example.shape):
         line = np.where(np.isfinite(example), example, np.nan).ravel()
         axes.plot(line, color=colour, linewidth=1.2, marker="." if line.size <= FEW else "")
         axes.xaxis.set_major_locator(MaxNLocator(3, integer=True))
         axes.tick_params(labelsize=7, length=2)
         return
-    finite = np.isfinite(example).all(axis=0)[..., None]
-    pixels = np.moveaxis(np.nan_to_num(example).clip(0, 1), 0, -1)
-    axes.imshow(np.where(finite, pixels, to_rgb(VERMILION)), interpolation="nearest")
+    axes.imshow(as_pixels(example), interpolation="nearest")
     axes.set(xticks=[], yticks=[])
     axes.spines[:].set_visible(False)
+
+
+def as_pixels(image: Float[np.ndarray, "*batch C H W"]) -> Float[np.ndarray, "*batch H W 3"]:
+    """RGB values in [0, 1] of images in grey or in colour; vermilion where not finite."""
+    finite = np.isfinite(image).all(axis=-3)[..., None]
+    pixels = np.moveaxis(np.nan_to_num(image).clip(0, 1), -3, -1)
+    return np.where(finite, pixels, to_rgb(VERMILION))

@@ -1,0 +1,52 @@
+"""The arguments of ``savi-report``."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from savi.errors import InputError
+
+
+class _Parser(ArgumentParser):
+    """A parser whose complaint is one sentence for the command line to print."""
+
+    def error(self, message: str) -> NoReturn:
+        raise InputError(f"{message}: {self.format_usage().removeprefix('usage: ').strip()}")
+
+
+def parser() -> ArgumentParser:
+    """The parser of ``savi-report``."""
+    made = _Parser(
+        prog="savi-report",
+        usage="savi-report RUN_OR_SWEEP_FOLDER ... [--output report.html] [--title TITLE]",
+        description="Write one self-contained HTML page on a run, or a comparison of several. It "
+        "needs no network and opens by a double click.",
+        allow_abbrev=False,
+    )
+    made.add_argument(
+        "folders",
+        nargs="+",
+        type=Path,
+        metavar="RUN_OR_SWEEP_FOLDER",
+        help="a run's folder, a sweep's, or one above them, which is searched for runs",
+    )
+    made.add_argument(
+        "--output", type=Path, default=Path("report.html"), help="the page (default: report.html)"
+    )
+    made.add_argument("--title", help="its heading (default: the name of the run or the folder)")
+    return made
+
+
+def main(arguments: Sequence[str]) -> Path:
+    """Write the report that the arguments ask for, and return its path.
+
+    Raises:
+        InputError: for arguments that cannot be understood, and whatever is wrong with the runs.
+    """
+    from savi.report.html import write_report
+
+    options: Namespace = parser().parse_args(arguments)
+    return write_report(options.folders, options.output, options.title)

@@ -1,0 +1,169 @@
+"""The runs in folders, and the jobs of sweeps that have left none."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from savi.errors import InputError
+from savi.report.runs import Run, is_run, missing_run, read_run
+
+NOT_SEARCHED = frozenset({"wandb", "checkpoints", "figures"})
+"""Folders of a run in which no other run lies."""
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A sweep as its ``sweep.json`` lists it.
+
+    Attributes:
+        folder: the sweep folder.
+        command: the command line of the whole sweep.
+        jobs: run folder -> overrides; empty where a sweeper chooses as it goes.
+        trials: how many runs a sweeper was asked for, or None.
+    """
+
+    folder: Path
+    command: str
+    jobs: dict[Path, tuple[str, ...]]
+    trials: int | None
+
+
+@dataclass(frozen=True)
+class Found:
+    """All runs below some folders.
+
+    Attributes:
+        runs: every run once, jobs that never started among them.
+        sweeps: every sweep.
+        unstarted: trials that a sweeper was asked for and has not started.
+    """
+
+    runs: tuple[Run, ...]
+    sweeps: tuple[Sweep, ...]
+    unstarted: int
+
+
+def find_runs(paths: Sequence[Path]) -> Found:
+    """Read every run in or below the folders, in natural order of their names.
+
+    Raises:
+        InputError: for a path that is no folder, and for a folder without any run or sweep.
+    """
+    if not paths:
+        raise InputError("no run is given: savi-report RUN_OR_SWEEP_FOLDER ...")
+    names: dict[Path, str] = {}
+    given: dict[Path, Path] = {}
+    sweeps: dict[Path, Sweep] = {}
+    for path in paths:
+        if not path.is_dir():
+            raise InputError(f"'{path}' is no folder: give a run's folder or a sweep's")
+        runs, of_path = _walk(path)
+        if not runs and not of_path:
+            raise InputError(f"there is no run in or below '{path}': give a run's folder")
+        jobs = [folder for sweep in of_path for folder in sweep.jobs if not _covered(folder, runs)]
+        for folder in [*runs, *jobs]:
+            given.setdefault(folder.resolve(), folder)
+            names.setdefault(folder.resolve(), _name(folder, path, len(paths) > 1))
+        sweeps |= {sweep.folder.resolve(): sweep for sweep in of_path}
+    overrides = {
+        folder.resolve(): words for sweep in sweeps.values() for folder, words in sweep.jobs.items()
+    }
+    names = _unique(names)
+    read = tuple(
+        _read(given[folder], names[folder], overrides.get(folder, ()))
+        for folder in sorted(names, key=lambda folder: _natural(names[folder]))
+    )
+    return Found(read, tuple(sweeps.values()), sum(map(_unstarted, sweeps.values())))
+
+
+def _walk(top: Path) -> tuple[list[Path], list[Sweep]]:
+    """Run folders and sweeps in and below a folder."""
+    runs, sweeps = [], []
+    for folder in _tree(top):
+        if is_run(folder):
+            runs.append(folder)
+        if (folder / "sweep.json").is_file():
+            sweeps.append(_sweep(folder))
+    # A folder that only records a job whose runs lie below it is not a run beside them.
+    above = {parent for run in runs for parent in run.parents}
+    own = ("metrics.json", "metrics.csv")
+    return [
+        run for run in runs if run not in above or any((run / name).is_file() for name in own)
+    ], sweeps
+
+
+def _tree(folder: Path) -> Iterator[Path]:
+    yield folder
+    for child in sorted(folder.iterdir()):
+        searched = child.name not in NOT_SEARCHED and not child.name.startswith(".")
+        if searched and child.is_dir() and not child.is_symlink():
+            yield from _tree(child)
+
+
+def _sweep(folder: Path) -> Sweep:
+    """Read a ``sweep.json``.
+
+    Raises:
+        InputError: if it is damaged, since the missing jobs would go unnoticed.
+    """
+    try:
+        content: dict[str, Any] = json.loads((folder / "sweep.json").read_text(encoding="utf-8"))
+        jobs = {
+            folder / job["folder"]: tuple(map(str, job.get("overrides") or ()))
+            for job in content.get("jobs") or ()
+        }
+        trials = content.get("trials")
+        return Sweep(folder, str(content.get("command") or ""), jobs, trials and int(trials))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(
+            f"{folder / 'sweep.json'} is damaged ({' '.join(str(error).split())}): mend it, or "
+            "give the folders of the runs"
+        ) from error
+
+
+def _covered(job: Path, runs: Sequence[Path]) -> bool:
+    """Whether a job has left a run, in its folder or below it."""
+    return any(run == job or job in run.parents for run in runs)
+
+
+def _unstarted(sweep: Sweep) -> int:
+    started = len(_walk(sweep.folder)[0])
+    return max(0, sweep.trials - started) if sweep.trials and not sweep.jobs else 0
+
+
+def _read(folder: Path, name: str, overrides: tuple[str, ...]) -> Run:
+    if is_run(folder):
+        return read_run(folder, name, overrides)
+    return missing_run(folder, name, overrides)
+
+
+def _name(folder: Path, given: Path, several: bool) -> str:
+    """A run's path below the folder that was given."""
+    top = given.resolve().name
+    if folder == given:
+        return top
+    below = folder.relative_to(given).as_posix()
+    return f"{top}/{below}" if several else below
+
+
+def _unique(names: dict[Path, str]) -> dict[Path, str]:
+    """The names, with the whole path in place of one that two runs share."""
+    counts = Counter(names.values())
+    return {
+        folder: name if counts[name] == 1 else folder.as_posix() for folder, name in names.items()
+    }
+
+
+def _natural(name: str) -> list[tuple[int, int, str]]:
+    """Sort key that puts ``run-10`` behind ``run-9``."""
+    return [
+        (0, int(part), "") if part.isdigit() else (1, 0, part)
+        for part in re.split(r"(\d+)", name)
+        if part
+    ]

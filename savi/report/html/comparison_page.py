@@ -1,0 +1,165 @@
+"""The contents of the page on several runs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from savi.report.folders import Found
+from savi.report.html.plots.base import SYMBOLS, colour, symbol
+from savi.report.html.plots.overlays import mean_curves, overlaid_metrics, run_curves
+from savi.report.html.plots.parallel import least_width, parallel_plot
+from savi.report.html.plots.pareto import COSTS, pareto_plot
+from savi.report.html.run_page import pictures
+from savi.report.html.settings_table import settings_table
+from savi.report.html.status_table import ELBO, counts, seed_words, setting_words, status_rows
+from savi.report.html.words import data_of, figure, method
+from savi.report.runs import Run
+from savi.report.settings import Comparison, compare, show
+from savi.report.table import described, full_label
+
+MANY = 12
+"""Above so many runs, the curves of single ones hide each other."""
+
+FIRST_CURVES = ("val/elbo", "train/elbo")
+"""The curves that are shown first, in order of preference."""
+
+
+def comparison_context(found: Found) -> dict[str, Any]:
+    """Everything that the template of a comparison needs."""
+    runs = [run for run in found.runs if run.config or run.metrics or run.curves]
+    comparison = compare(runs)
+    table = settings_table(comparison)
+    overlays = _overlays(runs, comparison)
+    pareto = {f"pareto-{n}": pareto_plot(cost, comparison) for n, cost in enumerate(COSTS)}
+    drawn = {key: plot for key, plot in pareto.items() if plot is not None}
+    parallel = parallel_plot(runs, comparison)
+    best = best_run(runs)
+    sections = {
+        "status": ("Status", True),
+        "curves": ("Curves", overlays),
+        "settings": ("Settings", table),
+        "pareto": ("Bound and cost", drawn),
+        "parallel": ("Swept keys", parallel),
+        "best": ("Best run", best),
+        "keys": ("Differences", comparison.differing),
+    }
+    return {
+        "found": found,
+        "counts": counts(found),
+        "rows": status_rows(found, comparison),
+        "timed": any(run.started for run in found.runs),
+        "facts": facts(found, comparison),
+        "caveats": caveats(runs),
+        "legend": legend(comparison),
+        "comparison": comparison,
+        "table": table,
+        "titles": {f"pareto-{n}": cost.title for n, cost in enumerate(COSTS)},
+        "best_run": best and _best_words(best, comparison),
+        "means_first": len(runs) > MANY and any(len(s.runs) > 1 for s in comparison.settings),
+        "pictures": pictures(best) if best else [],
+        "differences": differences(comparison),
+        "sections": {key: title for key, (title, content) in sections.items() if content},
+        "menu": menu(list(overlays)),
+        "overlays": overlays,
+        "plots": drawn | ({"parallel": parallel} if parallel else {}),
+        "parallel_width": parallel and least_width(parallel),
+    }
+
+
+def objective(runs: Sequence[Run]) -> str:
+    """What the runs were tuned for, if they agree on it; otherwise the test ELBO."""
+    named = {run.config.get("optimized_metric") for run in runs if run.config}
+    name = named.pop() if len(named) == 1 else None
+    return name if isinstance(name, str) else ELBO
+
+
+def best_run(runs: Sequence[Run]) -> Run | None:
+    """The finished run with the best objective; the first of equals."""
+    name = objective(runs)
+    rated = [
+        run
+        for run in runs
+        if run.state == "finished" and math.isfinite(run.metrics.get(name, math.nan))
+    ]
+    sign = -1 if described(name).better == "lower" else 1
+    return max(rated, key=lambda run: sign * run.metrics[name], default=None)
+
+
+def _best_words(run: Run, comparison: Comparison) -> dict[str, Any]:
+    name = objective([run])
+    value = f"{figure(name, run.metrics[name])} {described(name).unit}".strip()
+    _, setting = setting_words(run, comparison)
+    words = {
+        "setting": setting,
+        "seed": seed_words(run),
+        "metric": full_label(name),
+        "value": value,
+    }
+    return {"run": run, **words}
+
+
+def facts(found: Found, comparison: Comparison) -> list[tuple[str, str]]:
+    """How many runs and settings, of what."""
+    names = {"Methods": method, "Data": data_of}
+    rows = [
+        ("Runs", str(len(found.runs) + found.unstarted)),
+        ("Settings", str(len(comparison.settings))),
+    ]
+    for title, name in names.items():
+        values = list(dict.fromkeys(name(run) for run in found.runs if name(run)))
+        rows.append((title, ", ".join(values[:8]) + (" …" if len(values) > 8 else "")))
+    return [(name, value) for name, value in rows if value]
+
+
+def caveats(runs: Sequence[Run]) -> list[str]:
+    """Why some figures do not compare."""
+    found = []
+    if len({data_of(run) for run in runs if run.config}) > 1:
+        found.append(
+            "The runs are on different data: bounds and likelihoods of different data are not "
+            "comparable, and a mark for the best says nothing across them."
+        )
+    families = {run.options.get("posterior.name") for run in runs}
+    if "point_mass" in families:
+        found.append("The “ELBO” of a point mass is log p(x, z), which is no bound on log p(x).")
+    return found
+
+
+def legend(comparison: Comparison) -> list[dict[str, str]]:
+    """Colour and marker of every setting."""
+    return [
+        {
+            "label": setting.label,
+            "colour": colour(number),
+            "shape": str(SYMBOLS.index(symbol(number))),
+        }
+        for number, setting in enumerate(comparison.settings)
+    ]
+
+
+def differences(comparison: Comparison) -> list[tuple[str, bool, list[str]]]:
+    """Each key in which runs differ, whether it names the settings, and its values by setting."""
+    return [
+        (key, key in comparison.swept, [show(s.values.get(key)) for s in comparison.settings])
+        for key in comparison.differing
+    ]
+
+
+def _overlays(runs: Sequence[Run], comparison: Comparison) -> dict[str, dict[str, Any]]:
+    """The plots of every metric: a line for every run, and means over seeds."""
+    return {
+        name: {"runs": run_curves(name, comparison), "means": mean_curves(name, comparison)}
+        for name in overlaid_metrics(runs)
+    }
+
+
+def menu(names: list[str]) -> dict[str, list[tuple[str, str, bool]]]:
+    """Group -> metrics (logged name, words, whether it is shown first)."""
+    first = next((name for name in FIRST_CURVES if name in names), names[0] if names else None)
+    groups: dict[str, list[tuple[str, str, bool]]] = {}
+    for name in names:
+        entry = (name, f"{full_label(name)} ({name})", name == first)
+        groups.setdefault(described(name).group, []).append(entry)
+    return groups

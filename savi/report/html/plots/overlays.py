@@ -1,0 +1,131 @@
+"""One metric's curves of many runs in one plot, coloured by setting."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from savi.report.figures.series import Series
+from savi.report.html.plots.base import (
+    Plot,
+    axis,
+    colour,
+    numbers,
+    scale_of,
+    swatch,
+    text,
+    thinned,
+)
+from savi.report.runs import Run
+from savi.report.settings import Comparison
+from savi.report.table import described, position
+
+
+def overlaid_metrics(runs: Sequence[Run]) -> list[str]:
+    """The metrics of which at least one run has a curve, in the order of tables."""
+    return sorted({name for run in runs for name in run.curves}, key=position)
+
+
+def run_curves(name: str, comparison: Comparison) -> Plot:
+    """A line for every run."""
+    data = [
+        _line(run.curves[name], number, run.name)
+        for number, setting in enumerate(comparison.settings)
+        for run in setting.runs
+        if name in run.curves
+    ]
+    return {"data": data, "layout": _layout(name, comparison)}
+
+
+def mean_curves(name: str, comparison: Comparison) -> Plot:
+    """The mean over seeds of every setting, in the band from the smallest to the largest."""
+    data: list[dict[str, Any]] = []
+    for number, setting in enumerate(comparison.settings):
+        log = [run.curves[name] for run in setting.runs if name in run.curves]
+        if not log:
+            continue
+        steps, values = on_common_steps(log)
+        if len(log) > 1:
+            data.append(_band(steps, values, number))
+        mean = Series(steps, _over_seeds(np.nanmean, values))
+        data.append(_line(mean, number, f"{setting.label}, mean of {len(log)}"))
+    return {"data": data, "layout": _layout(name, comparison)}
+
+
+def on_common_steps(
+    log: Sequence[Series],
+) -> tuple[Float[np.ndarray, " T"], Float[np.ndarray, "N T"]]:
+    """Curves at the steps of all of them: linear in between, nan beyond a curve's ends."""
+    steps = np.unique(np.concatenate([series.steps for series in log])).astype(float)
+    steps = steps[thinned(len(steps))]
+    rows = [_interpolated(steps, series) for series in log]
+    return steps, np.stack(rows)
+
+
+def _interpolated(steps: Float[np.ndarray, " T"], series: Series) -> Float[np.ndarray, " T"]:
+    finite = np.isfinite(series.values)
+    if not finite.any():
+        return np.full(len(steps), np.nan)
+    known, values = series.steps[finite], series.values[finite]
+    return np.interp(steps, known, values, left=np.nan, right=np.nan)
+
+
+def _over_seeds(reduce: Any, values: Float[np.ndarray, "N T"]) -> Float[np.ndarray, " T"]:
+    """Reduce over the seeds that have a value; nan where none has."""
+    result = np.full(values.shape[1], np.nan)
+    known = np.isfinite(values).any(axis=0)
+    result[known] = reduce(values[:, known], axis=0)
+    return result
+
+
+def _line(series: Series, number: int, label: str) -> dict[str, Any]:
+    kept = thinned(len(series.steps))
+    return {
+        "type": "scatter",
+        "mode": "lines" if len(kept) > 1 else "markers",
+        "x": numbers(series.steps[kept]),
+        "y": numbers(np.asarray(series.values)[kept]),
+        "name": text(label),
+        "meta": {"setting": number},
+        "line": swatch(number),
+        "marker": {"color": colour(number)},
+        "hovertemplate": "%{y:.5g} at step %{x:,}<br>%{fullData.name}<extra></extra>",
+    }
+
+
+def _band(
+    steps: Float[np.ndarray, " T"], values: Float[np.ndarray, "N T"], number: int
+) -> dict[str, Any]:
+    """The area between the smallest and the largest value, as one closed outline."""
+    low, high = _over_seeds(np.nanmin, values), _over_seeds(np.nanmax, values)
+    known = np.isfinite(low)
+    return {
+        "type": "scatter",
+        "mode": "lines",
+        "x": numbers(np.concatenate([steps[known], steps[known][::-1]])),
+        "y": numbers(np.concatenate([low[known], high[known][::-1]])),
+        "fill": "toself",
+        "fillcolor": colour(number),
+        "opacity": 0.15,
+        "line": {"width": 0, "color": colour(number)},
+        "meta": {"setting": number},
+        "hoverinfo": "skip",
+    }
+
+
+def _layout(name: str, comparison: Comparison) -> dict[str, Any]:
+    metric = described(name)
+    curves = [
+        np.asarray(run.curves[name].values, dtype=float)
+        for setting in comparison.settings
+        for run in setting.runs
+        if name in run.curves
+    ]
+    return {
+        "xaxis": {"title": {"text": "step"}},
+        "yaxis": axis(scale_of(metric), curves, metric.unit),
+        "hovermode": "closest",
+    }

@@ -1,0 +1,218 @@
+"""A finished, failed or unfinished run as its folder tells it, whatever is missing there."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from savi.errors import InputError
+from savi.report.figures.series import Series, read_metrics
+
+STATES = ("failed", "interrupted", "missing", "unknown", "running", "finished")
+"""Every state of a run; those that ask for attention come first."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether and how the posterior collapsed, as ``collapse.json`` says.
+
+    Attributes:
+        kind: "none", or the kind of collapse.
+        name: the kind in words.
+        reason: a sentence with the numbers that led to it.
+        kl_per_dimension: the mean KL of every latent dimension in nats.
+        sigma_edges: edges of the bins of a histogram of posterior standard deviations.
+        sigma_counts: its counts.
+    """
+
+    kind: str
+    name: str
+    reason: str
+    kl_per_dimension: tuple[float, ...] = ()
+    sigma_edges: tuple[float, ...] = ()
+    sigma_counts: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a run folder holds; what it does not hold is empty.
+
+    Attributes:
+        folder: the run folder.
+        name: what the report calls it.
+        state: one of ``STATES``.
+        reason: why it is in that state, where there is something to say.
+        command: a command line that starts this run alone.
+        started: when it started, and when it ended.
+        ended: see ``started``.
+        config: the run's config, nested.
+        overrides: the job's overrides, for a run of a sweep.
+        metrics: the final figures, logged name to value.
+        curves: logged name to steps and values.
+        figures: the pictures, in alphabetical order.
+        verdict: the diagnosis of collapse, if there was one.
+        traceback: where an unforeseen error came from.
+        faults: what could not be read, a sentence for each file.
+    """
+
+    folder: Path
+    name: str
+    state: str
+    reason: str = ""
+    command: str = ""
+    started: datetime | None = None
+    ended: datetime | None = None
+    config: Mapping[str, Any] = field(default_factory=dict)
+    overrides: tuple[str, ...] = ()
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    curves: Mapping[str, Series] = field(default_factory=dict)
+    figures: tuple[Path, ...] = ()
+    verdict: Verdict | None = None
+    traceback: str = ""
+    faults: tuple[str, ...] = ()
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The config by dotted keys."""
+        return flatten(self.config)
+
+    @property
+    def duration(self) -> timedelta | None:
+        """From start to end, or None while either is unknown."""
+        return self.ended - self.started if self.started and self.ended else None
+
+
+def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Dotted key to value, in the config's order; a list is a value.
+
+    >>> flatten({"seed": 0, "inner": {"rho": 1.0}})
+    {'seed': 0, 'inner.rho': 1.0}
+    """
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        name = f"{prefix}{key}"
+        flat |= flatten(value, f"{name}.") if isinstance(value, dict) else {name: value}
+    return flat
+
+
+def is_run(folder: Path) -> bool:
+    """Whether a folder holds a run, or what is left of one."""
+    if any((folder / name).is_file() for name in ("status.json", "metrics.json", "metrics.csv")):
+        return True
+    return (folder / "config.yaml").is_file() and (folder / "checkpoints").is_dir()
+
+
+def read_run(folder: Path, name: str, overrides: tuple[str, ...] = ()) -> Run:
+    """Read a run folder; a file that is missing or damaged costs its own part alone."""
+    faults: list[str] = []
+    record = _mapping(folder / "status.json", faults)
+    metrics = _numbers(_mapping(folder / "metrics.json", faults))
+    state, reason = _state(folder, record, metrics)
+    return Run(
+        folder=folder,
+        name=name,
+        state=state,
+        reason=reason,
+        command=str(record.get("command") or ""),
+        started=_time(record.get("started")),
+        ended=_time(record.get("ended")),
+        config=_mapping(folder / "config.yaml", faults),
+        overrides=overrides,
+        metrics=metrics,
+        curves=_curves(folder / "metrics.csv", faults),
+        figures=tuple(sorted((folder / "figures").glob("*.png"))),
+        verdict=_verdict(_mapping(folder / "collapse.json", faults)),
+        traceback=_text(folder / "error.txt"),
+        faults=tuple(faults),
+    )
+
+
+def missing_run(folder: Path, name: str, overrides: tuple[str, ...]) -> Run:
+    """A job that a sweep lists and that has left nothing."""
+    return Run(folder, name, "missing", "the sweep lists it, but it never started", "", None, None,
+               overrides=overrides)  # fmt: skip
+
+
+def _state(
+    folder: Path, record: Mapping[str, Any], metrics: Mapping[str, float]
+) -> tuple[str, str]:
+    """The recorded state, or what the files of a run without a record suggest."""
+    if record.get("state") in STATES:
+        return record["state"], str(record.get("reason") or "")
+    if any(name.startswith("test/") for name in metrics):
+        return "finished", ""
+    if (folder / "metrics.json").is_file():
+        return "interrupted", "it has no test figures"
+    return "unknown", "there is no record of how it ended"
+
+
+def _mapping(path: Path, faults: list[str]) -> dict[str, Any]:
+    """The mapping in a JSON or YAML file; empty, with a fault noted, where there is none."""
+    if not path.is_file():
+        return {}
+    try:
+        text = path.read_text(encoding="utf-8")
+        content = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        faults.append(f"{path.name} cannot be read: {' '.join(str(error).split())}")
+        return {}
+    if not isinstance(content, dict):
+        faults.append(f"{path.name} holds no mapping")
+        return {}
+    return content
+
+
+def _numbers(content: Mapping[str, Any]) -> dict[str, float]:
+    return {
+        name: float(value)
+        for name, value in content.items()
+        if isinstance(value, int | float) and not isinstance(value, bool)
+    }
+
+
+def _curves(path: Path, faults: list[str]) -> dict[str, Series]:
+    if not path.is_file() or not path.stat().st_size:
+        return {}
+    try:
+        curves = read_metrics(path)
+    except (InputError, OSError, ValueError) as error:
+        faults.append(f"metrics.csv cannot be read: {error}")
+        return {}
+    return {name: series for name, series in curves.items() if name != "epoch"}
+
+
+def _time(value: object) -> datetime | None:
+    """A moment in UTC, also where the zone is left out; None for anything else."""
+    try:
+        time = datetime.fromisoformat(str(value))
+    except ValueError:
+        return None
+    return time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)
+
+
+def _verdict(content: Mapping[str, Any]) -> Verdict | None:
+    if not content:
+        return None
+    kind, name = str(content.get("kind") or "none"), str(content.get("name") or "")
+    reason = str(content.get("sentence") or content.get("reason") or "")
+    shares = (("kl_per_dimension",), ("sigma_histogram", "edges"), ("sigma_histogram", "counts"))
+    return Verdict(kind, name or kind, reason, *(_list(content, *keys) for keys in shares))
+
+
+def _list(content: Any, *keys: str) -> tuple[float, ...]:
+    """The numbers under nested keys; empty if there is anything else."""
+    for key in keys:
+        content = content.get(key) if isinstance(content, dict) else None
+    numbers = content if isinstance(content, list) else []
+    usable = all(isinstance(number, int | float) for number in numbers)
+    return tuple(map(float, numbers)) if usable else ()
+
+
+def _text(path: Path) -> str:
+    return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""

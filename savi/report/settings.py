@@ -1,0 +1,137 @@
+"""Which runs are the same but for the seed, and what sets the others apart."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from savi.report.runs import Run
+
+NOT_SETTINGS = ("seed", "data.seed", "logger")
+"""Config keys and groups that make no run a different experiment."""
+
+ABSENT = "—"
+"""What stands for a key that a run's config does not have, or leaves empty."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Runs that differ in nothing but the seed.
+
+    Attributes:
+        label: the keys that were swept, with their values.
+        values: the flat config of these runs, in the keys in which runs differ.
+        runs: the runs, in the order of the report.
+    """
+
+    label: str
+    values: Mapping[str, Any]
+    runs: tuple[Run, ...]
+
+    def figures(self, metric: str) -> list[float]:
+        """A final figure of every run that has it."""
+        return [run.metrics[metric] for run in self.runs if metric in run.metrics]
+
+
+def differing(configs: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The keys of flat configs that are not the same in all, seeds and logging aside."""
+    keys = list(dict.fromkeys(key for config in configs for key in config))
+    return [
+        key
+        for key in keys
+        if not any(key == name or key.startswith(f"{name}.") for name in NOT_SETTINGS)
+        and len({_hashable(config.get(key)) for config in configs}) > 1
+    ]
+
+
+def swept(configs: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> list[str]:
+    """The differing keys without those that follow from a named choice such as the experiment.
+
+    A key is left out if its value is a function of one kept key whose values are names. What
+    remains tells the same settings apart.
+    """
+    kept: list[str] = []
+    for key in keys:
+        named = [name for name in kept if all(isinstance(c.get(name), str) for c in configs)]
+        if not any(_follows(configs, key, name) for name in named):
+            kept.append(key)
+    return kept
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Runs grouped by what sets them apart.
+
+    Attributes:
+        settings: in order of their first run.
+        differing: every key in which runs differ.
+        swept: those of them that tell the settings apart.
+    """
+
+    settings: tuple[Setting, ...]
+    differing: tuple[str, ...]
+    swept: tuple[str, ...]
+
+    def setting_of(self, run: Run) -> int | None:
+        """The number of a run's setting; None for a run that was not compared."""
+        for number, setting in enumerate(self.settings):
+            if any(member is run for member in setting.runs):
+                return number
+        return None
+
+
+def compare(runs: Sequence[Run]) -> Comparison:
+    """Group runs into settings; runs without a config are a group of their own."""
+    configs = [run.options for run in runs]
+    known = [config for config in configs if config]
+    keys = differing(known)
+    chosen = swept(known, keys)
+    groups: dict[Hashable, list[int]] = {}
+    for number, config in enumerate(configs):
+        group = tuple(_hashable(config.get(key)) for key in chosen) if config else None
+        groups.setdefault(group, []).append(number)
+    found = []
+    for numbers in groups.values():
+        config = configs[numbers[0]]
+        label = setting_label(config, chosen) if config else "no config"
+        values = {key: config.get(key) for key in keys} if config else {}
+        found.append(Setting(label, values, tuple(runs[number] for number in numbers)))
+    return Comparison(tuple(found), tuple(keys), tuple(chosen))
+
+
+def setting_label(config: Mapping[str, Any], keys: Sequence[str]) -> str:
+    """The swept values in words: the experiment's name alone, other keys by their last part."""
+    lasts = [key.rpartition(".")[2] for key in keys]
+    words = [
+        show(config.get(key))
+        if key == "experiment"
+        else f"{last if lasts.count(last) == 1 else key}={show(config.get(key))}"
+        for key, last in zip(keys, lasts, strict=True)
+    ]
+    return ", ".join(words) or show(config.get("experiment") or "one setting")
+
+
+def show(value: object) -> str:
+    """A config value as a person writes it."""
+    if value is None:
+        return ABSENT
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, str):
+        return value
+    return json.dumps(value, ensure_ascii=False, default=str)
+
+
+def _follows(configs: Sequence[Mapping[str, Any]], key: str, name: str) -> bool:
+    """Whether the value of ``key`` is a function of the value of ``name``."""
+    pairs = {(_hashable(config.get(name)), _hashable(config.get(key))) for config in configs}
+    return len(pairs) == len({first for first, _ in pairs})
+
+
+def _hashable(value: object) -> Hashable:
+    # True, 1 and 1.0 are equal in Python, 1 and 1.0 in a config as well.
+    return (isinstance(value, bool), show(value))
