@@ -38,12 +38,44 @@ METRICS: dict[str, Metric] = {
     "effective_samples": Metric("Effective importance samples", "", "higher", "Bound", ".1f"),
     "squared_error": Metric("Squared error E‖x − μ(z)‖²", "", "lower", "Bound", ",.3f"),
     "bits_per_dim": Metric("Bits per dimension", "bits", "lower", "Bound", ".3f"),
+    "ais/log_likelihood": Metric(
+        "Log p(x), better of the two", "nats", "higher", "Log-likelihood of a few", ",.2f"
+    ),
+    "ais/nll": Metric("Annealed −log p(x)", "nats", "lower", "Log-likelihood of a few", ",.2f"),
+    "ais/standard_error": Metric(
+        "Its standard error", "nats", "lower", "Log-likelihood of a few", ",.3f"
+    ),
+    "ais/nll_importance": Metric(
+        "Importance-weighted −log p(x)", "nats", "lower", "Log-likelihood of a few", ",.2f"
+    ),
+    "ais/bdmc_gap": Metric(
+        "Bounds apart, simulated data", "nats", "lower", "Log-likelihood of a few", ",.3f"
+    ),
+    "ais/effective_samples": Metric(
+        "Effective annealed chains", "", "higher", "Log-likelihood of a few", ".1f"
+    ),
+    "ais/acceptance": Metric("Accepted HMC moves", "", None, "Log-likelihood of a few", ".1%"),
     "active_units": Metric("Active latent units", "", None, "Latents", ".4g"),
     "mutual_information": Metric("Mutual information I(x; z)", "nats", None, "Latents", ".2f"),
     "gamma": Metric("Decoder variance γ", "", None, "Latents", ".3g"),
+    "collapse/pruned_units": Metric("Pruned latent units", "", None, "Collapse", ".4g"),
+    "collapse/sigma_near_one": Metric("Posterior σ within 0.1 of 1", "", None, "Collapse", ".1%"),
+    "collapse/gamma_ratio": Metric("γ over its optimum", "", None, "Collapse", ".3g"),
+    "collapse/gamma_optimum": Metric("Optimum of γ", "", None, "Collapse", ".3g"),
+    "collapse/gamma_at_floor": Metric("Share of γ at its floor", "", None, "Collapse", ".1%"),
+    "collapse/error": Metric("Squared error per dimension", "", "lower", "Collapse", ".3g"),
+    "collapse/autoencoder_error": Metric("… of an autoencoder", "", None, "Collapse", ".3g"),
+    "collapse/linear_error": Metric("… of principal components", "", None, "Collapse", ".3g"),
+    "collapse/lost_share": Metric("Lost share of structure", "", "lower", "Collapse", ".1%"),
     "gap/approximation": Metric("Approximation gap", "nats", "lower", "Gaps", ",.3f"),
     "gap/amortization": Metric("Amortisation gap", "nats", "lower", "Gaps", ",.3f"),
+    "gap/inference": Metric("Inference gap, their sum", "nats", "lower", "Gaps", ",.3f"),
     "gap/generalization": Metric("Generalisation gap", "nats", "lower", "Gaps", ",.3f"),
+    "gap/converged": Metric("Optima converged", "", "higher", "Gaps", ".1%"),
+    "gap/failures": Metric("Optima not certified", "", "lower", "Gaps", ".1%"),
+    "gap/stationarity": Metric("Optima, worst stationarity", "", "lower", "Gaps", ".1e"),
+    "gap/stationarity_median": Metric("Optima, median stationarity", "", "lower", "Gaps", ".1e"),
+    "gap/min_curvature": Metric("Optima, smallest curvature", "", None, "Gaps", ".3g"),
     "inner/steps": Metric("Inner steps", "", "lower", "Inner problem", ".1f"),
     "inner/stationarity": Metric("Relative stationarity", "", "lower", "Inner problem", ".1e"),
     "inner/improvement": Metric("Gain over the start λ0", "nats", None, "Inner problem", ",.3f"),
@@ -73,6 +105,14 @@ METRICS: dict[str, Metric] = {
     "ift/linear_steps": Metric("Linear solve, steps", "", None, "Certificate", ".1f"),
     "ift/error_bound": Metric("Estimated gradient error", "", "lower", "Certificate", ".1e"),
     "ift/failures": Metric("Examples that fail", "", "lower", "Certificate", ".1%"),
+    "ood/auroc_regret": Metric(
+        "AUROC of the likelihood regret", "", "higher", "Out of distribution", ".3f"
+    ),
+    "ood/auroc_elbo": Metric("AUROC of −ELBO", "", "higher", "Out of distribution", ".3f"),
+    "ood/auroc_nll": Metric("AUROC of −log p(x)", "", "higher", "Out of distribution", ".3f"),
+    "ood/regret_inlier": Metric("Regret, own data", "nats", None, "Out of distribution", ",.2f"),
+    "ood/regret_outlier": Metric("Regret, other data", "nats", None, "Out of distribution", ",.2f"),
+    "ood/failures": Metric("Refinements not certified", "", "lower", "Out of distribution", ".1%"),
     "cost/step_seconds": Metric("Time per training step", "s", "lower", "Cost", ".3g"),
     "cost/peak_memory_mb": Metric("Peak memory", "MB", "lower", "Cost", ",.0f"),
     "cost/decoder_evaluations": Metric(

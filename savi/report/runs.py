@@ -13,6 +13,7 @@ import yaml
 
 from savi.errors import InputError
 from savi.report.figures.series import Series, read_metrics
+from savi.runs.folder import LOCK, is_claimed
 
 STATES = ("failed", "interrupted", "missing", "unknown", "running", "finished")
 """Every state of a run; those that ask for attention come first."""
@@ -143,6 +144,8 @@ def _state(
     folder: Path, record: Mapping[str, Any], metrics: Mapping[str, float]
 ) -> tuple[str, str]:
     """The recorded state, or what the files of a run without a record suggest."""
+    if record.get("state") == "running" and (folder / LOCK).exists() and not is_claimed(folder):
+        return "failed", "its process ended without a word: out of memory, or killed"
     if record.get("state") in STATES:
         return record["state"], str(record.get("reason") or "")
     if any(name.startswith("test/") for name in metrics):

@@ -1,10 +1,12 @@
 import json
+import shutil
 from datetime import timedelta
 
 import pytest
 from run_folders import CONFIG, METRICS, write_run
 
 from savi.report.runs import is_run, read_run
+from savi.runs.folder import claimed
 
 
 def test_a_finished_run_is_read_whole(tmp_path):
@@ -99,3 +101,14 @@ def test_what_counts_as_a_run(tmp_path):
     assert not is_run(tmp_path)
     (tmp_path / "checkpoints").mkdir()
     assert is_run(tmp_path)
+
+
+def test_a_run_whose_process_is_gone_has_failed(tmp_path):
+    folder = write_run(tmp_path / "a", metrics=None, state="running")
+    with claimed(folder, again=True):
+        for path in write_run(tmp_path / "b", metrics=None, state="running").glob("*.json"):
+            shutil.copy(path, folder)
+        assert read_run(folder, "a").state == "running"
+    run = read_run(folder, "a")
+    assert run.state == "failed"
+    assert "its process ended without a word" in run.reason

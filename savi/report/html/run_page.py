@@ -23,6 +23,9 @@ ALT = {
     "reconstructions": "Test images, their reconstructions from the encoder's guess, and those "
     "after the inner solve",
     "prior_samples": "A grid of samples from the prior, decoded",
+    "inner_histograms": "Histograms of the inner solves' final stationarity and curvature",
+    "latent_scatter": "The latent codes of test images as points in the plane",
+    "latent_traversals": "Decoded images along single latent dimensions",
     "inner_steps": "The ELBO and the gradient norm against the inner step",
     "learning_curves": "Training and validation curves of the logged metrics",
 }
@@ -73,9 +76,11 @@ def run_title(run: Run) -> str:
 
 
 def facts(run: Run) -> list[tuple[str, str]]:
-    """Where it is, its seed, when it started, and how long it took."""
+    """What was trained on what, where it is, when it started, and how long it took."""
     seed = run.config.get("seed")
     rows = [
+        ("Method", method(run)),
+        ("Data", data_of(run)),
         ("Folder", run.folder.as_posix()),
         ("Seed", "" if seed is None else str(seed)),
         ("Started", moment(run.started)),
