@@ -126,6 +126,8 @@ def _print_results(metrics: Mapping[str, float], values: Mapping[str, Any], fold
     from savi.report.table import results_table
 
     _print_table(results_table(metrics, f"{values['experiment']} on {values['data']['name']}"))
+    if (folder / "collapse.json").is_file():
+        _print_verdict(json.loads((folder / "collapse.json").read_text()))
     print(f"Everything is in {_short(folder)}", end="")
     if values["logger"]["wandb"] and values["logger"]["mode"] == "offline":
         print(f"; to look at all runs: wandb leet {values['logger']['folder']}", end="")
@@ -134,6 +136,7 @@ def _print_results(metrics: Mapping[str, float], values: Mapping[str, Any], fold
 
 @hydra.main(version_base="1.3", config_path=conf_dir(), config_name="evaluate")
 def _evaluate(config: DictConfig) -> float:
+    from savi.report.progress import shown
     from savi.report.table import results_table
     from savi.training.reload import evaluate_checkpoint
 
@@ -141,10 +144,14 @@ def _evaluate(config: DictConfig) -> float:
         _fail(InputError("no checkpoint is given: savi-evaluate checkpoint=PATH"), 2)
     try:
         _check_output(config.output)
-        metrics = evaluate_checkpoint(plain(config))
+        with shown("evaluating") as progress:
+            evaluation, ood = evaluate_checkpoint(plain(config), progress)
     except InputError as error:
         _fail(error, 2)
+    metrics = evaluation.metrics | ood
     _print_table(results_table(metrics, f"{config.checkpoint}, {config.split} split"))
+    if evaluation.collapse is not None:
+        _print_verdict(evaluation.collapse.record())
     if config.output is not None:
         Path(config.output).write_text(json.dumps(metrics, indent=2, sort_keys=True) + "\n")
     return metrics[f"{config.split}/elbo"]
@@ -247,7 +254,9 @@ def _report() -> None:
     arguments = sys.argv[1:]
     if arguments[:1] == ["sync-help"]:
         if len(arguments) > 2:
-            raise InputError("savi-report sync-help takes one folder: savi-report sync-help [FOLDER]")
+            raise InputError(
+                "savi-report sync-help takes one folder: savi-report sync-help [FOLDER]"
+            )
         print(sync_help(Path(arguments[1] if len(arguments) == 2 else SHARED_RUNS)))
     else:
         print(f"The report is in {_short(main(arguments).resolve())}")
@@ -286,6 +295,11 @@ def _fail(error: Exception, code: int) -> NoReturn:
     # Hydra prints a preamble of its own before every exception, but not before an exit.
     _say(str(error))
     sys.exit(code)
+
+
+def _print_verdict(collapse: Mapping[str, Any]) -> None:
+    """Whether the posterior collapsed, and why."""
+    print(f"Collapse: {collapse['name']}. {collapse['reason']}\n", flush=True)
 
 
 def _check_output(output: str | None) -> None:

@@ -82,6 +82,17 @@ class StepConfig:
 
 
 @dataclass
+class ReplicasConfig:
+    """The benchmark ``replicas``: which runs are trained together, and how many of them."""
+
+    seed: int = 0
+    threads: int | None = None
+    experiments: list[str] = field(default_factory=list)
+    replicas: list[int] = field(default_factory=list)
+    overrides: list[str] = field(default_factory=list)
+
+
+@dataclass
 class TrainedConfig:
     """What the benchmarks on a trained VAE share (see ``savi.benchmark.trained``)."""
 

@@ -139,7 +139,7 @@ class EvaluationConfig:
     ais_examples: int = 16
     ais_chains: int = 16
     ais_steps: int = 500
-    autoencoder_epochs: int = 10
+    autoencoder_steps: int = 2_000
 
 
 @dataclass
@@ -229,7 +229,11 @@ class Config:
 
 @dataclass
 class EvaluateConfig:
-    """An evaluation of a checkpoint; an option that is None is taken from the run."""
+    """An evaluation of a checkpoint; an option that is None is taken from the run.
+
+    ``ood`` names another data set, or ``arrays`` with an ``ood_path``, whose examples are to be
+    told from those of the run.
+    """
 
     checkpoint: str = MISSING
     split: str = "test"
@@ -238,7 +242,14 @@ class EvaluateConfig:
     importance_samples: int | None = None
     gap_examples: int | None = None
     gap_steps: int | None = None
+    ais_examples: int | None = None
+    ais_chains: int | None = None
+    ais_steps: int | None = None
+    autoencoder_steps: int | None = None
     test_max_steps: int | None = None
     data_path: str | None = None
+    ood: str | None = None
+    ood_path: str | None = None
+    ood_examples: int = 500
     device: str = "auto"
     threads: int | None = None

@@ -9,6 +9,7 @@ from savi.config.benchmarks import (
     MemoryConfig,
     OrderConfig,
     PeersConfig,
+    ReplicasConfig,
     SafetyConfig,
     StepConfig,
 )
@@ -22,6 +23,7 @@ BENCHMARKS: dict[str, type] = {
     "memory": MemoryConfig,
     "order": OrderConfig,
     "peers": PeersConfig,
+    "replicas": ReplicasConfig,
     "safety": SafetyConfig,
     "step": StepConfig,
 }

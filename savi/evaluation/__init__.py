@@ -1,11 +1,12 @@
 """What a trained model is worth."""
 
-from savi.evaluation.evaluate import evaluate
+from savi.evaluation.evaluate import Evaluation, evaluate
 from savi.evaluation.gaps import Gaps, measure_gaps
 from savi.evaluation.importance import expected_bound, importance_log_likelihood
 from savi.evaluation.latents import active_units, mutual_information
 
 __all__ = [
+    "Evaluation",
     "Gaps",
     "active_units",
     "evaluate",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -10,14 +11,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from savi.evaluation.importance import importance_log_likelihood
-from savi.gradients import StopGradient
-from savi.inner.minimize import minimize
-from savi.inner.noise import common_noise
-from savi.inner.objectives import NegativeELBO
-from savi.inner.optimizers import LevenbergMarquardt
-from savi.inner.solution import Solution
-from savi.vae.data_fit import data_fit
+from savi.evaluation.bounds import sharp_bound
+from savi.evaluation.importance import ImportanceEstimate, importance_log_likelihood
+from savi.evaluation.optimum import LocalOptimum, local_optimum
 from savi.vae.distributions import Posterior
 from savi.vae.families import LaplaceFamily, PosteriorFamily
 from savi.vae.model import GaussianVAE
@@ -25,25 +21,28 @@ from savi.vae.model import GaussianVAE
 if TYPE_CHECKING:
     from savi.training.inference import SemiAmortizedInference
 
-#: Least noise samples of the problem that defines the best q, so that it does not fit the noise.
-SOLVE_SAMPLES = 32
+#: Standard errors by which a mean must be larger to be believed.
+SIGNIFICANT = 4.0
 
 
 @dataclass(frozen=True)
 class Gaps:
     """Bounds of a few examples, in nats, shape [B].
 
+        log p(x) − L[q]  =  (log p(x) − L[q*])  +  (L[q*] − L[q])
+        inference gap    =   approximation gap   +  amortisation gap
+
     Attributes:
         inferred: L at the λ that the run's inference returns.
-        optimal: L at λ*, a converged solution of max L within the family.
+        optimal: L at λ*, the local optimum within the family.
         log_likelihood: an importance-weighted estimate of log p(x).
-        solution: the converged solve, with its status.
+        optimum: λ* and its certificate.
     """
 
     inferred: Float[Tensor, " B"]
     optimal: Float[Tensor, " B"]
     log_likelihood: Float[Tensor, " B"]
-    solution: Solution
+    optimum: LocalOptimum
 
     @property
     def amortization(self) -> float:
@@ -54,6 +53,29 @@ class Gaps:
     def approximation(self) -> float:
         """Log p(x) − L[q*]: what a richer family would gain."""
         return float((self.log_likelihood - self.optimal).mean())
+
+    @property
+    def inference(self) -> float:
+        """Log p(x) − L[q], the sum of the two."""
+        return float((self.log_likelihood - self.inferred).mean())
+
+    def metrics(self) -> dict[str, float]:
+        """The gaps and the certificate of the optimum they are measured from, as ``gap/...``."""
+        gaps = {
+            "amortization": self.amortization,
+            "approximation": self.approximation,
+            "inference": self.inference,
+        }
+        return {f"gap/{name}": value for name, value in (gaps | self.optimum.metrics()).items()}
+
+
+def generalization(train: Gaps, held_out: Gaps) -> float:
+    """The mean of L[q*] on training examples minus that on held-out ones, in nats.
+
+    With the best q of each example, the inference network has no part in it: it is what the
+    generative model has overfitted.
+    """
+    return float(train.optimal.mean() - held_out.optimal.mean())
 
 
 def with_density(
@@ -77,40 +99,54 @@ def measure_gaps(
 ) -> Gaps:
     """Bounds at the inferred and at the optimal λ, on noise independent of the solve's.
 
-    The optimal λ* is a Levenberg–Marquardt solution started at the inferred one (for the MAP
-    families, a solution of the MAP problem), on noise with exact second moments. Both bounds and
-    the log-likelihood come from importance weights on the same noise, so that much of it cancels
-    in the gaps. The proposal of the log-likelihood is q*: the larger of two estimates, one from
-    each q, would be biased upwards.
+    Both bounds and the log-likelihood see the same noise, so that much of it cancels in the gaps;
+    for an affine decoder all three are exact. The proposal of the log-likelihood is q* or the
+    Laplace approximation at its mean, which is the exact posterior of an affine decoder: see
+    :func:`closer_estimate`.
+
+    Args:
+        model: p(x, z).
+        inference: the run's inference, judged as it is used in tests.
+        x: the examples.
+        steps: of the solve for q*, at most.
+        importance_samples: S of all three estimates.
+        generator: the source of all noise.
     """
     family = inference.family
     inferred = inference(model, x, max_steps=inference.test_max_steps, generator=generator).value
-    whole_group = 2 * family.latent_dim
-    noise = common_noise(
-        math.ceil(SOLVE_SAMPLES / whole_group) * whole_group,
-        inferred[:, : family.latent_dim],
-        generator,
-    )
-    fit = data_fit(model, x, inferred[:, : family.latent_dim], codes=len(x) * len(noise(0)) * steps)
-    solution = minimize(
-        NegativeELBO(model, family, fit, noise),
-        inferred,
-        optimizer=LevenbergMarquardt(),
-        gradient=StopGradient(),
-        max_steps=steps,
-        rtol=1e-4,
-        # The curvature at the best q is at least 1/2: this leaves an error below 1e-6 nats.
-        atol=1e-3,
-    )
+    optimum = local_optimum(model, family, x, inferred, steps=steps, generator=generator)
     seed = int(torch.randint(2**31, (), generator=generator))
+
+    def noise() -> torch.Generator:
+        return torch.Generator().manual_seed(seed)
+
+    best = with_density(family, model, optimum.value)
+    proposals = [best]
+    if not family.is_map:
+        laplace = LaplaceFamily(family.latent_dim)
+        proposals.append(laplace.distribution(best.mean, model))
+    estimates = [
+        importance_log_likelihood(model, q, x, importance_samples, noise()) for q in proposals
+    ]
     at_inferred, at_optimal = (
-        importance_log_likelihood(
-            model,
-            with_density(family, model, lam),
-            x,
-            importance_samples,
-            torch.Generator().manual_seed(seed),
-        )
-        for lam in (inferred, solution.value)
+        sharp_bound(model, q, x, importance_samples, noise())
+        for q in (with_density(family, model, inferred), best)
     )
-    return Gaps(at_inferred.bound, at_optimal.bound, at_optimal.log_likelihood, solution)
+    return Gaps(at_inferred, at_optimal, closer_estimate(estimates).log_likelihood, optimum)
+
+
+def closer_estimate(estimates: Sequence[ImportanceEstimate]) -> ImportanceEstimate:
+    """The estimate of log p(x) by the better proposal, one choice for all the examples.
+
+    It is the one with the most effective samples, unless another one's mean is larger by
+    4 standard errors of the difference: every estimate is a lower bound in expectation, so a
+    larger one is closer, but the larger of two noisy ones is larger by chance as well. (To take
+    the larger for each example by itself would be biased upwards by all of the noise.)
+    """
+    chosen = max(estimates, key=lambda estimate: float(estimate.effective_samples.mean()))
+    for other in estimates:
+        gain = other.log_likelihood - chosen.log_likelihood
+        spread = gain.std() if len(gain) > 1 else torch.inf
+        if gain.mean() > SIGNIFICANT * spread / math.sqrt(len(gain)):
+            chosen = other
+    return chosen

@@ -10,6 +10,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from savi.errors import require_at_least
+from savi.evaluation.progress import Progress, silent
 from savi.inner.noise import antithetic_noise
 from savi.vae.distributions import Posterior
 from savi.vae.elbo import Bound
@@ -24,6 +26,13 @@ def chunk_sizes(samples: int, entries_per_sample: int) -> Iterator[int]:
     largest = max(2, CHUNK_ENTRIES // entries_per_sample // 2 * 2)
     for done in range(0, samples, largest):
         yield min(largest, samples - done)
+
+
+def example_slices(examples: int, entries_per_example: int) -> Iterator[slice]:
+    """Slices of consecutive examples that fit a chunk, or hold one example that does not."""
+    largest = max(1, CHUNK_ENTRIES // entries_per_example)
+    for first in range(0, examples, largest):
+        yield slice(first, min(first + largest, examples))
 
 
 class ImportanceEstimate(NamedTuple):
@@ -49,14 +58,17 @@ def expected_bound(
     samples: int,
     generator: torch.Generator,
 ) -> Bound:
-    """The ELBO with any number of antithetic samples and the closed-form KL."""
+    """The ELBO with any number of antithetic samples and the closed-form KL.
+
+    Raises:
+        InputError: for less than one sample.
+    """
     reconstruction = torch.zeros_like(x[:, 0])
     squared_error = torch.zeros_like(x[:, 0])
-    for size in chunk_sizes(samples, x.numel()):
-        z = q.rsample(antithetic_noise(size, q.mean, generator))
-        log_likelihood, squares = model.likelihood(x, model.decode(z))
-        reconstruction += log_likelihood.mean(dim=0) * (size / samples)
-        squared_error += squares.mean(dim=0) * (size / samples)
+    for part, z, share in _draws(q, x, samples, generator):
+        log_likelihood, squares = model.likelihood(x[part], model.decode(z))
+        reconstruction[part] += log_likelihood.mean(dim=0) * share
+        squared_error[part] += squares.mean(dim=0) * share
     return Bound(reconstruction, q.kl_per_dimension(), squared_error)
 
 
@@ -67,15 +79,47 @@ def importance_log_likelihood(
     x: Float[Tensor, "B D"],
     samples: int,
     generator: torch.Generator,
+    progress: Progress = silent,
 ) -> ImportanceEstimate:
-    """Log (1/S) Σ_s p(x, z_s)/q(z_s|x), z_s ~ q (Burda et al. 2016, arXiv 1509.00519), in nats."""
+    """Log (1/S) Σ_s p(x, z_s)/q(z_s|x), z_s ~ q (Burda et al. 2016, arXiv 1509.00519), in nats.
+
+    Args:
+        model: p(x, z).
+        q: the proposal, with a density.
+        x: the observations.
+        samples: S; any number, in chunks of fixed memory.
+        generator: the source of the noise.
+        progress: called after every chunk.
+
+    Raises:
+        InputError: for less than one sample, and for a q without a density.
+    """
     log_sum = torch.full_like(x[:, 0], -torch.inf)
     log_sum_squares, bound = log_sum.clone(), torch.zeros_like(log_sum)
-    for size in chunk_sizes(samples, x.numel()):
-        z = q.rsample(antithetic_noise(size, q.mean, generator))
-        log_weight = model.log_joint(x, z) - q.log_prob(z)
-        log_sum = torch.logaddexp(log_sum, log_weight.logsumexp(dim=0))
-        log_sum_squares = torch.logaddexp(log_sum_squares, (2.0 * log_weight).logsumexp(dim=0))
-        bound += log_weight.mean(dim=0) * (size / samples)
+    done = 0.0
+    for part, z, share in _draws(q, x, samples, generator):
+        log_weight = model.log_joint(x[part], z) - q[part].log_prob(z)
+        log_sum[part] = torch.logaddexp(log_sum[part], log_weight.logsumexp(dim=0))
+        log_sum_squares[part] = torch.logaddexp(
+            log_sum_squares[part], (2.0 * log_weight).logsumexp(dim=0)
+        )
+        bound[part] += log_weight.mean(dim=0) * share
+        done += share * (part.stop - part.start) / len(x)
+        progress(min(done, 1.0))
     effective_samples = (2.0 * log_sum - log_sum_squares).exp()
     return ImportanceEstimate(log_sum - math.log(samples), effective_samples, bound)
+
+
+def _draws(
+    q: Posterior, x: Float[Tensor, "B D"], samples: int, generator: torch.Generator
+) -> Iterator[tuple[slice, Float[Tensor, "s b d"], float]]:
+    """Pieces of all the samples: of which examples, z itself, and its share of their samples.
+
+    Two samples of a large batch of large examples can be more than a chunk: then the batch is
+    taken in pieces too.
+    """
+    require_at_least("samples", samples, 1)
+    for part in example_slices(len(x), 2 * x.shape[1]):
+        few = q[part]
+        for size in chunk_sizes(samples, few.mean.shape[0] * x.shape[1]):
+            yield part, few.rsample(antithetic_noise(size, few.mean, generator)), size / samples

@@ -6,27 +6,50 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
+from savi.data import TensorDataModule
 from savi.errors import InputError, require_at_least, unknown_option
-from savi.evaluation import evaluate
+from savi.evaluation import Evaluation, evaluate
+from savi.evaluation.progress import Progress, silent
+from savi.evaluation.regret import out_of_distribution
 from savi.training.checkpoint import CONFIG_KEY, load_weights, read_checkpoint
+from savi.training.loggers import quieten_libraries
 from savi.training.run import build
 
-SETTINGS = ("samples", "importance_samples", "gap_examples", "gap_steps")
+SETTINGS = (
+    "samples", "importance_samples", "gap_examples", "gap_steps", "ais_examples", "ais_chains",
+    "ais_steps", "autoencoder_steps",
+)  # fmt: skip
 
 #: The options that are numbers, and their least values.
-MINIMA = dict.fromkeys((*SETTINGS, "threads"), 1) | {"gap_examples": 0, "test_max_steps": 0}
+MINIMA = dict.fromkeys((*SETTINGS, "threads", "ood_examples"), 1) | {
+    "gap_examples": 0,
+    "ais_examples": 0,
+    "ais_chains": 2,
+    "ais_steps": 2,
+    "autoencoder_steps": 0,
+    "test_max_steps": 0,
+}
 
 
-def evaluate_checkpoint(options: Mapping[str, Any]) -> dict[str, float]:
+def evaluate_checkpoint(
+    options: Mapping[str, Any], progress: Progress = silent
+) -> tuple[Evaluation, dict[str, float]]:
     """The figures of a checkpoint: with no options, the same as at the end of its training.
 
     Args:
         options: the values of :class:`savi.config.schema.EvaluateConfig`.
+        progress: told the fraction that is done.
+
+    Returns:
+        The evaluation, and with ``ood`` how well the run tells another data set from its own.
 
     Raises:
         InputError: for a missing or foreign checkpoint, or an option out of range.
     """
+    quieten_libraries()
     if options["split"] not in ("test", "val"):
         raise unknown_option("split", options["split"], ("test", "val"))
     for name, least in MINIMA.items():
@@ -44,7 +67,33 @@ def evaluate_checkpoint(options: Mapping[str, Any]) -> dict[str, float]:
         config["trainer"]["threads"] = options["threads"]
     data, module = build(config)
     load_weights(module, options["checkpoint"])
-    return evaluate(module.to(_device(options["device"])), data, options["split"])
+    module.to(_device(options["device"]))
+    others = None if options["ood"] is None else _other_data(config, options, data)
+    evaluation = evaluate(module, data, options["split"], progress)
+    if others is None:
+        return evaluation, {}
+    own = data.split(options["split"])[: options["ood_examples"]]
+    return evaluation, out_of_distribution(module, own.to(module.device), others.to(module.device))
+
+
+def _other_data(
+    config: Mapping[str, Any], options: Mapping[str, Any], own: TensorDataModule
+) -> Float[Tensor, "M D"]:
+    """Test examples of the data set ``ood`` as this run would see them.
+
+    Raises:
+        InputError: if they cannot be read, or are of another dimension.
+    """
+    changed = {"name": options["ood"], "path": options["ood_path"], "options": {}}
+    other = TensorDataModule(**{**config["data"], **changed})
+    other.setup()
+    if other.dim != own.dim:
+        raise InputError(
+            f"ood '{other.name}' has {other.dim} dimensions and '{own.name}' {own.dim}: name data "
+            "of the same dimension"
+        )
+    # Centred by the mean of the run's data, not by their own.
+    return (other.split("test") + other.mean - own.mean)[: options["ood_examples"]]
 
 
 def _device(name: str) -> torch.device:

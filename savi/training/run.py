@@ -25,6 +25,7 @@ from savi.data import TensorDataModule
 from savi.errors import InputError
 from savi.evaluation import evaluate
 from savi.report.figures import learning_curves, read_metrics, save
+from savi.report.progress import shown
 from savi.runs.folder import claimed
 from savi.runs.record import Interrupted, Origin, recorded
 from savi.training.callbacks import CostMonitor, KeepRandomState, build_callbacks
@@ -196,11 +197,14 @@ def conclude(
     Returns:
         The contents of ``metrics.json``.
     """
-    print("evaluating the best epoch", flush=True)
     best = folder / "checkpoints" / "best.ckpt"
     load_weights(module, best if best.is_file() else folder / "checkpoints" / "last.ckpt")
-    metrics = evaluate(module, data) | dict(of_training)
+    with shown("evaluating the best epoch") as progress:
+        evaluation = evaluate(module, data, progress=progress)
+    metrics = evaluation.metrics | dict(of_training)
     write_metrics(folder, metrics)
+    if evaluation.collapse is not None:
+        (folder / "collapse.json").write_text(json.dumps(evaluation.collapse.record(), indent=2))
     log_results(wandb_logger, metrics)
     if config["callbacks"]["figures"]:
         log_final_media(wandb_logger, final_media(module, data, folder))

@@ -41,10 +41,17 @@ EVALUATION = {
     "importance_samples": 20,
     "gap_examples": 16,
     "gap_steps": 10,
+    "ais_examples": 3,
+    "ais_chains": 4,
+    "ais_steps": 10,
+    "autoencoder_steps": 20,
 }
 BOUNDS = {"elbo", "reconstruction", "kl", "nll", "bits_per_dim", "gamma"}
 LATENTS = {"active_units", "mutual_information"}
-GAPS = {"gap/amortization", "gap/approximation", "gap/generalization"}
+GAPS = {"gap/amortization", "gap/approximation", "gap/inference", "gap/generalization"}
+GAPS |= {"gap/converged", "gap/stationarity", "gap/min_curvature", "gap/failures"}
+ANNEALED = {"ais/nll", "ais/nll_importance", "ais/log_likelihood", "ais/bdmc_gap"}
+COLLAPSE = {"collapse/pruned_units", "collapse/gamma_ratio", "collapse/autoencoder_error"}
 SOLVES = {"inner/steps", "inner/stationarity", "inner/improvement", "inner/converged"}
 
 
@@ -79,8 +86,9 @@ def module_of(
 
 @pytest.mark.parametrize("split", ["test", "val"])
 def test_all_figures_are_there_and_finite(data: TensorDataModule, split: str):
-    metrics = evaluate(module_of(), data, split)
-    names = {f"{split}/{name}" for name in BOUNDS | LATENTS | GAPS} | SOLVES
+    metrics = evaluate(module_of(), data, split).metrics
+    names = {f"{split}/{name}" for name in BOUNDS | LATENTS | GAPS | ANNEALED | COLLAPSE} | SOLVES
+    names |= {f"train/{name}" for name in GAPS - {"gap/generalization"}}
     assert names <= set(metrics)
     assert all(math.isfinite(value) for value in metrics.values())
     assert all(type(value) is float for value in metrics.values())
@@ -96,29 +104,31 @@ def test_all_figures_are_there_and_finite(data: TensorDataModule, split: str):
 @pytest.mark.parametrize("posterior", ["full_gaussian", "laplace", "point_mass"])
 def test_every_family_has_the_same_figures(data: TensorDataModule, posterior: str):
     objective = "elbo" if posterior == "full_gaussian" else "map"
-    metrics = evaluate(module_of(posterior, {"objective": objective}), data)
-    expected = set(evaluate(module_of(), data))
+    metrics = evaluate(module_of(posterior, {"objective": objective}), data).metrics
+    expected = set(evaluate(module_of(), data).metrics)
     if posterior == "point_mass":
-        # It has no bound to measure gaps from.
-        expected = {name for name in expected if "/gap/" not in name}
+        # It has no bound to measure gaps from, and nothing that could be left to the prior.
+        expected = {name for name in expected if "/gap/" not in name and "/collapse/" not in name}
     assert set(metrics) == expected
     assert all(math.isfinite(value) for value in metrics.values())
 
 
 def test_without_inner_steps_and_gaps_there_are_fewer(data: TensorDataModule):
-    metrics = evaluate(module_of(inner={"max_steps": 0}, evaluation={"gap_examples": 0}), data)
-    assert not [name for name in metrics if name.startswith("inner/") or "/gap/" in name]
+    off = {"gap_examples": 0, "ais_examples": 0, "autoencoder_steps": 0}
+    metrics = evaluate(module_of(inner={"max_steps": 0}, evaluation=off), data).metrics
+    left_out = ("inner/", "test/gap/", "test/ais/", "test/collapse/autoencoder")
+    assert not [name for name in metrics if name.startswith(left_out)]
     assert {f"test/{name}" for name in BOUNDS | LATENTS} <= set(metrics)
 
 
 @pytest.mark.parametrize("noise", ["crn", "fresh"])
 def test_the_figures_do_not_depend_on_the_global_seed(data: TensorDataModule, noise: str):
     module = module_of(inner={"noise": noise})
-    first = evaluate(module, data)
+    first = evaluate(module, data).metrics
     torch.manual_seed(99)
-    assert evaluate(module, data) == first
+    assert evaluate(module, data).metrics == first
     # The network of another seed is the same here: only the noise differs.
-    assert evaluate(module_of(inner={"noise": noise}, seed=1), data) != first
+    assert evaluate(module_of(inner={"noise": noise}, seed=1), data).metrics != first
 
 
 @pytest.mark.parametrize("training", [True, False])
@@ -159,7 +169,8 @@ def test_a_true_model_is_measured_as_its_closed_forms_say(data: TensorDataModule
     )
     module.vae = problem.model.float()
     module.vae.gamma.gamma = data.truth["gamma"].reshape(1).float()
-    metrics = evaluate(module, data)
+    evaluation = evaluate(module, data)
+    metrics = evaluation.metrics
     covariance = data.truth["W"] @ data.truth["W"].mT
     covariance += data.truth["gamma"] * torch.eye(6).double()
     law = torch.distributions.MultivariateNormal(data.truth["b"] - data.mean, covariance)
@@ -168,5 +179,27 @@ def test_a_true_model_is_measured_as_its_closed_forms_say(data: TensorDataModule
     assert metrics["test/elbo"] == pytest.approx(-nll, abs=0.2)
     assert metrics["test/gap/approximation"] == pytest.approx(0.0, abs=1e-3)
     assert metrics["test/gap/amortization"] == pytest.approx(0.0, abs=1e-3)
+    assert metrics["test/gap/converged"] == 1
+    # Annealing starts at the exact posterior here: every chain has the same weight.
+    of_three = -float(law.log_prob(data.split("test")[:3].double()).mean())
+    assert metrics["test/ais/nll"] == pytest.approx(of_three, abs=1e-3)
+    assert metrics["test/ais/bdmc_gap"] == pytest.approx(0.0, abs=1e-3)
+    assert evaluation.collapse is not None
+    assert evaluation.collapse.verdict.kind == "none"
     assert metrics["test/active_units"] == 2
     assert metrics["test/gamma"] == pytest.approx(float(data.truth["gamma"]))
+
+
+def test_a_run_of_an_earlier_version_is_evaluated_without_the_later_figures(data):
+    module = module_of()
+    for name in ("ais_examples", "ais_chains", "ais_steps", "autoencoder_steps"):
+        del module.settings[name]
+    metrics = evaluate(module, data).metrics
+    assert not [name for name in metrics if "/ais/" in name or "autoencoder" in name]
+
+
+def test_progress_ends_at_one(data):
+    told: list[float] = []
+    evaluate(module_of(), data, progress=told.append)
+    assert told == sorted(told)
+    assert told[-1] == 1.0

@@ -5,6 +5,7 @@ import torch
 from closed_forms import log_likelihood
 from linear_gaussian import linear_gaussian, randn
 
+from savi.errors import InputError
 from savi.evaluation import expected_bound, importance, importance_log_likelihood
 from savi.vae import POSTERIORS, DiagonalGaussian, elbo
 
@@ -110,3 +111,49 @@ def test_chunks_are_even_but_the_last_and_never_empty(samples: int):
         assert sum(sizes) == samples
         assert all(size % 2 == 0 for size in sizes[:-1])
         assert all(size * entries <= importance.CHUNK_ENTRIES or size <= 2 for size in sizes)
+
+
+@pytest.mark.parametrize("entries", [2 * 6, 2 * 6 * 3, 1])
+def test_a_batch_too_large_for_a_chunk_is_taken_in_pieces(
+    monkeypatch: pytest.MonkeyPatch, entries: int
+):
+    problem = linear_gaussian(n=8)
+    q = DiagonalGaussian(*problem.best_diagonal().chunk(2, dim=-1))
+    decoded = []
+    monkeypatch.setattr(importance, "CHUNK_ENTRIES", entries)
+    problem.model.decoder.register_forward_hook(lambda *call: decoded.append(call[-1].numel()))
+    estimate = importance_log_likelihood(problem.model, q, problem.x, 300, seeded())
+    expected_bound(problem.model, q, problem.x, 300, seeded())
+    assert max(decoded) <= max(entries, 2 * 6)
+    assert sum(decoded) == 2 * 300 * 8 * 6
+    exact = log_likelihood(problem.x, *problem.theta).detach()
+    torch.testing.assert_close(estimate.log_likelihood, exact, rtol=0, atol=0.6)
+    assert float((estimate.log_likelihood - exact).mean()) == pytest.approx(0.0, abs=0.2)
+
+
+def test_progress_rises_to_the_whole(monkeypatch: pytest.MonkeyPatch):
+    problem, seen = linear_gaussian(n=8), []
+    q = DiagonalGaussian(*problem.best_diagonal().chunk(2, dim=-1))
+    for entries, calls in ((2**24, 1), (4 * 8 * 6, 3), (2 * 3 * 6, 3 * 5)):
+        monkeypatch.setattr(importance, "CHUNK_ENTRIES", entries)
+        importance_log_likelihood(problem.model, q, problem.x, 10, seeded(), seen.append)
+        assert len(seen) == calls
+        assert seen == sorted(set(seen))
+        assert seen[-1] == pytest.approx(1.0)
+        seen.clear()
+
+
+@pytest.mark.parametrize("entries", [5, 6 * 10, 10**9])
+def test_slices_of_examples_cover_them_all(monkeypatch: pytest.MonkeyPatch, entries: int):
+    monkeypatch.setattr(importance, "CHUNK_ENTRIES", entries)
+    slices = list(importance.example_slices(35, 6))
+    assert [i for part in slices for i in range(35)[part]] == list(range(35))
+    assert all((part.stop - part.start) * 6 <= max(entries, 6) for part in slices)
+
+
+def test_no_samples_are_refused():
+    problem = linear_gaussian()
+    q = DiagonalGaussian(*problem.best_diagonal().chunk(2, dim=-1))
+    for estimator in (importance_log_likelihood, expected_bound):
+        with pytest.raises(InputError, match="samples is 0"):
+            estimator(problem.model, q, problem.x, 0, seeded())

@@ -19,7 +19,7 @@ PROGRAM = "import savi.cli; savi.cli.train()"
 TINY = (
     "debug=quick", "data.limit=40", "trainer.max_epochs=1", "model.hidden=8", "model.latent_dim=2",
     "inner.max_steps=4", "evaluation.ais_examples=0", "evaluation.gap_examples=0",
-    "evaluation.autoencoder_epochs=0", "callbacks.figures=false", "logger=csv",
+    "evaluation.autoencoder_steps=0", "callbacks.figures=false", "logger=csv",
 )  # fmt: skip
 
 

@@ -16,7 +16,7 @@ SCRIPT = Path(__file__).parents[2] / "scripts" / "train.py"
 #: Quick, and a number of examples that two devices share evenly.
 RUN = (
     "debug=quick", "data.limit=96", "data.batch_size=32", "trainer.log_every_n_steps=1",
-    "model.hidden=16", "evaluation.ais_examples=0", "evaluation.autoencoder_epochs=0",
+    "model.hidden=16", "evaluation.ais_examples=0", "evaluation.autoencoder_steps=0",
     "callbacks.figures=false", "logger=csv", "trainer.threads=1",
 )  # fmt: skip
 TWO = ("trainer=ddp", "trainer.accelerator=cpu")

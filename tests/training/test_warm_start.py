@@ -108,8 +108,9 @@ def test_validation_and_evaluation_start_at_the_prior_and_leave_the_table_alone(
     trainer.test(module, datamodule=data, verbose=False)
     diary.setup(trainer, module, "test")
     evaluate(module, data)
-    # Three batches each: the validation in the fit, and the three passes after it.
-    assert len(diary.untrained) == 12
+    # Three batches each: the validation in the fit, the three passes after it, and the few examples
+    # of the annealed log-likelihood, twice, and as many simulated ones.
+    assert len(diary.untrained) == 15
     for inference in diary.untrained:
         assert (inference.init == module.inference.prior_params).all()
         assert (inference.value != inference.init).any()

@@ -1,0 +1,176 @@
+"""The path from an initial law to the posterior, and walks along it in either direction."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from savi.errors import require_at_least
+from savi.evaluation.hmc import Point, transition
+from savi.evaluation.streams import ExampleStreams
+from savi.evaluation.whitened import WhitenedWeight
+from savi.vae.distributions import Posterior
+from savi.vae.model import GaussianVAE
+
+#: Of the moves; near the optimum 0.651 in many dimensions (Beskos et al. 2013, arXiv 1001.4460).
+TARGET_ACCEPTANCE = 0.65
+
+#: The pilot walk: its share of the increments and the least number of them, and the step size
+#: that it begins with and how fast its logarithm follows the acceptance. From a small one: after
+#: steps that are too large, chains stand still while the law goes on narrowing.
+PILOT_SHARE, PILOT_LEAST, PILOT_STEP_SIZE, PILOT_RATE = 0.2, 20, 0.25, 1.0
+
+
+@dataclass(frozen=True)
+class Annealing:
+    """How the path p_β(z) ∝ q0(z)^{1−β} p(x, z)^β = q0(z) w(z)^β is walked.
+
+    Args:
+        chains: C, the independent walks of each example, 2 or more: their spread is the error.
+        steps: T, the increments of β from 0 to 1, 2 or more.
+        leapfrog_steps: L, of the move at each of the T − 1 inner temperatures. Near the posterior
+            a few are a whole period of the motion, so that more temperatures pay better.
+
+    Raises:
+        InputError: for fewer of any of them.
+    """
+
+    chains: int = 16
+    steps: int = 500
+    leapfrog_steps: int = 3
+
+    def __post_init__(self) -> None:
+        for name, least in (("chains", 2), ("steps", 2), ("leapfrog_steps", 1)):
+            require_at_least(f"annealing.{name}", getattr(self, name), least)
+
+    def moves(self, walks: int) -> int:
+        """The moves of that many walks and their pilot."""
+        return walks * (self.steps - 1) + self.pilot_steps - 1
+
+    @property
+    def pilot_steps(self) -> int:
+        """The increments of the pilot walk, which is no longer than the walk itself."""
+        return min(self.steps, max(PILOT_LEAST, round(PILOT_SHARE * self.steps)))
+
+
+def sigmoidal_schedule(steps: int, steepness: float = 4.0) -> Float[Tensor, " T+1"]:
+    """β_t from 0 to 1, finest at both ends, in float64.
+
+    β_t = (σ_t − σ_0)/(σ_T − σ_0) with σ_t = sigmoid(δ(2t/T − 1)) (Grosse et al. 2015,
+    arXiv 1511.02543).
+    """
+    sigmoid = torch.linspace(-steepness, steepness, steps + 1, dtype=torch.float64).sigmoid()
+    return (sigmoid - sigmoid[0]) / (sigmoid[-1] - sigmoid[0])
+
+
+class Walk(NamedTuple):
+    """What a walk along the path leaves.
+
+    Attributes:
+        log_weights: Σ_t (β_t − β_{t−1}) log w(u) of every chain, in float64.
+        acceptance: the mean probability with which an example's moves were accepted.
+    """
+
+    log_weights: Float[Tensor, "C B"]
+    acceptance: Float[Tensor, " B"]
+
+
+class AnnealedPath:
+    """The path of a few examples, with the step size of every move fixed by a pilot walk.
+
+    The pilot is a shorter walk from q0 that moves log ε by (acceptance − 0.65) after every move,
+    where the acceptance is a mean over the example's chains. Only its step sizes are kept,
+    interpolated between its temperatures. *Exact*: they depend on x and on the pilot's own noise
+    alone, so that given them every move of a walk leaves its p_β invariant, and what the
+    estimates say of bounds holds for any number of steps. To go on adapting within the walk that
+    is weighted would be a *heuristic*: its moves would depend on the past of the chains. That
+    0.65, the aim of Wu et al. (2017, arXiv 1611.04273) too, is a good acceptance, and that the
+    pilot's step sizes lead the walk to it, are heuristics here as well, but only the tightness of
+    the bounds rests on them.
+
+    Args:
+        model: p(x, z).
+        x: the observations.
+        q0: the initial law, a Gaussian with a density.
+        settings: how the path is walked.
+        streams: the noise of the examples.
+        tick: called after every move, of the pilot too.
+
+    Raises:
+        InputError: for a q0 without a density.
+    """
+
+    def __init__(
+        self,
+        model: GaussianVAE,
+        x: Float[Tensor, "B D"],
+        q0: Posterior,
+        settings: Annealing,
+        streams: ExampleStreams,
+        tick: Callable[[], None],
+    ) -> None:
+        self.settings, self._streams, self._tick, self._like = settings, streams, tick, q0.mean
+        codes = settings.moves(1) * settings.leapfrog_steps * settings.chains * len(x)
+        self._weight = WhitenedWeight(model, x, q0, codes)
+        self.step_sizes = self._pilot()
+
+    def forward(self) -> Walk:
+        """From q0 to the posterior: E exp(log weight) = p(x)."""
+        betas = sigmoidal_schedule(self.settings.steps)
+        return self._walk(self._start(), betas, self.step_sizes)
+
+    def reverse(self, z: Float[Tensor, "B d"]) -> Walk:
+        """From a sample of the posterior to q0, by the same moves in the reverse order.
+
+        Then E exp(−log weight) = 1/p(x). All chains of an example start from the one sample.
+        """
+        start = self._weight.noise_of(z).expand(self.settings.chains, -1, -1)
+        betas = sigmoidal_schedule(self.settings.steps)
+        return self._walk(start, betas.flip(0), self.step_sizes.flip(0))
+
+    def _start(self) -> Float[Tensor, "C B d"]:
+        return self._streams.normal(self.settings.chains, self._like.shape[-1])
+
+    def _move(self, point: Point, beta: float, step_size: Tensor) -> tuple[Point, Tensor]:
+        """A move, and its acceptance by example."""
+        steps = self.settings.leapfrog_steps
+        point, probability = transition(self._weight, point, beta, step_size, steps, self._streams)
+        self._tick()
+        return point, probability.mean(dim=0)
+
+    def _walk(
+        self,
+        u: Float[Tensor, "C B d"],
+        betas: Float[Tensor, " T+1"],
+        step_sizes: Float[Tensor, "T-1 B"],
+    ) -> Walk:
+        increments = betas.diff().abs().tolist()
+        point, acceptance = self._weight(u), torch.zeros_like(self._like[:, 0])
+        log_weights = increments[0] * point.log_weight.double()
+        moves = zip(betas[1:-1].tolist(), step_sizes, increments[1:], strict=True)
+        for beta, step_size, increment in moves:
+            point, accepted = self._move(point, beta, step_size)
+            acceptance += accepted
+            log_weights += increment * point.log_weight.double()
+        return Walk(log_weights, acceptance / len(step_sizes))
+
+    def _pilot(self) -> Float[Tensor, "T-1 B"]:
+        betas = sigmoidal_schedule(self.settings.pilot_steps)[1:-1].tolist()
+        point, found = self._weight(self._start()), []
+        log_step = torch.full_like(self._like[:, 0], math.log(PILOT_STEP_SIZE))
+        for beta in betas:
+            found.append(log_step)
+            point, acceptance = self._move(point, beta, log_step.exp())
+            log_step = log_step + PILOT_RATE * (acceptance - TARGET_ACCEPTANCE)
+        columns = torch.stack(found, dim=-1).unsqueeze(0)
+        wanted = interpolate(
+            columns, size=self.settings.steps - 1, mode="linear", align_corners=True
+        )
+        return wanted[0].T.exp()

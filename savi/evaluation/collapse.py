@@ -1,0 +1,135 @@
+"""Posterior collapse in the terms of Dai, Wang and Wipf (2019, arXiv 1912.10702)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from savi.evaluation.importance import example_slices
+from savi.evaluation.verdict import Evidence, Verdict, judge
+from savi.vae.distributions import Posterior
+from savi.vae.model import GaussianVAE
+
+#: Mean KL in nats below which a latent dimension counts as pruned. A unit whose mean varies by
+#: 0.01, the least that counts as active (Burda et al. 2016), has a KL of 0.005 nats at least.
+PRUNED_KL = 0.01
+
+#: A posterior standard deviation within this of 1 is the prior's.
+NEAR_ONE = 0.1
+
+#: A free γ within this multiple of its floor is held up by it.
+AT_FLOOR = 2.0
+
+#: Bins of the histogram of σ_z, from 0 to this, beyond which the last bin holds all.
+BINS, LARGEST_SIGMA = 60, 1.2
+
+
+@dataclass(frozen=True)
+class Collapse:
+    """The diagnostics of a split.
+
+    Attributes:
+        kl_per_dimension: the mean over the examples, in nats.
+        sigma: posterior standard deviations σ_z; those of a collapsed dimension are about 1.
+        evidence: the numbers that decide.
+        verdict: which of the five kinds it is, and why.
+    """
+
+    kl_per_dimension: Float[Tensor, " d"]
+    sigma: Float[Tensor, "N d"]
+    evidence: Evidence
+    verdict: Verdict
+
+    def metrics(self) -> dict[str, float]:
+        """The numbers, as ``collapse/...``; errors are mean squares per observed dimension."""
+        e = self.evidence
+        values = {
+            "pruned_units": float(e.pruned),
+            "sigma_near_one": float(((self.sigma - 1.0).abs() < NEAR_ONE).double().mean()),
+            "gamma_ratio": e.gamma_ratio,
+            "gamma_optimum": e.gamma_optimum,
+            "gamma_at_floor": e.floored,
+            "error": e.error,
+            "linear_error": e.linear_error,
+            "lost_share": e.lost_share,
+        }
+        if e.autoencoder_error is not None:
+            values["autoencoder_error"] = e.autoencoder_error
+        return {f"collapse/{name}": value for name, value in values.items()}
+
+    def record(self) -> dict[str, Any]:
+        """Verdict, numbers, KL per dimension and the histogram of σ_z, as plain values for JSON."""
+        counts = torch.histc(
+            self.sigma.float().cpu().clamp_max(LARGEST_SIGMA), BINS, 0.0, LARGEST_SIGMA
+        )
+        return {
+            "kind": self.verdict.kind,
+            "name": self.verdict.name,
+            "reason": self.verdict.sentence,
+            "metrics": self.metrics(),
+            "kl_per_dimension": self.kl_per_dimension.tolist(),
+            "sigma_histogram": {
+                "edges": torch.linspace(0.0, LARGEST_SIGMA, BINS + 1).tolist(),
+                "counts": counts.int().tolist(),
+            },
+        }
+
+
+@torch.no_grad()
+def measure_collapse(
+    model: GaussianVAE,
+    q: Posterior,
+    x: Float[Tensor, "N D"],
+    *,
+    squared_error: Float[Tensor, " N"],
+    linear_error: float,
+    autoencoder_error: float | None = None,
+    beta: float = 1.0,
+) -> Collapse:
+    """The diagnostics and the verdict.
+
+    Args:
+        model: p(x, z).
+        q: the posteriors of the examples, as stacked by :func:`savi.vae.distributions.stack`; for
+            a family without a density their Laplace approximations.
+        x: the examples, in the same order.
+        squared_error: E_q‖x − μ(z)‖² of each.
+        linear_error: see :func:`savi.evaluation.autoencoder.linear_error`.
+        autoencoder_error: see :func:`savi.evaluation.autoencoder.autoencoder_error`; None where
+            no autoencoder was trained. One that is not finite counts as none: it has diverged.
+        beta: the weight of the KL term in training.
+    """
+    kl, variance = q.kl_per_dimension().mean(dim=0), model.gamma
+    gamma = variance()
+    if autoencoder_error is not None and not math.isfinite(autoencoder_error):
+        autoencoder_error = None
+    at_floor = (gamma <= AT_FLOOR * variance.floor).double().mean() if variance.free else 0.0
+    evidence = Evidence(
+        latent_dim=model.latent_dim,
+        dim=x.shape[1],
+        pruned=int((kl < PRUNED_KL).sum()),
+        gamma=float(gamma.double().mean()),
+        gamma_optimum=float(squared_error.double().mean()) / x.shape[1],
+        floored=float(at_floor),
+        beta=beta,
+        variance=float(x.double().var(dim=0, correction=0).mean()),
+        error=error_at_mean(model, q, x),
+        linear_error=linear_error,
+        autoencoder_error=autoencoder_error,
+    )
+    return Collapse(kl, q.variance.sqrt(), evidence, judge(evidence))
+
+
+@torch.no_grad()
+def error_at_mean(model: GaussianVAE, q: Posterior, x: Float[Tensor, "N D"]) -> float:
+    """(1/nD) Σ ‖x − μ(m)‖² with m the posterior mean."""
+    squares = [
+        (x[part] - model.decode(q.mean[part])).square().double().sum()
+        for part in example_slices(len(x), x.shape[1])
+    ]
+    return float(torch.stack(squares).sum()) / x.numel()

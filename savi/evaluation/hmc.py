@@ -1,0 +1,116 @@
+"""Hamiltonian Monte Carlo on a standard normal law that is tilted by a weight."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from savi.evaluation.streams import ExampleStreams
+
+#: The step size of a move is drawn within this fraction of its nominal value: a fixed one can
+#: lead a trajectory round in a circle, back to where it began (Neal 2011, section 3.2).
+JITTER = 0.2
+
+
+class Point(NamedTuple):
+    """Positions of C chains for each of B examples, under p_β(u) ∝ N(u; 0, I) w(u)^β.
+
+    What depends on u alone is kept apart from β: a change of β costs no evaluation.
+
+    Attributes:
+        u: the positions.
+        log_weight: log w(u).
+        slope: ∇ log w(u).
+    """
+
+    u: Float[Tensor, "C B d"]
+    log_weight: Float[Tensor, "C B"]
+    slope: Float[Tensor, "C B d"]
+
+    def log_density(self, beta: float) -> Float[Tensor, "C B"]:
+        """β log w(u) − ½‖u‖², which is log p_β(u) up to a constant."""
+        return beta * self.log_weight - 0.5 * self.u.square().sum(dim=-1)
+
+    def gradient(self, beta: float) -> Float[Tensor, "C B d"]:
+        """β ∇ log w(u) − u."""
+        return beta * self.slope - self.u
+
+
+#: u ↦ the point there, with one evaluation of log w and its gradient.
+Evaluate = Callable[[Tensor], Point]
+
+
+def leapfrog(
+    evaluate: Evaluate,
+    point: Point,
+    momentum: Float[Tensor, "C B d"],
+    beta: float,
+    step_size: Float[Tensor, "C B"],
+    steps: int,
+) -> tuple[Point, Float[Tensor, "C B d"]]:
+    """L leapfrog steps of du/dt = ρ, dρ/dt = ∇ log p_β(u): L evaluations.
+
+        ρ ← ρ + ½ε ∇ log p_β(u),    u ← u + ε ρ,    ρ ← ρ + ½ε ∇ log p_β(u)
+
+    The map preserves volume, and after a change of sign of ρ it leads back to where it began.
+    """
+    epsilon = step_size.unsqueeze(-1)
+    momentum = momentum + 0.5 * epsilon * point.gradient(beta)
+    for step in range(1, steps + 1):
+        point = evaluate(point.u + epsilon * momentum)
+        # The half steps of ρ that meet between two steps of u are one.
+        half = 0.5 if step == steps else 1.0
+        momentum = momentum + half * epsilon * point.gradient(beta)
+    return point, momentum
+
+
+def transition(
+    evaluate: Evaluate,
+    point: Point,
+    beta: float,
+    step_size: Float[Tensor, " B"],
+    steps: int,
+    streams: ExampleStreams,
+) -> tuple[Point, Float[Tensor, "C B"]]:
+    """One move of every chain, which leaves p_β invariant and is reversible under it.
+
+    A momentum ρ ~ N(0, I) is drawn, the Hamiltonian H(u, ρ) = −log p_β(u) + ½‖ρ‖² is followed for
+    ``steps`` leapfrog steps, and the end is accepted with probability min(1, exp(H − H')) (Duane
+    et al. 1987; Neal 2011, arXiv 1206.1901). An end whose H' is not finite is rejected.
+
+    Args:
+        evaluate: log w and its gradient.
+        point: where the chains are.
+        beta: β.
+        step_size: ε of each example; each chain draws its own within :data:`JITTER` of it, which
+            does not look at u, so that the move stays reversible.
+        steps: L.
+        streams: the noise.
+
+    Returns:
+        The new points, and the probabilities with which the moves were accepted.
+    """
+    chains, _, d = point.u.shape
+    momentum = streams.normal(chains, d)
+    epsilon = step_size * (1.0 + JITTER * (2.0 * streams.uniform(chains) - 1.0))
+    end, end_momentum = leapfrog(evaluate, point, momentum, beta, epsilon, steps)
+    log_ratio = (end.log_density(beta) - 0.5 * end_momentum.square().sum(dim=-1)) - (
+        point.log_density(beta) - 0.5 * momentum.square().sum(dim=-1)
+    )
+    # NaN where the end, or both ends, are not finite.
+    probability = log_ratio.clamp_max(0.0).exp().nan_to_num(0.0)
+    accepted = streams.uniform(chains) < probability
+    return _where(accepted, end, point), probability
+
+
+def _where(chosen: Tensor, new: Point, old: Point) -> Point:
+    rows = chosen.unsqueeze(-1)
+    return Point(
+        torch.where(rows, new.u, old.u),
+        torch.where(chosen, new.log_weight, old.log_weight),
+        torch.where(rows, new.slope, old.slope),
+    )

@@ -1,0 +1,51 @@
+"""Noise that belongs to the example, whatever else is in its batch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Self
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+
+class ExampleStreams:
+    """One stream of random numbers for every example.
+
+    A long simulation of a batch can then be done in pieces, or for some of the examples alone, and
+    each example sees the same noise.
+
+    Args:
+        seeds: of the streams, one for every example.
+        like: the dtype and the device of the numbers; they are drawn on the CPU.
+    """
+
+    def __init__(self, seeds: Sequence[int], like: Tensor) -> None:
+        self._generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+        self._like = like
+
+    @classmethod
+    def spawn(cls, examples: int, generator: torch.Generator, like: Tensor) -> Self:
+        """With seeds that ``generator`` draws."""
+        device = generator.device
+        seeds = torch.randint(2**62, (examples,), generator=generator, device=device)
+        return cls(seeds.tolist(), like)
+
+    def __getitem__(self, examples: slice) -> ExampleStreams:
+        """The streams of some of the examples, which go on where those stand."""
+        few = ExampleStreams([], self._like)
+        few._generators = self._generators[examples]
+        return few
+
+    def normal(self, chains: int, d: int) -> Float[Tensor, "C B d"]:
+        """Standard normal numbers."""
+        dtype = self._like.dtype
+        draws = [torch.randn(chains, d, generator=g, dtype=dtype) for g in self._generators]
+        return torch.stack(draws, dim=1).to(self._like.device)
+
+    def uniform(self, chains: int) -> Float[Tensor, "C B"]:
+        """Numbers in [0, 1)."""
+        dtype = self._like.dtype
+        draws = [torch.rand(chains, generator=g, dtype=dtype) for g in self._generators]
+        return torch.stack(draws, dim=1).to(self._like.device)
