@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from statistics import mean
 from typing import Any, NoReturn
 
 import hydra
@@ -35,7 +36,7 @@ from savi.errors import InputError, require_at_least, unknown_option
 from savi.gradients import ImplicitGradientError
 from savi.runs.job import JobFailed, run_job
 from savi.runs.jobs import command, setting
-from savi.runs.plan import WritePlan
+from savi.runs.plan import WritePlan, refusal
 from savi.runs.record import Interrupted, Origin
 from savi.runs.summary import summarise
 
@@ -64,6 +65,8 @@ def _train(config: DictConfig) -> float:
     try:
         if hydra_config.mode is RunMode.MULTIRUN:
             return _train_job(values, folder, hydra_config)
+        if values["trainer"]["replicas"] > 1:
+            return _train_replicas(values, folder, hydra_config)
         metrics = _train_alone(values, folder, hydra_config)
     except InputError as error:
         _remove_if_empty(folder)
@@ -89,11 +92,22 @@ def _train_alone(
     return run(values, folder, Origin(command(hydra_config.overrides.task)))
 
 
+def _train_replicas(values: dict[str, Any], folder: Path, hydra_config: HydraConf) -> float:
+    from savi.replicas import train as run
+
+    _refuse_extras(values, hydra_config)
+    results = run(values, folder, Origin(command(hydra_config.overrides.task)))
+    print(summarise(Path(_short(folder)))[0], flush=True)
+    return mean(_optimized(metrics, values) for metrics in results if metrics)
+
+
 def _train_job(values: dict[str, Any], folder: Path, hydra_config: HydraConf) -> float:
     from savi.training.run import Run
 
     def work(folder: Path, origin: Origin) -> Mapping[str, float]:
         _refuse_extras(values, hydra_config)
+        if sentence := refusal(values["trainer"]):
+            raise InputError(sentence)
         return Run.build(values, folder).execute(origin)
 
     overrides = list(hydra_config.overrides.task)
@@ -136,7 +150,6 @@ def _print_results(metrics: Mapping[str, float], values: Mapping[str, Any], fold
 
 @hydra.main(version_base="1.3", config_path=conf_dir(), config_name="evaluate")
 def _evaluate(config: DictConfig) -> float:
-    from savi.report.progress import shown
     from savi.report.table import results_table
     from savi.training.reload import evaluate_checkpoint
 
@@ -144,8 +157,7 @@ def _evaluate(config: DictConfig) -> float:
         _fail(InputError("no checkpoint is given: savi-evaluate checkpoint=PATH"), 2)
     try:
         _check_output(config.output)
-        with shown("evaluating") as progress:
-            evaluation, ood = evaluate_checkpoint(plain(config), progress)
+        evaluation, ood = evaluate_checkpoint(plain(config))
     except InputError as error:
         _fail(error, 2)
     metrics = evaluation.metrics | ood

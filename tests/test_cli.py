@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from sklearn.datasets import load_digits
 
-from savi.cli import evaluate, train
+from savi.cli import evaluate, report, train
 
 TINY = (
     "debug=quick",
@@ -147,12 +148,15 @@ def test_a_default_run_folder_is_removed_with_its_parents(command, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_loss_that_is_no_number_ends_in_one_sentence(command, capsys):
+def test_a_loss_that_is_no_number_ends_in_one_sentence(command, capsys, tmp_path):
     with pytest.raises(SystemExit) as exit_:
         command(train, *TINY, "experiment=vae", "logger=csv", "optimizer.lr=1e12",
                 "trainer.max_epochs=4", "inner.max_steps=0")  # fmt: skip
     assert exit_.value.code == 1
     assert "savi: the parameters became non-finite" in capsys.readouterr().err
+    record = json.loads((tmp_path / "run" / "status.json").read_text())
+    assert record["state"] == "failed"
+    assert record["reason"].startswith("the parameters became non-finite in epoch")
 
 
 @pytest.fixture(scope="module")
@@ -219,6 +223,84 @@ def test_evaluate_gives_the_same_numbers(finished, command, tmp_path):
 
 
 @pytest.mark.slow
+def test_another_data_set_is_told_from_the_runs_own(finished, command, capsys, tmp_path):
+    """Digits with their pixels shuffled are others; the digits themselves are not."""
+    noise = torch.Generator().manual_seed(0)
+    pixels = torch.as_tensor(load_digits().images).float().reshape(-1, 1, 8, 8)
+    own = (pixels + torch.rand(pixels.shape, generator=noise)) / 17
+    shuffled = own.flatten(1)[:, torch.randperm(64, generator=noise)].reshape(own.shape)
+    checkpoint = finished / "run" / "checkpoints" / "best.ckpt"
+    found = {}
+    for name, images in (("own", own), ("shuffled", shuffled)):
+        np.savez(tmp_path / f"{name}.npz", train=images[:1000].numpy(), test=images[1000:].numpy())
+        command(evaluate, f"checkpoint={checkpoint}", "output=ood.json", "ood=arrays",
+                f"ood_path={name}.npz", "ood_examples=40", "ais_examples=0")  # fmt: skip
+        found[name] = json.loads((tmp_path / "ood.json").read_text())
+    assert found["shuffled"]["ood/auroc_elbo"] > 0.9
+    assert 0.3 < found["own"]["ood/auroc_elbo"] < 0.7
+    assert "Out of distribution" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        command(evaluate, f"checkpoint={checkpoint}", "ood=linear_gaussian")
+    assert "has 20 dimensions and 'digits' 64" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_run_says_how_it_ended_and_whether_it_collapsed(finished):
+    record = json.loads((finished / "run" / "status.json").read_text())
+    assert record["state"] == "finished"
+    assert record["command"].startswith("savi-train debug=quick data.limit=40")
+    collapse = json.loads((finished / "run" / "collapse.json").read_text())
+    assert collapse["kind"] in ("none", "i", "ii", "iii", "v")
+    assert len(collapse["kl_per_dimension"]) == 2
+    assert collapse["reason"]
+
+
+@pytest.mark.slow
+def test_the_report_of_a_run(finished, command, capsys, tmp_path):
+    command(report, str(finished / "run"), "--output", "page.html")
+    assert "The report is in page.html" in capsys.readouterr().out
+    page = (tmp_path / "page.html").read_text()
+    assert "test/elbo" in page
+    assert "collapse" in page.lower()
+    command(report, "sync-help", str(finished))
+    assert "wandb sync" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), "RUN_OR_SWEEP_FOLDER"),
+        (("nowhere",), "'nowhere' is no folder"),
+        (("sync-help", "nowhere"), "there is no offline wandb run in 'nowhere'"),
+        (("sync-help", "a", "b"), "takes one folder"),
+    ],
+)
+def test_a_report_of_nothing_is_refused(arguments, message, command, capsys):
+    with pytest.raises(SystemExit) as exit_:
+        command(report, *arguments)
+    assert exit_.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_replicas_are_runs_of_their_own(command, capsys, tmp_path):
+    command(train, *TINY, "logger=csv", "trainer.replicas=2", "evaluation.ais_examples=0")
+    for name in ("seed-0", "seed-1"):
+        assert "test/elbo" in json.loads((tmp_path / "run" / name / "metrics.json").read_text())
+    out = capsys.readouterr().out
+    assert "run: 2 finished" in out
+    assert "savi-train" in out
+
+
+def test_replicas_in_a_sweep_are_refused(command, capsys, tmp_path):
+    with pytest.raises(SystemExit) as exit_:
+        command(train, "-m", *TINY, "trainer.replicas=2", "seed=0,1")
+    assert exit_.value.code == 2
+    assert "trainer.replicas above 1 in a sweep" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_metrics(finished, command, tmp_path):
     command(train, *TINY, "logger=csv")
     again = json.loads((tmp_path / "run" / "metrics.json").read_text())
@@ -254,6 +336,7 @@ def test_ctrl_c_keeps_everything_so_far(tmp_path):
         assert (run / name).stat().st_size > 0, name
     assert (run / "figures" / "learning_curves.png").is_file()
     assert "val/elbo" in json.loads((run / "metrics.json").read_text())
+    assert json.loads((run / "status.json").read_text())["state"] == "interrupted"
 
 
 @pytest.mark.parametrize(
@@ -271,6 +354,10 @@ def test_ctrl_c_keeps_everything_so_far(tmp_path):
         (("checkpoint=.",), "checkpoint '.' is a folder: give the .ckpt file in it"),
         (("checkpoint=text.ckpt", "output=no/where.json"), "output 'no/where.json' cannot be"),
         (("checkpoint=text.ckpt", "split=foo"), "unknown split 'foo': choose one of test, val"),
+        (("checkpoint=text.ckpt", "ais_chains=1"), "ais_chains is 1: set it to 2 or more"),
+        (("checkpoint=text.ckpt", "ood=foo"), "unknown ood 'foo': choose one of arrays, celeba"),
+        (("checkpoint=text.ckpt", "ood=arrays"), "ood 'arrays' without ood_path"),
+        (("checkpoint=text.ckpt", "ood_path=x.npz"), "ood_path 'x.npz' without ood"),
     ],
 )
 def test_a_checkpoint_that_cannot_be_evaluated(arguments, message, command, capsys, tmp_path):

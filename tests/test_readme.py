@@ -29,3 +29,20 @@ def test_tables_name_every_backend_and_solver():
         assert f"`{name}`" in README
     for name in BENCHMARKS:
         assert f"savi-benchmark {name}" in README
+
+
+def test_every_sweep_launcher_and_script_is_named():
+    root = Path(__file__).parents[1]
+    for path in (root / "conf" / "sweep").glob("*.yaml"):
+        assert f"| `{path.stem}` |" in README
+    for path in (root / "conf" / "hydra" / "launcher").glob("*.yaml"):
+        assert f"`{path.stem}`" in README
+    for name in ("workspace.py", "wandb_sweep.yaml"):
+        assert f"scripts/{name}" in README
+
+
+def test_pictures_are_there():
+    pictures = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", README)
+    assert len(pictures) > 5
+    for picture in pictures:
+        assert (Path(__file__).parents[1] / picture).is_file(), picture

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -39,9 +40,9 @@ class WritePlan(Callback):
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Write the plan; refuse what no job of a sweep could do."""
-        if config.trainer.devices > 1:
+        if sentence := refusal(config.trainer):
             # Hydra makes a mere warning of an exception here.
-            print(f"savi: {DISTRIBUTED_SWEEP}", file=sys.stderr)
+            print(f"savi: {sentence}", file=sys.stderr)
             raise SystemExit(2)
         WritePlan.folder = folder = Path(config.hydra.sweep.dir)
         # Before the number of trials is asked for: their study lies in it.
@@ -73,10 +74,19 @@ class WritePlan(Callback):
         (folder / PLAN).write_text(json.dumps(plan, indent=2) + "\n")
 
 
-DISTRIBUTED_SWEEP = (
-    "trainer.devices above 1 in a sweep: the processes of a job would each start the whole sweep, "
-    "so leave out -m and run the jobs one after another, or set trainer.devices=1"
-)
+def refusal(trainer: Mapping[str, Any]) -> str:
+    """Why jobs of a sweep cannot have these settings of the trainer; empty if they can."""
+    if trainer["devices"] > 1:
+        return (
+            "trainer.devices above 1 in a sweep: the processes of a job would each start the whole "
+            "sweep, so leave out -m and run the jobs one after another, or set trainer.devices=1"
+        )
+    if trainer["replicas"] > 1:
+        return (
+            "trainer.replicas above 1 in a sweep: leave out -m and give the values by "
+            "trainer.vary, or sweep over seed"
+        )
+    return ""
 
 
 def _overrides(config: DictConfig) -> list[Override]:

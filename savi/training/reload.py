@@ -9,11 +9,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from savi.data import TensorDataModule
+from savi.data import DATASETS, TensorDataModule
 from savi.errors import InputError, require_at_least, unknown_option
 from savi.evaluation import Evaluation, evaluate
-from savi.evaluation.progress import Progress, silent
 from savi.evaluation.regret import out_of_distribution
+from savi.report.progress import shown
 from savi.training.checkpoint import CONFIG_KEY, load_weights, read_checkpoint
 from savi.training.loggers import quieten_libraries
 from savi.training.run import build
@@ -34,14 +34,11 @@ MINIMA = dict.fromkeys((*SETTINGS, "threads", "ood_examples"), 1) | {
 }
 
 
-def evaluate_checkpoint(
-    options: Mapping[str, Any], progress: Progress = silent
-) -> tuple[Evaluation, dict[str, float]]:
+def evaluate_checkpoint(options: Mapping[str, Any]) -> tuple[Evaluation, dict[str, float]]:
     """The figures of a checkpoint: with no options, the same as at the end of its training.
 
     Args:
         options: the values of :class:`savi.config.schema.EvaluateConfig`.
-        progress: told the fraction that is done.
 
     Returns:
         The evaluation, and with ``ood`` how well the run tells another data set from its own.
@@ -55,6 +52,7 @@ def evaluate_checkpoint(
     for name, least in MINIMA.items():
         if options[name] is not None:
             require_at_least(name, options[name], least)
+    _check_ood(options)
     config = read_checkpoint(options["checkpoint"])[CONFIG_KEY]
     for name in SETTINGS:
         if options[name] is not None:
@@ -69,11 +67,23 @@ def evaluate_checkpoint(
     load_weights(module, options["checkpoint"])
     module.to(_device(options["device"]))
     others = None if options["ood"] is None else _other_data(config, options, data)
-    evaluation = evaluate(module, data, options["split"], progress)
+    with shown("evaluating") as progress:
+        evaluation = evaluate(module, data, options["split"], progress)
     if others is None:
         return evaluation, {}
     own = data.split(options["split"])[: options["ood_examples"]]
     return evaluation, out_of_distribution(module, own.to(module.device), others.to(module.device))
+
+
+def _check_ood(options: Mapping[str, Any]) -> None:
+    """Refuse what names no other data set, before any data are read."""
+    name, path = options["ood"], options["ood_path"]
+    if name is None and path is not None:
+        raise InputError(f"ood_path '{path}' without ood: set ood to a data set, such as arrays")
+    if name is not None and name not in DATASETS:
+        raise unknown_option("ood", name, DATASETS)
+    if name == "arrays" and path is None:
+        raise InputError("ood 'arrays' without ood_path: set it to an .npy or .npz file")
 
 
 def _other_data(
