@@ -7,31 +7,34 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import sys
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from statistics import mean
-from typing import Any, NoReturn
+from typing import Any
 
 import hydra
 import torch
 from hydra.conf import HydraConf
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-from rich.console import Console
-from rich.table import Table
 
-from savi.config.errors import is_hydras, sentence
 from savi.config.paths import conf_dir
 from savi.config.schema import Config
 from savi.config.store import BENCHMARKS as BENCHMARK_SCHEMAS
 from savi.config.store import register_schemas
 from savi.config.strict import refuse_dropped_groups, refuse_unknown_keys
+from savi.console import (
+    check_output,
+    fail,
+    guarded,
+    print_table,
+    print_verdict,
+    remove_if_empty,
+    say,
+    short,
+)
 from savi.errors import InputError, require_at_least, unknown_option
 from savi.gradients import ImplicitGradientError
 from savi.runs.job import JobFailed, run_job
@@ -44,9 +47,6 @@ register_schemas()
 
 #: The ``logger.folder`` of the configs, where all offline runs are linked.
 SHARED_RUNS = "runs/wandb"
-
-#: Folders that are older than this were not made by this run.
-STARTED = time.time()
 
 
 def plain(config: DictConfig) -> dict[str, Any]:
@@ -69,13 +69,13 @@ def _train(config: DictConfig) -> float:
             return _train_replicas(values, folder, hydra_config)
         metrics = _train_alone(values, folder, hydra_config)
     except InputError as error:
-        _remove_if_empty(folder)
-        _fail(error, 2)
+        remove_if_empty(folder)
+        fail(error, 2)
     except (FloatingPointError, ImplicitGradientError) as error:
-        _fail(error, 1)
+        fail(error, 1)
     except Interrupted as error:
         # Ends a sweep as well: its user wants the terminal back.
-        _say(str(error))
+        say(str(error))
         sys.exit(130)
     if metrics is None:
         return math.nan
@@ -97,7 +97,7 @@ def _train_replicas(values: dict[str, Any], folder: Path, hydra_config: HydraCon
 
     _refuse_extras(values, hydra_config)
     results = run(values, folder, Origin(command(hydra_config.overrides.task)))
-    print(summarise(Path(_short(folder)))[0], flush=True)
+    print(summarise(Path(short(folder)))[0], flush=True)
     return mean(_optimized(metrics, values) for metrics in results if metrics)
 
 
@@ -139,10 +139,10 @@ def _optimized(metrics: Mapping[str, float], values: Mapping[str, Any]) -> float
 def _print_results(metrics: Mapping[str, float], values: Mapping[str, Any], folder: Path) -> None:
     from savi.report.table import results_table
 
-    _print_table(results_table(metrics, f"{values['experiment']} on {values['data']['name']}"))
+    print_table(results_table(metrics, f"{values['experiment']} on {values['data']['name']}"))
     if (folder / "collapse.json").is_file():
-        _print_verdict(json.loads((folder / "collapse.json").read_text()))
-    print(f"Everything is in {_short(folder)}", end="")
+        print_verdict(json.loads((folder / "collapse.json").read_text()))
+    print(f"Everything is in {short(folder)}", end="")
     if values["logger"]["wandb"] and values["logger"]["mode"] == "offline":
         print(f"; to look at all runs: wandb leet {values['logger']['folder']}", end="")
     print(flush=True)
@@ -154,16 +154,16 @@ def _evaluate(config: DictConfig) -> float:
     from savi.training.reload import evaluate_checkpoint
 
     if OmegaConf.is_missing(config, "checkpoint"):
-        _fail(InputError("no checkpoint is given: savi-evaluate checkpoint=PATH"), 2)
+        fail(InputError("no checkpoint is given: savi-evaluate checkpoint=PATH"), 2)
     try:
-        _check_output(config.output)
+        check_output(config.output)
         evaluation, ood = evaluate_checkpoint(plain(config))
     except InputError as error:
-        _fail(error, 2)
+        fail(error, 2)
     metrics = evaluation.metrics | ood
-    _print_table(results_table(metrics, f"{config.checkpoint}, {config.split} split"))
+    print_table(results_table(metrics, f"{config.checkpoint}, {config.split} split"))
     if evaluation.collapse is not None:
-        _print_verdict(evaluation.collapse.record())
+        print_verdict(evaluation.collapse.record())
     if config.output is not None:
         Path(config.output).write_text(json.dumps(metrics, indent=2, sort_keys=True) + "\n")
     return metrics[f"{config.split}/elbo"]
@@ -188,12 +188,12 @@ def _benchmark(config: DictConfig) -> None:
             torch.set_num_threads(values["threads"])
         tables = benchmark(values, folder)
     except InputError as error:
-        _remove_if_empty(folder)
-        _fail(error, 2)
+        remove_if_empty(folder)
+        fail(error, 2)
     for table in tables:
-        _print_table(table, width=120)
+        print_table(table, width=120)
         print()
-    print(f"Everything is in {_short(folder)}", flush=True)
+    print(f"Everything is in {short(folder)}", flush=True)
 
 
 def _named_benchmark() -> None:
@@ -219,7 +219,7 @@ def _named_benchmark() -> None:
 
 def train() -> None:
     """Train a model, or several with ``-m``: ``savi-train [-m] [KEY=VALUE ...]``."""
-    _guarded(_train_and_sum_up)
+    guarded(_train_and_sum_up)
 
 
 def _train_and_sum_up() -> None:
@@ -246,17 +246,17 @@ def _train_and_sum_up() -> None:
 
 def evaluate() -> None:
     """Evaluate a checkpoint: ``savi-evaluate checkpoint=PATH [KEY=VALUE ...]``."""
-    _guarded(_evaluate)
+    guarded(_evaluate)
 
 
 def benchmark() -> None:
     """Measure what the library claims: ``savi-benchmark NAME [KEY=VALUE ...]``."""
-    _guarded(_named_benchmark)
+    guarded(_named_benchmark)
 
 
 def report() -> None:
     """One HTML page on runs: ``savi-report FOLDER ...``; or ``savi-report sync-help [FOLDER]``."""
-    _guarded(_report)
+    guarded(_report)
 
 
 def _report() -> None:
@@ -271,76 +271,4 @@ def _report() -> None:
             )
         print(sync_help(Path(arguments[1] if len(arguments) == 2 else SHARED_RUNS)))
     else:
-        print(f"The report is in {_short(main(arguments).resolve())}")
-
-
-def _guarded(command: Callable[[], Any]) -> None:
-    """Exit 2 with one sentence for a mistake in the input, 130 after Ctrl-C."""
-    # Hydra would otherwise print its own account of an error and exit before it gets here.
-    os.environ["HYDRA_FULL_ERROR"] = "1"
-    try:
-        command()
-    except (InputError, HydraException, OmegaConfBaseException) as error:
-        _say(sentence(error))
-        sys.exit(2)
-    except ValueError as error:
-        if not is_hydras(error):
-            raise
-        _say(sentence(error))
-        sys.exit(2)
-    except KeyboardInterrupt:
-        _say("interrupted")
-        sys.exit(130)
-    except BrokenPipeError:
-        # The reader of a pipe has seen enough; Python must not complain at its exit either.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def _say(message: str) -> None:
-    print(f"savi: {message}", file=sys.stderr)
-
-
-def _fail(error: Exception, code: int) -> NoReturn:
-    """End a job with one sentence; in a sweep, let Hydra record the failure."""
-    if HydraConfig.get().mode is RunMode.MULTIRUN:
-        raise error
-    # Hydra prints a preamble of its own before every exception, but not before an exit.
-    _say(str(error))
-    sys.exit(code)
-
-
-def _print_verdict(collapse: Mapping[str, Any]) -> None:
-    """Whether the posterior collapsed, and why."""
-    print(f"Collapse: {collapse['name']}. {collapse['reason']}\n", flush=True)
-
-
-def _check_output(output: str | None) -> None:
-    """Refuse a file that could not be written, before the work that would fill it."""
-    if output is not None and (Path(output).is_dir() or not Path(output).parent.is_dir()):
-        raise InputError(f"output '{output}' cannot be written: give a file in an existing folder")
-
-
-def _print_table(table: Table, width: int = 100) -> None:
-    from savi.report.table import plain_text
-
-    if sys.stdout.isatty():
-        Console().print(table)
-    else:
-        print(plain_text(table, width), end="")
-
-
-def _short(folder: Path) -> str:
-    try:
-        return str(folder.relative_to(Path.cwd()))
-    except ValueError:
-        return str(folder)
-
-
-def _remove_if_empty(folder: Path) -> None:
-    """Remove the run folder that Hydra made for a refused job, and the empty ones above it."""
-    if folder.stat().st_ctime < STARTED:
-        return
-    for path in (folder, *folder.parents):
-        if path == Path.cwd() or any(path.iterdir()):
-            return
-        path.rmdir()
+        print(f"The report is in {short(main(arguments).resolve())}")

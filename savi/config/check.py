@@ -60,6 +60,7 @@ def check(config: Mapping[str, Any]) -> None:
     ):
         if trainer[key] not in known:
             raise unknown_option(f"trainer.{key}", trainer[key], known)
+    _check_vary(trainer["vary"], trainer["replicas"])
     if trainer["devices"] > 1:
         _check_devices(config, trainer["devices"])
     if trainer["check_val_every_n_epoch"] > trainer["max_epochs"]:
@@ -75,6 +76,26 @@ def check(config: Mapping[str, Any]) -> None:
         check_wandb(config["logger"]["mode"], config["logger"]["project"])
 
 
+def _check_vary(vary: Any, replicas: int) -> None:
+    """Refuse what is no mapping from keys to lists of numbers, and values for no replica."""
+    if vary is None:
+        return
+    if not isinstance(vary, Mapping) or not all(_are_numbers(values) for values in vary.values()):
+        raise InputError(
+            f"trainer.vary is {vary}: give a list of numbers for each key, such as "
+            "'trainer.vary={inner.rho: [0.1, 1, 10]}'"
+        )
+    if vary and replicas == 1:
+        count = len(next(iter(vary.values())))
+        raise InputError(f"trainer.vary without replicas: set trainer.replicas={count}")
+
+
+def _are_numbers(values: Any) -> bool:
+    return isinstance(values, list) and all(
+        isinstance(value, int | float) and not isinstance(value, bool) for value in values
+    )
+
+
 def _check_devices(config: Mapping[str, Any], devices: int) -> None:
     """Refuse what several devices could not do as one device does it."""
     many = f"trainer.devices {devices}"
@@ -88,7 +109,6 @@ def _check_devices(config: Mapping[str, Any], devices: int) -> None:
     for wrong, name, advice in (
         (config["inner"]["warm_start"], "inner.warm_start", "inner.warm_start=false"),
         (config["model"]["kl"]["free_bits"] > 0, "model.kl.free_bits", "model.kl.free_bits=0"),
-        (config["trainer"]["replicas"] > 1, "trainer.replicas", "trainer.replicas=1"),
     ):
         if wrong:
             raise InputError(

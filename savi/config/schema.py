@@ -155,7 +155,7 @@ class TrainerConfig:
     devices: int = 1
     strategy: str = "auto"
     replicas: int = 1
-    vary: dict[str, list[float]] = field(default_factory=dict)
+    vary: Any = None  # a null, unlike a mapping, can be set as a whole on the command line
     precision: str = "32-true"
     gradient_clip_val: float | None = None
     check_val_every_n_epoch: int = 1

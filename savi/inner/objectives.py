@@ -8,6 +8,7 @@ from torch import Tensor
 
 from savi.inner.noise import NoiseSchedule
 from savi.inner.objective import InnerObjective
+from savi.linear.dense import plus_diagonal
 from savi.vae.data_fit import DataFit
 from savi.vae.families import PosteriorFamily
 from savi.vae.model import GaussianVAE
@@ -128,11 +129,11 @@ class NegativeELBO(InnerObjective):
         with torch.set_grad_enabled(create_graph):
             # Every family's λ begins with the mean of q.
             gram = self.fit.gram(y[:, : self.family.latent_dim])
-            prior = torch.diag_embed(self.beta * self.family.kl_curvature(y))
+            prior = self.beta * self.family.kl_curvature(y)
             if self.family.is_map:
-                return gram + prior
-            pulled = self._pulled(y, gram.expand(len(self._noise), -1, -1, -1))
-            return pulled + self._bending(y, gram) / len(self._noise) + prior
+                return plus_diagonal(gram, prior)
+            pulled = self.family.pull_back_curvature(y, self._noise, gram.unsqueeze(0))
+            return plus_diagonal(pulled, prior + self._bending(y, gram))
 
     def exact_curvature(
         self, y: Float[Tensor, "B P"], create_graph: bool = False
@@ -145,23 +146,15 @@ class NegativeELBO(InnerObjective):
             return super().exact_curvature(y, create_graph)
         with torch.no_grad():
             slope, hessian = self.fit.second_order(self._codes(y)[0])
-            prior = torch.diag_embed(self.beta * self.family.kl_curvature(y))
+            prior = self.beta * self.family.kl_curvature(y)
             if self.family.is_map:
-                return hessian[0] + prior
-            second = self.family.sample_curvature(y, self._noise)
-            bending = torch.einsum("sbi,sbip->bp", slope, second) / len(self._noise)
-            return self._pulled(y, hessian) + torch.diag_embed(bending) + prior
+                return plus_diagonal(hessian[0], prior)
+            bending = self.family.bending(y, self._noise, slope)
+            pulled = self.family.pull_back_curvature(y, self._noise, hessian)
+            return plus_diagonal(pulled, prior + bending)
 
-    def _pulled(
-        self, y: Float[Tensor, "B P"], matrix: Float[Tensor, "S B d d"]
-    ) -> Float[Tensor, "B P P"]:
-        """(1/S) Σ_s A_sᵀ M_s A_s."""
-        jacobian = self.family.sample_jacobian(y, self._noise)
-        return (jacobian.mT @ matrix @ jacobian).mean(dim=0)
-
-    def _bending(self, y: Float[Tensor, "B P"], gram: Tensor) -> Float[Tensor, "B P P"]:
-        """diag(b), summed over the samples."""
+    def _bending(self, y: Float[Tensor, "B P"], gram: Tensor) -> Float[Tensor, "B P"]:
+        """The positive part b of what the bending of the samples adds."""
         z = self.family.distribution(y, self.model, self.beta).rsample(self._noise)
         gradient = torch.einsum("bij,sbj->sbi", gram, z - y[:, : self.family.latent_dim])
-        second = self.family.sample_curvature(y, self._noise)
-        return torch.diag_embed(torch.einsum("sbi,sbip->bp", gradient, second).clamp_min(0.0))
+        return self.family.bending(y, self._noise, gradient).clamp_min(0.0)

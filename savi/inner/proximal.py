@@ -9,6 +9,7 @@ from torch import Tensor
 from savi.errors import InputError
 from savi.inner.anchored import AnchoredObjective
 from savi.inner.objective import InnerObjective
+from savi.linear.dense import plus_diagonal
 
 
 class Proximal(AnchoredObjective):
@@ -20,17 +21,25 @@ class Proximal(AnchoredObjective):
     Args:
         base: J.
         anchor: λ0, with its graph.
-        rho: ρ > 0.
+        rho: ρ > 0; a number, or one value per example.
 
     Raises:
-        InputError: if ρ is not above 0, or J is constrained.
+        InputError: if a ρ is not above 0, or J is constrained.
     """
 
-    def __init__(self, base: InnerObjective, anchor: Float[Tensor, "B P"], rho: float) -> None:
-        if not 0.0 < rho < float("inf"):
-            raise InputError(f"inner.rho is {rho}: the proximal problem needs a number above 0")
+    def __init__(
+        self, base: InnerObjective, anchor: Float[Tensor, "B P"], rho: float | Float[Tensor, " B"]
+    ) -> None:
+        dtype = torch.promote_types(anchor.dtype, torch.float32)
+        self.rho = torch.as_tensor(rho, dtype=dtype, device=anchor.device)
+        if self.rho.shape not in ((), anchor.shape[:1]):
+            raise InputError(
+                f"inner.rho has shape {tuple(self.rho.shape)}: set it to a number, or to one value "
+                "per example"
+            )
+        for refused in self.rho[~((self.rho > 0) & torch.isfinite(self.rho))].tolist():
+            raise InputError(f"inner.rho is {refused}: the proximal problem needs a number above 0")
         super().__init__(base, anchor)
-        self.rho = rho
 
     def around(self, base: InnerObjective) -> Proximal:
         """The same problem around another J."""
@@ -38,7 +47,7 @@ class Proximal(AnchoredObjective):
 
     def cut(self, base: InnerObjective, index: Int[Tensor, " R"]) -> Proximal:
         """With those rows of the anchor."""
-        return Proximal(base, self.anchor[index], self.rho)
+        return Proximal(base, self.anchor[index], self.rho[index] if self.rho.ndim else self.rho)
 
     def __call__(self, y: Float[Tensor, "B P"]) -> Float[Tensor, " B"]:
         """J plus the proximal term."""
@@ -54,7 +63,7 @@ class Proximal(AnchoredObjective):
         with torch.no_grad():
             n = y - self.anchor
             value = value + 0.5 * self.rho * n.square().sum(dim=-1)
-            return value, torch.add(gradient, n, alpha=self.rho)
+            return value, torch.addcmul(gradient, n, self.rho.unsqueeze(-1))
 
     def curvature(
         self, y: Float[Tensor, "B P"], create_graph: bool = False
@@ -69,6 +78,4 @@ class Proximal(AnchoredObjective):
         return self._plus_rho(self.base.exact_curvature(y, create_graph))
 
     def _plus_rho(self, matrix: Float[Tensor, "B P P"]) -> Float[Tensor, "B P P"]:
-        return matrix + self.rho * torch.eye(
-            matrix.shape[-1], dtype=matrix.dtype, device=matrix.device
-        )
+        return plus_diagonal(matrix, self.rho.unsqueeze(-1))

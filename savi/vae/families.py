@@ -64,6 +64,23 @@ class PosteriorFamily(ABC):
     ) -> Float[Tensor, "B P"]:
         """(1/S) Σ_s (∂z_s/∂λ)ᵀ c_s: from the gradient in the samples to that in λ."""
 
+    def pull_back_curvature(
+        self,
+        lam: Float[Tensor, "B P"],
+        noise: Float[Tensor, "S B d"],
+        matrix: Float[Tensor, "#S B d d"],
+    ) -> Float[Tensor, "B P P"]:
+        """(1/S) Σ_s A_sᵀ M_s A_s with A_s = ∂z_s/∂λ, for symmetric M_s."""
+        jacobian = self.sample_jacobian(lam, noise)
+        return (jacobian.mT @ matrix @ jacobian).mean(dim=0)
+
+    def bending(
+        self, lam: Float[Tensor, "B P"], noise: Float[Tensor, "S B d"], c: Float[Tensor, "S B d"]
+    ) -> Float[Tensor, "B P"]:
+        """(1/S) Σ_s c_sᵀ ∂²z_s/∂λ²: what the bending of the samples adds to the curvature."""
+        second = self.sample_curvature(lam, noise)
+        return torch.einsum("sbi,sbip->bp", c, second) / len(noise)
+
     @abstractmethod
     def kl_gradient(self, lam: Float[Tensor, "B P"]) -> Float[Tensor, "B P"]:
         """∇_λ KL(q_λ ‖ N(0, I)); of ½‖z‖² for a MAP family."""
@@ -123,6 +140,27 @@ class DiagonalGaussianFamily(PosteriorFamily):
         """The means of c and of ½ s ∘ ε ∘ c."""
         scale = (0.5 * lam[:, self.latent_dim :]).exp()
         return torch.cat([c.mean(dim=0), 0.5 * scale * (c * noise).mean(dim=0)], dim=-1)
+
+    def pull_back_curvature(
+        self,
+        lam: Float[Tensor, "B P"],
+        noise: Float[Tensor, "S B d"],
+        matrix: Float[Tensor, "#S B d d"],
+    ) -> Float[Tensor, "B P P"]:
+        """The blocks M, M diag(a) and diag(a) M diag(a), averaged, with a = ½ s ∘ ε."""
+        a = 0.5 * (0.5 * lam[:, self.latent_dim :]).exp() * noise
+        scaled = matrix * a.unsqueeze(-2)
+        mixed = scaled.mean(dim=0)
+        upper = torch.cat([matrix.mean(dim=0), mixed], dim=-1)
+        lower = torch.cat([mixed.mT, (scaled * a.unsqueeze(-1)).mean(dim=0)], dim=-1)
+        return torch.cat([upper, lower], dim=-2)
+
+    def bending(
+        self, lam: Float[Tensor, "B P"], noise: Float[Tensor, "S B d"], c: Float[Tensor, "S B d"]
+    ) -> Float[Tensor, "B P"]:
+        """0, and the mean of ¼ s ∘ ε ∘ c."""
+        by_log_variance = 0.25 * (0.5 * lam[:, self.latent_dim :]).exp() * (noise * c).mean(dim=0)
+        return torch.cat([torch.zeros_like(by_log_variance), by_log_variance], dim=-1)
 
     def kl_gradient(self, lam: Float[Tensor, "B P"]) -> Float[Tensor, "B P"]:
         """The mean, and ½(s² − 1)."""

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from savi.vae.quadratic import log_normaliser
+from savi.vae.quadratic import log_normaliser, weighted_sum
 from savi.vae.variance import ObservationVariance
 
 
@@ -30,11 +30,11 @@ class GaussianLikelihood(nn.Module):
 
         ``outer`` asks for the γ of the outer ELBO, which an ``optimal`` γ takes from the batch.
         """
-        residual = x - mean
-        squared_error = residual.square().sum(dim=-1)
+        square = (x - mean).square()
+        squared_error = square.sum(dim=-1)
         gamma = self.gamma.of_batch(squared_error.detach().mean(dim=0)) if outer else self.gamma()
-        # Scaling the sum of a shared γ is cheaper than scaling every pixel.
-        weighted = squared_error / gamma if len(gamma) == 1 else (residual.square() / gamma).sum(-1)
+        shared = gamma.shape[-1] == 1
+        weighted = squared_error / gamma.squeeze(-1) if shared else weighted_sum(square, gamma)
         return -0.5 * (weighted + log_normaliser(x, gamma)), squared_error.detach()
 
 
@@ -76,11 +76,11 @@ class GaussianVAE(nn.Module):
         log_normaliser = self.latent_dim * math.log(2.0 * math.pi)
         return log_likelihood - 0.5 * (z.square().sum(dim=-1) + log_normaliser)
 
-    def gram(self, z: Float[Tensor, "B d"]) -> Float[Tensor, "B d d"]:
+    def gram(self, z: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch d d"]:
         """JᵀΓ⁻¹J at z, with J the decoder's Jacobian and Γ = diag γ: d tangents at once."""
-        self.decoder_evaluations += (self.latent_dim + 1) * len(z)
-        rows = jacobian(self.decoder, z)  # [B, d, D]
-        return (rows / self.gamma()) @ rows.mT
+        self.decoder_evaluations += (self.latent_dim + 1) * z.shape[:-1].numel()
+        rows = jacobian(self.decoder, z)
+        return (rows / self.gamma().unsqueeze(-2)) @ rows.mT
 
     def precision(self, z: Float[Tensor, "B d"], beta: float = 1.0) -> Float[Tensor, "B d d"]:
         """Λ = I + JᵀΓ⁻¹J/β, the Gauss–Newton precision of the posterior at z."""
@@ -94,11 +94,11 @@ class GaussianVAE(nn.Module):
         return self.decode(z.to(reference.device))
 
 
-def jacobian(network: nn.Module, z: Float[Tensor, "B d"]) -> Float[Tensor, "B d F"]:
+def jacobian(network: nn.Module, z: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch d F"]:
     """Jᵀ: row i is the derivative of the network's output in z_i, by forward mode."""
     one_hots = torch.eye(z.shape[-1], dtype=z.dtype, device=z.device)
 
     def tangent(direction: Tensor) -> Tensor:
         return torch.func.jvp(network, (z,), (direction.expand_as(z),))[1]
 
-    return torch.func.vmap(tangent, out_dims=1)(one_hots)
+    return torch.func.vmap(tangent, out_dims=-2)(one_hots)

@@ -14,14 +14,15 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from savi.vae.networks.activations import Derivative, activation_of
-from savi.vae.networks.base import trunk_and_head
+from savi.vae.networks.base import leaves
+from savi.vae.networks.stacked import StackedLinear
 
 
 @dataclass(frozen=True)
 class Layer:
     """h ↦ φ(W h + b), and the derivatives of φ; without a φ the map is affine."""
 
-    affine: nn.Linear
+    affine: nn.Linear | StackedLinear
     apply: nn.Module | None = None
     slope: Derivative | None = None
     bend: Derivative | None = None
@@ -30,6 +31,8 @@ class Layer:
 @dataclass(frozen=True)
 class Perceptron:
     """h_0 = z, a_l = W_l h_{l−1} + b_l, h_l = φ_l(a_l), for l = 1, …, L.
+
+    Of stacked layers there is one chain for each model, and z has the shape [..., R, B, d].
 
     Attributes:
         layers: W_l, b_l and φ_l.
@@ -44,10 +47,10 @@ class Perceptron:
         Hooks and parametrisations are the user's own code: with any, it is another one.
         """
         layers: list[Layer] = []
-        for module in _flat(network):
+        for module in leaves(network):
             if module._forward_hooks or module._forward_pre_hooks:
                 return None
-            if type(module) is nn.Linear:
+            if type(module) is nn.Linear or type(module) is StackedLinear:
                 layers.append(Layer(module))
             elif type(module) is not nn.Identity:
                 activation = activation_of(module)
@@ -161,25 +164,19 @@ class Pass:
         tangents: list[Tensor] = []
         for i, layer in enumerate(self.network.layers):
             weight = layer.affine.weight
-            tangents.append(
-                self._sloped(i - 1, tangents[-1]) @ weight.T
-                if tangents
-                else weight.T.expand(*self.z.shape[:-1], -1, -1)
-            )
+            if not tangents:
+                tangents.append(weight.mT.unsqueeze(-3).expand(*self.z.shape, -1))
+                continue
+            # One product with all rows of a batch, whose weights may have a model's axis as well.
+            rows = self._sloped(i - 1, tangents[-1]).flatten(-3, -2) @ weight.mT
+            tangents.append(rows.unflatten(-2, self.z.shape[-2:]))
         return tangents
 
 
 def _weighted_gram(
-    weight: Float[Tensor, "F d"], diagonal: Float[Tensor, "*batch F"]
+    weight: Float[Tensor, "*R F d"], diagonal: Float[Tensor, "*batch F"]
 ) -> Float[Tensor, "*batch d d"]:
     """Wᵀ diag(w) W for many w: one product with the F outer products of rows of W."""
     d = weight.shape[-1]
-    outer = (weight.unsqueeze(-1) * weight.unsqueeze(-2)).reshape(-1, d * d)
+    outer = (weight.unsqueeze(-1) * weight.unsqueeze(-2)).flatten(-2)
     return (diagonal @ outer).unflatten(-1, (d, d))
-
-
-def _flat(network: nn.Module) -> list[nn.Module]:
-    parts: tuple[nn.Module, ...] | None = trunk_and_head(network)
-    if parts is None and type(network) is nn.Sequential and not network._forward_hooks:
-        parts = tuple(network)
-    return [network] if parts is None else [leaf for part in parts for leaf in _flat(part)]

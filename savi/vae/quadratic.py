@@ -28,8 +28,8 @@ class Quadratic(ABC):
         return self(o)[0]
 
     @abstractmethod
-    def metric(self, v: Float[Tensor, "*batch F"]) -> Float[Tensor, "*batch F"]:
-        """M v with M = −∇²f, the same for every example."""
+    def metric(self, v: Float[Tensor, "*batch n F"]) -> Float[Tensor, "*batch n F"]:
+        """M v with M = −∇²f, the same for every example; n vectors v for each."""
 
     @abstractmethod
     def rows(self, index: Int[Tensor, " R"]) -> Quadratic:
@@ -41,10 +41,11 @@ class PixelQuadratic(Quadratic):
 
     Args:
         x: the observations.
-        gamma: γ, of shape [1] or [D].
+        gamma: γ, of shape [1] or [D]; or [R, 1, 1] or [R, 1, D] for x of shape [R, B, D], where R
+            models see a batch each.
     """
 
-    def __init__(self, x: Float[Tensor, "B D"], gamma: Float[Tensor, "#D"]) -> None:
+    def __init__(self, x: Float[Tensor, "*R B D"], gamma: Float[Tensor, "*#R #D"]) -> None:
         self.x, self.gamma = x, gamma
 
     def __call__(
@@ -56,15 +57,13 @@ class PixelQuadratic(Quadratic):
         return -0.5 * ((residual * slope).sum(dim=-1) + log_normaliser(self.x, self.gamma)), slope
 
     def value(self, o: Float[Tensor, "*S B D"]) -> Float[Tensor, "*S B"]:
-        """f(μ); scaling the sum of a shared γ is cheaper than scaling every pixel."""
+        """f(μ)."""
         square = (self.x - o).square()
-        shared = len(self.gamma) == 1
-        weighted = square.sum(-1) / self.gamma if shared else (square / self.gamma).sum(-1)
-        return -0.5 * (weighted + log_normaliser(self.x, self.gamma))
+        return -0.5 * (weighted_sum(square, self.gamma) + log_normaliser(self.x, self.gamma))
 
-    def metric(self, v: Float[Tensor, "*batch D"]) -> Float[Tensor, "*batch D"]:
+    def metric(self, v: Float[Tensor, "*batch n D"]) -> Float[Tensor, "*batch n D"]:
         """Γ⁻¹ v."""
-        return v / self.gamma
+        return v / self.gamma.unsqueeze(-2)
 
     def rows(self, index: Int[Tensor, " R"]) -> PixelQuadratic:
         """With those rows of x."""
@@ -123,7 +122,7 @@ class FeatureQuadratic(Quadratic):
         slope = self.slope - delta @ self.gram
         return self.height + 0.5 * (delta * (self.slope + slope)).sum(dim=-1), slope
 
-    def metric(self, v: Float[Tensor, "*batch F"]) -> Float[Tensor, "*batch F"]:
+    def metric(self, v: Float[Tensor, "*batch n F"]) -> Float[Tensor, "*batch n F"]:
         """G v."""
         return v @ self.gram
 
@@ -134,6 +133,17 @@ class FeatureQuadratic(Quadratic):
         )
 
 
-def log_normaliser(x: Float[Tensor, "B D"], gamma: Float[Tensor, "#D"]) -> Float[Tensor, ""]:
+def weighted_sum(
+    square: Float[Tensor, "*batch D"], gamma: Float[Tensor, "*#batch #D"]
+) -> Float[Tensor, "*batch"]:
+    """Σ_i v_i / γ_i; scaling the sum of a shared γ is cheaper than scaling every pixel."""
+    if gamma.shape[-1] == 1:
+        return square.sum(-1) / gamma.squeeze(-1)
+    return (square / gamma).sum(-1)
+
+
+def log_normaliser(
+    x: Float[Tensor, "*R B D"], gamma: Float[Tensor, "*#R #D"]
+) -> Float[Tensor, "*#R"]:
     """The value of log det 2πΓ."""
-    return (2.0 * math.pi * gamma).log().sum() * (x.shape[-1] / len(gamma))
+    return (2.0 * math.pi * gamma).log().sum(-1) * (x.shape[-1] / gamma.shape[-1])

@@ -165,7 +165,7 @@ def test_the_metrics_and_the_record(x: Tensor):
     record = json.loads(json.dumps(collapse.record()))
     assert record["kind"] == "i"
     assert record["name"] == "benign pruning of superfluous dimensions"
-    assert record["sentence"] == collapse.verdict.sentence
+    assert record["reason"] == collapse.verdict.sentence
     assert record["metrics"] == metrics
     assert record["kl_per_dimension"] == pytest.approx(collapse.kl_per_dimension.tolist())
     histogram = record["sigma_histogram"]

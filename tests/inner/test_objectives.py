@@ -144,6 +144,27 @@ def test_the_proximal_objective_and_its_derivatives():
     )
 
 
+def test_a_proximal_weight_for_each_example():
+    problem = linear_gaussian()
+    anchor, lam = start(problem), start(problem)
+    base = objective_of(problem.model, problem.x)
+    rho = torch.linspace(0.1, 2.0, len(lam), dtype=lam.dtype)
+    index = torch.tensor([2, 0])
+    proximal = Proximal(base, anchor, rho)
+    cut = proximal.rows(index)
+    for row, example in enumerate(index.tolist()):
+        alone = Proximal(base, anchor, float(rho[example]))
+        for name in ("value", "gradient", "curvature", "exact_curvature"):
+            one, few, all_ = (getattr(p, name) for p in (alone, cut, proximal))
+            expected = one(lam)[1] if name == "gradient" else one(lam)
+            got = all_(lam)[1] if name == "gradient" else all_(lam)
+            of_few = few(lam[index])[1] if name == "gradient" else few(lam[index])
+            torch.testing.assert_close(got[example], expected[example])
+            torch.testing.assert_close(of_few[row], expected[example])
+    with pytest.raises(InputError, match="one value per example"):
+        Proximal(base, anchor, rho[:2])
+
+
 @pytest.mark.parametrize("rho", [0.0, -1.0, float("nan")])
 def test_a_proximal_weight_that_is_not_positive_is_refused(rho: float):
     problem = linear_gaussian()

@@ -62,7 +62,10 @@ def test_two_devices_give_the_figures_of_one(experiment, tmp_path):
         ((*TWO, "data.batch_size=33"), "cannot share batches of 33 evenly"),
         ((*TWO, "experiment=svi"), "with inner.warm_start, which needs one device"),
         ((*TWO, "model.kl.free_bits=0.1"), "with model.kl.free_bits, which needs one device"),
-        ((*TWO, "trainer.replicas=2"), "with trainer.replicas, which needs one device"),
+        (
+            (*TWO, "trainer.replicas=2"),
+            "trainer.replicas 2 with several devices: set trainer.devices=1",
+        ),
         (("trainer.strategy=foo",), "unknown trainer.strategy 'foo': choose one of auto, ddp"),
     ],
 )

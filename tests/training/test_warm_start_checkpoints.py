@@ -1,15 +1,17 @@
 """What becomes of the table of warm starts in checkpoints."""
 
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 import torch
 from warm_starts import EXAMPLES, WARM, Diary, quiet_trainer
 
+from savi.config.schema import EvaluateConfig
 from savi.errors import InputError
 from savi.training import SemiAmortizedVAE
 from savi.training.checkpoint import CONFIG_KEY, StoreConfig, load_weights
-from savi.training.reload import SETTINGS, evaluate_checkpoint
+from savi.training.reload import evaluate_checkpoint
 from savi.training.run import build
 
 # Lightning's own use of torch, where a run is resumed; any other warning fails these tests.
@@ -66,11 +68,8 @@ def test_a_checkpoint_of_an_earlier_version_evaluates(fit, tmp_path):
         inner.pop("warm_start", None)
     torch.save(old, tmp_path / "old.ckpt")
     assert SemiAmortizedVAE.load_from_checkpoint(tmp_path / "old.ckpt").warm_starts is None
-    of_the_run = dict.fromkeys((*SETTINGS, "test_max_steps", "data_path", "threads"))
     figures = [
-        evaluate_checkpoint(
-            of_the_run | {"checkpoint": str(file), "split": "test", "device": "cpu"}
-        )
+        evaluate_checkpoint(asdict(EvaluateConfig(checkpoint=str(file), device="cpu")))[0].metrics
         for file in (saved, tmp_path / "old.ckpt")
     ]
     assert figures[0] == figures[1]

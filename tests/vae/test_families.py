@@ -47,6 +47,19 @@ def test_derivatives_of_the_samples(family: PosteriorFamily):
     torch.testing.assert_close(bending.diag_embed(), second)
 
 
+def test_curvature_pulled_back_through_the_samples(family: PosteriorFamily):
+    """Where a family has a closed form, it is the product with the derivatives of the samples."""
+    lam, noise = 0.5 * randn(B, family.num_params), randn(1 if family.is_map else S, B, 3)
+    jacobian, second = family.sample_jacobian(lam, noise), family.sample_curvature(lam, noise)
+    for matrix in (randn(len(noise), B, 3, 3), randn(1, B, 3, 3)):
+        symmetric = matrix + matrix.mT
+        expected = (jacobian.mT @ symmetric @ jacobian).mean(dim=0)
+        torch.testing.assert_close(family.pull_back_curvature(lam, noise, symmetric), expected)
+    c = randn(len(noise), B, 3)
+    expected = torch.einsum("sbi,sbip->bp", c, second) / len(noise)
+    torch.testing.assert_close(family.bending(lam, noise, c), expected)
+
+
 def test_curvature_of_the_divergence(family: PosteriorFamily):
     model, lam = vae(), 0.5 * randn(B, family.num_params)
 

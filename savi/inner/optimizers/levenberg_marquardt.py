@@ -13,7 +13,7 @@ from savi.errors import InputError
 from savi.inner.objective import InnerObjective
 from savi.inner.optimizers.base import OPTIMIZERS, CurvatureOptimizer, Point, require_positive
 from savi.linear.base import dot
-from savi.linear.dense import multiply
+from savi.linear.dense import multiply, plus_diagonal
 
 #: Relative to the diagonal of C; below it, damping changes no digit of a step.
 MIN_DAMPING = 1e-16
@@ -109,7 +109,7 @@ def damped_step(
     diagonal = curvature.diagonal(dim1=-2, dim2=-1).abs()
     row_sum = curvature.abs().sum(dim=-1).mean(dim=-1, keepdim=True)
     scale = diagonal + 1e-6 * row_sum + _tiny(diagonal)
-    damped = curvature + torch.diag_embed(mu.unsqueeze(-1) * scale)
+    damped = plus_diagonal(curvature, mu.unsqueeze(-1) * scale)
     delta, indefinite = objective.model_step(damped, point.gradient, point.y)
     with torch.no_grad():
         d, g = delta.detach(), point.gradient.detach()

@@ -142,3 +142,14 @@ def trunk_and_head(network: nn.Module) -> tuple[nn.Module, nn.Module] | None:
         return None
     assert isinstance(network, Network)
     return network.trunk, network.head
+
+
+def leaves(network: nn.Module) -> list[nn.Module]:
+    """The modules that the network applies one after another; itself where it is no sequence.
+
+    Hooks are the user's own code: a network with any is not taken apart.
+    """
+    parts: tuple[nn.Module, ...] | None = trunk_and_head(network)
+    if parts is None and type(network) is nn.Sequential and not network._forward_hooks:
+        parts = tuple(network)
+    return [network] if parts is None else [leaf for part in parts for leaf in leaves(part)]

@@ -1,0 +1,98 @@
+"""What the commands say to the terminal, and how they end."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NoReturn
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf.errors import OmegaConfBaseException
+from rich.console import Console
+from rich.table import Table
+
+from savi.config.errors import is_hydras, sentence
+from savi.errors import InputError
+
+#: Folders that are older than this were not made by this run.
+STARTED = time.time()
+
+
+def guarded(command: Callable[[], Any]) -> None:
+    """Exit 2 with one sentence for a mistake in the input, 130 after Ctrl-C."""
+    # Hydra would otherwise print its own account of an error and exit before it gets here.
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    try:
+        command()
+    except (InputError, HydraException, OmegaConfBaseException) as error:
+        say(sentence(error))
+        sys.exit(2)
+    except ValueError as error:
+        if not is_hydras(error):
+            raise
+        say(sentence(error))
+        sys.exit(2)
+    except KeyboardInterrupt:
+        say("interrupted")
+        sys.exit(130)
+    except BrokenPipeError:
+        # The reader of a pipe has seen enough; Python must not complain at its exit either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def say(message: str) -> None:
+    """One sentence on the error stream."""
+    print(f"savi: {message}", file=sys.stderr)
+
+
+def fail(error: Exception, code: int) -> NoReturn:
+    """End a job with one sentence; in a sweep, let Hydra record the failure."""
+    if HydraConfig.get().mode is RunMode.MULTIRUN:
+        raise error
+    # Hydra prints a preamble of its own before every exception, but not before an exit.
+    say(str(error))
+    sys.exit(code)
+
+
+def print_verdict(collapse: Mapping[str, Any]) -> None:
+    """Whether the posterior collapsed, and why."""
+    print(f"Collapse: {collapse['name']}. {collapse['reason']}\n", flush=True)
+
+
+def check_output(output: str | None) -> None:
+    """Refuse a file that could not be written, before the work that would fill it."""
+    if output is not None and (Path(output).is_dir() or not Path(output).parent.is_dir()):
+        raise InputError(f"output '{output}' cannot be written: give a file in an existing folder")
+
+
+def print_table(table: Table, width: int = 100) -> None:
+    """With colours in a terminal, as plain text elsewhere."""
+    from savi.report.table import plain_text
+
+    if sys.stdout.isatty():
+        Console().print(table)
+    else:
+        print(plain_text(table, width), end="")
+
+
+def short(folder: Path) -> str:
+    """The folder as seen from here."""
+    try:
+        return str(folder.relative_to(Path.cwd()))
+    except ValueError:
+        return str(folder)
+
+
+def remove_if_empty(folder: Path) -> None:
+    """Remove the run folder that Hydra made for a refused job, and the empty ones above it."""
+    if folder.stat().st_ctime < STARTED:
+        return
+    for path in (folder, *folder.parents):
+        if path == Path.cwd() or any(path.iterdir()):
+            return
+        path.rmdir()

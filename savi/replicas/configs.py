@@ -1,0 +1,126 @@
+"""The runs that ``trainer.replicas`` stands for, and what they cannot do together."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from savi.errors import InputError, unknown_option
+from savi.runs.jobs import job_folder, key_of
+from savi.runs.record import Origin
+
+#: The keys in which the replicas of a seed may differ.
+VARIABLE = (
+    "inner.rho", "inner.radius", "model.gamma.value", "optimizer.lr", "optimizer.weight_decay",
+)  # fmt: skip
+
+
+class Plan(NamedTuple):
+    """One of the runs.
+
+    Attributes:
+        config: that of the equivalent separate run.
+        folder: its run folder.
+        origin: how it could be started alone.
+    """
+
+    config: dict[str, Any]
+    folder: Path
+    origin: Origin
+
+
+def plans(config: Mapping[str, Any], folder: Path, origin: Origin) -> list[Plan]:
+    """R runs of the seeds ``seed``, ``seed`` + 1, …; with ``vary``, of one seed.
+
+    ``data.seed`` goes along with the seed where it is the same.
+
+    Args:
+        config: a whole run's config with ``trainer.replicas`` and ``trainer.vary``.
+        folder: where their folders lie, ``seed-0`` or ``inner.rho-0.1``.
+        origin: how all of them were started.
+
+    Raises:
+        InputError: for what replicas cannot do, keys that cannot vary, and lists that do not have
+            a value for each replica.
+    """
+    _refuse(config)
+    replicas, vary = config["trainer"]["replicas"], config["trainer"]["vary"] or {}
+    for key, values in vary.items():
+        if key not in VARIABLE:
+            raise unknown_option("trainer.vary", key, VARIABLE)
+        if len(values) != replicas:
+            raise InputError(
+                f"trainer.vary gives {key} {len(values)} values for {replicas} replicas: give as "
+                f"many, or set trainer.replicas={len(values)}"
+            )
+    found = [_plan(config, folder, origin, number) for number in range(replicas)]
+    if len({plan.folder for plan in found}) < replicas:
+        raise InputError("trainer.vary has replicas with the same values: make them differ")
+    return found
+
+
+def _plan(config: Mapping[str, Any], folder: Path, origin: Origin, number: int) -> Plan:
+    own = deepcopy(dict(config))
+    own["trainer"] |= {"replicas": 1, "vary": None}
+    vary = config["trainer"]["vary"] or {}
+    if vary:
+        overrides = {key: values[number] for key, values in vary.items()}
+    else:
+        overrides = {"seed": config["seed"] + number}
+        if config["data"]["seed"] == config["seed"]:
+            own["data"]["seed"] = overrides["seed"]
+    for key, value in overrides.items():
+        *groups, name = key.split(".")
+        group = own
+        for part in groups:
+            group = group[part]
+        group[name] = value
+    named = [f"{key}={value}" for key, value in overrides.items()]
+    command = _alone(origin.command, named) if origin.command else ""
+    setting = "_".join(filter(None, [origin.setting, job_folder(named) if vary else None]))
+    name = job_folder(named)
+    return Plan(
+        own, folder / name, Origin(command, origin.sweep or folder.name, setting or folder.name)
+    )
+
+
+def _alone(command: str, overrides: Sequence[str]) -> str:
+    """The command of all runs as that of one of them."""
+    replaced = {"trainer.replicas", "trainer.vary", *map(key_of, overrides)}
+    kept = [part for part in shlex.split(command) if key_of(part) not in replaced]
+    return shlex.join([*kept, *overrides])
+
+
+def _refuse(config: Mapping[str, Any]) -> None:
+    trainer, callbacks = config["trainer"], config["callbacks"]
+    on_gpu = trainer["accelerator"] not in ("auto", "cpu") or (
+        trainer["accelerator"] == "auto" and torch.cuda.is_available()
+    )
+    for made, choice, instead in (
+        (on_gpu, "a GPU", "trainer.accelerator=cpu"),
+        (trainer["devices"] > 1, "several devices", "trainer.devices=1"),
+        (trainer["precision"] != "32-true", "mixed precision", "trainer.precision=32-true"),
+        (config["inner"]["compile"], "inner.compile", "inner.compile=false"),
+        (config["model"]["kl"]["free_bits"] > 0, "model.kl.free_bits", "model.kl.free_bits=0"),
+        (
+            config["gradient"].get("on_failure") == "raise",
+            "gradient.on_failure 'raise', by which one of them would stop all",
+            "gradient.on_failure=warn",
+        ),
+        *(
+            (callbacks[name] is not None, f"callbacks.{name}", f"callbacks.{name}=null")
+            for name in (
+                "early_stopping_patience", "gradient_check_every_n_steps", "media_every_n_epochs",
+            )
+        ),
+    ):  # fmt: skip
+        if made:
+            raise InputError(
+                f"trainer.replicas {trainer['replicas']} with {choice}: set {instead}, or "
+                "trainer.replicas=1"
+            )

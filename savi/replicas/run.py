@@ -1,0 +1,120 @@
+"""What one run of a joint training has to itself: its folder, record, loggers and checkpoints."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+import yaml
+
+from savi.replicas.configs import Plan
+from savi.runs.folder import claimed
+from savi.runs.record import recorded
+from savi.training.checkpoint import CONFIG_KEY
+from savi.training.loggers import build_loggers
+from savi.training.run import build, conclude, finishing, write_metrics
+
+
+class ReplicaRun:
+    """One of the runs, which leaves in its folder what the separate run would leave there.
+
+    Its checkpoints hold no state of the optimiser: a joint training is not resumed.
+
+    Attributes:
+        source: where the noise of its training comes from; it begins where the global source
+            stands when a separate run begins to train.
+        error: what it failed of; None if it has not failed.
+        logged: the last value of every figure of the training.
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        self.config, self.folder, self.origin = plan
+        self.data, self.module = build(self.config)
+        self.source = torch.Generator()
+        self.source.set_state(torch.get_rng_state())
+        self.error: Exception | None = None
+        self.logged: dict[str, float] = {}
+        self._best: float | None = None
+        self._resources = ExitStack()
+
+    def claim(self) -> None:
+        """Take the folder.
+
+        Raises:
+            InputError: if it holds a run, or belongs to another process.
+        """
+        self._resources.enter_context(claimed(self.folder, again=False))
+
+    def open(self) -> None:
+        """Begin the record and the logs."""
+        enter = self._resources.enter_context
+        enter(recorded(self.folder, self.origin))
+        (self.folder / "config.yaml").write_text(yaml.safe_dump(self.config, sort_keys=False))
+        self._loggers, self._wandb = build_loggers(self.config, self.folder, self.origin)
+        enter(finishing(self._wandb))
+
+    def close(self, error: BaseException | None = None) -> None:
+        """End the record and the logs, with the error that ended the run, if any did.
+
+        Closed a second time, nothing happens.
+        """
+        resources = self._resources.pop_all()
+        if self.error is None and isinstance(error, Exception):
+            self.error = error
+        kind, trace = (None, None) if error is None else (type(error), error.__traceback__)
+        resources.__exit__(kind, error, trace)
+
+    def log(self, metrics: Mapping[str, float], epoch: int, step: int) -> None:
+        """Hand figures to the loggers."""
+        self.logged |= metrics
+        for logger in self._loggers:
+            logger.log_metrics({**metrics, "epoch": epoch}, step=step)
+
+    def save(self, epoch: int, step: int) -> None:
+        """Write ``last.ckpt``, and ``best.ckpt`` if the last ``val/elbo`` is the highest yet."""
+        last, score = self._write_last(epoch, step), self.logged["val/elbo"]
+        if self._best is None or score > self._best:
+            self._best = score
+            shutil.copyfile(last, last.with_name("best.ckpt"))
+
+    def keep_what_there_is(self, epoch: int, step: int, cost: Mapping[str, float]) -> None:
+        """After Ctrl-C: the weights and the figures so far."""
+        self._write_last(epoch, step)
+        for logger in self._loggers:
+            logger.save()
+        write_metrics(self.folder, self.logged | dict(cost))
+
+    def conclude(self, cost: Mapping[str, float]) -> dict[str, float]:
+        """Evaluate the best epoch, as a separate run does.
+
+        Returns:
+            The contents of ``metrics.json``.
+        """
+        for logger in self._loggers:
+            logger.finalize("success")
+        of_training = {k: v for k, v in self.logged.items() if k.startswith("ift/")} | dict(cost)
+        if self._best is not None:
+            of_training["val/elbo"] = self._best
+        return conclude(self.config, self.folder, self.data, self.module, of_training, self._wandb)
+
+    def _write_last(self, epoch: int, step: int) -> Path:
+        path = self.folder / "checkpoints" / "last.ckpt"
+        path.parent.mkdir(exist_ok=True)
+        # Copies: of a view, the tensor that all runs share would be saved.
+        weights = {name: value.clone() for name, value in self.module.state_dict().items()}
+        contents: dict[str, Any] = {
+            "epoch": epoch,
+            "global_step": step,
+            "pytorch-lightning_version": pl.__version__,
+            "state_dict": weights,
+            "hparams_name": "kwargs",
+            "hyper_parameters": dict(self.module.hparams),
+            CONFIG_KEY: self.config,
+        }
+        torch.save(contents, path)
+        return path
