@@ -68,6 +68,6 @@ class Checkpointed(RecomputingBackend):
 
         def segments() -> Iterator[Segment]:
             for iterate in reversed(recorder.iterates):
-                yield Segment(iterate, min(n, last - iterate.step))
+                yield Segment(iterate, min(n, last - iterate.step), recorder.decisions)
 
         return trajectory, segments

@@ -9,7 +9,7 @@ how they pull a cotangent through a step.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
@@ -22,7 +22,7 @@ from savi.gradients.adjoint import Adjoint, leaf, tensors
 from savi.gradients.base import GradientBackend
 from savi.gradients.captured import Replaced, captured_tensors
 from savi.gradients.second_derivative import refuse_second_derivative
-from savi.inner.history import Iterate
+from savi.inner.history import Decision, Iterate
 from savi.inner.loop import InnerLoop, Trajectory
 from savi.inner.objective import InnerObjective
 from savi.inner.precision import full_precision
@@ -34,10 +34,11 @@ ROUNDING = 1000.0
 
 
 class Segment(NamedTuple):
-    """``length`` steps from an iterate."""
+    """``length`` steps from an iterate, and the decisions of all steps if they were kept."""
 
     start: Iterate
     length: int
+    decisions: Sequence[Decision] = ()
 
 
 @dataclass(frozen=True)
@@ -95,6 +96,7 @@ class RecomputingBackend(GradientBackend):
                 segment.length,
                 run.steps,
                 create_graph=True,
+                decisions=segment.decisions,
             )
         replaced.refuse_hidden_tensors(self.name, (y, *tensors(state)))
         adjoint.pull((y, state), own, [], captured)

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
-from torch.utils._pytree import tree_map
+from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_unflatten
 
 
 class Iterate(NamedTuple):
@@ -18,6 +18,41 @@ class Iterate(NamedTuple):
     step: int
     y: Float[Tensor, "B P"]
     state: Any
+
+
+class Decision(NamedTuple):
+    """What an optimiser that judges its trials decided at a step.
+
+    A step that is repeated with other roundings must not decide anew: at a minimum whether J still
+    falls is a matter of its last bits, and so are the damping and the steps that follow.
+
+    Attributes:
+        accepted: which trials were taken, shape [B].
+        scalars: the numbers of shape [B] in the state after it, in the state's order; None
+            elsewhere.
+    """
+
+    accepted: Bool[Tensor, " B"]
+    scalars: tuple[Tensor | None, ...]
+
+    @classmethod
+    def of(cls, accepted: Bool[Tensor, " B"], state: Any) -> Decision:
+        """Keep it."""
+        leaves = tree_leaves(state)
+        return cls(accepted, tuple(x if _is_scalar(x) else None for x in leaves))
+
+    def repeated(self, state: Any) -> Any:
+        """The state of a repetition, with the numbers of the first time."""
+        leaves, spec = tree_flatten(state)
+        kept = [
+            new if old is None or new.requires_grad else old
+            for new, old in zip(leaves, self.scalars, strict=True)
+        ]
+        return tree_unflatten(kept, spec)
+
+
+def _is_scalar(leaf: Any) -> bool:
+    return isinstance(leaf, Tensor) and leaf.ndim == 1
 
 
 class Recorder(ABC):
@@ -29,6 +64,9 @@ class Recorder(ABC):
     def begin(self) -> None:
         """Forget an earlier run."""
         self.iterates = []
+
+    def decide(self, accepted: Bool[Tensor, " B"], state: Any) -> None:  # noqa: B027  (most need not)
+        """Look at what was decided about the trial from the last iterate."""
 
     @abstractmethod
     def record(self, iterate: Iterate, active: Bool[Tensor, " B"]) -> None:
@@ -43,11 +81,21 @@ class WholeBatch(Recorder):
 
 
 class EveryNth(Recorder):
-    """Keeps the iterates 0, n, 2n, ..."""
+    """Keeps the iterates 0, n, 2n, ..., and the decisions of all steps."""
 
     def __init__(self, n: int) -> None:
         super().__init__()
         self.n = n
+        self.decisions: list[Decision] = []
+
+    def begin(self) -> None:
+        """Forget an earlier run."""
+        super().begin()
+        self.decisions = []
+
+    def decide(self, accepted: Bool[Tensor, " B"], state: Any) -> None:
+        """Keep it."""
+        self.decisions.append(Decision.of(accepted, state))
 
     def record(self, iterate: Iterate, active: Bool[Tensor, " B"]) -> None:
         """Keep it if its turn has come."""

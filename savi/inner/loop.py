@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from savi.errors import InputError, require_at_least
 from savi.inner.compiled import compiled_gradient
-from savi.inner.history import Iterate, Recorder
+from savi.inner.history import Decision, Iterate, Recorder
 from savi.inner.objective import InnerObjective
 from savi.inner.optimizers.base import InnerOptimizer, Point
 from savi.inner.progress import Progress
@@ -117,6 +118,7 @@ class InnerLoop:
         count: int,
         steps: Int[Tensor, " B"],
         create_graph: bool,
+        decisions: Sequence[Decision] = (),
     ) -> tuple[Float[Tensor, "B P"], Any]:
         """Repeat ``count`` steps of an earlier run: no stopping rule, since that run has decided.
 
@@ -126,6 +128,7 @@ class InnerLoop:
             count: how many steps to take from it.
             steps: the number of steps that each example took in that run, and takes again.
             create_graph: whether the steps are differentiated by autograd.
+            decisions: what that run decided at each of its steps, if it was kept.
 
         Returns:
             The iterate and the state after the last of them.
@@ -133,7 +136,8 @@ class InnerLoop:
         y, state = start.y, start.state
         for k in range(start.step, start.step + count):
             point = self._evaluate(objective, k, y, create_graph)
-            y, state = self.take(objective, k, point, state, k < steps, create_graph)
+            decision = decisions[k] if decisions else None
+            y, state = self.take(objective, k, point, state, k < steps, create_graph, decision)
         return y, state
 
     def take(
@@ -144,12 +148,15 @@ class InnerLoop:
         state: Any,
         moving: Bool[Tensor, " B"],
         create_graph: bool,
+        decision: Decision | None = None,
     ) -> tuple[Float[Tensor, "B P"], Any]:
         """Step ``k`` of an earlier run from ``point``, of the examples that are ``moving``."""
         y, state = self._trial(objective, k, point, state, create_graph)
         if self.optimizer.judges:
             value = objective.at_step(k).value(y.detach())
             accepted, state = self._judge(point, y, value, state)
+            if decision is not None:
+                accepted, state = decision.accepted, decision.repeated(state)
             moving = moving & accepted
         return torch.where(moving.unsqueeze(-1), y, point.y), state
 
@@ -178,7 +185,12 @@ class InnerLoop:
             return self.optimizer.judge(plain, trial.detach(), value, state)
 
     def _advance(
-        self, objective: InnerObjective, k: int, progress: Progress, create_graph: bool
+        self,
+        objective: InnerObjective,
+        k: int,
+        progress: Progress,
+        create_graph: bool,
+        recorder: Recorder | None,
     ) -> Progress:
         """Step ``k`` of the active examples."""
         point, active = progress.point, progress.active
@@ -195,6 +207,8 @@ class InnerLoop:
                 value = new.value
             accepted, state = self._judge(point, trial, value, state)
             moving = active & accepted
+            if recorder is not None:
+                recorder.decide(accepted, state)
         stalled = self.optimizer.stalled(state, point.y, trial)
         rows = moving.unsqueeze(-1)
         y = torch.where(rows, trial, point.y)
@@ -237,7 +251,7 @@ class InnerLoop:
             if recorder is not None:
                 y = progress.point.y.detach()
                 recorder.record(Iterate(k, y, progress.state), progress.active)
-            progress = self._advance(problem, k, progress, create_graph)
+            progress = self._advance(problem, k, progress, create_graph, recorder)
         for whole, kept in reversed(dropped):
             progress = whole.put(kept, progress)
         return self._trajectory(objective, progress)
