@@ -63,6 +63,8 @@ def _train(config: DictConfig) -> float:
     values = plain(config)
     values["experiment"] = hydra_config.runtime.choices.get("experiment")
     try:
+        if hydra_config.mode is RunMode.RUN and hydra_config.runtime.choices.get("sweep"):
+            raise InputError(f"sweep={hydra_config.runtime.choices['sweep']} without -m: add -m")
         if hydra_config.mode is RunMode.MULTIRUN:
             return _train_job(values, folder, hydra_config)
         if values["trainer"]["replicas"] > 1:
@@ -115,7 +117,8 @@ def _train_job(values: dict[str, Any], folder: Path, hydra_config: HydraConf) ->
     origin = Origin(
         command(overrides), Path(hydra_config.sweep.dir).name, setting(overrides, constant)
     )
-    return _optimized(run_job(folder, origin, values, work), values)
+    metrics = run_job(folder, origin, values, work)
+    return _optimized(metrics, values) if metrics else math.nan
 
 
 def _refuse_extras(values: Mapping[str, Any], hydra_config: HydraConf) -> None:
@@ -229,6 +232,11 @@ def _train_and_sum_up() -> None:
         _train()
     except Exception as raised:
         error = raised
+    except SystemExit as ended:
+        if ended.code == 130 and WritePlan.folder is not None:
+            print(summarise(WritePlan.folder)[0])
+            say("interrupted: the same command goes on with what is not finished")
+        raise
     if WritePlan.folder is None:
         if error is not None:
             raise error
@@ -240,7 +248,7 @@ def _train_and_sum_up() -> None:
     if error is not None and not isinstance(error, JobFailed) and not all_failed:
         raise error
     print(text, flush=True)
-    if error is not None or states.total() > states["finished"]:
+    if error is not None or states.total() > states["finished"] + states["running"]:
         sys.exit(1)
 
 

@@ -81,6 +81,10 @@ REFUSED = [
     ("data.foo=1", "unknown key 'data.foo': choose one of batch_size"),
     ("inner.foo=1", "unknown key 'inner.foo': choose one of atol"),
     ("foo", "cannot read 'foo': write KEY=VALUE"),
+    ("sweep=rho", "sweep=rho without -m: add -m"),
+    ("trainer.vary={inner.rho: [1, 2]}", "trainer.vary without replicas: set trainer.replicas=2"),
+    ("trainer.vary=3", "trainer.vary is 3: give a list of numbers for each key"),
+    ("optimized_metric=foo", "unknown optimized_metric 'foo'"),
 ]
 
 
@@ -290,6 +294,21 @@ def test_replicas_are_runs_of_their_own(command, capsys, tmp_path):
     out = capsys.readouterr().out
     assert "run: 2 finished" in out
     assert "savi-train" in out
+
+
+@pytest.mark.slow
+def test_replicas_may_differ_in_a_constant(command, tmp_path):
+    command(train, *TINY, "logger=csv", "trainer.replicas=2", "evaluation.ais_examples=0",
+            "trainer.vary={inner.rho: [1, 10]}")  # fmt: skip
+    folders = {path.parent.name for path in (tmp_path / "run").glob("*/metrics.json")}
+    assert folders == {"inner.rho-1", "inner.rho-10"}
+
+
+def test_flags_that_exclude_each_other_are_refused(command, capsys):
+    with pytest.raises(SystemExit) as exit_:
+        command(train, "-m", "seed=0,1", "--cfg", "job")
+    assert exit_.value.code == 2
+    assert "-m runs jobs, --cfg and --info only look" in capsys.readouterr().err
 
 
 def test_replicas_in_a_sweep_are_refused(command, capsys, tmp_path):

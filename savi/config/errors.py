@@ -9,6 +9,9 @@ from hydra.errors import MissingConfigException, OverrideParseException
 
 from savi.config import benchmarks, schema
 
+#: How Hydra's complaint of flags that exclude each other begins.
+CLASH = "Only one of --run, --multirun"
+
 
 def sentence(error: BaseException) -> str:
     """What is wrong, where, and what to set instead, on one line."""
@@ -17,6 +20,8 @@ def sentence(error: BaseException) -> str:
         return f"unknown {group} '{name}': choose one of {', '.join(sorted(error.options))}"
     if isinstance(error, OverrideParseException):
         return f"cannot read '{error.override}': write KEY=VALUE, such as trainer.max_epochs=10"
+    if str(error).startswith(CLASH):
+        return "-m runs jobs, --cfg and --info only look: leave out one of them"
     if is_hydras(error):
         return "a group is set to something that is no name: write GROUP=NAME, or leave it out"
     # The first line says it; the rest is about OmegaConf's own objects.
@@ -31,8 +36,10 @@ def sentence(error: BaseException) -> str:
 
 
 def is_hydras(error: BaseException) -> bool:
-    """Whether it is the one plain ``ValueError`` that Hydra raises for a mistake in the input."""
-    return isinstance(error, ValueError) and "Config group override" in str(error)
+    """Whether it is a plain ``ValueError`` that Hydra raises for a mistake in the input."""
+    return isinstance(error, ValueError) and (
+        "Config group override" in str(error) or str(error).startswith(CLASH)
+    )
 
 
 def _choices(schema_name: str) -> str:

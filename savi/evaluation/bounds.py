@@ -11,6 +11,9 @@ from savi.inner.noise import antithetic_noise
 from savi.vae.distributions import Posterior
 from savi.vae.model import GaussianVAE
 
+#: With fewer, the slope of the control variate would add more noise than it takes away.
+LEAST_SAMPLES = 64
+
 
 @torch.no_grad()
 def sharp_bound(
@@ -37,7 +40,7 @@ def sharp_bound(
         model: p(x, z).
         q: Gaussian, with covariance Σ.
         x: the observations.
-        samples: S, rounded up to an even number.
+        samples: S, made even, and 64 at least: a slope needs more than a few pairs.
         generator: the source of the noise.
     """
     gram = model.gram(q.mean)
@@ -47,7 +50,8 @@ def sharp_bound(
         return 0.5 * torch.einsum("sbi,bij,sbj->sb", delta, gram, delta)
 
     values, controls = [], []
-    for size in chunk_sizes(samples + samples % 2, x.numel()):
+    samples = max(samples + samples % 2, LEAST_SAMPLES)
+    for size in chunk_sizes(samples, x.numel()):
         z = q.rsample(antithetic_noise(size, q.mean, generator))
         log_likelihood, _ = model.likelihood(x, model.decode(z))
         values.append(_pair_means(log_likelihood))

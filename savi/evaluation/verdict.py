@@ -176,8 +176,8 @@ def _not_needed(e: Evidence, pruned: str, compared: str) -> Verdict:
         advice = (
             "the autoencoder of the same architecture is at a bad minimum itself, far above the "
             "principal components, and the VAE inherits it: lower model.depth, or use "
-            "model.decoder=residual_mlp or resnet (or train the autoencoder for longer, "
-            "evaluation.autoencoder_steps)"
+            "model.decoder=residual_mlp or resnet (or train both for longer, trainer.max_epochs "
+            "and evaluation.autoencoder_steps)"
         )
     else:
         advice = (

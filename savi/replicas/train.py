@@ -89,6 +89,7 @@ def opened(runs: Sequence[ReplicaRun]) -> Iterator[None]:
 def _conclude(run: ReplicaRun, cost: dict[str, float]) -> dict[str, float]:
     """The final figures of a run; one that fails here fails alone."""
     if run.error is None:
+        print(f"{run.folder.name}: ", end="")
         try:
             return run.conclude(cost)
         except Exception as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Any
 
 from savi.report.runs import Run
@@ -31,8 +32,14 @@ class Setting:
     runs: tuple[Run, ...]
 
     def figures(self, metric: str) -> list[float]:
-        """A final figure of every run that has it."""
-        return [run.metrics[metric] for run in self.runs if metric in run.metrics]
+        """A final figure for every seed that has it; a seed that was repeated counts once."""
+        by_seed: dict[Hashable, list[float]] = {}
+        for number, run in enumerate(self.runs):
+            if metric in run.metrics:
+                # Runs without a config tell no seed.
+                seed = run.options.get("seed", ("run", number))
+                by_seed.setdefault(_hashable(seed), []).append(run.metrics[metric])
+        return [fmean(values) for values in by_seed.values()]
 
 
 def differing(configs: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -7,7 +7,9 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from savi.runs.folder import claimed, finished_metrics
+import yaml
+
+from savi.runs.folder import claimed, finished_metrics, is_claimed
 from savi.runs.record import Interrupted, Origin, reason_of, recorded
 
 #: The file of a job's folder that its output goes to, since several jobs may run side by side.
@@ -35,11 +37,12 @@ def run_job(
         work: trains in a folder, and returns the final figures.
 
     Returns:
-        The contents of its ``metrics.json``.
+        The contents of its ``metrics.json``; nothing of a job that another process, started with
+        the same sweep, is at work on.
 
     Raises:
-        JobFailed: if the job failed, which its record explains, or if the folder is not its own:
-            it holds a job of another config, or another process is at work there.
+        JobFailed: if the job failed, which its record explains, or if the folder holds a job of
+            another config.
         Interrupted: after Ctrl-C.
     """
     try:
@@ -47,7 +50,11 @@ def run_job(
         if earlier is not None:
             _tell(folder, "finished before, skipped")
             return earlier
+        if is_claimed(folder):
+            _tell(folder, "another process is at work on it, skipped")
+            return {}
         with claimed(folder, again=True), recorded(folder, origin):
+            (folder / "config.yaml").write_text(yaml.safe_dump(dict(config), sort_keys=False))
             _tell(folder, "started")
             with _output_to(folder / LOG):
                 metrics = work(folder, origin)

@@ -18,7 +18,9 @@ def summarise(folder: Path) -> tuple[str, Counter[str]]:
     found = find_runs([folder])
     counts = Counter(run.state for run in found.runs)
     lines = [
-        f"{run.name}: {run.state}, {run.reason}" for run in found.runs if run.state != "finished"
+        ": ".join(filter(None, [f"{run.name} {run.state}", run.reason]))
+        for run in found.runs
+        if run.state != "finished"
     ]
     states = [f"{counts[state]} {state}" for state in reversed(STATES) if counts[state]]
     if best := _best(found.runs):

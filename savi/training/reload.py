@@ -95,8 +95,11 @@ def _other_data(
         InputError: if they cannot be read, or are of another dimension.
     """
     changed = {"name": options["ood"], "path": options["ood_path"], "options": {}}
-    other = TensorDataModule(**{**config["data"], **changed})
-    other.setup()
+    try:
+        other = TensorDataModule(**{**config["data"], **changed})
+        other.setup()
+    except InputError as error:
+        raise InputError(str(error).replace("data.path", "ood_path")) from error
     if other.dim != own.dim:
         raise InputError(
             f"ood '{other.name}' has {other.dim} dimensions and '{own.name}' {own.dim}: name data "

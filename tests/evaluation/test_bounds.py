@@ -62,13 +62,13 @@ def test_chunks_add_up(monkeypatch: pytest.MonkeyPatch):
     model, x = vae(d=2).requires_grad_(False), randn(3, 6)
     q = DiagonalGaussian(randn(3, 2), randn(3, 2))
     monkeypatch.setattr(importance, "CHUNK_ENTRIES", 4 * x.numel())
-    assert list(importance.chunk_sizes(10, x.numel())) == [4, 4, 2]
-    noise = [antithetic_noise(size, q.mean, seeded(size)) for size in (4, 4, 2)]
+    assert list(importance.chunk_sizes(66, x.numel())) == [4] * 16 + [2]
+    noise = [antithetic_noise(size, q.mean, seeded(size)) for size in [4] * 16 + [2]]
     halves = [part.chunk(2) for part in noise]
     together = torch.cat([half[0] for half in halves] + [half[1] for half in halves])
     pieces, whole = iter(noise), iter([together])
     monkeypatch.setattr(bounds, "antithetic_noise", lambda *_: next(pieces))
-    in_pieces = sharp_bound(model, q, x, 10, seeded())
+    in_pieces = sharp_bound(model, q, x, 66, seeded())
     monkeypatch.setattr(importance, "CHUNK_ENTRIES", 2**24)
     monkeypatch.setattr(bounds, "antithetic_noise", lambda *_: next(whole))
-    torch.testing.assert_close(in_pieces, sharp_bound(model, q, x, 10, seeded()))
+    torch.testing.assert_close(in_pieces, sharp_bound(model, q, x, 66, seeded()))

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 from run_folders import CONFIG, merged
@@ -69,3 +70,11 @@ def test_labels_are_short_and_unambiguous():
 
 def test_configs_are_flattened_in_order():
     assert list(flatten(CONFIG))[:4] == ["seed", "experiment", "data.name", "data.seed"]
+
+
+def test_a_seed_that_was_repeated_counts_once():
+    runs = [
+        replace(run(seed=s), metrics={"test/elbo": e}) for s, e in ((0, 1.0), (0, 3.0), (1, 5.0))
+    ]
+    (setting,) = compare(runs).settings
+    assert setting.figures("test/elbo") == [2.0, 5.0]

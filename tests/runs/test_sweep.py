@@ -11,6 +11,8 @@ import yaml
 
 from savi.cli import train
 from savi.config.paths import conf_dir
+from savi.runs.folder import claimed
+from savi.runs.record import Origin, recorded
 
 pytestmark = pytest.mark.slow
 
@@ -85,7 +87,8 @@ def test_a_sweep_survives_its_jobs_and_is_taken_up_again(sweep, tmp_path):
     before = weights.stat().st_mtime_ns
     code, out = sweep("seed=0,1", "inner.rho=1,-1")
     assert out.count("finished before, skipped") == 2
-    assert out.count("failed: inner.rho is -1.0") == 2
+    # As it happens, and once more at the end.
+    assert out.count("failed: inner.rho is -1.0") == 4
     assert weights.stat().st_mtime_ns == before
 
     # A job that was stopped half-way is run again, into the same folder.
@@ -184,3 +187,12 @@ def test_every_sweep_file_names_settings_that_fit_together(name, config):
     own = [f"{key}={value}" for key, value in text.get("inner", {}).items()]
     for job in jobs:
         build(config("debug=quick", *(f"inner.{o}" for o in own), *job))
+
+
+def test_a_job_that_another_process_has_taken_is_left_to_it(sweep, tmp_path):
+    folder = tmp_path / "sweep" / "seed-0"
+    with claimed(folder, again=True), recorded(folder, Origin()):
+        code, out = sweep("seed=0,1")
+        assert states(tmp_path / "sweep") == {"seed-0": "running", "seed-1": "finished"}
+    assert "seed-0: another process is at work on it, skipped" in out
+    assert code == 0
