@@ -17,6 +17,7 @@ import torch.distributed as dist
 import yaml
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.loggers import WandbLogger
+from pytorch_lightning.plugins.environments import SLURMEnvironment
 from pytorch_lightning.utilities import rank_zero_only
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
@@ -116,7 +117,8 @@ class Run:
         # Lightning turns Ctrl-C into SystemExit, after its callbacks have saved what they hold.
         with contextlib.suppress(SystemExit):
             self.trainer.fit(self.module, datamodule=self.data, weights_only=True)
-        if dist.is_available() and dist.is_initialized():
+        # After Ctrl-C Lightning has ended the other devices: nobody would answer.
+        if dist.is_available() and dist.is_initialized() and not self.trainer.interrupted:
             dist.barrier()
             dist.destroy_process_group()
 
@@ -236,9 +238,12 @@ def build_trainer(
     batches = -(-len(data.split("train")) // data.batch_size)
     options = {key: value for key, value in config.items() if key not in _NOT_LIGHTNING}
     options["log_every_n_steps"] = min(config["log_every_n_steps"], batches)
+    # A job that has run out of time is the sweep's to start again, not Lightning's.
+    slurm = SLURMEnvironment(auto_requeue=False) if SLURMEnvironment.detect() else None
     try:
         return pl.Trainer(
             **options,
+            plugins=slurm,
             logger=False,
             callbacks=callbacks,
             enable_progress_bar=progress_bar,
