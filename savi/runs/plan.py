@@ -30,7 +30,8 @@ class WritePlan(Callback):
 
     It holds ``command``, the keys that are ``swept``, and either ``jobs`` (a list of ``folder``
     and ``overrides``), or ``trials``, their number, where the sweeper chooses as it goes. A sweep
-    that is started again with other values keeps the jobs that it had.
+    that is started again with other values keeps the jobs that it had, and one that is started
+    again without new ones its command.
 
     Attributes:
         folder: the folder of the sweep that this process runs, or None.
@@ -55,10 +56,14 @@ class WritePlan(Callback):
         # Every job is composed anew, with these among its overrides.
         config.hydra.overrides.hydra.append(f"{CONSTANT}=[{','.join(constant)}]")
         trials = OmegaConf.select(config, "hydra.sweeper.n_trials")
-        jobs = None
+        line, jobs = shlex.join(["savi-train", *sys.argv[1:]]), None
         if trials is None:
-            known = [*(earlier.get("jobs") or ()), *_jobs(overrides, constant)]
-            jobs = list({job["folder"]: job for job in known}.values())
+            jobs = list(earlier.get("jobs") or ())
+            known = {job["folder"] for job in jobs}
+            new = [job for job in _jobs(overrides, constant) if job["folder"] not in known]
+            jobs += new
+            if not new:
+                line = earlier["command"]
         if trials is not None and config.hydra.sweeper.storage is not None:
             sweeper = config.hydra.sweeper
             sweeper.n_trials = trials_left(trials, sweeper.storage, sweeper.study_name)
@@ -66,7 +71,7 @@ class WritePlan(Callback):
                 # The same seed again would propose the first trials again.
                 sweeper.sampler.seed += trials - sweeper.n_trials
         plan = {
-            "command": shlex.join(["savi-train", *sys.argv[1:]]),
+            "command": line,
             "swept": sorted(swept),
             "jobs": jobs,
             "trials": trials,
