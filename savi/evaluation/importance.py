@@ -17,8 +17,9 @@ from savi.vae.distributions import Posterior
 from savi.vae.elbo import Bound
 from savi.vae.model import GaussianVAE
 
-#: Entries of a decoded chunk [S, B, D]: 64 MiB in float32.
-CHUNK_ENTRIES = 2**24
+#: Entries of a decoded chunk [S, B, D]: 16 MiB in float32. Larger blocks are not kept by the C
+#: library when they are freed, and to get them anew from the system takes as long as to decode.
+CHUNK_ENTRIES = 2**22
 
 
 def chunk_sizes(samples: int, entries_per_sample: int) -> Iterator[int]:
