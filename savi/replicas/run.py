@@ -10,7 +10,6 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-import yaml
 
 from savi.replicas.configs import Plan
 from savi.runs.folder import claimed
@@ -53,8 +52,7 @@ class ReplicaRun:
     def open(self) -> None:
         """Begin the record and the logs."""
         enter = self._resources.enter_context
-        enter(recorded(self.folder, self.origin))
-        (self.folder / "config.yaml").write_text(yaml.safe_dump(self.config, sort_keys=False))
+        enter(recorded(self.folder, self.origin, self.config))
         self._loggers, self._wandb = build_loggers(self.config, self.folder, self.origin)
         enter(finishing(self._wandb))
 

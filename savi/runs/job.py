@@ -7,8 +7,6 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from savi.runs.folder import claimed, finished_metrics, is_claimed
 from savi.runs.record import Interrupted, Origin, reason_of, recorded
 
@@ -53,8 +51,7 @@ def run_job(
         if is_claimed(folder):
             _tell(folder, "another process is at work on it, skipped")
             return {}
-        with claimed(folder, again=True), recorded(folder, origin):
-            (folder / "config.yaml").write_text(yaml.safe_dump(dict(config), sort_keys=False))
+        with claimed(folder, again=True), recorded(folder, origin, config):
             _tell(folder, "started")
             with _output_to(folder / LOG):
                 metrics = work(folder, origin)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 from savi.errors import InputError
 from savi.gradients import ImplicitGradientError
@@ -44,12 +46,13 @@ class Interrupted(Exception):
 
 
 @contextmanager
-def recorded(folder: Path, origin: Origin) -> Iterator[None]:
-    """Keep ``status.json`` of the run folder right while the run is at work, and afterwards.
+def recorded(folder: Path, origin: Origin, config: Mapping[str, Any]) -> Iterator[None]:
+    """Write ``config.yaml``, and keep ``status.json`` right during the run and afterwards.
 
-    It holds ``state`` (``running``, ``finished``, ``failed`` or ``interrupted``), ``reason`` (a
-    sentence, or null), ``command``, ``started`` and ``ended`` (ISO 8601, UTC). Whatever ends the
-    run goes on to the caller; an error that no sentence explains leaves its traceback in
+    The latter holds ``state`` (``running``, ``finished``, ``failed`` or ``interrupted``),
+    ``reason`` (a sentence, or null), ``command``, ``started`` and ``ended`` (ISO 8601, UTC).
+    Whatever ends the run goes on to the caller; an error that no sentence explains leaves its
+    traceback in
     ``error.txt``.
     """
     record = {
@@ -60,6 +63,7 @@ def recorded(folder: Path, origin: Origin) -> Iterator[None]:
         "ended": None,
     }
     folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.yaml").write_text(yaml.safe_dump(dict(config), sort_keys=False))
     _write(folder, record)
     try:
         yield

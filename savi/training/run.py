@@ -14,7 +14,6 @@ from typing import Any, NoReturn
 import pytorch_lightning as pl
 import torch
 import torch.distributed as dist
-import yaml
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.loggers import WandbLogger
 from pytorch_lightning.plugins.environments import SLURMEnvironment
@@ -133,7 +132,6 @@ class Run:
         """
         config, folder, trainer = self.config, self.folder, self.trainer
         print(_headline(config, self.data, self.module), flush=True)
-        (folder / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
         # Loggers open files and a wandb run, so they come when nothing can be refused any more.
         trainer.loggers, wandb_logger = build_loggers(dict(config), folder, origin)
         with finishing(wandb_logger):
@@ -174,7 +172,7 @@ def train(
     if getattr(rank_zero_only, "rank", 0) > 0:
         run.fit()
         return None
-    with claimed(folder, again=False), recorded(folder, origin):
+    with claimed(folder, again=False), recorded(folder, origin, config):
         return run.execute(origin)
 
 

@@ -13,7 +13,8 @@ def record(folder):
 
 
 def test_a_run_is_running_and_then_finished(tmp_path):
-    with recorded(tmp_path, Origin("savi-train seed=1")):
+    with recorded(tmp_path, Origin("savi-train seed=1"), {"seed": 1}):
+        assert (tmp_path / "config.yaml").read_text() == "seed: 1\n"
         assert record(tmp_path)["state"] == "running"
         assert record(tmp_path)["ended"] is None
     told = record(tmp_path)
@@ -34,7 +35,7 @@ def test_a_run_is_running_and_then_finished(tmp_path):
     ],
 )
 def test_a_failure_is_recorded_with_its_sentence(error, reason, tmp_path):
-    with pytest.raises(type(error)), recorded(tmp_path, Origin()):
+    with pytest.raises(type(error)), recorded(tmp_path, Origin(), {}):
         raise error
     assert record(tmp_path)["state"] == "failed"
     assert record(tmp_path)["reason"] == reason
@@ -42,7 +43,7 @@ def test_a_failure_is_recorded_with_its_sentence(error, reason, tmp_path):
 
 
 def test_an_unforeseen_error_leaves_its_traceback(tmp_path):
-    with pytest.raises(KeyError), recorded(tmp_path, Origin()):
+    with pytest.raises(KeyError), recorded(tmp_path, Origin(), {}):
         raise KeyError("lost")
     assert record(tmp_path)["reason"] == "KeyError: 'lost'"
     assert "test_record.py" in (tmp_path / "error.txt").read_text()
@@ -50,7 +51,7 @@ def test_an_unforeseen_error_leaves_its_traceback(tmp_path):
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, lambda: Interrupted("folder")])
 def test_ctrl_c_is_no_failure(error, tmp_path):
-    with pytest.raises((KeyboardInterrupt, Interrupted)), recorded(tmp_path, Origin()):
+    with pytest.raises((KeyboardInterrupt, Interrupted)), recorded(tmp_path, Origin(), {}):
         raise error()
     assert state_of(tmp_path) == "interrupted"
 

@@ -195,7 +195,8 @@ def test_every_sweep_file_names_settings_that_fit_together(name, config):
 
 def test_a_job_that_another_process_has_taken_is_left_to_it(sweep, tmp_path):
     folder = tmp_path / "sweep" / "seed-0"
-    with claimed(folder, again=True), recorded(folder, Origin()):
+    with claimed(folder, again=True), recorded(folder, Origin(), {}):
+        (folder / "config.yaml").unlink()
         code, out = sweep("seed=0,1")
         assert states(tmp_path / "sweep") == {"seed-0": "running", "seed-1": "finished"}
     assert "seed-0: another process is at work on it, skipped" in out
