@@ -52,8 +52,7 @@ def recorded(folder: Path, origin: Origin, config: Mapping[str, Any]) -> Iterato
     The latter holds ``state`` (``running``, ``finished``, ``failed`` or ``interrupted``),
     ``reason`` (a sentence, or null), ``command``, ``started`` and ``ended`` (ISO 8601, UTC).
     Whatever ends the run goes on to the caller; an error that no sentence explains leaves its
-    traceback in
-    ``error.txt``.
+    traceback in ``error.txt``.
     """
     record = {
         "state": RUNNING,
