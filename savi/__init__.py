@@ -1,6 +1,6 @@
 """savi: semi-amortized variational autoencoders with gradients that can be trusted."""
 
-from savi import gradients, inner, linear, vae
+from savi import gradients, implicit, inner, linear, vae
 from savi.errors import InputError
 from savi.inner.minimize import minimize
 from savi.inner.objective import InnerObjective
@@ -15,6 +15,7 @@ __all__ = [
     "Solution",
     "Status",
     "gradients",
+    "implicit",
     "inner",
     "linear",
     "minimize",

@@ -134,14 +134,17 @@ class Replaced(TorchFunctionMode):
                 ``autograd.Function``) or one that it did not use when it was watched: its
                 gradient would be lost.
         """
+        for leaf in self.hidden(outputs):
+            raise InputError(
+                f"gradient '{backend}' does not see a tensor of shape {tuple(leaf.shape)} that "
+                "the objective uses inside a custom autograd function, a script or another "
+                "thread, or not at every step: set gradient=unrolled or gradient=ift"
+            )
+
+    def hidden(self, outputs: Sequence[Tensor]) -> list[Tensor]:
+        """The leaves of the graph of ``outputs`` that are neither replacements nor made inside."""
         known = {id(tensor) for tensor in self.leaves}
-        for leaf in _leaves(outputs):
-            if id(leaf) not in known:
-                raise InputError(
-                    f"gradient '{backend}' does not see a tensor of shape {tuple(leaf.shape)} that "
-                    "the objective uses inside a custom autograd function, a script or another "
-                    "thread, or not at every step: set gradient=unrolled or gradient=ift"
-                )
+        return [leaf for leaf in _leaves(outputs) if id(leaf) not in known]
 
 
 def _leaves(outputs: Sequence[Tensor]) -> Iterator[Tensor]:

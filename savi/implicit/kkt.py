@@ -1,0 +1,131 @@
+"""The solution of a constrained problem as a differentiable function of its parameters."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from savi.errors import InputError
+from savi.implicit.certificate import Conditions, judge, require_policy
+from savi.implicit.multipliers import Multipliers, multipliers, reduced_curvature
+from savi.implicit.problem import Problem
+from savi.implicit.root import ImplicitSolution, certified
+from savi.implicit.system import System
+from savi.implicit.theorem import Linearized
+
+
+@dataclass(frozen=True)
+class KKTSolution(ImplicitSolution):
+    """The solution of a constrained problem with its derivative.
+
+    Attributes:
+        equality_multipliers: u, with derivatives.
+        inequality_multipliers: v ≥ 0, with derivatives.
+        active: which inequalities hold the solution back.
+    """
+
+    equality_multipliers: Float[Tensor, "B m"]
+    inequality_multipliers: Float[Tensor, "B p"]
+    active: Bool[Tensor, "B p"]
+
+
+def kkt(
+    problem: Problem,
+    solution: Float[Tensor, "B n"],
+    *params: Tensor,
+    on_failure: str = "warn",
+    tolerance: float | None = None,
+) -> KKTSolution:
+    """Differentiate a solution of min f(x; θ) s.t. h(x; θ) = 0, g(x; θ) ≤ 0, whoever found it.
+
+    The four steps of the report (J. Chiu, *Applications of the Implicit Function Theorem*, 2021,
+    section 3.1): a solution is given; the KKT conditions are the system of equations, in x and
+    the multipliers u and v, which are computed here; the certificate checks the conditions; and
+    :func:`savi.implicit.root`'s theorem gives the derivative of x, u and v.
+
+    Beyond what the theorem asks for (a solution, smoothness, a nonsingular Jacobian), a strict
+    minimum asks for feasibility and for positive curvature of the Lagrangian along the active
+    constraints, and a derivative for *strict complementarity*: an active constraint with a
+    multiplier of 0 gives way under a change of θ in one direction, and not in the other.
+
+    Args:
+        problem: f, h and g.
+        solution: x from any solver, [B, n].
+        params: θ, as in :func:`savi.implicit.root`; what the functions close over counts too.
+        on_failure: as in :func:`savi.implicit.root`.
+        tolerance: how close to its boundary (relative to max(1, ‖x‖)) an inequality counts as
+            touched, how far outside x may be, and, relative to the other forces, below which a
+            multiplier counts as 0. None means ε^0.4: 5e-7 in float64, 2e-3 in float32. Raise it
+            for a solution that is less accurate.
+
+    Raises:
+        InputError: for a wrong shape or type, a tolerance that is not above 0, or an unknown
+            policy.
+        ImplicitGradientError: under ``raise``, if an example breaks a condition.
+
+    >>> theta = torch.tensor([[0.8, -0.3]], requires_grad=True)  # to be projected on x ≥ 0
+    >>> projection = Problem(
+    ...     lambda x, theta: 0.5 * (x - theta).square().sum(-1), inequalities=lambda x, theta: -x
+    ... )
+    >>> solution = kkt(projection, theta.clamp_min(0.0), theta)
+    >>> solution.value.sum().backward()
+    >>> theta.grad
+    tensor([[1., 0.]])
+    """
+    require_policy(on_failure)
+    if tolerance is not None and not tolerance > 0:
+        raise InputError(f"tolerance is {tolerance}: set it above 0")
+    # Checks type and shape before anything is computed from them.
+    System.of(lambda x, *params: torch.zeros_like(x), solution, params)
+    x = solution.detach()
+    near = torch.finfo(x.dtype).eps ** 0.4 if tolerance is None else tolerance
+    found = multipliers(problem, x, params, near)
+    n, m = x.shape[-1], found.equality.shape[-1]
+
+    def conditions(y: Float[Tensor, "B P"], *params: Tensor) -> Float[Tensor, "B P"]:
+        return problem.kkt_equations(
+            y[:, :n], y[:, n : n + m], y[:, n + m :], found.active, *params
+        )
+
+    y = torch.cat([x, found.equality, found.inequality], dim=-1)
+    linearized = Linearized.at(System.of(conditions, y, params), y)
+    certificate = judge(linearized.measure(), _conditions(linearized.matrix, n, found, near, x))
+    value = certified(linearized, certificate, on_failure)
+    return KKTSolution(
+        value=value[:, :n],
+        certificate=certificate,
+        equality_multipliers=value[:, n : n + m],
+        inequality_multipliers=value[:, n + m :],
+        active=found.active,
+    )
+
+
+def _conditions(
+    matrix: Float[Tensor, "B P P"],
+    n: int,
+    found: Multipliers,
+    tolerance: float,
+    x: Float[Tensor, "B n"],
+) -> Conditions:
+    """What the KKT conditions' Jacobian and the multipliers say of the minimum.
+
+    Its upper left block is the Lagrangian's Hessian; below it stand the normals of the active
+    constraints, and rows of 0 for the others.
+    """
+    hessian = matrix[:, :n, :n]
+    curvature, flat = reduced_curvature(hessian, matrix[:, n:, :n])
+    size = torch.linalg.vector_norm(x, dim=-1).clamp_min(1.0)
+    # What a force must be compared with: the largest one, or that of moving x by its own size.
+    scale = torch.linalg.matrix_norm(hessian) * size
+    if found.force.shape[-1]:
+        scale = scale.maximum(found.force.amax(dim=-1))
+    weak = found.touching & (found.force <= tolerance * scale.unsqueeze(-1))
+    return Conditions(
+        degenerate=weak.any(dim=-1),
+        infeasible=~(found.violation <= tolerance),
+        min_curvature=curvature,
+        flat=flat,
+    )

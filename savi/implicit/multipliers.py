@@ -1,0 +1,127 @@
+"""The Lagrange multipliers of a solution that came without them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from savi.implicit.problem import Problem
+from savi.implicit.system import jacobian
+from savi.linear.dense import finite_blocks, identity_unless, multiply
+
+
+@dataclass(frozen=True)
+class Multipliers:
+    """What belongs to a solution x besides x itself.
+
+    Attributes:
+        equality: u, shape [B, m].
+        inequality: v ≥ 0, shape [B, p]; 0 where a constraint is not active.
+        active: which inequalities hold x back, shape [B, p].
+        touching: which inequalities hold with equality, active or not, shape [B, p].
+        force: ‖v_i ∇g_i‖, by which each of them does so, shape [B, p].
+        violation: how far x lies outside of the worst constraint, relative to max(1, ‖x‖).
+    """
+
+    equality: Float[Tensor, "B m"]
+    inequality: Float[Tensor, "B p"]
+    active: Bool[Tensor, "B p"]
+    touching: Bool[Tensor, "B p"]
+    force: Float[Tensor, "B p"]
+    violation: Float[Tensor, " B"]
+
+
+def multipliers(
+    problem: Problem, x: Float[Tensor, "B n"], params: tuple[Tensor, ...], tolerance: float
+) -> Multipliers:
+    """The u and v ≥ 0 that solve ∇f + (∂h/∂x)ᵀu + (∂g/∂x)ᵀv = 0 in the least-squares sense.
+
+    An inequality may have a multiplier if x is on its boundary, to ``tolerance`` max(1, ‖x‖) in
+    the distance that the linearised constraint shows. A multiplier that comes out below 0 is set
+    to 0, the lowest first, until none is left (Lawson and Hanson's loop without its returns).
+
+    Args:
+        problem: the problem.
+        x: its solution, detached.
+        params: θ.
+        tolerance: how close to its boundary a constraint counts as touched.
+    """
+    with torch.enable_grad():
+        point = x.detach().requires_grad_()
+        objective, h, g = problem.values(point, *(t.detach() for t in params))
+        gradient = jacobian(objective.unsqueeze(-1), point).squeeze(-2)
+        normals = torch.cat([jacobian(h, point), jacobian(g, point)], dim=-2)
+    m, size = h.shape[-1], torch.linalg.vector_norm(x, dim=-1).clamp_min(1.0)
+    lengths = torch.linalg.vector_norm(normals, dim=-1)
+    outside = torch.cat([h.abs(), g], dim=-1).detach() / size.unsqueeze(-1)
+    outside = outside / lengths.clamp_min(torch.finfo(x.dtype).tiny)
+    touching = outside[:, m:] >= -tolerance
+    y, active = _non_negative(normals, touching, gradient)
+    return Multipliers(
+        equality=y[:, :m],
+        inequality=y[:, m:],
+        active=active,
+        touching=touching,
+        force=y[:, m:] * lengths[:, m:],
+        violation=torch.nn.functional.pad(outside, (1, 0)).amax(dim=-1),
+    )
+
+
+def _non_negative(
+    normals: Float[Tensor, "B M n"], touching: Bool[Tensor, "B p"], gradient: Float[Tensor, "B n"]
+) -> tuple[Float[Tensor, "B M"], Bool[Tensor, "B p"]]:
+    """The multipliers y of all constraints, equalities first, and which inequalities have one."""
+    m = normals.shape[-2] - touching.shape[-1]
+    chosen = torch.nn.functional.pad(touching, (m, 0), value=True)
+    while True:
+        y = _least_squares(normals, chosen, -gradient)
+        if m == y.shape[-1]:
+            break
+        lowest, index = y[:, m:].min(dim=-1)
+        rows = (lowest < 0).nonzero().squeeze(-1)
+        if not len(rows):
+            break
+        chosen[rows, m + index[rows]] = False
+    return y, chosen[:, m:]
+
+
+def _least_squares(
+    normals: Float[Tensor, "B M n"], chosen: Bool[Tensor, "B M"], rhs: Float[Tensor, "B n"]
+) -> Float[Tensor, "B M"]:
+    """argmin_y ‖Nᵀy − rhs‖ over the chosen rows of N, that of least norm; 0 for the others."""
+    rows = torch.where(chosen.unsqueeze(-1), normals, torch.zeros_like(normals))
+    usable = finite_blocks(rows) & torch.isfinite(rhs).all(dim=-1)
+    rows = torch.where(usable[:, None, None], rows, torch.zeros_like(rows))
+    rhs = torch.where(usable.unsqueeze(-1), rhs, torch.zeros_like(rhs))
+    y = multiply(torch.linalg.pinv(rows.mT), rhs)
+    return torch.where(chosen, y, torch.zeros_like(y))
+
+
+def reduced_curvature(
+    hessian: Float[Tensor, "B n n"], normals: Float[Tensor, "B M n"]
+) -> tuple[Float[Tensor, " B"], Float[Tensor, " B"]]:
+    """The smallest eigenvalue of the Hessian on the directions that the normals leave.
+
+    With N = UΣVᵀ the directions are spanned by the columns of V that belong to no singular value;
+    the others get an eigenvalue of 1 + 2‖H‖, which is never the smallest of both.
+
+    Returns:
+        The eigenvalue, infinite where no direction is left, and the ‖H‖ n ε below which it cannot
+        be told from 0.
+    """
+    finite = finite_blocks(hessian) & finite_blocks(normals)
+    h = identity_unless(finite, 0.5 * (hessian + hessian.mT))
+    n = torch.where(finite[:, None, None], normals, torch.zeros_like(normals))
+    identity = torch.eye(h.shape[-1], dtype=h.dtype, device=h.device)
+    pinned = torch.linalg.pinv(n) @ n
+    free = identity - pinned
+    scale = torch.linalg.matrix_norm(h)
+    stiff = 1.0 + 2.0 * scale
+    blocks = free @ h @ free + stiff[:, None, None] * pinned
+    lowest = torch.linalg.eigvalsh(0.5 * (blocks + blocks.mT))[:, 0]
+    left = free.diagonal(dim1=-2, dim2=-1).sum(dim=-1) > 0.5
+    flat = scale * h.shape[-1] * torch.finfo(h.dtype).eps
+    return torch.where(left, lowest, torch.inf), flat

@@ -1,0 +1,127 @@
+"""A system of equations F(x; θ) = 0, with the Jacobian of every example."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from savi.errors import InputError
+from savi.gradients.captured import Replaced, captured_tensors
+
+Equations = Callable[..., Tensor]
+
+
+@dataclass(frozen=True)
+class System:
+    """F with everything that it depends on besides x.
+
+    Attributes:
+        equations: (x [B, P], *params) -> F [B, P], where row b depends on row b of x alone.
+        params: the tensors handed over.
+        captured: further tensors that ``equations`` closes over, and that need a derivative.
+    """
+
+    equations: Equations
+    params: tuple[Tensor, ...]
+    captured: tuple[Tensor, ...]
+
+    @classmethod
+    def of(
+        cls, equations: Equations, x: Float[Tensor, "B P"], params: tuple[Tensor, ...]
+    ) -> System:
+        """Find what the equations close over, and see whether they fit x.
+
+        Raises:
+            InputError: if x, a parameter or the value of F has the wrong type or shape.
+        """
+        if not isinstance(x, Tensor) or not x.is_floating_point() or x.ndim != 2:
+            raise InputError(
+                f"the solution is {_described(x)}: give a floating-point tensor [B, P], one row "
+                "per example"
+            )
+        for number, param in enumerate(params):
+            if not isinstance(param, Tensor):
+                raise InputError(
+                    f"parameter {number} is {_described(param)}: give tensors, and let F close "
+                    "over anything else"
+                )
+        if any(map(torch._C._functorch.is_functorch_wrapped_tensor, (x, *params))):
+            raise InputError(
+                "an implicit solution inside a transform of torch.func: take its derivatives by "
+                "torch.autograd.grad, or by torch.autograd.forward_ad"
+            )
+        found: list[Tensor] = []
+        captured = captured_tensors(lambda: found.append(equations(x, *params)), [x, *params])
+        for value in found:
+            if not isinstance(value, Tensor) or value.shape != x.shape:
+                raise InputError(
+                    f"F returned {_described(value)} for a solution of shape {tuple(x.shape)}: "
+                    "return as many equations as unknowns, a tensor of the same shape"
+                )
+        return cls(equations, params, tuple(captured))
+
+    @property
+    def inputs(self) -> tuple[Tensor, ...]:
+        """Everything that may receive a derivative."""
+        return (*self.params, *self.captured)
+
+    def residual(self, x: Float[Tensor, "B P"], inputs: Sequence[Tensor]) -> Float[Tensor, "B P"]:
+        """F(x) with ``inputs`` in place of :attr:`inputs`."""
+        return self._residual(x, inputs)[0]
+
+    def residual_at_leaves(
+        self, x: Float[Tensor, "B P"], inputs: Sequence[Tensor]
+    ) -> Float[Tensor, "B P"]:
+        """The same, where x and the inputs are leaves, so that the graph shows what is missing.
+
+        Raises:
+            InputError: if F uses another tensor that requires grad, whose derivative would be lost.
+        """
+        value, replaced = self._residual(x, inputs)
+        for leaf in replaced.hidden([value]):
+            raise InputError(
+                f"F uses a tensor of shape {tuple(leaf.shape)} that requires grad inside a custom "
+                "autograd function or a script, where its derivative would be lost: pass it as a "
+                "parameter"
+            )
+        return value
+
+    def _residual(self, x: Tensor, inputs: Sequence[Tensor]) -> tuple[Tensor, Replaced]:
+        count = len(self.params)
+        with Replaced(self.captured, inputs[count:], own=[x, *inputs]) as replaced:
+            return self.equations(x, *inputs[:count]), replaced
+
+
+def jacobian(
+    value: Float[Tensor, "B M"], x: Float[Tensor, "B P"], create_graph: bool = False
+) -> Float[Tensor, "B M P"]:
+    """∂value/∂x of every example, one row of the Jacobians at a time.
+
+    Args:
+        value: with its graph from x; row b depends on row b of x alone.
+        x: where it was computed.
+        create_graph: whether the Jacobian is to be differentiated.
+    """
+    rows = [value.new_zeros(x.shape)] * value.shape[-1]
+    if value.requires_grad:
+        for index in range(value.shape[-1]):
+            (row,) = torch.autograd.grad(
+                value[:, index].sum(),
+                x,
+                retain_graph=True,
+                create_graph=create_graph,
+                materialize_grads=True,
+            )
+            rows[index] = row
+    return torch.stack(rows, dim=-2) if rows else value.new_zeros(*value.shape, x.shape[-1])
+
+
+def _described(value: object) -> str:
+    """A tensor's type and shape, or the type of anything else."""
+    if isinstance(value, Tensor):
+        return f"a {value.dtype} tensor of shape {tuple(value.shape)}"
+    return f"of type {type(value).__name__}"

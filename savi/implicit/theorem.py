@@ -1,0 +1,233 @@
+"""The theorem itself: a solution x with dx = −J⁻¹ (∂F/∂θ) dθ, in both modes and to every order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from savi.gradients.smoothness import kinked_operations
+from savi.implicit.certificate import Measured
+from savi.implicit.system import System, jacobian
+from savi.linear.base import irregular
+from savi.linear.dense import finite_blocks, identity_unless, multiply
+from savi.linear.lu import LUFactor
+
+
+@dataclass(frozen=True)
+class Linearized:
+    """F at a solution x, and its Jacobian J.
+
+    Attributes:
+        system: F.
+        x: the solution, detached.
+        value: F(x), detached.
+        matrix: J, detached.
+        factor: the LU factor of J.
+        kinks: operations with a kink between x and F.
+    """
+
+    system: System
+    x: Float[Tensor, "B P"]
+    value: Float[Tensor, "B P"]
+    matrix: Float[Tensor, "B P P"]
+    factor: LUFactor
+    kinks: tuple[str, ...]
+
+    @classmethod
+    def at(cls, system: System, x: Float[Tensor, "B P"]) -> Linearized:
+        """Compute F and J at x."""
+        value, matrix, kinks = _value_and_jacobian(system, x)
+        return cls(system, x, value, matrix, LUFactor.of(matrix), kinks)
+
+    def measure(self) -> Measured:
+        """How well x solves F = 0, and how regular J is."""
+        step = -self.factor.solve(self.value.unsqueeze(-1)).squeeze(-1)
+        _, there, _ = _value_and_jacobian(self.system, self.x + step)
+        size = torch.linalg.vector_norm(self.x, dim=-1).clamp_min(1.0)
+        change = self.factor.solve(there - self.matrix)
+        rounding = self.x.shape[-1] * torch.finfo(self.x.dtype).eps * self.factor.condition
+        return Measured(
+            residual=torch.linalg.vector_norm(self.value, dim=-1),
+            distance=torch.linalg.vector_norm(step, dim=-1) / size,
+            bending=torch.linalg.matrix_norm(change),
+            condition=self.factor.condition,
+            singular=self.factor.singular,
+            finite=finite_blocks(self.matrix) & finite_blocks(self.value.unsqueeze(-1)),
+            kinks=self.kinks,
+            jump=self._jump(rounding),
+            rounding=rounding,
+        )
+
+    def _jump(self, rounding: Float[Tensor, " B"]) -> Float[Tensor, " B"]:
+        """‖J⁻¹[F(x + δ) − F(x) − Jδ]‖∞ / ‖δ‖∞ for a small δ or −δ, the larger, less rounding.
+
+        It is about ‖δ‖ where F is smooth and does not shrink with δ at a kink. Every coordinate of
+        δ is small beside that of x, so that x + δ stays where x must stay (above 0, say).
+        """
+        h = torch.finfo(self.x.dtype).eps ** 0.4
+        largest = self.x.abs().amax(dim=-1, keepdim=True)
+        scale = torch.where(self.x != 0, self.x.abs(), largest)
+        delta = h * irregular(self.x) * torch.where(scale > 0, scale, 1.0)
+        size = delta.abs().amax(dim=-1)
+        jump = torch.zeros_like(size)
+        inputs = [t.detach() for t in self.system.inputs]
+        for moved in (delta, -delta):
+            value = self.system.residual(self.x + moved, inputs).detach()
+            expected = self.value + multiply(self.matrix, moved)
+            mismatch = self.factor.solve((value - expected).unsqueeze(-1)).squeeze(-1)
+            jump = jump.maximum(mismatch.abs().amax(dim=-1) / size)
+        return (jump - 4.0 * rounding / h).nan_to_num(nan=torch.inf)
+
+
+def _value_and_jacobian(
+    system: System, x: Float[Tensor, "B P"]
+) -> tuple[Float[Tensor, "B P"], Float[Tensor, "B P P"], tuple[str, ...]]:
+    """F(x) and ∂F/∂x without a graph, and the operations with a kink between them."""
+    with torch.enable_grad():
+        point = x.detach().requires_grad_()
+        value = system.residual_at_leaves(point, [t.detach() for t in system.inputs])
+    return value.detach(), jacobian(value, point), kinked_operations(value, point)
+
+
+def attach(linearized: Linearized, usable: Bool[Tensor, " B"]) -> Float[Tensor, "B P"]:
+    """The solution with its derivative in everything that F depends on.
+
+    Args:
+        linearized: F at the solution.
+        usable: the examples that have a derivative; the others get 0.
+    """
+    usable = usable & ~linearized.factor.singular
+    return _Solution.apply(linearized, usable, linearized.x, *linearized.system.inputs)
+
+
+class _Solution(torch.autograd.Function):
+    """x, as a function of θ.
+
+    The backward sends a cotangent v to −(∂F/∂θ)ᵀ J⁻ᵀ v. It is written in differentiable operations
+    at the solution *with its own derivative* (the saved output), so that derivatives of every order
+    follow from the first: no term of theirs is left out.
+    """
+
+    @staticmethod
+    def forward(
+        linearized: Linearized, usable: Tensor, x: Tensor, *inputs: Tensor
+    ) -> Float[Tensor, "B P"]:
+        """The solution."""
+        return x.clone()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        """Keep the solution and what it depends on."""
+        ctx.linearized, ctx.usable = inputs[:2]
+        ctx.save_for_backward(output, *inputs[3:])
+        ctx.save_for_forward(output, *inputs[3:])
+
+    @staticmethod
+    def backward(ctx: Any, v: Tensor) -> tuple[Tensor | None, ...]:
+        """−(∂F/∂θ)ᵀ J⁻ᵀ v for every θ that needs it."""
+        x, *inputs = ctx.saved_tensors
+        again = torch.is_grad_enabled()
+        rhs = torch.where(ctx.usable.unsqueeze(-1), v, torch.zeros_like(v))
+        with torch.enable_grad():
+            point, own, value = _evaluate(ctx.linearized.system, x, inputs, again)
+            u = _solve(ctx.linearized, ctx.usable, point, value, rhs, again, transposed=True)
+            wanted = [t for t, needed in zip(own, ctx.needs_input_grad[3:], strict=True) if needed]
+            found = iter(_grad(value, wanted, -u, create_graph=again))
+        gradients = [next(found) if needed else None for needed in ctx.needs_input_grad[3:]]
+        return None, None, None, *gradients
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Any) -> Float[Tensor, "B P"]:
+        """−J⁻¹ (∂F/∂θ) θ̇, the middle product by two reverse passes."""
+        linearized, usable = ctx.linearized, ctx.usable
+        x, *inputs = ctx.saved_tensors
+        again = torch.is_grad_enabled() and any(t.requires_grad for t in inputs)
+        if again:
+            # Here the output has no derivative yet, which a later reverse pass will ask for.
+            x = _Solution.apply(linearized, usable, x.detach(), *inputs)
+        with torch.enable_grad():
+            point, own, value = _evaluate(linearized.system, x, inputs, again)
+            w = torch.zeros_like(value, requires_grad=True)
+            moving = [(t, dt) for t, dt in zip(own, tangents[3:], strict=True) if dt is not None]
+            pulled = _grad(value, [t for t, _ in moving], w, create_graph=True)
+            (image,) = _grad(pulled, [w], [dt for _, dt in moving], create_graph=again)
+            dx = -_solve(linearized, usable, point, value, image, again)
+        return torch.where(usable.unsqueeze(-1), dx, torch.zeros_like(dx))
+
+
+def _evaluate(
+    system: System, x: Float[Tensor, "B P"], inputs: Sequence[Tensor], linked: bool
+) -> tuple[Tensor, list[Tensor], Tensor]:
+    """F at new tensors for x and θ, to be differentiated in these alone.
+
+    x is itself a function of θ: an alias keeps that path out of the partial derivatives, and a
+    second derivative finds it again behind the alias.
+
+    Args:
+        system: F.
+        x: the solution.
+        inputs: θ.
+        linked: whether the new tensors are aliases, or leaves of their own.
+    """
+    if linked:
+        point = x.view_as(x)
+        own = [t.view_as(t) for t in inputs]
+    else:
+        point = x.detach().requires_grad_()
+        own = [t.detach().requires_grad_() if t.is_floating_point() else t.detach() for t in inputs]
+    return point, own, system.residual(point, own)
+
+
+def _solve(
+    linearized: Linearized,
+    usable: Bool[Tensor, " B"],
+    point: Float[Tensor, "B P"],
+    value: Float[Tensor, "B P"],
+    rhs: Float[Tensor, "B P"],
+    again: bool,
+    transposed: bool = False,
+) -> Float[Tensor, "B P"]:
+    """J⁻¹ rhs or J⁻ᵀ rhs: by the factor that is there, or by a J that can be differentiated.
+
+    Args:
+        linearized: holds the factor.
+        usable: the examples that have a derivative.
+        point: x.
+        value: F, with its graph from x.
+        rhs: the right-hand side.
+        again: whether the result is to be differentiated.
+        transposed: whether Jᵀ is meant.
+    """
+    column = rhs.unsqueeze(-1)
+    if not again:
+        factor = linearized.factor
+        solve = factor.solve_transposed if transposed else factor.solve
+        return solve(column).squeeze(-1)
+    matrix = identity_unless(usable, jacobian(value, point, create_graph=True))
+    return torch.linalg.solve(matrix.mT if transposed else matrix, column).squeeze(-1)
+
+
+def _grad(
+    outputs: Tensor | Sequence[Tensor],
+    wanted: Sequence[Tensor],
+    cotangents: Tensor | Sequence[Tensor],
+    create_graph: bool,
+) -> Sequence[Tensor]:
+    """``torch.autograd.grad``, which answers 0 for what nothing depends on."""
+    ends = [outputs] if isinstance(outputs, Tensor) else list(outputs)
+    given = [cotangents] if isinstance(cotangents, Tensor) else list(cotangents)
+    pairs = [(end, c) for end, c in zip(ends, given, strict=True) if end.requires_grad]
+    if not wanted or not pairs:
+        return [torch.zeros_like(t) for t in wanted]
+    return torch.autograd.grad(
+        [end for end, _ in pairs],
+        list(wanted),
+        [c for _, c in pairs],
+        create_graph=create_graph,
+        materialize_grads=True,
+    )
