@@ -24,6 +24,9 @@ POLICIES = ("warn", "raise", "mask")
 #: Above this estimated error of the derivative an example fails.
 MAX_ERROR = 1e-2
 
+#: A solution that is further away, relative to its size, counts as none.
+MAX_DISTANCE = 0.1
+
 #: A smooth F changes its derivative by less than that in a step of 1e-6 of x (1e-3 in float32).
 MAX_JUMP = 0.05
 
@@ -138,7 +141,10 @@ def judge(measured: Measured, conditions: Conditions | None = None) -> RootCerti
     """Turn measurements into a verdict."""
     error = SAFETY * (measured.bending + measured.distance) + measured.rounding
     regular = measured.finite & ~measured.singular
-    solved = measured.bending <= MAX_NONLINEARITY
+    solved = (measured.bending <= MAX_NONLINEARITY) & (measured.distance <= MAX_DISTANCE)
+    smooth = measured.jump <= MAX_JUMP
+    if conditions is not None:
+        smooth = smooth & ~conditions.degenerate
     checks = {
         "F or its Jacobian is not finite at the solution": ~measured.finite,
         "the Jacobian ∂F/∂x is singular, so F = 0 fixes no solution": (
@@ -165,7 +171,7 @@ def judge(measured: Measured, conditions: Conditions | None = None) -> RootCerti
         residual=measured.residual,
         distance=measured.distance,
         condition=measured.condition,
-        error_bound=torch.where(regular, error, torch.inf),
+        error_bound=torch.where(regular & smooth, error, torch.inf),
         kinks=measured.kinks,
         degenerate=None if conditions is None else conditions.degenerate,
         min_curvature=None if conditions is None else conditions.min_curvature,
