@@ -42,7 +42,7 @@ def kepler_errors(orbits: int = 1000) -> dict[str, float]:
         "∂E/∂e": (dE_de, sin / speed),
         "∂²E/∂M²": (d2E_dM2, -e * sin / speed**3),
     }
-    return {name: float(((a - b) / b).abs().max()) for name, (a, b) in exact.items()}
+    return {name: ((a - b) / b).abs().max().item() for name, (a, b) in exact.items()}
 
 
 NEAREST = Problem(
