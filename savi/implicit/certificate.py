@@ -150,7 +150,7 @@ def judge(measured: Measured, conditions: Conditions | None = None) -> RootCerti
         "the Jacobian ∂F/∂x is singular, so F = 0 fixes no solution": (
             measured.finite & measured.singular
         ),
-        "F has a kink at the solution, where there is no derivative": (
+        "F has a kink at the solution, where there is no derivative, or mixes its rows": (
             regular & ~(measured.jump <= MAX_JUMP)
         ),
         "the point given does not solve F = 0 (solve further)": regular & ~solved,

@@ -245,6 +245,13 @@ def test_a_kink_at_the_solution_is_seen():
     assert gradient[1:].tolist() == [0.5, 1.0]
 
 
+def test_an_f_that_mixes_its_rows_is_told():
+    x = torch.ones(4, 2, dtype=torch.float64)
+    with pytest.warns(ImplicitGradientWarning, match="mixes its rows"):
+        certificate = root(lambda x: x + 0.1 * x.roll(1, 0) - 1.1, x).certificate
+    assert certificate.failed.all()
+
+
 def test_operations_with_kinks_are_named():
     x = torch.tensor([[1.0]], dtype=torch.float64)
     with pytest.warns(SmoothnessNote, match="relu"):
