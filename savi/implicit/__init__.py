@@ -4,5 +4,18 @@ from savi.implicit.certificate import RootCertificate
 from savi.implicit.kkt import KKTSolution, kkt
 from savi.implicit.problem import Problem
 from savi.implicit.root import ImplicitSolution, root
+from savi.implicit.softmax import softmax
+from savi.implicit.sparsemax import SparsemaxSolution, sparsemax, sparsemax_solution
 
-__all__ = ["ImplicitSolution", "KKTSolution", "Problem", "RootCertificate", "kkt", "root"]
+__all__ = [
+    "ImplicitSolution",
+    "KKTSolution",
+    "Problem",
+    "RootCertificate",
+    "SparsemaxSolution",
+    "kkt",
+    "root",
+    "softmax",
+    "sparsemax",
+    "sparsemax_solution",
+]
