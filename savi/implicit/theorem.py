@@ -64,25 +64,27 @@ class Linearized:
         )
 
     def _jump(self, rounding: Float[Tensor, " B"]) -> Float[Tensor, " B"]:
-        """‖J⁻¹[F(x + δ) − F(x) − Jδ]‖∞ / ‖δ‖∞ for a small δ or −δ, the larger, less rounding.
+        """The largest ‖J⁻¹[F(x + δ) − F(x) − Jδ]‖∞ / ‖δ‖∞ for four small δ, less rounding.
 
-        It is about ‖δ‖ where F is smooth and does not shrink with δ at a kink. Every coordinate of
-        δ is small beside that of x, so that x + δ stays where x must stay (above 0, say).
-        Neighbouring rows move in opposite directions, which shows an F that mixes its rows.
+        It is about ‖δ‖ where F is smooth, and does not shrink with δ at a kink, which may show on
+        one side only, and not at all along a direction that leads along it: hence two directions
+        and both signs. Every coordinate of δ is small beside that of x, so that x + δ stays where
+        x must stay (above 0, say). Neighbouring rows move in opposite directions, which shows an F
+        that mixes its rows.
         """
         h = torch.finfo(self.x.dtype).eps ** 0.4
         largest = self.x.abs().amax(dim=-1, keepdim=True)
         scale = torch.where(self.x != 0, self.x.abs(), largest)
-        delta = h * irregular(self.x) * torch.where(scale > 0, scale, 1.0)
-        delta[1::2] *= -1.0
-        size = delta.abs().amax(dim=-1)
-        jump = torch.zeros_like(size)
+        scale = h * torch.where(scale > 0, scale, 1.0)
+        scale[1::2] *= -1.0
         inputs = [t.detach() for t in self.system.inputs]
-        for moved in (delta, -delta):
-            value = self.system.residual(self.x + moved, inputs).detach()
-            expected = self.value + multiply(self.matrix, moved)
-            mismatch = self.factor.solve((value - expected).unsqueeze(-1)).squeeze(-1)
-            jump = jump.maximum(mismatch.abs().amax(dim=-1) / size)
+        jump = torch.zeros_like(rounding)
+        for direction in (irregular(self.x), irregular(self.x).flip(-1)):
+            for delta in (direction * scale, -direction * scale):
+                value = self.system.residual(self.x + delta, inputs).detach()
+                mismatch = value - self.value - multiply(self.matrix, delta)
+                moved = self.factor.solve(mismatch.unsqueeze(-1)).squeeze(-1)
+                jump = jump.maximum(moved.abs().amax(dim=-1) / delta.abs().amax(dim=-1))
         return (jump - 4.0 * rounding / h).nan_to_num(nan=torch.inf)
 
 
