@@ -1,6 +1,17 @@
 """What the library claims, measured: ``savi-benchmark NAME``."""
 
-from savi.benchmark import cost, inner, memory, order, peers, replicas, safety, step
+from savi.benchmark import (
+    cost,
+    inner,
+    memory,
+    order,
+    peers,
+    qp,
+    replicas,
+    safety,
+    step,
+    unrolling,
+)
 from savi.benchmark.registry import BENCHMARKS, Benchmark
 
 __all__ = [
@@ -11,7 +22,9 @@ __all__ = [
     "memory",
     "order",
     "peers",
+    "qp",
     "replicas",
     "safety",
     "step",
+    "unrolling",
 ]

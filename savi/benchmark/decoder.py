@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -54,6 +55,17 @@ class DecoderBatch:
     def given(self) -> list[Tensor]:
         """Every tensor that is there before the solve."""
         return [*self.model.parameters(), *self.model.buffers(), self.x, self.noise, self.init]
+
+    def to(self, dtype: torch.dtype) -> DecoderBatch:
+        """A copy, the weights too, in another float type."""
+        init = self.init.detach().to(dtype).requires_grad_()
+        return replace(
+            self,
+            model=copy.deepcopy(self.model).to(dtype),
+            x=self.x.to(dtype),
+            noise=self.noise.to(dtype),
+            init=init,
+        )
 
 
 def decoder_batch(config: Mapping[str, Any]) -> DecoderBatch:

@@ -59,6 +59,41 @@ class MemoryConfig:
 
 
 @dataclass
+class UnrollingConfig:
+    """The benchmark ``unrolling``: its two problems, and the numbers of inner steps."""
+
+    seed: int = 0
+    threads: int | None = None
+    rows: int = 64
+    items: int = 100
+    spread: float = 0.8
+    batch: int = 16
+    latent_dim: int = 4
+    hidden: int = 64
+    depth: int = 2
+    activation: str = "softplus"
+    data_dim: int = 128
+    gamma: float = 0.1
+    samples: int = 2
+    steps: list[int] = field(default_factory=list)
+    relative_lr: float = 1.0
+    momentum: float = 0.9
+    repetitions: int = 2
+
+
+@dataclass
+class QPConfig:
+    """The benchmark ``qp``: the sizes of its quadratic programs, and how often each is timed."""
+
+    seed: int = 0
+    threads: int | None = None
+    batch: int = 128
+    sizes: list[int] = field(default_factory=list)
+    tolerance: float = 1e-10
+    repetitions: int = 5
+
+
+@dataclass
 class StepConfig:
     """The benchmark ``step``: its decoder, the inner descents, and how often each is timed."""
 

@@ -9,9 +9,11 @@ from savi.config.benchmarks import (
     MemoryConfig,
     OrderConfig,
     PeersConfig,
+    QPConfig,
     ReplicasConfig,
     SafetyConfig,
     StepConfig,
+    UnrollingConfig,
 )
 from savi.config.schema import Config, EvaluateConfig
 from savi.runs.jobs import job_folder
@@ -23,9 +25,11 @@ BENCHMARKS: dict[str, type] = {
     "memory": MemoryConfig,
     "order": OrderConfig,
     "peers": PeersConfig,
+    "qp": QPConfig,
     "replicas": ReplicasConfig,
     "safety": SafetyConfig,
     "step": StepConfig,
+    "unrolling": UnrollingConfig,
 }
 
 

@@ -1,18 +1,35 @@
 """Time, memory and gradient error of a whole outer step, for every backend and optimiser."""
 
-from savi.benchmark.cost.measure import Cost, Memory, Reference, measure, memory_of
+from savi.benchmark.cost.measure import (
+    Cost,
+    Memory,
+    Reference,
+    exact_gradient,
+    measure,
+    memory_of,
+    relative_error,
+)
 from savi.benchmark.cost.run import run_cost
-from savi.benchmark.cost.variants import OuterStep, Variant, by_steps, stable_descent
+from savi.benchmark.cost.variants import (
+    BilevelProblem,
+    OuterStep,
+    Variant,
+    by_steps,
+    stable_descent,
+)
 
 __all__ = [
+    "BilevelProblem",
     "Cost",
     "Memory",
     "OuterStep",
     "Reference",
     "Variant",
     "by_steps",
+    "exact_gradient",
     "measure",
     "memory_of",
+    "relative_error",
     "run_cost",
     "stable_descent",
 ]

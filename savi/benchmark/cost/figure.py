@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from matplotlib.axes import Axes
@@ -79,7 +79,7 @@ def cost_against_steps(costs: Costs, beside: str) -> Figure:
     cells = figure.subplots(1, 3, sharex=True)
     for axes, panel in zip(cells, (PEAK, SECONDS, ERROR), strict=True):
         ends = []
-        for (name, found), look in zip(lines.items(), _looks(), strict=False):
+        for (name, found), look in zip(lines.items(), looks(), strict=False):
             look = look | ({"color": INK, "linestyle": "-"} if name == other else {})
             sizes = [variant.K for variant, _ in found]
             ends += _line(axes, panel, sizes, found, SHORT.get(name, name), look)
@@ -97,7 +97,7 @@ def growth(costs: Costs) -> Figure:
         for axes, panel in zip(row, (SECONDS, PEAK), strict=True):
             ends = []
             lines = series(costs, part)
-            for ((backend, optimizer), found), look in zip(lines.items(), _looks(), strict=False):
+            for ((backend, optimizer), found), look in zip(lines.items(), looks(), strict=False):
                 sizes = [getattr(variant, field) for variant, _ in found]
                 slope = exponent(sizes, [panel.of(cost) or 0.0 for _, cost in found])
                 text = f"{backend}, {SHORT.get(optimizer, optimizer)}: {field}$^{{{slope:.2f}}}$"
@@ -106,7 +106,7 @@ def growth(costs: Costs) -> Figure:
     return figure
 
 
-def _looks() -> Iterator[dict[str, object]]:
+def looks() -> Iterator[dict[str, object]]:
     """A colour, a dash and a marker for each line; every second one thin, with hollow markers.
 
     Neighbours may lie on each other: a thin line with hollow markers lets the other show.
@@ -140,6 +140,14 @@ def _line(
 def _finish(
     axes: Axes, panel: Panel, sizes: list[int], label: str, ends: list[End], height: float
 ) -> None:
+    log_axes(axes, panel, sizes, label)
+    axes.set_ylabel(panel.unit)
+    axes.set_title(panel.title)
+    label_ends(axes, ends, height=height)
+
+
+def log_axes(axes: Axes, panel: Panel, sizes: Sequence[int], label: str) -> None:
+    """Scales, ticks and the lower label of axes on which all lines are drawn."""
     axes.set_xscale("log")
     axes.set_yscale("log")
     axes.set_xticks(sizes, [f"{size:,}" for size in sizes])
@@ -150,6 +158,3 @@ def _finish(
     axes.yaxis.set_minor_formatter(NullFormatter())
     axes.yaxis.set_major_formatter(panel.formatter)
     axes.set_xlabel(label)
-    axes.set_ylabel(panel.unit)
-    axes.set_title(panel.title)
-    label_ends(axes, ends, height=height)

@@ -28,14 +28,16 @@ MOST = 1.1
 Costs = Mapping[Variant, Cost]
 
 
-def by_batch(batch: TrainedBatch, config: Mapping[str, Any]) -> dict[Variant, OuterStep]:
+def by_batch(
+    batch: TrainedBatch, config: Mapping[str, Any]
+) -> dict[Variant, OuterStep[TrainedBatch]]:
     """What is measured against B.
 
     Args:
         batch: at least as many examples as the largest of ``batches``.
         config: see :func:`savi.benchmark.cost.run.run_cost`.
     """
-    steps: dict[Variant, OuterStep] = {}
+    steps: dict[Variant, OuterStep[TrainedBatch]] = {}
     for size in config["batches"]:
         steps |= _paired("batch", batch.rows(size), config)
     return steps
@@ -43,7 +45,7 @@ def by_batch(batch: TrainedBatch, config: Mapping[str, Any]) -> dict[Variant, Ou
 
 def of_latent_dim(
     latent_dim: int, config: Mapping[str, Any], device: torch.device
-) -> dict[Variant, OuterStep]:
+) -> dict[Variant, OuterStep[TrainedBatch]]:
     """What is measured at one d, on a model of its own."""
     changes = {
         "latent_dim": latent_dim,
@@ -54,7 +56,9 @@ def of_latent_dim(
     return _paired("latent_dim", batch, config)
 
 
-def _paired(part: str, batch: TrainedBatch, config: Mapping[str, Any]) -> dict[Variant, OuterStep]:
+def _paired(
+    part: str, batch: TrainedBatch, config: Mapping[str, Any]
+) -> dict[Variant, OuterStep[TrainedBatch]]:
     backends, optimizers = all_backends(), all_optimizers(stable_descent(batch, config))
     return combined(
         part,

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
-from savi.benchmark.cost.variants import OuterStep, Variant
+from savi.benchmark.cost.variants import BilevelProblem, OuterStep, ProblemT
 from savi.benchmark.live_bytes import LiveBytes
 from savi.benchmark.memory.measure import SavedTensors, storage_of
 from savi.benchmark.quiet import quiet
@@ -22,6 +23,8 @@ from savi.inner.minimize import minimize
 
 #: Steps of the reference, which needs about ten.
 MAX_STEPS = 200
+
+Name = TypeVar("Name", bound=Hashable)
 
 
 @dataclass(frozen=True)
@@ -63,36 +66,36 @@ class Cost:
 
 
 def measure(
-    steps: Mapping[Variant, OuterStep],
+    steps: Mapping[Name, OuterStep[ProblemT]],
     repetitions: int,
-    advance: Callable[[Variant], None],
-    reference: Reference | None = None,
-) -> dict[Variant, Cost]:
+    advance: Callable[[Name], None],
+    error_of: Callable[[OuterStep[ProblemT]], float] | None = None,
+) -> dict[Name, Cost]:
     """Bytes and errors of each variant, and then its seconds, all of them interleaved.
 
     Args:
         steps: by variant.
         repetitions: how often each is timed.
         advance: told of each call that is done.
-        reference: the exact gradient, if errors are asked for.
+        error_of: the error of a step's gradient, if errors are asked for.
     """
-    memories: dict[Variant, Memory] = {}
-    errors: dict[Variant, float] = {}
+    memories: dict[Name, Memory] = {}
+    errors: dict[Name, float] = {}
     with quiet():
         for variant, step in steps.items():
             # The timing meets a refusal again, and keeps its sentence.
             with suppress(InputError):
                 memories[variant] = memory_of(step)
-                if reference is not None:
-                    errors[variant] = reference.error_of(step)
+                if error_of is not None:
+                    errors[variant] = error_of(step)
             advance(variant)
         timings = interleaved(steps, repetitions, advance)
     return {v: Cost(timings[v], memories.get(v), errors.get(v)) for v in steps}
 
 
-def memory_of(step: OuterStep) -> Memory:
+def memory_of(step: OuterStep[ProblemT]) -> Memory:
     """Take the step once, counting."""
-    device, graph = step.batch.x.device, SavedTensors()
+    device, graph = step.batch.start.device, SavedTensors()
     given = {storage_of(tensor) for tensor in step.batch.given}
     before = 0
     if device.type == "cuda":
@@ -122,24 +125,36 @@ class Reference:
 
     def __init__(self, batch: TrainedBatch, examples: int) -> None:
         self.examples = examples
-        exact = batch.rows(examples).to(torch.float64)
-        with quiet():
-            solution = minimize(
-                exact.objective(),
-                exact.start,
-                optimizer=LevenbergMarquardt(),
-                gradient=Implicit(solver="cholesky"),
-                max_steps=MAX_STEPS,
-                rtol=1e-12,
-            )
-            self.gradient = torch.autograd.grad(exact.outer(solution.value), exact.weights)
+        self.gradient = exact_gradient(batch.rows(examples).to(torch.float64))
 
-    def error_of(self, step: OuterStep) -> float:
+    def error_of(self, step: OuterStep[TrainedBatch]) -> float:
         """‖g − g*‖ / ‖g*‖ over all weights, with g the step's gradient for the same examples."""
-        gradient = step.of(self.examples).gradient()
-        difference = [g.double() - r for g, r in zip(gradient, self.gradient, strict=True)]
-        return float(_norm(difference) / _norm(self.gradient))
+        return relative_error(step.of(self.examples).gradient(), self.gradient)
 
 
-def _norm(parts: list[Tensor] | tuple[Tensor, ...]) -> Tensor:
+def exact_gradient(problem: BilevelProblem) -> tuple[Tensor, ...]:
+    """g*: of the outer loss at the exact inner solution, by the implicit function theorem.
+
+    Args:
+        problem: in double precision.
+    """
+    with quiet():
+        solution = minimize(
+            problem.objective(),
+            problem.start,
+            optimizer=LevenbergMarquardt(),
+            gradient=Implicit(solver="cholesky"),
+            max_steps=MAX_STEPS,
+            rtol=1e-12,
+        )
+        return torch.autograd.grad(problem.outer(solution.value), problem.weights)
+
+
+def relative_error(gradient: Sequence[Tensor], exact: Sequence[Tensor]) -> float:
+    """‖g − g*‖ / ‖g*‖ over all weights."""
+    difference = [g.double() - r for g, r in zip(gradient, exact, strict=True)]
+    return float(_norm(difference) / _norm(exact))
+
+
+def _norm(parts: Sequence[Tensor]) -> Tensor:
     return torch.stack([part.norm() for part in parts]).norm()

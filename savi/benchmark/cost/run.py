@@ -19,7 +19,7 @@ from savi.benchmark.files import write_csv
 from savi.benchmark.memory.targets import FLAT
 from savi.benchmark.progress import Progress
 from savi.benchmark.registry import BENCHMARKS
-from savi.benchmark.trained import trained_batch
+from savi.benchmark.trained import TrainedBatch, trained_batch
 from savi.errors import InputError, require_at_least, unknown_option
 from savi.inner.optimizers import OPTIMIZERS
 from savi.report.figures.style import save
@@ -66,11 +66,11 @@ def run_cost(config: Mapping[str, Any], folder: Path) -> list[Table]:
         batch = whole.rows(config["batch"])
         steps = by_steps(batch, config)
         reference = Reference(batch, config["reference_examples"])
-        costs = measure(steps, repetitions, advance, reference)
+        costs = measure(steps, repetitions, advance, reference.error_of)
         progress.say(f"{len(steps)} outer steps against K")
         costs |= measure(by_batch(whole, config), repetitions, advance)
         progress.say("growth in B")
-        by_dim: dict[Variant, OuterStep] = {}
+        by_dim: dict[Variant, OuterStep[TrainedBatch]] = {}
         for latent_dim in config["latent_dims"]:
             by_dim |= of_latent_dim(latent_dim, config, device)
         costs |= measure(by_dim, repetitions, advance)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from savi.benchmark.decoder import descent
@@ -17,10 +18,42 @@ from savi.benchmark.quiet import quiet
 from savi.benchmark.trained import TrainedBatch
 from savi.gradients import GradientBackend
 from savi.inner.minimize import minimize
+from savi.inner.objective import InnerObjective
 from savi.inner.optimizers import OPTIMIZERS, GradientDescent, InnerOptimizer, Momentum
+from savi.inner.solution import Solution
 
 #: The backends that are combined with every inner optimiser.
 PAIRED = ("ift", "stop")
+
+
+class BilevelProblem(Protocol):
+    """An inner problem, and a loss at its solution."""
+
+    @property
+    def start(self) -> Float[Tensor, "B P"]:
+        """λ0."""
+        ...
+
+    @property
+    def weights(self) -> list[Tensor]:
+        """θ: what the outer loss is differentiated in."""
+        ...
+
+    @property
+    def given(self) -> list[Tensor]:
+        """Every tensor that is there before the solve."""
+        ...
+
+    def objective(self, max_steps: int = 0) -> InnerObjective:
+        """J(λ; θ), made anew as in every training step; ``max_steps`` evaluations are expected."""
+        ...
+
+    def outer(self, value: Float[Tensor, "B P"], /) -> Float[Tensor, ""]:
+        """The outer loss at λ."""
+        ...
+
+
+ProblemT = TypeVar("ProblemT", bound=BilevelProblem)
 
 
 class Variant(NamedTuple):
@@ -46,8 +79,8 @@ class Variant(NamedTuple):
 
 
 @dataclass(frozen=True)
-class OuterStep:
-    """A solve from the encoder's mean, the outer loss there, and its backward to all weights.
+class OuterStep(Generic[ProblemT]):
+    """A solve from the problem's start, the outer loss there, and its backward to all weights.
 
     Attributes:
         batch: the problem.
@@ -58,16 +91,16 @@ class OuterStep:
             None for K itself.
     """
 
-    batch: TrainedBatch
+    batch: ProblemT
     backend: GradientBackend
     optimizer: InnerOptimizer
     steps: int
     expected: int | None = None
 
-    def loss(self) -> Tensor:
-        """The outer loss with its graph."""
+    def solve(self) -> Solution:
+        """The inner solution."""
         expected = self.steps if self.expected is None else self.expected
-        solution = minimize(
+        return minimize(
             self.batch.objective(expected),
             self.batch.start,
             optimizer=self.optimizer,
@@ -75,7 +108,10 @@ class OuterStep:
             max_steps=self.steps,
             rtol=0.0,
         )
-        return self.batch.outer(solution.value)
+
+    def loss(self) -> Tensor:
+        """The outer loss with its graph."""
+        return self.batch.outer(self.solve().value)
 
     def gradient(self) -> tuple[Tensor, ...]:
         """Of the outer loss, for every weight."""
@@ -84,25 +120,25 @@ class OuterStep:
     def __call__(self) -> None:
         """Take the step to its end."""
         self.gradient()
-        synchronise(self.batch.x.device)
+        synchronise(self.batch.start.device)
 
-    def of(self, examples: int) -> OuterStep:
+    def of(self: OuterStep[TrainedBatch], examples: int) -> OuterStep[TrainedBatch]:
         """The step on the first of the examples alone."""
         return replace(self, batch=self.batch.rows(examples))
 
 
-def stable_descent(batch: TrainedBatch, config: Mapping[str, Any]) -> Momentum:
-    """Momentum descent with α = c / λmax, the largest eigenvalue of any example's curvature at m.
+def stable_descent(problem: BilevelProblem, config: Mapping[str, Any]) -> Momentum:
+    """Momentum descent with α = c / λmax, the largest eigenvalue of any example's curvature at λ0.
 
     Args:
-        batch: the problem.
+        problem: with J and λ0.
         config: c as ``relative_lr``, and ``momentum``.
 
     Raises:
         InputError: for values out of range, or a momentum that some backend cannot use.
     """
     with quiet():
-        curvature = batch.objective().curvature(batch.start)
+        curvature = problem.objective().curvature(problem.start)
     sharpest = float(torch.linalg.eigvalsh(curvature).max())
     return descent({"lr": config["relative_lr"] / sharpest, "momentum": config["momentum"]})
 
@@ -123,7 +159,7 @@ def combined(
     optimizers: Mapping[str, InnerOptimizer],
     counts: Iterable[int],
     expected: int | None = None,
-) -> dict[Variant, OuterStep]:
+) -> dict[Variant, OuterStep[TrainedBatch]]:
     """Every backend with every optimiser and every number of inner steps.
 
     Args:
@@ -145,7 +181,9 @@ def combined(
     }
 
 
-def by_steps(batch: TrainedBatch, config: Mapping[str, Any]) -> dict[Variant, OuterStep]:
+def by_steps(
+    batch: TrainedBatch, config: Mapping[str, Any]
+) -> dict[Variant, OuterStep[TrainedBatch]]:
     """What is measured against K on one batch.
 
     Args:

@@ -17,6 +17,7 @@ from savi.errors import InputError
 from savi.gradients import GradientBackend
 from savi.inner import Momentum
 from savi.inner.minimize import minimize
+from savi.inner.solution import Solution
 
 
 @dataclass(frozen=True)
@@ -72,13 +73,22 @@ def outer_loss(
     solution = minimize(
         objective, batch.init, optimizer=optimizer, gradient=backend, max_steps=steps, rtol=0.0
     )
+    require_all_steps(solution, optimizer, steps)
+    return objective(solution.value).mean()
+
+
+def require_all_steps(solution: Solution, optimizer: Momentum, steps: int) -> None:
+    """Refuse a descent that took fewer steps than are counted.
+
+    Raises:
+        InputError: if it ended before the last step.
+    """
     if bool((solution.steps != steps).any()):
         raise InputError(
             f"lr {optimizer.lr} with momentum {optimizer.momentum} ends the descent after "
             f"{int(solution.steps.min())} of {steps} steps, where it diverges or stands still: "
             "lower lr or the number of steps"
         )
-    return objective(solution.value).mean()
 
 
 class SavedTensors:

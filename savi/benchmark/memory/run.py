@@ -16,12 +16,17 @@ from savi.benchmark.decoder import decoder_batch, descent
 from savi.benchmark.files import write_csv
 from savi.benchmark.memory.figure import peak_against_steps
 from savi.benchmark.memory.measure import Usage, measure
-from savi.benchmark.memory.targets import SQRT, STEP, peak_target, saved_target
+from savi.benchmark.memory.targets import (
+    SQRT,
+    STEP,
+    peak_target,
+    require_comparable,
+    saved_target,
+)
 from savi.benchmark.progress import Progress
 from savi.benchmark.registry import BENCHMARKS
 from savi.benchmark.table import benchmark_table
 from savi.benchmark.target import Target
-from savi.errors import InputError
 from savi.gradients import BACKENDS, Checkpointed, GradientBackend
 from savi.report.figures.style import save
 
@@ -61,10 +66,7 @@ def run_memory(config: Mapping[str, Any], folder: Path) -> list[Table]:
         InputError: for values out of range.
     """
     steps: list[int] = config["steps"]
-    if len(steps) < 3 or steps[0] != 1 or steps != sorted(set(steps)):
-        raise InputError(
-            f"steps is {steps}: give at least three rising numbers from 1 on, such as [1,10,100]"
-        )
+    require_comparable(steps)
     optimizer, batch, backends = descent(config), decoder_batch(config), variants()
     usages: dict[str, list[Usage]] = {}
     with Progress(len(backends) * len(steps)) as progress:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from savi.benchmark.memory.measure import Usage
 from savi.benchmark.target import Target
+from savi.errors import InputError
 
 #: The backends whose memory does not depend on K at all.
 FLAT = ("stop", "one_step", "ift")
@@ -14,6 +15,18 @@ TOLERANCE = 0.05
 #: ``checkpointed`` in its two forms, and the most that the first may take in √K unrolled steps.
 SQRT, STEP = "checkpointed every=sqrt", "checkpointed every=step"
 MOST = 2.0
+
+
+def require_comparable(steps: Sequence[int]) -> None:
+    """Refuse numbers K that the targets cannot compare.
+
+    Raises:
+        InputError: unless there are three of them, rising from 1 on.
+    """
+    if len(steps) < 3 or steps[0] != 1 or list(steps) != sorted(set(steps)):
+        raise InputError(
+            f"steps is {steps}: give at least three rising numbers from 1 on, such as [1,10,100]"
+        )
 
 
 def flat(last: float, first: float, base: str) -> Target:
