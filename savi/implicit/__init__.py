@@ -3,6 +3,7 @@
 from savi.implicit.certificate import RootCertificate
 from savi.implicit.kkt import KKTSolution, kkt
 from savi.implicit.problem import Problem
+from savi.implicit.qp import QPError, QPLayer, QPSolution, QPStatus, QPWarning
 from savi.implicit.root import ImplicitSolution, root
 from savi.implicit.softmax import softmax
 from savi.implicit.sparsemax import SparsemaxSolution, sparsemax, sparsemax_solution
@@ -11,6 +12,11 @@ __all__ = [
     "ImplicitSolution",
     "KKTSolution",
     "Problem",
+    "QPError",
+    "QPLayer",
+    "QPSolution",
+    "QPStatus",
+    "QPWarning",
     "RootCertificate",
     "SparsemaxSolution",
     "kkt",

@@ -1,0 +1,86 @@
+"""A program in units in which tolerances have a meaning, and a point on the way to its solution."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from savi.implicit.qp.batched import largest, or_one, take
+
+#: What is added to the diagonal of a scaled H that is not definite: a proximal term.
+PROXIMAL = 1e-10
+
+
+@dataclass
+class Iterate:
+    """minimise ½wᵀHw + cᵀw subject to Gw + s = h, s >= 0, with the multipliers z >= 0."""
+
+    w: Float[Tensor, "B k"]
+    z: Float[Tensor, "B p"]
+    s: Float[Tensor, "B p"]
+
+    def take(self, index: Int[Tensor, " A"]) -> Iterate:
+        """The rows of these examples."""
+        return Iterate(self.w[index], self.z[index], self.s[index])
+
+
+@dataclass(frozen=True)
+class ScaledProblem:
+    """H, c, G, h, with the rows of G of norm 1, max|h| = 1 and max(|H|, |c|) = 1.
+
+    Attributes:
+        length: the unit of w, per example.
+        price: the unit of the objective, per example.
+        rows: the norms of the rows of G before.
+        proximal: what is added to the diagonal of H in the normal matrix.
+    """
+
+    H: Float[Tensor, "S k k"]
+    c: Float[Tensor, "B k"]
+    G: Float[Tensor, "S p k"]
+    h: Float[Tensor, "B p"]
+    length: Float[Tensor, "B 1"]
+    price: Float[Tensor, "B 1"]
+    rows: Float[Tensor, "S p"]
+    proximal: Float[Tensor, "S 1"]
+
+    @classmethod
+    def scaled(
+        cls, H: Tensor, c: Tensor, G: Tensor, h: Tensor, definite: Bool[Tensor, " S"]
+    ) -> ScaledProblem:
+        """Bring a problem to the units in which tolerances have a meaning."""
+        rows = or_one(torch.linalg.vector_norm(G, dim=-1))
+        h = h / rows
+        length = or_one(largest(h)).unsqueeze(-1)
+        size = largest(H.flatten(1)).unsqueeze(-1)
+        price = or_one(torch.maximum(length.square() * size, length * largest(c).unsqueeze(-1)))
+        factor = (length.square() / price).unsqueeze(-1)
+        if H.shape[0] == 1 and bool((factor == factor[:1]).all()):
+            factor = factor[:1]
+        proximal = torch.where(definite, 0.0, PROXIMAL).to(c.dtype).unsqueeze(-1)
+        return cls(
+            H * factor,
+            c * (length / price),
+            G / rows.unsqueeze(-1),
+            h / length,
+            length,
+            price,
+            rows,
+            proximal,
+        )
+
+    def take(self, index: Int[Tensor, " A"]) -> ScaledProblem:
+        """The problems of these examples."""
+        fields = (self.H, self.c, self.G, self.h, self.length, self.price, self.rows, self.proximal)
+        return ScaledProblem(*(take(field, index) for field in fields))
+
+    def unscaled(self, iterate: Iterate) -> Iterate:
+        """An iterate in the units of the problem as it was given."""
+        return Iterate(
+            iterate.w * self.length,
+            iterate.z * (self.price / self.length / self.rows),
+            iterate.s * (self.length * self.rows),
+        )
