@@ -41,6 +41,29 @@ def test_every_sweep_launcher_and_script_is_named():
         assert f"scripts/{name}" in README
 
 
+def test_the_example_of_the_theorem(capsys):
+    code = next(
+        block
+        for block in re.findall(r"```python\n(.*?)```", README, re.S)
+        if "onto_simplex" in block
+    )
+    exec(compile(code, "README.md", "exec"), {"__name__": "readme"})
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "[ 0.5000, -0.5000, " in shown
+    assert "[[False, False, True]]" in shown
+    assert "[False]" in shown
+
+
+def test_every_example_of_the_theorem_has_a_page_that_names_it():
+    root = Path(__file__).parents[1]
+    scripts = list((root / "scripts" / "examples").glob("*.py"))
+    assert len(scripts) > 5
+    for script in scripts:
+        row = re.search(rf"\| \[[^]]+\]\((docs/\w+\.md)\) \| `{script.name}` \|", README)
+        assert row, script.name
+        assert f"scripts/examples/{script.name}" in (root / row.group(1)).read_text("utf-8")
+
+
 def test_pictures_are_there():
     pictures = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", README)
     assert len(pictures) > 5
