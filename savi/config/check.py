@@ -7,6 +7,7 @@ from typing import Any
 
 from savi.errors import InputError, require_at_least, unknown_option
 from savi.report.metrics import describe
+from savi.training.hypergradient.check import check_hypergradient
 from savi.training.loggers import check_wandb
 
 #: The largest seed that NumPy takes.
@@ -61,6 +62,7 @@ def check(config: Mapping[str, Any]) -> None:
         if trainer[key] not in known:
             raise unknown_option(f"trainer.{key}", trainer[key], known)
     _check_vary(trainer["vary"], trainer["replicas"])
+    check_hypergradient(config)
     if trainer["devices"] > 1:
         _check_devices(config, trainer["devices"])
     if trainer["check_val_every_n_epoch"] > trainer["max_epochs"]:

@@ -205,6 +205,29 @@ class CallbacksConfig:
 
 
 @dataclass
+class HypergradientConfig:
+    """Tuning of a run's own hyperparameters on the validation ELBO; off where ``tune`` is empty.
+
+    ``solver``, ``damping``, ``rtol`` and ``max_steps`` are those of the linear system in all
+    weights, ``lr`` is Adam's in the logarithms. A step uses ``examples`` of either split (None: all
+    of it) with ``samples`` of the noise. ``weight_decay`` is then an L2 penalty in the loss.
+    """
+
+    tune: list[str] = field(default_factory=list)
+    solver: str = "cg"
+    damping: float = 0.0
+    rtol: float = 1e-3
+    max_steps: int | None = None
+    lr: float = 0.05
+    every_n_steps: int = 5
+    start_epoch: int = 0
+    examples: int | None = 128
+    samples: int = 4
+    max_stationarity: float = 0.1
+    on_failure: str = "warn"
+
+
+@dataclass
 class Config:
     """A whole run.
 
@@ -225,6 +248,7 @@ class Config:
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     logger: LoggerConfig = field(default_factory=LoggerConfig)
     callbacks: CallbacksConfig = field(default_factory=CallbacksConfig)
+    hypergradient: HypergradientConfig = field(default_factory=HypergradientConfig)
 
 
 @dataclass

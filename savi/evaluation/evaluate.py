@@ -224,5 +224,5 @@ def _collapse(
         squared_error=squared_error,
         linear_error=linear_error(train, x, module.family.latent_dim),
         autoencoder_error=error,
-        beta=module.kl["weight"],
+        beta=float(module.kl_weight),
     )

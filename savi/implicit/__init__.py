@@ -1,6 +1,8 @@
 """The implicit function theorem on problems other than inference."""
 
 from savi.implicit.certificate import RootCertificate
+from savi.implicit.hypergradient import Hypergradient, hypergradient
+from savi.implicit.hypergradient_certificate import HypergradientCertificate
 from savi.implicit.kkt import KKTSolution, kkt
 from savi.implicit.problem import Problem
 from savi.implicit.qp import QPError, QPLayer, QPSolution, QPStatus, QPWarning
@@ -9,6 +11,8 @@ from savi.implicit.softmax import softmax
 from savi.implicit.sparsemax import SparsemaxSolution, sparsemax, sparsemax_solution
 
 __all__ = [
+    "Hypergradient",
+    "HypergradientCertificate",
     "ImplicitSolution",
     "KKTSolution",
     "Problem",
@@ -19,6 +23,7 @@ __all__ = [
     "QPWarning",
     "RootCertificate",
     "SparsemaxSolution",
+    "hypergradient",
     "kkt",
     "root",
     "softmax",

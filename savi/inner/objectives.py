@@ -11,7 +11,7 @@ from savi.inner.objective import InnerObjective
 from savi.linear.dense import plus_diagonal
 from savi.vae.data_fit import DataFit
 from savi.vae.families import PosteriorFamily
-from savi.vae.model import GaussianVAE
+from savi.vae.model import GaussianVAE, KLWeight
 
 #: The objectives that configs can name, and what each minimises over λ.
 OBJECTIVES = {
@@ -57,7 +57,7 @@ class NegativeELBO(InnerObjective):
         x: Float[Tensor, "B D"] | DataFit,
         noise: NoiseSchedule,
         *,
-        beta: float = 1.0,
+        beta: KLWeight = 1.0,
         stochastic: bool = False,
         step: int = 0,
     ) -> None:

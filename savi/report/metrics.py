@@ -105,6 +105,23 @@ METRICS: dict[str, Metric] = {
     "ift/linear_steps": Metric("Linear solve, steps", "", None, "Certificate", ".1f"),
     "ift/error_bound": Metric("Estimated gradient error", "", "lower", "Certificate", ".1e"),
     "ift/failures": Metric("Examples that fail", "", "lower", "Certificate", ".1%"),
+    "hyper/gamma": Metric("Tuned γ", "", None, "Hyperparameters", ".3g"),
+    "hyper/beta": Metric("Tuned β, the KL weight", "", None, "Hyperparameters", ".3g"),
+    "hyper/rho": Metric("Tuned ρ", "", None, "Hyperparameters", ".3g"),
+    "hyper/weight_decay": Metric("Tuned weight decay", "", None, "Hyperparameters", ".3g"),
+    "hyper/norm": Metric("Norm of the hypergradient", "", None, "Hyperparameters", ".3g"),
+    "hyper/stationarity": Metric(
+        "Weights, relative stationarity", "", "lower", "Hyperparameters", ".1e"
+    ),
+    "hyper/outer_shift": Metric(
+        "Weights, bound left to change", "nats", None, "Hyperparameters", ",.2f"
+    ),
+    "hyper/linear_residual": Metric(
+        "Linear solve, residual", "", "lower", "Hyperparameters", ".1e"
+    ),
+    "hyper/linear_steps": Metric("Linear solve, steps", "", None, "Hyperparameters", ".4g"),
+    "hyper/min_curvature": Metric("Smallest curvature met", "", None, "Hyperparameters", ".3g"),
+    "hyper/failed": Metric("Conditions broken", "", "lower", "Hyperparameters", ".0%"),
     "ood/auroc_regret": Metric(
         "AUROC of the likelihood regret", "", "higher", "Out of distribution", ".3f"
     ),

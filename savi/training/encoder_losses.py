@@ -15,7 +15,7 @@ from savi.training.inference import Inference, SemiAmortizedInference
 from savi.vae.distributions import Posterior
 from savi.vae.elbo import elbo
 from savi.vae.families import PosteriorFamily
-from savi.vae.model import GaussianVAE
+from savi.vae.model import GaussianVAE, KLWeight
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class OuterBatch:
     x: Float[Tensor, "B D"]
     inference: Inference
     noise: Float[Tensor, "S B d"]
-    beta: float = 1.0
+    beta: KLWeight = 1.0
     free_bits: float = 0.0
 
     @property

@@ -18,6 +18,7 @@ from savi.inner.noise import NoiseSchedule, antithetic_noise
 from savi.inner.optimizers import LevenbergMarquardt
 from savi.training.inference import Inference, SemiAmortizedInference
 from savi.training.outer_loss import OuterLoss, OuterStep
+from savi.vae.model import KLWeight
 
 #: The gradient of the outer loss as one vector for θ ("decoder": the decoder and γ) and, where
 #: there is an encoder, one for φ ("encoder").
@@ -52,7 +53,7 @@ class ProbeBatch:
             self.x.to(like), lambda step: self.inner_noise(step).to(like), self.outer_noise.to(like)
         )
 
-    def step(self, outer: OuterLoss, beta: float) -> OuterStep:
+    def step(self, outer: OuterLoss, beta: KLWeight) -> OuterStep:
         """The outer loss of the probe."""
         return outer(self.x, beta, inner_noise=self.inner_noise, outer_noise=self.outer_noise)
 
@@ -60,7 +61,7 @@ class ProbeBatch:
 def outer_gradient(
     outer: OuterLoss,
     probe: ProbeBatch,
-    beta: float,
+    beta: KLWeight,
     precision: AbstractContextManager[None] | None = None,
     scale: float = 1.0,
 ) -> tuple[Gradient, Inference]:
@@ -141,7 +142,7 @@ def check_reference(reference: str, inference: SemiAmortizedInference) -> None:
 
 
 def reference_gradient(
-    outer: OuterLoss, probe: ProbeBatch, beta: float, reference: str
+    outer: OuterLoss, probe: ProbeBatch, beta: KLWeight, reference: str
 ) -> tuple[Gradient, Inference]:
     """The gradient by one of :data:`REFERENCES`, on a copy of the modules in float64."""
     outer = copy.deepcopy(outer)

@@ -23,7 +23,7 @@ from savi.inner.solution import Solution
 from savi.inner.trust_region import TrustRegion
 from savi.vae.data_fit import LINEAR_HEAD, DataFit, data_fit
 from savi.vae.families import PosteriorFamily
-from savi.vae.model import GaussianVAE
+from savi.vae.model import GaussianVAE, KLWeight
 
 NOISE = {"crn": common_noise, "fresh": fresh_noise}
 
@@ -80,7 +80,8 @@ class SemiAmortizedInference(nn.Module):
         test_max_steps = inner["test_max_steps"]
         self.test_max_steps: int = self.max_steps if test_max_steps is None else test_max_steps
         self.rtol, self.atol = inner["rtol"], inner["atol"]
-        self.rho, self.samples = inner["rho"], inner["samples"]
+        self.rho: float | Tensor = inner["rho"]
+        self.samples: int = inner["samples"]
         # Runs of versions without trust regions can still be evaluated.
         self.radius: float | None = inner.get("radius")
         self.compiled: bool = inner.get("compile", False)
@@ -171,7 +172,7 @@ class SemiAmortizedInference(nn.Module):
         init: Float[Tensor, "B P"],
         *,
         max_steps: int | None = None,
-        beta: float = 1.0,
+        beta: KLWeight = 1.0,
         generator: torch.Generator | None = None,
         noise: NoiseSchedule | None = None,
     ) -> InnerObjective:
@@ -215,7 +216,7 @@ class SemiAmortizedInference(nn.Module):
         x: Float[Tensor, "B D"],
         *,
         max_steps: int,
-        beta: float = 1.0,
+        beta: KLWeight = 1.0,
         through: float = 1.0,
         generator: torch.Generator | None = None,
         noise: NoiseSchedule | None = None,

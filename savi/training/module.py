@@ -16,6 +16,7 @@ from savi.evaluation.importance import expected_bound
 from savi.gradients.certificate import Certificate
 from savi.inner.noise import antithetic_noise
 from savi.training.encoder_losses import EncoderObjective
+from savi.training.hypergradient.hyperparameters import make_tunable
 from savi.training.inference import Inference, SemiAmortizedInference
 from savi.training.outer_loss import OuterLoss
 from savi.training.step_metrics import evaluation_metrics, gradient_norms, training_metrics
@@ -23,6 +24,7 @@ from savi.training.warm_start import WarmStarts
 from savi.vae.build import build_encoder, build_vae
 from savi.vae.elbo import Bound
 from savi.vae.families import POSTERIORS
+from savi.vae.model import KLWeight
 
 SCHEDULES = ("constant", "cosine")
 
@@ -46,6 +48,7 @@ class SemiAmortizedVAE(pl.LightningModule):
         encoder_loss: the weights of the encoder's training signals.
         optimizer: the outer optimiser.
         evaluation: sample sizes of validation and evaluation.
+        hypergradient: which hyperparameters are tuned; none by default.
         seed: the seed of the noise in validation and evaluation.
 
     Raises:
@@ -65,6 +68,7 @@ class SemiAmortizedVAE(pl.LightningModule):
         encoder_loss: Mapping[str, float],
         optimizer: Mapping[str, Any],
         evaluation: Mapping[str, Any],
+        hypergradient: Mapping[str, Any] | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -81,9 +85,12 @@ class SemiAmortizedVAE(pl.LightningModule):
         self.warm_starts = WarmStarts.build(inner, self.inference)
         self.kl, self.samples = model["kl"], model["samples"]
         self.settings, self.optimizer_config, self.seed = evaluation, optimizer, seed
+        self.kl_weight, self.weight_decay = self.kl["weight"], optimizer["weight_decay"]
+        self.tuned: tuple[str, ...] = tuple(hypergradient["tune"]) if hypergradient else ()
         self._certificate: Certificate | None = None
         self._squared_error: Tensor | None = None
         self._check()
+        make_tunable(self, self.tuned)
 
     def _check(self) -> None:
         for name, value, least in (
@@ -107,15 +114,21 @@ class SemiAmortizedVAE(pl.LightningModule):
             raise unknown_option("optimizer.schedule", self.optimizer_config["schedule"], SCHEDULES)
 
     @property
-    def beta(self) -> float:
+    def beta(self) -> KLWeight:
         """The KL weight at the current step: it rises linearly during the warm-up."""
-        return kl_weight(self.kl, self.global_step)
+        return self.kl_weight * warm_up(self.kl, self.global_step)
 
     @property
     def outer_loss(self) -> OuterLoss:
         """What a training step minimises, as a function of a batch and β."""
         return OuterLoss(
-            self.vae, self.inference, self.encoder_objective, self.samples, self.kl["free_bits"]
+            self.vae,
+            self.inference,
+            self.encoder_objective,
+            self.samples,
+            self.kl["free_bits"],
+            # Of stationary points the optimiser's own decay knows nothing.
+            self.weight_decay if self.tuned else 0.0,
         )
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
@@ -196,8 +209,9 @@ class SemiAmortizedVAE(pl.LightningModule):
     def configure_optimizers(self) -> Any:
         """Adam (AdamW with a weight decay), with a constant or cosine learning rate."""
         config = self.optimizer_config
+        decay = 0.0 if self.tuned else config["weight_decay"]
         optimizer = torch.optim.AdamW(
-            self.parameters(), lr=config["lr"], weight_decay=config["weight_decay"], fused=True
+            self.parameters(), lr=config["lr"], weight_decay=decay, fused=True
         )
         if config["schedule"] == "constant":
             return optimizer
@@ -241,5 +255,10 @@ class SemiAmortizedVAE(pl.LightningModule):
 
 def kl_weight(kl: Mapping[str, Any], step: int) -> float:
     """β at a step, counted from 0: it rises linearly during the warm-up, then stays."""
+    return kl["weight"] * warm_up(kl, step)
+
+
+def warm_up(kl: Mapping[str, Any], step: int) -> float:
+    """The factor of β at a step, counted from 0."""
     warmup = kl["warmup_steps"]
-    return kl["weight"] * (min(1.0, (step + 1) / warmup) if warmup else 1.0)
+    return min(1.0, (step + 1) / warmup) if warmup else 1.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import chain
 
 from jaxtyping import Float
 from torch import Tensor
@@ -11,7 +12,7 @@ from savi.inner.noise import NoiseSchedule, antithetic_noise
 from savi.training.encoder_losses import EncoderObjective, OuterBatch
 from savi.training.inference import Inference, SemiAmortizedInference
 from savi.vae.elbo import Bound, elbo
-from savi.vae.model import GaussianVAE
+from savi.vae.model import GaussianVAE, KLWeight
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,9 @@ class OuterStep:
 class OuterLoss:
     """−(1/B) Σ_b L(θ, λK; x_b) with noise of its own, plus the weighted encoder losses.
 
+    With a weight decay also ½ wd ‖w‖², w = (θ, φ): an L2 penalty is part of what is minimised, as
+    the decoupled decay of AdamW is not.
+
     It changes nothing: calling it twice with the same noise gives the same loss.
 
     Attributes:
@@ -35,6 +39,7 @@ class OuterLoss:
         encoder_objective: the encoder losses, and the factor on what flows through the solve.
         samples: S, the samples of the bound.
         free_bits: the free bits of the KL term (nats per dimension).
+        weight_decay: wd, the weight of the penalty.
     """
 
     model: GaussianVAE
@@ -42,11 +47,12 @@ class OuterLoss:
     encoder_objective: EncoderObjective
     samples: int
     free_bits: float
+    weight_decay: float | Float[Tensor, ""] = 0.0
 
     def __call__(
         self,
         x: Float[Tensor, "B D"],
-        beta: float,
+        beta: KLWeight,
         *,
         inner_noise: NoiseSchedule | None = None,
         outer_noise: Float[Tensor, "S B d"] | None = None,
@@ -77,4 +83,10 @@ class OuterLoss:
         bound = elbo(self.model, q, x, outer_noise)
         batch = OuterBatch(self.model, family, x, inference, outer_noise, beta, self.free_bits)
         loss = -bound.objective(beta, self.free_bits) + self.encoder_objective(batch)
-        return OuterStep(loss, bound, inference)
+        return OuterStep(loss + self._penalty(), bound, inference)
+
+    def _penalty(self) -> float | Float[Tensor, ""]:
+        if isinstance(self.weight_decay, float) and self.weight_decay == 0.0:
+            return 0.0
+        weights = chain(self.model.parameters(), self.inference.parameters())
+        return 0.5 * self.weight_decay * sum(w.square().sum() for w in weights)

@@ -31,6 +31,8 @@ from savi.runs.record import Interrupted, Origin, recorded
 from savi.training.callbacks import CostMonitor, KeepRandomState, build_callbacks
 from savi.training.checkpoint import StoreConfig, load_weights
 from savi.training.gradient_monitor import GradientMonitor
+from savi.training.hypergradient.hyperparameters import values
+from savi.training.hypergradient.tuner import HypergradientTuner
 from savi.training.loggers import build_loggers, finish, log_results, quieten_libraries
 from savi.training.media import final_media, log_final_media
 from savi.training.module import SemiAmortizedVAE
@@ -70,6 +72,8 @@ def build(config: Mapping[str, Any]) -> tuple[TensorDataModule, SemiAmortizedVAE
                 "evaluation",
             )
         },
+        # Runs of versions without hypergradients can still be evaluated.
+        hypergradient=config.get("hypergradient"),
     )
     return data, module
 
@@ -107,6 +111,9 @@ class Run:
         callbacks, cost = build_callbacks(
             config["callbacks"], str(folder / "checkpoints"), interactive, data, module
         )
+        if module.tuned:
+            # First, so that it runs before the clock of the cost monitor starts.
+            callbacks.insert(0, HypergradientTuner(config["hypergradient"], data, config["seed"]))
         callbacks += [StoreConfig(config), KeepRandomState()]
         trainer = build_trainer(config["trainer"], data, callbacks, interactive)
         return cls(config, folder, data, module, trainer, cost)
@@ -142,6 +149,7 @@ class Run:
                 _best_score(trainer)
                 | _certificate(trainer)
                 | _gradient_check(trainer)
+                | _hypergradient(trainer)
                 | self.cost.metrics()
             )
             # Lightning has moved it to the CPU.
@@ -201,7 +209,8 @@ def conclude(
     load_weights(module, best if best.is_file() else folder / "checkpoints" / "last.ckpt")
     with shown("evaluating the best epoch") as progress:
         evaluation = evaluate(module, data, progress=progress)
-    metrics = evaluation.metrics | dict(of_training)
+    tuned = {f"hyper/{name}": value for name, value in values(module, module.tuned).items()}
+    metrics = evaluation.metrics | dict(of_training) | tuned
     write_metrics(folder, metrics)
     if evaluation.collapse is not None:
         (folder / "collapse.json").write_text(json.dumps(evaluation.collapse.record(), indent=2))
@@ -299,6 +308,12 @@ def _gradient_check(trainer: pl.Trainer) -> dict[str, float]:
     """The last comparison with a reference gradient, if there was one."""
     monitors = [c for c in trainer.callbacks if isinstance(c, GradientMonitor)]  # type: ignore[attr-defined]
     return monitors[0].last if monitors else {}
+
+
+def _hypergradient(trainer: pl.Trainer) -> dict[str, float]:
+    """The last step in the hyperparameters, if there was one."""
+    tuners = [c for c in trainer.callbacks if isinstance(c, HypergradientTuner)]  # type: ignore[attr-defined]
+    return tuners[0].last if tuners else {}
 
 
 def write_metrics(folder: Path, metrics: Mapping[str, float]) -> None:

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from savi.vae.distributions import Posterior
-from savi.vae.model import GaussianVAE
+from savi.vae.model import GaussianVAE, KLWeight
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Bound:
         """L."""
         return self.reconstruction - self.kl
 
-    def objective(self, beta: float = 1.0, free_bits: float = 0.0) -> Float[Tensor, ""]:
+    def objective(self, beta: KLWeight = 1.0, free_bits: float = 0.0) -> Float[Tensor, ""]:
         """What training maximises: the mean of E_q log p(x|z) − β Σ_i max(KL_i, free bits).
 
         The free bits (nats per dimension) apply to each dimension's mean KL over the batch

@@ -13,7 +13,7 @@ from torch.distributions import MultivariateNormal
 from savi.errors import InputError
 from savi.registry import Registry
 from savi.vae.distributions import DiagonalGaussian, FullGaussian, PointMass, Posterior
-from savi.vae.model import GaussianVAE
+from savi.vae.model import GaussianVAE, KLWeight
 
 POSTERIORS: Registry[type[PosteriorFamily]] = Registry("posterior")
 
@@ -42,7 +42,7 @@ class PosteriorFamily(ABC):
 
     @abstractmethod
     def distribution(
-        self, lam: Float[Tensor, "B P"], model: GaussianVAE, beta: float = 1.0
+        self, lam: Float[Tensor, "B P"], model: GaussianVAE, beta: KLWeight = 1.0
     ) -> Posterior:
         """q_λ. Only ``laplace`` looks at the model and at the weight β of the KL term."""
 
@@ -112,7 +112,7 @@ class DiagonalGaussianFamily(PosteriorFamily):
         return 2 * self.latent_dim
 
     def distribution(
-        self, lam: Float[Tensor, "B P"], model: GaussianVAE, beta: float = 1.0
+        self, lam: Float[Tensor, "B P"], model: GaussianVAE, beta: KLWeight = 1.0
     ) -> DiagonalGaussian:
         """N(mean, diag exp(log variance))."""
         return DiagonalGaussian(*lam.chunk(2, dim=-1))
@@ -201,7 +201,7 @@ class FullGaussianFamily(PosteriorFamily):
         return lam[:, :d], lam[:, d : 2 * d], lam[:, 2 * d :]
 
     def distribution(
-        self, lam: Float[Tensor, "B P"], model: GaussianVAE, beta: float = 1.0
+        self, lam: Float[Tensor, "B P"], model: GaussianVAE, beta: KLWeight = 1.0
     ) -> FullGaussian:
         """N(mean, L Lᵀ)."""
         mean, log_diagonal, lower = self._split(lam)
@@ -341,7 +341,7 @@ class PointMassFamily(_MapFamily):
     has_density = False
 
     def distribution(
-        self, lam: Float[Tensor, "B P"], model: GaussianVAE, beta: float = 1.0
+        self, lam: Float[Tensor, "B P"], model: GaussianVAE, beta: KLWeight = 1.0
     ) -> PointMass:
         """The point mass at λ."""
         return PointMass(lam)
@@ -358,7 +358,7 @@ class LaplaceFamily(_MapFamily):
     name = "laplace"
 
     def distribution(
-        self, lam: Float[Tensor, "B P"], model: GaussianVAE, beta: float = 1.0
+        self, lam: Float[Tensor, "B P"], model: GaussianVAE, beta: KLWeight = 1.0
     ) -> FullGaussian:
         """The Laplace approximation at λ, whether λ is a mode or not."""
         precision = model.precision(lam, beta)

@@ -11,6 +11,9 @@ from torch import Tensor, nn
 from savi.vae.quadratic import log_normaliser, weighted_sum
 from savi.vae.variance import ObservationVariance
 
+#: β, the weight of the KL term: a number, or a scalar tensor that may have a graph.
+KLWeight = float | Float[Tensor, ""]
+
 
 class GaussianLikelihood(nn.Module):
     """log p(x|z) = −½ Σ_i [(x_i − μ_i)²/γ_i + log 2πγ_i]; γ is a variance.
@@ -82,7 +85,7 @@ class GaussianVAE(nn.Module):
         rows = jacobian(self.decoder, z)
         return (rows / self.gamma().unsqueeze(-2)) @ rows.mT
 
-    def precision(self, z: Float[Tensor, "B d"], beta: float = 1.0) -> Float[Tensor, "B d d"]:
+    def precision(self, z: Float[Tensor, "B d"], beta: KLWeight = 1.0) -> Float[Tensor, "B d d"]:
         """Λ = I + JᵀΓ⁻¹J/β, the Gauss–Newton precision of the posterior at z."""
         identity = torch.eye(self.latent_dim, dtype=z.dtype, device=z.device)
         return identity + self.gram(z) / beta

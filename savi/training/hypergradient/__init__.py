@@ -1,0 +1,1 @@
+"""Tuning a run's own hyperparameters while it trains, by gradients through its best response."""
