@@ -85,7 +85,7 @@ class Model:
     fixed: Hyper
     spectrum: tuple[Tensor, Tensor] | None = None
 
-    def train(self, hyper: Hyper, tolerance: float = 1e-5, max_steps: int = 100) -> float:
+    def train(self, hyper: Hyper, tolerance: float = 1e-4, max_steps: int = 100) -> float:
         """Newton's method with |H| + δI for H, kept while it serves; returns ‖∇_w train‖."""
         h, weights = self.tensors(hyper), self.losses.weights
         damping, size = 1e-6, 0.0
@@ -96,7 +96,7 @@ class Model:
             before, size = size, float(gradient.detach().norm())
             if size < tolerance:
                 break
-            if self.spectrum is None or (before > 0.0 and size > 0.3 * before):
+            if self.spectrum is None or (before > 0.0 and size > 0.7 * before):
                 hessian = WeightHessian(gradient, weights, 0.0).dense()[0]
                 self.spectrum = torch.linalg.eigh(hessian)
             eigenvalues, q = self.spectrum
@@ -138,7 +138,7 @@ class Model:
             [logs[name] for name in hyper],
             solver=solver,
             rtol=1e-3,
-            max_steps=None if solver == "cholesky" else 200,
+            max_steps=None if solver == "cholesky" else 100,
             on_failure="silent",
         )
 
