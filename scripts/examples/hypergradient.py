@@ -33,7 +33,7 @@ STARTS = {"gamma": 1.5, "beta": 2.5, "rho": 10.0, "weight_decay": 0.3}
 GRIDS = {
     "gamma": (0.3, 0.4, 0.5, 0.6, 0.9),
     "beta": (0.2, 0.3, 0.45, 0.7, 1.0),
-    "rho": (0.5, 1.0, 2.0, 4.0, 10.0),
+    "rho": (1.0, 2.0, 4.0, 10.0),
     "weight_decay": (0.01, 0.03, 0.06, 0.1, 0.2),
 }
 TUNED = (("gamma",), ("beta",), ("weight_decay",), ("rho",), ("gamma", "beta"))
@@ -138,7 +138,7 @@ class Model:
             [logs[name] for name in hyper],
             solver=solver,
             rtol=1e-3,
-            max_steps=None if solver == "cholesky" else 100,
+            max_steps=None if solver == "cholesky" else 200,
             on_failure="silent",
         )
 
