@@ -27,9 +27,6 @@ MAX_ERROR = 1e-2
 #: A solution that is further away, relative to its size, counts as none.
 MAX_DISTANCE = 0.1
 
-#: A smooth F changes its derivative by less than that in a step of 1e-6 of x (1e-3 in float32).
-MAX_JUMP = 0.05
-
 #: For what two Jacobians do not show.
 SAFETY = 2.0
 
@@ -99,14 +96,13 @@ class Measured:
     Attributes:
         residual: ‖F‖.
         distance: see :class:`RootCertificate`.
-        bending: ‖J⁻¹(J(x + s) − J)‖.
+        bending: max(‖J⁻¹(J(x + s) − J)‖, Δ).
         condition: κ₁(J).
         singular: which J cannot be told from singular ones.
         finite: where F and J are finite.
         kinks: the operations with a kink.
-        jump: how much a small step away from x changes the derivative of F; above 0 by more than
-            the step itself at a kink.
-        rounding: P ε κ₁(J), what rounding may do to the derivative.
+        jump: how much a small step of x or θ changes the derivatives of F.
+        rounding: ε κ₁(J), what rounding may do to the derivative.
     """
 
     residual: Float[Tensor, " B"]
@@ -137,9 +133,13 @@ class Conditions:
     flat: Float[Tensor, " B"]
 
 
+#: What :class:`Measured` calls a jump counts as a kink above it.
+MAX_JUMP = 0.05
+
+
 def judge(measured: Measured, conditions: Conditions | None = None) -> RootCertificate:
     """Turn measurements into a verdict."""
-    error = SAFETY * (measured.bending + measured.distance) + measured.rounding
+    error = SAFETY * measured.bending + measured.rounding
     regular = measured.finite & ~measured.singular
     solved = (measured.bending <= MAX_NONLINEARITY) & (measured.distance <= MAX_DISTANCE)
     smooth = measured.jump <= MAX_JUMP

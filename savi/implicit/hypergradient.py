@@ -13,6 +13,7 @@ from torch import Tensor
 from savi.errors import InputError
 from savi.implicit.hypergradient_certificate import (
     HypergradientCertificate,
+    biases,
     ratio,
     reasons,
     require_policy,
@@ -156,15 +157,17 @@ def _judge(
     relative = ratio(float(gradient.norm()), float(scale.norm()))
     residual, status = float(linear.residual), LinearStatus(int(linear.status))
     unmoved = tuple(index for index, part in enumerate(response) if part is None)
+    damped = ratio(hessian.damping * float(u.norm()), float(v.norm()))
+    curvature = float(linear.min_curvature) - hessian.damping
     return HypergradientCertificate(
         stationarity=float(gradient.norm()),
         relative_stationarity=relative,
         outer_shift=-float((gradient * u).sum()),
         linear_residual=residual,
-        damping_residual=ratio(hessian.damping * float(u.norm()), float(v.norm())),
+        damping_residual=damped,
         linear_steps=int(linear.steps),
         status=status,
-        min_curvature=float(linear.min_curvature) - hessian.damping,
+        min_curvature=curvature,
         kinks=hessian.kinks(),
         unmoved=unmoved,
         reasons=reasons(
@@ -175,6 +178,7 @@ def _judge(
             status=status,
             unmoved=unmoved,
         ),
+        biases=biases(hessian.damping, damped, curvature),
     )
 
 
@@ -182,6 +186,8 @@ def _check(
     inner: Tensor, outer: Tensor, weights: Sequence[Tensor], hyper: Sequence[Tensor], damping: float
 ) -> None:
     for name, loss in (("inner", inner), ("outer", outer)):
+        if not isinstance(loss, Tensor):
+            raise InputError(f"{name} is of type {type(loss).__name__}: give a scalar tensor")
         if loss.ndim or not loss.requires_grad:
             graph = "a graph" if loss.requires_grad else "no graph"
             raise InputError(

@@ -29,7 +29,8 @@ class HypergradientCertificate:
 
     Attributes:
         stationarity: ‖∇_w inner‖.
-        relative_stationarity: ‖∇_w inner‖ / ‖H w‖. For a quadratic inner, H w is the gradient at
+        relative_stationarity: ‖∇_w inner‖ / ‖H w‖, of all weights together: far smaller ones than
+            the others may be untrained unseen. For a quadratic inner, H w is the gradient at
             w less that at 0: this is then the stationarity relative to the start w = 0.
         outer_shift: −(∇_w inner)ᵀ H⁻¹ ∇_w outer, by how much outer would change, to first order, if
             the weights went on to the minimum; in the units of outer.
@@ -43,6 +44,8 @@ class HypergradientCertificate:
         unmoved: the positions in ``hyper`` of what ∇_w inner does not depend on: the weights do not
             respond to it.
         reasons: a sentence for each condition that is broken.
+        biases: a sentence for each way in which the damping decides the answer, which is no
+            failure: the damping was asked for.
     """
 
     stationarity: float
@@ -56,6 +59,7 @@ class HypergradientCertificate:
     kinks: tuple[str, ...]
     unmoved: tuple[int, ...]
     reasons: tuple[str, ...]
+    biases: tuple[str, ...]
 
     @property
     def failed(self) -> bool:
@@ -68,11 +72,12 @@ class HypergradientCertificate:
         Raises:
             ImplicitGradientError: under ``raise``, if a condition is broken.
         """
-        text = f"hypergradient without its conditions: {'; '.join(self.reasons)}"
+        text = "hypergradient without its conditions: "
         if self.reasons and on_failure == "raise":
-            raise ImplicitGradientError(text)
-        if self.reasons and on_failure == "warn":
-            warnings.warn(text, ImplicitGradientWarning, stacklevel=3)
+            raise ImplicitGradientError(text + "; ".join(self.reasons))
+        told = self.reasons + self.biases
+        if told and on_failure != "silent":
+            warnings.warn(text + "; ".join(told), ImplicitGradientWarning, stacklevel=3)
         if self.kinks and on_failure != "silent":
             warnings.warn(
                 f"inner has operations with kinks ({', '.join(self.kinks)}): its hypergradient is "
@@ -113,6 +118,18 @@ def reasons(
             f"the gradient of inner does not depend on {which}, to which the weights do not respond"
         )
     return tuple(found)
+
+
+def biases(damping: float, damping_residual: float, min_curvature: float) -> tuple[str, ...]:
+    """A sentence for each way in which the damping decides the answer."""
+    checks = {
+        "the damping leaves more than half of the system unsolved (lower it: the answer is close "
+        "to the direct part)": damping_residual > 0.5,
+        "the Hessian has negative curvature that the damping hides (train the weights further)": (
+            damping > 0 and min_curvature < 0
+        ),
+    }
+    return tuple(reason for reason, found in checks.items() if found)
 
 
 def ratio(value: float, scale: float) -> float:

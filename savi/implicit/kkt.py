@@ -56,10 +56,11 @@ def kkt(
         solution: x from any solver, [B, n].
         params: θ, as in :func:`savi.implicit.root`; what the functions close over counts too.
         on_failure: as in :func:`savi.implicit.root`.
-        tolerance: how close to its boundary (relative to max(1, ‖x‖)) an inequality counts as
-            touched, how far outside x may be, and, relative to the other forces, below which a
-            multiplier counts as 0. None means ε^0.4: 5e-7 in float64, 2e-3 in float32. Raise it
-            for a solution that is less accurate.
+        tolerance: how close to its boundary an inequality counts as touched and how far outside x
+            may be, relative to x (see :func:`savi.implicit.multipliers.multipliers`); and below
+            which a multiplier counts as 0, relative to the force that moves x by its own size.
+            None means ε^0.4: 5e-7 in float64, 2e-3 in float32. Raise it for a solution that is
+            less accurate.
 
     Raises:
         InputError: for a wrong shape or type, a tolerance that is not above 0, or an unknown
@@ -84,45 +85,74 @@ def kkt(
     near = torch.finfo(x.dtype).eps ** 0.4 if tolerance is None else tolerance
     found = multipliers(problem, x, params, near)
     n, m = x.shape[-1], found.equality.shape[-1]
-
-    def conditions(y: Float[Tensor, "B P"], *params: Tensor) -> Float[Tensor, "B P"]:
-        return problem.kkt_equations(
-            y[:, :n], y[:, n : n + m], y[:, n + m :], found.active, *params
-        )
-
-    y = torch.cat([x, found.equality, found.inequality], dim=-1)
-    linearized = Linearized.at(System.of(conditions, y, params), y)
-    certificate = judge(linearized.measure(), _conditions(linearized.matrix, n, found, near, x))
+    ones = torch.ones_like(x[:, :1])
+    linearized = _linearized(problem, x, params, found, ones)
+    force = torch.linalg.matrix_norm(linearized.matrix[:, :n, :n]).unsqueeze(-1)
+    units = torch.where((force > _LEAST) & (force < 1.0 / _LEAST), ones, force)
+    if not torch.equal(units, ones):
+        units = torch.where((units > 0) & torch.isfinite(units), units, ones)
+        linearized = _linearized(problem, x, params, found, units)
+    hessian = units.unsqueeze(-1) * linearized.matrix[:, :n, :n]
+    conditions = _conditions(hessian, linearized.matrix[:, n:, :n], found, near)
+    certificate = judge(linearized.measure(), conditions)
     value = certified(linearized, certificate, on_failure)
     return KKTSolution(
         value=value[:, :n],
         certificate=certificate,
-        equality_multipliers=value[:, n : n + m],
-        inequality_multipliers=value[:, n + m :],
+        equality_multipliers=units * value[:, n : n + m],
+        inequality_multipliers=units * value[:, n + m :],
         active=found.active,
     )
 
 
+#: A Hessian of a size between this and its reciprocal needs no other units for the objective.
+_LEAST = 1e-4
+
+
+def _linearized(
+    problem: Problem,
+    x: Float[Tensor, "B n"],
+    params: tuple[Tensor, ...],
+    found: Multipliers,
+    units: Float[Tensor, "B 1"],
+) -> Linearized:
+    """The KKT conditions in x, u and v with the objective in units of ``units``.
+
+    Whoever multiplies the objective by 1e8 multiplies u and v as well, which should not make the
+    Jacobian look nearly singular.
+    """
+    n, m = x.shape[-1], found.equality.shape[-1]
+    in_units = torch.cat(
+        [torch.ones_like(x), torch.zeros_like(found.equality), (~found.active).to(x)], dim=-1
+    )
+    scale = torch.where(in_units > 0, 1.0 / units, torch.ones_like(in_units))
+
+    def equations(y: Float[Tensor, "B P"], *params: Tensor) -> Float[Tensor, "B P"]:
+        u, v = units * y[:, n : n + m], units * y[:, n + m :]
+        return scale * problem.kkt_equations(y[:, :n], u, v, found.active, *params)
+
+    y = torch.cat([x, found.equality / units, found.inequality / units], dim=-1)
+    return Linearized.at(System.of(equations, y, params), y)
+
+
 def _conditions(
-    matrix: Float[Tensor, "B P P"],
-    n: int,
+    hessian: Float[Tensor, "B n n"],
+    normals: Float[Tensor, "B M n"],
     found: Multipliers,
     tolerance: float,
-    x: Float[Tensor, "B n"],
 ) -> Conditions:
-    """What the KKT conditions' Jacobian and the multipliers say of the minimum.
+    """What the Lagrangian's Hessian and the multipliers say of the minimum.
 
-    Its upper left block is the Lagrangian's Hessian; below it stand the normals of the active
-    constraints, and rows of 0 for the others.
+    Args:
+        hessian: of the Lagrangian.
+        normals: those of the active constraints, and 0 for the others.
+        found: the multipliers.
+        tolerance: see :func:`kkt`.
     """
-    hessian = matrix[:, :n, :n]
-    curvature, flat = reduced_curvature(hessian, matrix[:, n:, :n])
-    size = torch.linalg.vector_norm(x, dim=-1).clamp_min(1.0)
-    # What a force must be compared with: the largest one, or that of moving x by its own size.
-    scale = torch.linalg.matrix_norm(hessian) * size
-    if found.force.shape[-1]:
-        scale = scale.maximum(found.force.amax(dim=-1))
-    weak = found.touching & (found.force <= tolerance * scale.unsqueeze(-1))
+    curvature, flat = reduced_curvature(hessian, normals)
+    # What a force must be compared with: that of moving x by its own size.
+    scale = torch.linalg.matrix_norm(hessian).unsqueeze(-1) * found.size
+    weak = found.touching & (found.force <= tolerance * scale)
     return Conditions(
         degenerate=weak.any(dim=-1),
         infeasible=~(found.violation <= tolerance),

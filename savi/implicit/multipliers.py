@@ -23,7 +23,8 @@ class Multipliers:
         active: which inequalities hold x back, shape [B, p].
         touching: which inequalities hold with equality, active or not, shape [B, p].
         force: ‖v_i ∇g_i‖, by which each of them does so, shape [B, p].
-        violation: how far x lies outside of the worst constraint, relative to max(1, ‖x‖).
+        size: that of the coordinates that each inequality is about, shape [B, p].
+        violation: how far x lies outside of the worst constraint, by the same measure.
     """
 
     equality: Float[Tensor, "B m"]
@@ -31,6 +32,7 @@ class Multipliers:
     active: Bool[Tensor, "B p"]
     touching: Bool[Tensor, "B p"]
     force: Float[Tensor, "B p"]
+    size: Float[Tensor, "B p"]
     violation: Float[Tensor, " B"]
 
 
@@ -39,9 +41,11 @@ def multipliers(
 ) -> Multipliers:
     """The u and v ≥ 0 that solve ∇f + (∂h/∂x)ᵀu + (∂g/∂x)ᵀv = 0 in the least-squares sense.
 
-    An inequality may have a multiplier if x is on its boundary, to ``tolerance`` max(1, ‖x‖) in
-    the distance that the linearised constraint shows. A multiplier that comes out below 0 is set
-    to 0, the lowest first, until none is left (Lawson and Hanson's loop without its returns).
+    An inequality may have a multiplier if x is on its boundary: if the distance that the linearised
+    constraint shows is below ``tolerance`` times the size of the coordinates that the constraint
+    is about, or of a hundredth of x, the larger (of 1 for x = 0). A multiplier that comes out below
+    0 is set to 0, the lowest first, until none is left (Lawson and Hanson's loop without its
+    returns).
 
     Args:
         problem: the problem.
@@ -54,10 +58,14 @@ def multipliers(
         objective, h, g = problem.values(point, *(t.detach() for t in params))
         gradient = jacobian(objective.unsqueeze(-1), point).squeeze(-2)
         normals = torch.cat([jacobian(h, point), jacobian(g, point)], dim=-2)
-    m, size = h.shape[-1], torch.linalg.vector_norm(x, dim=-1).clamp_min(1.0)
-    lengths = torch.linalg.vector_norm(normals, dim=-1)
-    outside = torch.cat([h.abs(), g], dim=-1).detach() / size.unsqueeze(-1)
-    outside = outside / lengths.clamp_min(torch.finfo(x.dtype).tiny)
+    m, tiny = h.shape[-1], torch.finfo(x.dtype).tiny
+    lengths = torch.linalg.vector_norm(normals, dim=-1).clamp_min(tiny)
+    outside = torch.cat([h.abs(), g], dim=-1).detach() / lengths
+    # The coordinates that a constraint is about may be smaller than the others.
+    local = multiply(normals.abs(), x.abs()) / lengths
+    whole = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+    local = local.maximum(0.01 * torch.where(whole > 0, whole, 100.0))
+    outside = outside / local
     touching = outside[:, m:] >= -tolerance
     y, active = _non_negative(normals, touching, gradient)
     return Multipliers(
@@ -66,6 +74,7 @@ def multipliers(
         active=active,
         touching=touching,
         force=y[:, m:] * lengths[:, m:],
+        size=local[:, m:],
         violation=torch.nn.functional.pad(outside, (1, 0)).amax(dim=-1),
     )
 
@@ -112,8 +121,11 @@ def reduced_curvature(
         The eigenvalue, infinite where no direction is left, and the ‖H‖ n ε below which it cannot
         be told from 0.
     """
-    finite = finite_blocks(hessian) & finite_blocks(normals)
-    h = identity_unless(finite, 0.5 * (hessian + hessian.mT))
+    size = hessian.abs().flatten(1).amax(dim=-1)
+    finite = torch.isfinite(size) & finite_blocks(normals)
+    # In units of its largest entry, so that no square overflows.
+    unit = torch.where(finite & (size > 0), size, torch.ones_like(size))[:, None, None]
+    h = identity_unless(finite, 0.5 * (hessian + hessian.mT) / unit)
     n = torch.where(finite[:, None, None], normals, torch.zeros_like(normals))
     identity = torch.eye(h.shape[-1], dtype=h.dtype, device=h.device)
     pinned = torch.linalg.pinv(n) @ n
@@ -121,7 +133,7 @@ def reduced_curvature(
     scale = torch.linalg.matrix_norm(h)
     stiff = 1.0 + 2.0 * scale
     blocks = free @ h @ free + stiff[:, None, None] * pinned
-    lowest = torch.linalg.eigvalsh(0.5 * (blocks + blocks.mT))[:, 0]
+    lowest = unit[:, 0, 0] * torch.linalg.eigvalsh(0.5 * (blocks + blocks.mT))[:, 0]
     left = free.diagonal(dim1=-2, dim2=-1).sum(dim=-1) > 0.5
-    flat = scale * h.shape[-1] * torch.finfo(h.dtype).eps
+    flat = unit[:, 0, 0] * scale * h.shape[-1] * torch.finfo(h.dtype).eps
     return torch.where(left, lowest, torch.inf), flat

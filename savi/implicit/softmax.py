@@ -35,7 +35,8 @@ def softmax(theta: Float[Tensor, "B n"], on_failure: str = "warn") -> KKTSolutio
     diag(x) − xxᵀ (:func:`softmax_jacobian`). The multiplier is u = logsumexp(θ) − 1.
 
     For the derivative alone use ``torch.softmax``. The condition number grows with 1 / min x, so
-    that in float64 the certificate speaks from a spread of about 28 nats between utilities.
+    that the certificate speaks from a spread of about 30 nats between utilities in float64, and of
+    about 12 in float32.
 
     Args:
         theta: the utilities, one row per example.

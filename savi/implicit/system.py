@@ -11,8 +11,11 @@ from torch import Tensor
 
 from savi.errors import InputError
 from savi.gradients.captured import Replaced, captured_tensors
+from savi.inner.precision import full_precision
 
 Equations = Callable[..., Tensor]
+
+_TYPES = (torch.float32, torch.float64)
 
 
 @dataclass(frozen=True)
@@ -38,10 +41,15 @@ class System:
         Raises:
             InputError: if x, a parameter or the value of F has the wrong type or shape.
         """
-        if not isinstance(x, Tensor) or not x.is_floating_point() or x.ndim != 2:
+        if not isinstance(x, Tensor) or x.dtype not in _TYPES or x.ndim != 2 or not x.shape[1]:
             raise InputError(
-                f"the solution is {_described(x)}: give a floating-point tensor [B, P], one row "
-                "per example"
+                f"the solution is {_described(x)}: give a floating-point tensor [B, P] in float32 "
+                "or float64, one row per example"
+            )
+        if x.is_inference() or torch.is_inference_mode_enabled():
+            raise InputError(
+                "an implicit solution in inference mode, which keeps no derivatives: use "
+                "torch.no_grad() instead"
             )
         for number, param in enumerate(params):
             if not isinstance(param, Tensor):
@@ -55,12 +63,16 @@ class System:
                 "torch.autograd.grad, or by torch.autograd.forward_ad"
             )
         found: list[Tensor] = []
-        captured = captured_tensors(lambda: found.append(equations(x, *params)), [x, *params])
+        # A copy: what F does to it in place is not done to the caller's.
+        own = x.detach().clone()
+        captured = captured_tensors(lambda: found.append(equations(own, *params)), [own, *params])
+        if not torch.equal(own, x.detach()) and not x.isnan().any():
+            raise InputError("F changes x in place: compute its value from x, and leave x as it is")
         for value in found:
-            if not isinstance(value, Tensor) or value.shape != x.shape:
+            if not isinstance(value, Tensor) or (value.shape, value.dtype) != (x.shape, x.dtype):
                 raise InputError(
-                    f"F returned {_described(value)} for a solution of shape {tuple(x.shape)}: "
-                    "return as many equations as unknowns, a tensor of the same shape"
+                    f"F returned {_described(value)} for a solution that is {_described(x)}: "
+                    "return as many equations as unknowns, in the same type"
                 )
         return cls(equations, params, tuple(captured))
 
@@ -84,15 +96,19 @@ class System:
         value, replaced = self._residual(x, inputs)
         for leaf in replaced.hidden([value]):
             raise InputError(
-                f"F uses a tensor of shape {tuple(leaf.shape)} that requires grad inside a custom "
-                "autograd function or a script, where its derivative would be lost: pass it as a "
-                "parameter"
+                f"F uses a tensor of shape {tuple(leaf.shape)} that requires grad where its "
+                "derivative would be lost (inside a custom autograd function, a script or another "
+                "thread, or beside a parameter that it is computed from): pass it as a parameter"
             )
         return value
 
     def _residual(self, x: Tensor, inputs: Sequence[Tensor]) -> tuple[Tensor, Replaced]:
         count = len(self.params)
-        with Replaced(self.captured, inputs[count:], own=[x, *inputs]) as replaced:
+        # A backward may be called elsewhere than F was, in an autocast region for instance.
+        with (
+            full_precision(x.device.type),
+            Replaced(self.captured, inputs[count:], own=[x, *inputs]) as replaced,
+        ):
             return self.equations(x, *inputs[:count]), replaced
 
 

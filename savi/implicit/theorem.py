@@ -10,11 +10,13 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from savi.errors import InputError
 from savi.gradients.smoothness import kinked_operations
 from savi.implicit.certificate import Measured
+from savi.implicit.nearby import Nearby
 from savi.implicit.system import System, jacobian
-from savi.linear.base import irregular
-from savi.linear.dense import finite_blocks, identity_unless, multiply
+from savi.inner.precision import full_precision
+from savi.linear.dense import finite_blocks, identity_unless
 from savi.linear.lu import LUFactor
 
 
@@ -49,53 +51,50 @@ class Linearized:
         step = -self.factor.solve(self.value.unsqueeze(-1)).squeeze(-1)
         _, there, _ = _value_and_jacobian(self.system, self.x + step)
         size = torch.linalg.vector_norm(self.x, dim=-1).clamp_min(1.0)
-        change = self.factor.solve(there - self.matrix)
-        rounding = self.x.shape[-1] * torch.finfo(self.x.dtype).eps * self.factor.condition
+        rounding = torch.finfo(self.x.dtype).eps * self.factor.condition
+        nearby = Nearby(self.system, self.x, self.value, self.matrix, self.factor, rounding)
+        bending = torch.linalg.matrix_norm(self.factor.solve(there - self.matrix))
         return Measured(
             residual=torch.linalg.vector_norm(self.value, dim=-1),
             distance=torch.linalg.vector_norm(step, dim=-1) / size,
-            bending=torch.linalg.matrix_norm(change),
+            bending=bending.maximum(nearby.drift(step)),
             condition=self.factor.condition,
             singular=self.factor.singular,
             finite=finite_blocks(self.matrix) & finite_blocks(self.value.unsqueeze(-1)),
             kinks=self.kinks,
-            jump=self._jump(rounding),
+            jump=nearby.jump(),
             rounding=rounding,
         )
 
-    def _jump(self, rounding: Float[Tensor, " B"]) -> Float[Tensor, " B"]:
-        """The largest ‖J⁻¹[F(x + δ) − F(x) − Jδ]‖∞ / ‖δ‖∞ for four small δ, less rounding.
+    def require_unchanged(self, value: Float[Tensor, "B P"]) -> None:
+        """Refuse the derivative of an F that is another one by now.
 
-        It is about ‖δ‖ where F is smooth, and does not shrink with δ at a kink, which may show on
-        one side only, and not at all along a direction that leads along it: hence two directions
-        and both signs. Every coordinate of δ is small beside that of x, so that x + δ stays where
-        x must stay (above 0, say). Neighbouring rows move in opposite directions, which shows an F
-        that mixes its rows.
+        Args:
+            value: F at the solution, computed anew.
+
+        Raises:
+            InputError: if it differs from what it was by more than rounding.
         """
-        h = torch.finfo(self.x.dtype).eps ** 0.4
-        largest = self.x.abs().amax(dim=-1, keepdim=True)
-        scale = torch.where(self.x != 0, self.x.abs(), largest)
-        scale = h * torch.where(scale > 0, scale, 1.0)
-        scale[1::2] *= -1.0
-        inputs = [t.detach() for t in self.system.inputs]
-        jump = torch.zeros_like(rounding)
-        for direction in (irregular(self.x), irregular(self.x).flip(-1)):
-            for delta in (direction * scale, -direction * scale):
-                value = self.system.residual(self.x + delta, inputs).detach()
-                mismatch = value - self.value - multiply(self.matrix, delta)
-                moved = self.factor.solve(mismatch.unsqueeze(-1)).squeeze(-1)
-                jump = jump.maximum(moved.abs().amax(dim=-1) / delta.abs().amax(dim=-1))
-        return (jump - 4.0 * rounding / h).nan_to_num(nan=torch.inf)
+        change = self.factor.solve((value - self.value).unsqueeze(-1)).squeeze(-1)
+        largest = self.x.abs().amax(dim=-1)
+        size = torch.where(largest > 0, largest, 1.0) * torch.finfo(self.x.dtype).eps ** 0.5
+        if (change.abs().amax(dim=-1) > size).any():
+            raise InputError(
+                "F has changed since its solution was made differentiable (a tensor, module or "
+                "variable that it closes over): take the derivative before, or pass what changes "
+                "as a parameter"
+            )
 
 
 def _value_and_jacobian(
     system: System, x: Float[Tensor, "B P"]
 ) -> tuple[Float[Tensor, "B P"], Float[Tensor, "B P P"], tuple[str, ...]]:
     """F(x) and ∂F/∂x without a graph, and the operations with a kink between them."""
-    with torch.enable_grad():
+    with torch.enable_grad(), full_precision(x.device.type):
         point = x.detach().requires_grad_()
         value = system.residual_at_leaves(point, [t.detach() for t in system.inputs])
-    return value.detach(), jacobian(value, point), kinked_operations(value, point)
+        matrix = jacobian(value, point)
+    return value.detach(), matrix, kinked_operations(value, point)
 
 
 def attach(linearized: Linearized, usable: Bool[Tensor, " B"]) -> Float[Tensor, "B P"]:
@@ -137,12 +136,14 @@ class _Solution(torch.autograd.Function):
         x, *inputs = ctx.saved_tensors
         again = torch.is_grad_enabled()
         rhs = torch.where(ctx.usable.unsqueeze(-1), v, torch.zeros_like(v))
-        with torch.enable_grad():
-            point, own, value = _evaluate(ctx.linearized.system, x, inputs, again)
+        with torch.enable_grad(), full_precision(x.device.type):
+            point, own, value = _evaluate(ctx.linearized, x, inputs, again)
             u = _solve(ctx.linearized, ctx.usable, point, value, rhs, again, transposed=True)
             wanted = [t for t, needed in zip(own, ctx.needs_input_grad[3:], strict=True) if needed]
-            found = iter(_grad(value, wanted, -u, create_graph=again))
-        gradients = [next(found) if needed else None for needed in ctx.needs_input_grad[3:]]
+            found = _grad(value, wanted, -u, create_graph=again)
+        _require_finite(found, ctx.usable, v)
+        rest = iter(found)
+        gradients = [next(rest) if needed else None for needed in ctx.needs_input_grad[3:]]
         return None, None, None, *gradients
 
     @staticmethod
@@ -154,8 +155,8 @@ class _Solution(torch.autograd.Function):
         if again:
             # Here the output has no derivative yet, which a later reverse pass will ask for.
             x = _Solution.apply(linearized, usable, x.detach(), *inputs)
-        with torch.enable_grad():
-            point, own, value = _evaluate(linearized.system, x, inputs, again)
+        with torch.enable_grad(), full_precision(x.device.type):
+            point, own, value = _evaluate(linearized, x, inputs, again)
             w = torch.zeros_like(value, requires_grad=True)
             moving = [(t, dt) for t, dt in zip(own, tangents[3:], strict=True) if dt is not None]
             pulled = _grad(value, [t for t, _ in moving], w, create_graph=True)
@@ -165,7 +166,7 @@ class _Solution(torch.autograd.Function):
 
 
 def _evaluate(
-    system: System, x: Float[Tensor, "B P"], inputs: Sequence[Tensor], linked: bool
+    linearized: Linearized, x: Float[Tensor, "B P"], inputs: Sequence[Tensor], linked: bool
 ) -> tuple[Tensor, list[Tensor], Tensor]:
     """F at new tensors for x and θ, to be differentiated in these alone.
 
@@ -173,18 +174,22 @@ def _evaluate(
     second derivative finds it again behind the alias.
 
     Args:
-        system: F.
+        linearized: F, and what it was.
         x: the solution.
         inputs: θ.
         linked: whether the new tensors are aliases, or leaves of their own.
     """
+    system = linearized.system
     if linked:
         point = x.view_as(x)
         own = [t.view_as(t) for t in inputs]
+        value = system.residual(point, own)
     else:
         point = x.detach().requires_grad_()
         own = [t.detach().requires_grad_() if t.is_floating_point() else t.detach() for t in inputs]
-    return point, own, system.residual(point, own)
+        value = system.residual_at_leaves(point, own)
+    linearized.require_unchanged(value.detach())
+    return point, own, value
 
 
 def _solve(
@@ -235,3 +240,21 @@ def _grad(
         create_graph=create_graph,
         materialize_grads=True,
     )
+
+
+def _require_finite(
+    gradients: Sequence[Tensor], usable: Bool[Tensor, " B"], v: Float[Tensor, "B P"]
+) -> None:
+    """Refuse what a masked example has spoiled although its cotangent is 0.
+
+    Raises:
+        InputError: if a gradient is not finite, and an example whose derivative was to be 0 may be
+            why: 0 times a derivative of F that is not finite is not 0.
+    """
+    if usable.all() or not torch.isfinite(v).all():
+        return
+    if not all(bool(torch.isfinite(g).all()) for g in gradients):
+        raise InputError(
+            "an example that was to be masked has an F whose derivatives are not finite, which "
+            "spoils those of the parameters it shares with the others: leave it out of the batch"
+        )

@@ -19,7 +19,7 @@ class LUFactor:
         factor: L and U in one matrix; that of the identity for a singular block.
         pivots: Π.
         condition: κ₁ = ‖J‖₁ ‖J⁻¹‖₁; infinite for a block that is exactly singular or not finite.
-        singular: which blocks cannot be told from singular ones, κ₁ ≥ 1 / (P ε).
+        singular: which blocks cannot be told from singular ones, κ₁ ≥ 1 / ε.
     """
 
     factor: Float[Tensor, "B P P"]
@@ -39,8 +39,7 @@ class LUFactor:
         inverse = torch.linalg.lu_solve(factor, pivots, identity.expand_as(factor))
         condition = _one_norm(safe) * _one_norm(inverse)
         condition = torch.where(usable & ~condition.isnan(), condition, torch.inf)
-        limit = 1.0 / (blocks.shape[-1] * torch.finfo(blocks.dtype).eps)
-        singular = ~(condition < limit)
+        singular = ~(condition < 1.0 / torch.finfo(blocks.dtype).eps)
         return cls(identity_unless(~singular, factor), pivots, condition, singular)
 
     def solve(self, rhs: Float[Tensor, "B P R"]) -> Float[Tensor, "B P R"]:

@@ -105,7 +105,7 @@ def test_float32_is_served_to_its_precision():
 
 
 def test_a_spread_beyond_the_float_type_is_reported():
-    theta = torch.tensor([[0.0, 1.0], [0.0, 45.0]], dtype=torch.float64)
+    theta = torch.tensor([[0.0, 1.0, 2.0], [0.0, 44.0, 45.0]], dtype=torch.float64)
     with pytest.warns(ImplicitGradientWarning, match="singular"):
         assert softmax(theta).certificate.failed.tolist() == [False, True]
     with pytest.raises(ImplicitGradientError, match="singular"):

@@ -227,12 +227,47 @@ def test_raise_and_mask():
     assert gradient.tolist() == [[0.0, 0.0], [1.0, 1.0]]
 
 
+@pytest.mark.parametrize(
+    "theta",
+    [[0.8e-8, -0.3e-8], [1e7, 1.0], [-1e7, -1.0], [1e7, -1.0]],
+    ids=["small", "mixed", "at 0", "mixed signs"],
+)
+def test_the_units_of_the_problem_do_not_matter(theta):
+    theta = theta_of(theta)
+    solution = kkt(ONTO_ORTHANT, theta.detach().clamp_min(0.0), theta)
+    assert not solution.certificate.failed.any()
+    (gradient,) = torch.autograd.grad(solution.value.sum(), theta)
+    assert (gradient == (theta > 0)).all()
+
+
+@pytest.mark.parametrize("scale", [1e-8, 1e8])
+def test_nor_do_those_of_the_objective(scale):
+    theta = theta_of([0.8, -0.3])
+    scaled = Problem(lambda x, t: scale * distance(x, t), inequalities=lambda x, t: -x)
+    solution = kkt(scaled, theta.detach().clamp_min(0.0), theta)
+    assert not solution.certificate.failed.any()
+    (gradient,) = torch.autograd.grad(solution.value.sum(), theta)
+    torch.testing.assert_close(gradient.tolist(), [[1.0, 0.0]])
+
+
+def test_a_small_coordinate_that_is_not_solved_is_told():
+    """min ½(x₀ − t₀)² + ½(a x₁ − t₁)² at an x₁ of 0, beside an x₀ of 1e7."""
+    t, a = theta_of([1e7, 1.0]), theta_of(2.0)
+    problem = Problem(
+        lambda x, t, a: 0.5 * (x[:, 0] - t[:, 0]) ** 2 + 0.5 * (a * x[:, 1] - t[:, 1]) ** 2
+    )
+    with pytest.warns(ImplicitGradientWarning):
+        kkt(problem, torch.tensor([[1e7, 0.0]], dtype=torch.float64), t, a)
+    good = kkt(problem, torch.tensor([[1e7, 0.5]], dtype=torch.float64), t, a)
+    assert not good.certificate.failed.any()
+
+
 def test_a_rough_solution_needs_a_tolerance():
     theta = theta_of([1.0, -1.0])
     rough = torch.tensor([[1.0 + 1e-4, 1e-4]], dtype=torch.float64)
     with pytest.warns(ImplicitGradientWarning):
         kkt(ONTO_ORTHANT, rough, theta)
-    solution = kkt(ONTO_ORTHANT, rough, theta, tolerance=1e-3)
+    solution = kkt(ONTO_ORTHANT, rough, theta, tolerance=0.02)
     (gradient,) = torch.autograd.grad(solution.value.sum(), theta)
     assert gradient.tolist() == [[1.0, 0.0]]
 
