@@ -103,7 +103,9 @@ class Model:
             here = [w.detach().clone() for w in weights]
             while damping < 1e6:
                 self.move(here, -q @ (rotated / (eigenvalues.abs() + damping)))
-                if float(self.losses.train_loss(h).detach()) <= float(loss.detach()) + 1e-12:
+                with torch.no_grad():
+                    there = float(self.losses.train_loss(h))
+                if there <= float(loss.detach()) + 1e-12:
                     break
                 damping *= 10.0
             damping *= 0.1
@@ -124,7 +126,8 @@ class Model:
 
     def bound(self, hyper: Hyper) -> float:
         """The validation ELBO at the weights as they are."""
-        return -float(self.losses.val_loss(self.tensors(hyper)).detach())
+        with torch.no_grad():
+            return -float(self.losses.val_loss(self.tensors(hyper)))
 
     def hypergradient(self, hyper: Hyper, solver: str) -> Hypergradient:
         """That of the negative validation ELBO in the logarithms of the hyperparameters."""
