@@ -29,8 +29,11 @@ class QPLayer(nn.Module):
     The forward is Mehrotra's primal-dual interior-point method, in float64 whatever the type of the
     parameters, and then one exact step to the solution of the constraints that are active. The
     factors of that step serve the derivatives, by the implicit function theorem on the KKT
-    conditions: ``backward``, ``torch.autograd.forward_ad``, and second derivatives. What an
-    example's result is does not depend on the rest of its batch.
+    conditions: ``backward``, ``torch.autograd.forward_ad``, and second derivatives. But for
+    rounding, an example's result does not depend on the rest of its batch.
+
+    The value of an example that failed is NaN, and so is the gradient of what multiplies it, as W
+    in ``(value * W).sum()``: select by ``solution.solved`` first.
 
     B. Amos and J. Z. Kolter, *OptNet: Differentiable optimization as a layer in neural networks*,
     2017; eq. 10 of J. Chiu, *Applications of the Implicit Function Theorem*, 2021.

@@ -20,6 +20,8 @@ from savi.implicit.qp.scaled import Iterate
 CORRECTIONS = 4
 #: Steps of the polish at most; the second one refines the first.
 POLISHES = 2
+#: Residuals below this are rounding errors, and say nothing about which point is better.
+ROUNDING = 1e-14
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,7 @@ def solve_reduced(
     ended = interior_point(H.matrix, c, G, h, H.definite, tolerance, max_steps)
     data = without_equalities(H.matrix, c, G, h)
     w, z, active = ended.iterate.w, ended.iterate.z, ended.active
-    error = kkt_residual(data, w, w[:, :0], z).error
+    error = kkt_residual(data, w, w[:, :0], z).error.clamp_min(ROUNDING)
     for corrections in range(CORRECTIONS + 1):
         active_set = ActiveSet.factorised(H, G, active)
         new_w, new_z, new_error = _polish(data, active_set, ended.iterate)

@@ -29,7 +29,7 @@ class Iterate:
 
 @dataclass(frozen=True)
 class ScaledProblem:
-    """H, c, G, h, with the rows of G of norm 1, max|h| = 1 and max(|H|, |c|) = 1.
+    """H, c, G, h, with the rows of G of norm 1, max|h| = 1 (or 0) and max(|H|, |c|) = 1.
 
     Attributes:
         length: the unit of w, per example.
@@ -54,8 +54,11 @@ class ScaledProblem:
         """Bring a problem to the units in which tolerances have a meaning."""
         rows = or_one(torch.linalg.vector_norm(G, dim=-1))
         h = h / rows
-        length = or_one(largest(h)).unsqueeze(-1)
         size = largest(H.flatten(1)).unsqueeze(-1)
+        # A cone has no length of its own; that of the objective is left.
+        free = or_one(largest(c).unsqueeze(-1) / or_one(size))
+        length = largest(h).unsqueeze(-1)
+        length = torch.where(length > 0, length, free)
         price = or_one(torch.maximum(length.square() * size, length * largest(c).unsqueeze(-1)))
         factor = (length.square() / price).unsqueeze(-1)
         if H.shape[0] == 1 and bool((factor == factor[:1]).all()):

@@ -150,11 +150,11 @@ def _solve_group(
     Q, q, _, b, G, h = data
     q, b, h = (v.expand(batch, -1) for v in (q, b, h))
     if space is None:
-        H, c, Gw, hw = curvature(Q, eps), q, G, h
+        H, c, Gw, hw = curvature(Q, eps, rotated=False), q, G, h
         x0 = torch.zeros_like(q)
     else:
         N, x0 = space.basis, times(space.inverse, b)
-        H = curvature(N.mT @ Q @ N, eps)
+        H = curvature(N.mT @ Q @ N, eps, rotated=True)
         c, Gw, hw = times(N.mT, q + times(Q, x0)), G @ N, h - times(G, x0)
     data = data._replace(Q=_without_noise(Q, H, space))
     reduced = solve_reduced(H, c, Gw, hw, tolerance, max_steps)
@@ -241,7 +241,9 @@ def _contradictions(solved: Solved, data: QPData, space: Nullspace) -> None:
     """Equations that depend on the others and contradict them: y = −(b − A A⁺ b) is the proof."""
     rows = or_one(torch.linalg.vector_norm(data.A, dim=-1))
     b = (data.b / rows).expand(len(solved.status), -1)
-    left = b - times(data.A / rows.unsqueeze(-1), times(space.inverse, data.b.expand_as(b)))
-    wrong = largest(left) > CONTRADICTION * largest(b)
+    A, x0 = data.A / rows.unsqueeze(-1), times(space.inverse, data.b.expand_as(b))
+    left = b - times(A, x0)
+    terms = b.abs() + times(A.abs(), x0.abs())
+    wrong = (left.abs() > CONTRADICTION * terms).any(dim=-1)
     solved.status[wrong] = QPStatus.INFEASIBLE
     solved.ray_y[wrong] = (-left / rows)[wrong] / largest(left[wrong]).unsqueeze(-1)
