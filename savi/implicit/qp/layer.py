@@ -83,7 +83,8 @@ class QPLayer(nn.Module):
             A: equality constraints, one row each.
             b: their right-hand sides.
             G: inequality constraints, one row each.
-            h: their right-hand sides.
+            h: their right-hand sides, +∞ for one that is not there. A large number instead makes
+                the program badly scaled, and it may end as ``STALLED``.
 
         Raises:
             InputError: for shapes, types or devices that do not fit.
@@ -91,7 +92,7 @@ class QPLayer(nn.Module):
         """
         given = checked(Q, q, A, b, G, h)
         data = QPData(*(parameter.double() for parameter in given))
-        data = data._replace(Q=0.5 * (data.Q + data.Q.mT))
+        data = data._replace(Q=0.5 * (data.Q + data.Q.mT)).without_absent_bounds()
         plain = QPData(*(parameter.detach() for parameter in data))
         with torch.no_grad(), full_precision(q.device.type):
             eps = torch.finfo(q.dtype).eps

@@ -36,6 +36,16 @@ class QPData(NamedTuple):
         sums = [(0.0 * parameter).flatten(1).sum(dim=-1) for parameter in self]
         return torch.stack([s.expand(self.batch) for s in sums]).sum(dim=0) == 0
 
+    def without_absent_bounds(self) -> QPData:
+        """With 0ᵀx <= 1 for Gx <= ∞, which holds nothing back, in the units of the other bounds."""
+        absent = self.h == torch.inf
+        if not absent.any():
+            return self
+        others = torch.where(absent, 0.0, self.h.detach().abs()).amax(dim=-1, keepdim=True)
+        inactive = torch.where(others > 0, others, torch.ones_like(others))
+        G = torch.where(absent.unsqueeze(-1), torch.zeros_like(self.G), self.G)
+        return self._replace(G=G, h=torch.where(absent, inactive, self.h))
+
 
 def checked(
     Q: Tensor,

@@ -50,7 +50,7 @@ _ADVICE = {
     QPStatus.MAX_STEPS: "The steps ran out: raise max_steps or tolerance.",
     QPStatus.STALLED: (
         "Rounding errors keep the residual above the tolerance: bring the parameters to similar "
-        "sizes, or raise tolerance."
+        "sizes, set h to inf where there is no bound, or raise tolerance."
     ),
 }
 

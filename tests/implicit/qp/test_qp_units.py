@@ -83,3 +83,29 @@ def test_small_negative_curvature_is_not_convex():
     box = torch.cat([torch.eye(2), -torch.eye(2)])
     with pytest.warns(QPWarning, match="1 non convex"):
         QPLayer()(Q, -torch.ones(2), G=box, h=torch.ones(4))
+
+
+def test_an_infinite_bound_is_none():
+    torch.manual_seed(0)
+    root = torch.randn(3, 3, dtype=torch.float64)
+    Q, q = root @ root.T + torch.eye(3), torch.randn(4, 3, dtype=torch.float64)
+    G = torch.randn(5, 3, dtype=torch.float64, requires_grad=True)
+    h = torch.full((4, 5), 0.3, dtype=torch.float64)
+    h[:, 4] = torch.inf
+    h[0, 0] = torch.inf
+    h.requires_grad_()
+    solution = QPLayer()(Q, q, G=G, h=h)
+    assert solution.solved.all()
+    of_first = QPLayer()(Q, q[:1], G=G[1:4], h=h[:1, 1:4])
+    of_others = QPLayer()(Q, q[1:], G=G[:4], h=h[1:, :4])
+    expected = torch.cat([of_first.value, of_others.value])
+    torch.testing.assert_close(solution.value, expected)
+    found = torch.autograd.grad(solution.value.square().sum(), (G, h))
+    for a, b in zip(found, torch.autograd.grad(expected.square().sum(), (G, h)), strict=True):
+        torch.testing.assert_close(a, b)
+    assert not solution.active[:, 4].any()
+
+
+def test_minus_infinity_is_refused():
+    with pytest.warns(QPWarning, match="not finite"):
+        QPLayer()(torch.eye(1), torch.zeros(1, 1), G=torch.eye(1), h=torch.tensor([-torch.inf]))
