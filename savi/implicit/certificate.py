@@ -16,6 +16,7 @@ from savi.gradients.certificate import (
     ImplicitGradientWarning,
     SmoothnessNote,
 )
+from savi.implicit.nearby import MAX_JUMP
 
 #: What can be done about an example that breaks a condition: use its derivative and warn, refuse
 #: it, or answer with a derivative of 0.
@@ -131,10 +132,6 @@ class Conditions:
     infeasible: Bool[Tensor, " B"]
     min_curvature: Float[Tensor, " B"]
     flat: Float[Tensor, " B"]
-
-
-#: What :class:`Measured` calls a jump counts as a kink above it.
-MAX_JUMP = 0.05
 
 
 def judge(measured: Measured, conditions: Conditions | None = None) -> RootCertificate:

@@ -13,7 +13,7 @@ from savi.implicit.certificate import Conditions, judge, require_policy
 from savi.implicit.multipliers import Multipliers, multipliers, reduced_curvature
 from savi.implicit.problem import Problem
 from savi.implicit.root import ImplicitSolution, certified
-from savi.implicit.system import System
+from savi.implicit.system import System, require_tensors
 from savi.implicit.theorem import Linearized
 
 
@@ -79,19 +79,12 @@ def kkt(
     require_policy(on_failure)
     if tolerance is not None and not tolerance > 0:
         raise InputError(f"tolerance is {tolerance}: set it above 0")
-    # Checks type and shape before anything is computed from them.
-    System.of(lambda x, *params: torch.zeros_like(x), solution, params)
+    require_tensors(solution, params)
     x = solution.detach()
     near = torch.finfo(x.dtype).eps ** 0.4 if tolerance is None else tolerance
     found = multipliers(problem, x, params, near)
     n, m = x.shape[-1], found.equality.shape[-1]
-    ones = torch.ones_like(x[:, :1])
-    linearized = _linearized(problem, x, params, found, ones)
-    force = torch.linalg.matrix_norm(linearized.matrix[:, :n, :n]).unsqueeze(-1)
-    units = torch.where((force > _LEAST) & (force < 1.0 / _LEAST), ones, force)
-    if not torch.equal(units, ones):
-        units = torch.where((units > 0) & torch.isfinite(units), units, ones)
-        linearized = _linearized(problem, x, params, found, units)
+    linearized, units = _well_scaled(problem, x, params, found)
     hessian = units.unsqueeze(-1) * linearized.matrix[:, :n, :n]
     conditions = _conditions(hessian, linearized.matrix[:, n:, :n], found, near)
     certificate = judge(linearized.measure(), conditions)
@@ -107,6 +100,20 @@ def kkt(
 
 #: A Hessian of a size between this and its reciprocal needs no other units for the objective.
 _LEAST = 1e-4
+
+
+def _well_scaled(
+    problem: Problem, x: Float[Tensor, "B n"], params: tuple[Tensor, ...], found: Multipliers
+) -> tuple[Linearized, Float[Tensor, "B 1"]]:
+    """The KKT conditions, and the units of the objective, which are 1 unless H is far from that."""
+    n, ones = x.shape[-1], torch.ones_like(x[:, :1])
+    linearized = _linearized(problem, x, params, found, ones)
+    size = torch.linalg.matrix_norm(linearized.matrix[:, :n, :n]).unsqueeze(-1)
+    ordinary = (size > _LEAST) & (size < 1.0 / _LEAST)
+    units = torch.where(ordinary | ~(size > 0) | ~torch.isfinite(size), ones, size)
+    if torch.equal(units, ones):
+        return linearized, ones
+    return _linearized(problem, x, params, found, units), units
 
 
 def _linearized(

@@ -57,6 +57,10 @@ class Nearby:
         rounding.
         """
         worst = torch.zeros_like(self.rounding)
+        least = 8.0 * torch.finfo(self.x.dtype).eps * torch.linalg.vector_norm(self.x, dim=-1)
+        goes_on = ~(torch.linalg.vector_norm(step, dim=-1) <= least)
+        if not goes_on.any():
+            return worst
         h = self._h()
         for moved in self._directions():
             effects = [
@@ -65,9 +69,7 @@ class Nearby:
             ]
             change = torch.linalg.vector_norm(effects[1] - effects[0], dim=-1)
             worst = worst.maximum(change / self._size(*effects))
-        least = 8.0 * torch.finfo(self.x.dtype).eps * torch.linalg.vector_norm(self.x, dim=-1)
-        moved_at_all = ~(torch.linalg.vector_norm(step, dim=-1) <= least)
-        return torch.where(moved_at_all, worst.nan_to_num(nan=torch.inf), 0.0)
+        return torch.where(goes_on, worst.nan_to_num(nan=torch.inf), 0.0)
 
     def _jump_in_x(self, h: float) -> Float[Tensor, " B"]:
         """The largest ‖J⁻¹[F(x + δ) − F(x) − Jδ]‖∞ / ‖δ‖∞ for four δ of the relative size h.

@@ -41,27 +41,7 @@ class System:
         Raises:
             InputError: if x, a parameter or the value of F has the wrong type or shape.
         """
-        if not isinstance(x, Tensor) or x.dtype not in _TYPES or x.ndim != 2 or not x.shape[1]:
-            raise InputError(
-                f"the solution is {_described(x)}: give a floating-point tensor [B, P] in float32 "
-                "or float64, one row per example"
-            )
-        if x.is_inference() or torch.is_inference_mode_enabled():
-            raise InputError(
-                "an implicit solution in inference mode, which keeps no derivatives: use "
-                "torch.no_grad() instead"
-            )
-        for number, param in enumerate(params):
-            if not isinstance(param, Tensor):
-                raise InputError(
-                    f"parameter {number} is {_described(param)}: give tensors, and let F close "
-                    "over anything else"
-                )
-        if any(map(torch._C._functorch.is_functorch_wrapped_tensor, (x, *params))):
-            raise InputError(
-                "an implicit solution inside a transform of torch.func: take its derivatives by "
-                "torch.autograd.grad, or by torch.autograd.forward_ad"
-            )
+        require_tensors(x, params)
         found: list[Tensor] = []
         # A copy: what F does to it in place is not done to the caller's.
         own = x.detach().clone()
@@ -110,6 +90,35 @@ class System:
             Replaced(self.captured, inputs[count:], own=[x, *inputs]) as replaced,
         ):
             return self.equations(x, *inputs[:count]), replaced
+
+
+def require_tensors(x: Tensor, params: tuple[Tensor, ...]) -> None:
+    """Refuse a solution or parameters that no system can be made of.
+
+    Raises:
+        InputError: for a wrong type or shape, inference mode, or a transform of torch.func.
+    """
+    if not isinstance(x, Tensor) or x.dtype not in _TYPES or x.ndim != 2 or not x.shape[1]:
+        raise InputError(
+            f"the solution is {_described(x)}: give a floating-point tensor [B, P] in float32 "
+            "or float64, one row per example"
+        )
+    if x.is_inference() or torch.is_inference_mode_enabled():
+        raise InputError(
+            "an implicit solution in inference mode, which keeps no derivatives: use "
+            "torch.no_grad() instead"
+        )
+    for number, param in enumerate(params):
+        if not isinstance(param, Tensor):
+            raise InputError(
+                f"parameter {number} is {_described(param)}: give tensors, and let F close "
+                "over anything else"
+            )
+    if any(map(torch._C._functorch.is_functorch_wrapped_tensor, (x, *params))):
+        raise InputError(
+            "an implicit solution inside a transform of torch.func: take its derivatives by "
+            "torch.autograd.grad, or by torch.autograd.forward_ad"
+        )
 
 
 def jacobian(

@@ -24,14 +24,12 @@ class Residual:
         gap: the duality gap zᵀ(h − Gx), in the units of the objective.
         slack: h − Gx, relative to the terms of its row.
         weight: z, relative to the multiplier that the forces on its row can have.
-        length: the size of each coordinate of x, by which the rows are judged.
     """
 
     error: Float[Tensor, " B"]
     gap: Float[Tensor, " B"]
     slack: Float[Tensor, "B p"]
     weight: Float[Tensor, "B p"]
-    length: Float[Tensor, "B n"]
 
     def kink(self, tolerance: float) -> Bool[Tensor, " B"]:
         """Where a constraint has neither a slack nor a multiplier."""
@@ -58,7 +56,7 @@ def kkt_residual(
         slack * weight,
     ]
     error = torch.stack([largest(violation) for violation in violations]).amax(dim=0)
-    return Residual(error, (z * surplus).sum(dim=-1), slack, weight, length)
+    return Residual(error, (z * surplus).sum(dim=-1), slack, weight)
 
 
 def _free_length(Q: Float[Tensor, "S n n"], own: Float[Tensor, "B n"]) -> Float[Tensor, "B n"]:
