@@ -1,4 +1,4 @@
-"""The commands ``savi-train``, ``savi-evaluate``, ``savi-benchmark`` and ``savi-report``.
+"""The commands ``savi-train``, ``savi-evaluate`` and ``savi-report``.
 
 Hydra in, one sentence out if it is wrong.
 """
@@ -14,17 +14,19 @@ from statistics import mean
 from typing import Any
 
 import hydra
-import torch
 from hydra.conf import HydraConf
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from savi.config.paths import conf_dir
 from savi.config.schema import Config
-from savi.config.store import BENCHMARKS as BENCHMARK_SCHEMAS
-from savi.config.store import register_schemas
-from savi.config.strict import refuse_dropped_groups, refuse_unknown_keys
+from savi.config.store import (
+    conf_dir,
+    plain,
+    refuse_dropped_groups,
+    refuse_unknown_keys,
+    register_schemas,
+)
 from savi.console import (
     check_output,
     fail,
@@ -35,25 +37,18 @@ from savi.console import (
     say,
     short,
 )
-from savi.errors import InputError, require_at_least, unknown_option
+from savi.errors import InputError, unknown_option
 from savi.gradients import ImplicitGradientError
-from savi.runs.job import JobFailed, run_job
-from savi.runs.jobs import command, setting
-from savi.runs.plan import WritePlan, refusal
 from savi.runs.record import Interrupted, Origin
-from savi.runs.summary import summarise
+from savi.sweeps.job import JobFailed, run_job
+from savi.sweeps.jobs import command, setting
+from savi.sweeps.plan import WritePlan, refusal
+from savi.sweeps.summary import summarise
 
 register_schemas()
 
 #: The ``logger.folder`` of the configs, where all offline runs are linked.
 SHARED_RUNS = "runs/wandb"
-
-
-def plain(config: DictConfig) -> dict[str, Any]:
-    """The config as dicts, lists and plain values."""
-    container = OmegaConf.to_container(config, resolve=True, enum_to_str=True)
-    assert isinstance(container, dict)
-    return {str(key): value for key, value in container.items()}
 
 
 @hydra.main(version_base="1.3", config_path=conf_dir(), config_name="config")
@@ -88,7 +83,7 @@ def _train(config: DictConfig) -> float:
 def _train_alone(
     values: dict[str, Any], folder: Path, hydra_config: HydraConf
 ) -> dict[str, float] | None:
-    from savi.training.run import train as run
+    from savi.experiments.run import train as run
 
     _refuse_extras(values, hydra_config)
     return run(values, folder, Origin(command(hydra_config.overrides.task)))
@@ -104,7 +99,7 @@ def _train_replicas(values: dict[str, Any], folder: Path, hydra_config: HydraCon
 
 
 def _train_job(values: dict[str, Any], folder: Path, hydra_config: HydraConf) -> float:
-    from savi.training.run import Run
+    from savi.experiments.run import Run
 
     def work(folder: Path, origin: Origin) -> Mapping[str, float]:
         _refuse_extras(values, hydra_config)
@@ -153,8 +148,8 @@ def _print_results(metrics: Mapping[str, float], values: Mapping[str, Any], fold
 
 @hydra.main(version_base="1.3", config_path=conf_dir(), config_name="evaluate")
 def _evaluate(config: DictConfig) -> float:
+    from savi.experiments.reload import evaluate_checkpoint
     from savi.report.table import results_table
-    from savi.training.reload import evaluate_checkpoint
 
     if OmegaConf.is_missing(config, "checkpoint"):
         fail(InputError("no checkpoint is given: savi-evaluate checkpoint=PATH"), 2)
@@ -170,54 +165,6 @@ def _evaluate(config: DictConfig) -> float:
     if config.output is not None:
         Path(config.output).write_text(json.dumps(metrics, indent=2, sort_keys=True) + "\n")
     return metrics[f"{config.split}/elbo"]
-
-
-@hydra.main(version_base="1.3", config_path=conf_dir(), config_name="benchmark")
-def _benchmark(config: DictConfig) -> None:
-    from savi.benchmark import BENCHMARKS
-
-    name = str(HydraConfig.get().runtime.choices.get("benchmark"))
-    folder = Path(HydraConfig.get().runtime.output_dir)
-    values = plain(config)
-    try:
-        benchmark = BENCHMARKS[name]
-        refuse_unknown_keys(values, BENCHMARK_SCHEMAS[name])
-        if (folder / f"{name}.csv").exists():
-            raise InputError(
-                f"hydra.run.dir '{folder}' holds a run already ({name}.csv): choose another"
-            )
-        if values["threads"] is not None:
-            require_at_least("threads", values["threads"], 1)
-            torch.set_num_threads(values["threads"])
-        tables = benchmark(values, folder)
-    except InputError as error:
-        remove_if_empty(folder)
-        fail(error, 2)
-    for table in tables:
-        print_table(table, width=120)
-        print()
-    print(f"Everything is in {short(folder)}", flush=True)
-
-
-def _named_benchmark() -> None:
-    """Let the first word choose the file of ``conf/benchmark/``.
-
-    Raises:
-        InputError: if it is missing or unknown.
-    """
-    from savi.benchmark import BENCHMARKS
-
-    name = sys.argv[1] if len(sys.argv) > 1 else ""
-    usage = f"savi-benchmark NAME [KEY=VALUE ...], with NAME one of {', '.join(sorted(BENCHMARKS))}"
-    if name in ("-h", "--help"):
-        print(f"{usage}\nsavi-benchmark NAME --help shows the keys of a benchmark")
-        return
-    if not name or name.startswith("-") or "=" in name:
-        raise InputError(f"no benchmark is given: {usage}")
-    if name not in BENCHMARKS:
-        raise unknown_option("benchmark", name, BENCHMARKS)
-    sys.argv[1] = f"benchmark={name}"
-    _benchmark()
 
 
 def train() -> None:
@@ -255,11 +202,6 @@ def _train_and_sum_up() -> None:
 def evaluate() -> None:
     """Evaluate a checkpoint: ``savi-evaluate checkpoint=PATH [KEY=VALUE ...]``."""
     guarded(_evaluate)
-
-
-def benchmark() -> None:
-    """Measure what the library claims: ``savi-benchmark NAME [KEY=VALUE ...]``."""
-    guarded(_named_benchmark)
 
 
 def report() -> None:

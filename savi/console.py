@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -23,19 +23,22 @@ from savi.errors import InputError
 STARTED = time.time()
 
 
-def guarded(command: Callable[[], Any]) -> None:
-    """Exit 2 with one sentence for a mistake in the input, 130 after Ctrl-C."""
+def guarded(command: Callable[[], Any], schemas: Iterable[type] = ()) -> None:
+    """Exit 2 with one sentence for a mistake in the input, 130 after Ctrl-C.
+
+    ``schemas`` are those of its configs that :mod:`savi.config.schema` does not hold.
+    """
     # Hydra would otherwise print its own account of an error and exit before it gets here.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     try:
         command()
     except (InputError, HydraException, OmegaConfBaseException) as error:
-        say(sentence(error))
+        say(sentence(error, schemas))
         sys.exit(2)
     except ValueError as error:
         if not is_hydras(error):
             raise
-        say(sentence(error))
+        say(sentence(error, schemas))
         sys.exit(2)
     except KeyboardInterrupt:
         say("interrupted")

@@ -1,11 +1,78 @@
-"""``savi-benchmark`` from a checkout, whether savi is installed or not."""
+"""Measure what the library claims: ``python scripts/benchmark.py NAME [KEY=VALUE ...]``."""
+
+from __future__ import annotations
 
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+SCRIPTS = Path(__file__).resolve().parent
+sys.path[:0] = [str(SCRIPTS.parent), str(SCRIPTS)]
 
-from savi.cli import benchmark
+import hydra
+import torch
+from benchmarks import BENCHMARKS
+from benchmarks.schemas import SCHEMAS, register_schemas
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
+from savi.config.store import plain, refuse_unknown_keys
+from savi.console import fail, guarded, print_table, remove_if_empty, short
+from savi.errors import InputError, require_at_least, unknown_option
+
+CONF = SCRIPTS / "benchmarks" / "conf"
+
+register_schemas()
+
+
+@hydra.main(version_base="1.3", config_path=str(CONF), config_name="benchmark")
+def _benchmark(config: DictConfig) -> None:
+    name = str(HydraConfig.get().runtime.choices.get("benchmark"))
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    values = plain(config)
+    try:
+        benchmark = BENCHMARKS[name]
+        refuse_unknown_keys(values, SCHEMAS[name])
+        if (folder / f"{name}.csv").exists():
+            raise InputError(
+                f"hydra.run.dir '{folder}' holds a run already ({name}.csv): choose another"
+            )
+        if values["threads"] is not None:
+            require_at_least("threads", values["threads"], 1)
+            torch.set_num_threads(values["threads"])
+        tables = benchmark(values, folder)
+    except InputError as error:
+        remove_if_empty(folder)
+        fail(error, 2)
+    for table in tables:
+        print_table(table, width=120)
+        print()
+    print(f"Everything is in {short(folder)}", flush=True)
+
+
+def _named_benchmark() -> None:
+    """Let the first word choose the file of ``scripts/benchmarks/conf/benchmark/``.
+
+    Raises:
+        InputError: if it is missing or unknown.
+    """
+    name = sys.argv[1] if len(sys.argv) > 1 else ""
+    names = ", ".join(sorted(BENCHMARKS))
+    usage = f"python scripts/benchmark.py NAME [KEY=VALUE ...], with NAME one of {names}"
+    if name in ("-h", "--help"):
+        print(f"{usage}\npython scripts/benchmark.py NAME --help shows the keys of a benchmark")
+        return
+    if not name or name.startswith("-") or "=" in name:
+        raise InputError(f"no benchmark is given: {usage}")
+    if name not in BENCHMARKS:
+        raise unknown_option("benchmark", name, BENCHMARKS)
+    sys.argv[1] = f"benchmark={name}"
+    _benchmark()
+
+
+def main() -> None:
+    """Run the benchmark that the command line names."""
+    guarded(_named_benchmark, SCHEMAS.values())
+
 
 if __name__ == "__main__":
-    benchmark()
+    main()

@@ -23,12 +23,11 @@ from hydra import compose, initialize_config_dir
 from pytorch_lightning.loggers import CSVLogger
 from torch import Tensor, nn
 
-from savi.cli import plain
-from savi.config.paths import conf_dir
+from savi.config.store import conf_dir, plain
 from savi.data import TensorDataModule
+from savi.experiments.loggers import quieten_libraries
+from savi.experiments.run import build, build_trainer
 from savi.training.callbacks import CostMonitor
-from savi.training.loggers import quieten_libraries
-from savi.training.run import build, build_trainer
 from savi.vae.networks import ACTIVATIONS
 
 EPOCHS = 6

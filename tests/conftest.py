@@ -8,8 +8,7 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 
-from savi.cli import plain
-from savi.config.paths import conf_dir
+from savi.config.store import conf_dir, plain
 
 
 @pytest.fixture(autouse=True, scope="session")

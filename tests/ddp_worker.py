@@ -13,8 +13,7 @@ from hydra import compose, initialize_config_dir
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from savi.cli import plain
-from savi.config.paths import conf_dir
+from savi.config.store import conf_dir, plain
 from savi.training import SemiAmortizedVAE
 
 BATCH, SAMPLES, D = 6, 4, 5

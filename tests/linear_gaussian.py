@@ -6,7 +6,7 @@ import torch
 from closed_forms import best_diagonal_variances, posterior_mean, posterior_precision
 from torch import Tensor, nn
 
-from savi.inner.objectives import NegativeELBO
+from savi.inference.negative_elbo import NegativeELBO
 from savi.vae import DECODERS, POSTERIORS, VARIANCES, GaussianVAE
 
 

@@ -5,7 +5,7 @@ from typing import Any
 from linear_gaussian import LinearGaussian
 from torch import nn
 
-from savi.training.inference import SemiAmortizedInference
+from savi.inference.semi_amortized import SemiAmortizedInference
 from savi.vae import ENCODERS, POSTERIORS
 
 INNER = {

@@ -11,7 +11,7 @@ HEAVY = ("pytorch_lightning", "hydra", "omegaconf", "wandb", "matplotlib", "skle
 @pytest.mark.slow
 def test_the_library_imports_no_training_stack():
     code = (
-        "import sys, savi, savi.vae.build, savi.inner.objectives, savi.gradients, savi.linear\n"
+        "import sys, savi, savi.vae.build, savi.inference, savi.gradients, savi.linear\n"
         "import savi.implicit\n"
         f"print([name for name in {HEAVY!r} if name in sys.modules])"
     )

@@ -19,7 +19,8 @@ def test_the_example_of_minimize(capsys):
 
 
 def test_tables_name_every_backend_and_solver():
-    from savi.benchmark import BENCHMARKS
+    from benchmarks import BENCHMARKS
+
     from savi.gradients import BACKENDS, OnFailure
     from savi.linear import SOLVERS
 
@@ -28,7 +29,7 @@ def test_tables_name_every_backend_and_solver():
     for name in (*SOLVERS, *(policy.value for policy in OnFailure)):
         assert f"`{name}`" in README
     for name in BENCHMARKS:
-        assert f"savi-benchmark {name}" in README
+        assert f"python scripts/benchmark.py {name}" in README
 
 
 def test_every_sweep_launcher_and_script_is_named():

@@ -46,7 +46,7 @@ def site(tmp_path_factory) -> Path:
 def test_the_wheel_trains_and_evaluates(site, tmp_path):
     env = {"PYTHONPATH": str(site)}
     where = run(
-        *(sys.executable, "-c", "import savi.config.paths as p; print(p.conf_dir())"),
+        *(sys.executable, "-c", "import savi.config.store as p; print(p.conf_dir())"),
         cwd=tmp_path,
         **env,
     )

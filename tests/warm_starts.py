@@ -6,7 +6,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from savi.training.inference import Inference
+from savi.inference.semi_amortized import Inference
 
 EXAMPLES = 40
 SMALL = (

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from collections.abc import Iterable
 
 from hydra.errors import MissingConfigException, OverrideParseException
 
-from savi.config import benchmarks, schema
+from savi.config import schema
 
 #: How Hydra's complaint of flags that exclude each other begins.
 CLASH = "Only one of --run, --multirun"
 
 
-def sentence(error: BaseException) -> str:
-    """What is wrong, where, and what to set instead, on one line."""
+def sentence(error: BaseException, schemas: Iterable[type] = ()) -> str:
+    """What is wrong, where, and what to set instead, on one line.
+
+    Args:
+        error: what Hydra or OmegaConf raised.
+        schemas: schemas of configs besides those of :mod:`savi.config.schema`.
+    """
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
         group, _, name = error.missing_cfg_file.rpartition("/")
         return f"unknown {group} '{name}': choose one of {', '.join(sorted(error.options))}"
@@ -31,7 +37,7 @@ def sentence(error: BaseException) -> str:
         return f"{ambiguous[1]} has several values: add -m to run one job for each"
     unknown = re.search(r"override '([^']+)'.*Key '[^']+' not in '(\w+)'", message)
     if unknown:
-        return f"unknown key '{unknown[1]}'{_choices(unknown[2])}"
+        return f"unknown key '{unknown[1]}'{_choices(unknown[2], schemas)}"
     return re.sub(r"\s+", " ", message)
 
 
@@ -42,9 +48,10 @@ def is_hydras(error: BaseException) -> bool:
     )
 
 
-def _choices(schema_name: str) -> str:
+def _choices(schema_name: str, schemas: Iterable[type]) -> str:
     """The keys of the schema in which an unknown one was looked for."""
-    node = getattr(schema, schema_name, None) or getattr(benchmarks, schema_name, None)
+    others = {node.__name__: node for node in schemas}
+    node = getattr(schema, schema_name, None) or others.get(schema_name)
     if node is None:
         return ""
     return f": choose one of {', '.join(sorted(f.name for f in dataclasses.fields(node)))}"

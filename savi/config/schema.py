@@ -1,7 +1,7 @@
 """The typed schema of a run's config; the YAML files under ``conf/`` hold the values.
 
 Types are checked when Hydra composes a config. Ranges and combinations are checked by
-:mod:`savi.config.check`. An option that is None is left to the class that it is meant for.
+:mod:`savi.experiments.check`. An option that is None is left to the class that it is meant for.
 """
 
 from __future__ import annotations

@@ -1,40 +1,22 @@
 """The schemas under the names that the YAML files refer to."""
 
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any, get_type_hints
+
 from hydra.core.config_store import ConfigStore
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
-from savi.config.benchmarks import (
-    CostConfig,
-    InnerBenchmarkConfig,
-    MemoryConfig,
-    OrderConfig,
-    PeersConfig,
-    QPConfig,
-    ReplicasConfig,
-    SafetyConfig,
-    StepConfig,
-    UnrollingConfig,
-)
 from savi.config.schema import Config, EvaluateConfig
-from savi.runs.jobs import job_folder
-
-#: The schema of each file of ``conf/benchmark/``.
-BENCHMARKS: dict[str, type] = {
-    "cost": CostConfig,
-    "inner": InnerBenchmarkConfig,
-    "memory": MemoryConfig,
-    "order": OrderConfig,
-    "peers": PeersConfig,
-    "qp": QPConfig,
-    "replicas": ReplicasConfig,
-    "safety": SafetyConfig,
-    "step": StepConfig,
-    "unrolling": UnrollingConfig,
-}
+from savi.errors import InputError, unknown_option
+from savi.sweeps.jobs import job_folder
 
 
 def register_schemas() -> None:
-    """Make ``schema``, ``evaluate_schema`` and ``benchmark/NAME_schema`` known to Hydra.
+    """Make ``schema`` and ``evaluate_schema`` known to Hydra.
 
     And the resolver ``job_folder`` that ``conf/config.yaml`` uses.
     """
@@ -42,5 +24,55 @@ def register_schemas() -> None:
     store = ConfigStore.instance()
     store.store(name="schema", node=Config)
     store.store(name="evaluate_schema", node=EvaluateConfig)
-    for name, node in BENCHMARKS.items():
-        store.store(group="benchmark", name=f"{name}_schema", node=node, package="_global_")
+
+
+PACKAGE = Path(__file__).resolve().parents[1]
+
+
+def conf_dir() -> str:
+    """The absolute path of ``conf/``.
+
+    The packaged copy comes first, so that another project's top-level ``conf`` cannot take its
+    place; in a checkout, installed in editable form or not at all, there is no packaged copy.
+
+    Raises:
+        FileNotFoundError: if neither exists, which means a broken installation.
+    """
+    for folder in (PACKAGE / "conf", PACKAGE.parent / "conf"):
+        if (folder / "config.yaml").is_file():
+            return str(folder)
+    raise FileNotFoundError(f"no conf/config.yaml in {PACKAGE} or beside it: reinstall savi")
+
+
+def refuse_unknown_keys(config: Mapping[str, Any], schema: type, where: str = "") -> None:
+    """Refuse keys added with ``+`` or ``++`` that are not in the schema.
+
+    Raises:
+        InputError: for the first such key, with the known ones.
+    """
+    types = get_type_hints(schema)
+    known = [field.name for field in fields(schema)]
+    for key, value in config.items():
+        if key not in known:
+            raise unknown_option("key", where + key, known)
+        if is_dataclass(types[key]) and isinstance(value, Mapping):
+            refuse_unknown_keys(value, types[key], f"{where}{key}.")
+
+
+def refuse_dropped_groups(chosen: Mapping[str, Any], schema: type) -> None:
+    """Refuse a run from which a group was taken away with ``~``.
+
+    Raises:
+        InputError: for the first group of the schema that nothing was chosen for.
+    """
+    groups = [name for name, kind in get_type_hints(schema).items() if is_dataclass(kind)]
+    for group in groups:
+        if chosen.get(group) is None:
+            raise InputError(f"no {group} is chosen: leave out '~{group}', or set {group}=...")
+
+
+def plain(config: DictConfig) -> dict[str, Any]:
+    """The config as dicts, lists and plain values."""
+    container = OmegaConf.to_container(config, resolve=True, enum_to_str=True)
+    assert isinstance(container, dict)
+    return {str(key): value for key, value in container.items()}

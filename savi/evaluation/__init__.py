@@ -2,8 +2,9 @@
 
 from savi.evaluation.evaluate import Evaluation, evaluate
 from savi.evaluation.gaps import Gaps, measure_gaps
-from savi.evaluation.importance import expected_bound, importance_log_likelihood
+from savi.evaluation.importance import importance_log_likelihood
 from savi.evaluation.latents import active_units, mutual_information
+from savi.vae.elbo import expected_bound
 
 __all__ = [
     "Evaluation",

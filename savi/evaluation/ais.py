@@ -13,11 +13,11 @@ from torch import Tensor
 
 from savi.errors import InputError
 from savi.evaluation.annealing import AnnealedPath, Annealing, Walk
-from savi.evaluation.importance import example_slices
 from savi.evaluation.progress import Progress, Ticks, silent
 from savi.evaluation.streams import ExampleStreams
 from savi.evaluation.whitened import prior_of
 from savi.vae.distributions import Posterior
+from savi.vae.elbo import example_slices
 from savi.vae.model import GaussianVAE
 
 

@@ -6,10 +6,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from savi.evaluation.importance import chunk_sizes
-from savi.inner.noise import antithetic_noise
 from savi.vae.distributions import Posterior
+from savi.vae.elbo import chunk_sizes
 from savi.vae.model import GaussianVAE
+from savi.vae.noise import antithetic_noise
 
 #: With fewer, the slope of the control variate would add more noise than it takes away.
 LEAST_SAMPLES = 64

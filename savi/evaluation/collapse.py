@@ -10,9 +10,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from savi.evaluation.importance import example_slices
 from savi.evaluation.verdict import Evidence, Verdict, judge
 from savi.vae.distributions import Posterior
+from savi.vae.elbo import example_slices
 from savi.vae.model import GaussianVAE
 
 #: Mean KL in nats below which a latent dimension counts as pruned. A unit whose mean varies by

@@ -19,7 +19,7 @@ from savi.evaluation.importance import importance_log_likelihood
 from savi.evaluation.latents import active_units, mutual_information
 from savi.evaluation.log_likelihood import log_likelihood_figures
 from savi.evaluation.progress import Progress, portion, silent
-from savi.inner.status import Status
+from savi.inner.solution import Status
 from savi.vae.distributions import Posterior, stack
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from savi.vae.families import LaplaceFamily, PosteriorFamily
 from savi.vae.model import GaussianVAE
 
 if TYPE_CHECKING:
-    from savi.training.inference import SemiAmortizedInference
+    from savi.inference.semi_amortized import SemiAmortizedInference
 
 #: Standard errors by which a mean must be larger to be believed.
 SIGNIFICANT = 4.0

@@ -6,9 +6,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from savi._minimize import minimize
 from savi.gradients import StopGradient
-from savi.inner.minimize import minimize
-from savi.inner.objectives import NegativeELBO
+from savi.inference.negative_elbo import NegativeELBO
 from savi.inner.optimizers import LevenbergMarquardt
 from savi.vae.data_fit import data_fit
 from savi.vae.distributions import FullGaussian

@@ -8,11 +8,10 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from savi._minimize import minimize
 from savi.gradients import StopGradient
-from savi.inner.minimize import minimize
-from savi.inner.noise import antithetic_noise
+from savi.inference.negative_elbo import NegativeELBO
 from savi.inner.objective import InnerObjective
-from savi.inner.objectives import NegativeELBO
 from savi.inner.optimizers import LevenbergMarquardt, Newton
 from savi.inner.precision import full_precision
 from savi.linear.base import LinearStatus, SymmetricOperator, dot, norm
@@ -21,6 +20,7 @@ from savi.linear.dense import multiply
 from savi.vae.data_fit import data_fit
 from savi.vae.families import PosteriorFamily
 from savi.vae.model import GaussianVAE
+from savi.vae.noise import antithetic_noise
 
 #: Least noise samples of the problem that defines the best q, so that it does not fit the noise.
 SOLVE_SAMPLES = 64

@@ -17,7 +17,7 @@ from savi.evaluation.optimum import LocalOptimum, local_optimum
 from savi.vae.model import GaussianVAE
 
 if TYPE_CHECKING:
-    from savi.training.inference import SemiAmortizedInference
+    from savi.inference.semi_amortized import SemiAmortizedInference
     from savi.training.module import SemiAmortizedVAE
 
 #: Solved together: the memory of a solve grows with the batch.

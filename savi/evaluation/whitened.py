@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from savi.evaluation.hmc import Point
-from savi.inner.inference_tensors import OrdinaryTensors
+from savi.inner.precision import OrdinaryTensors
 from savi.vae.data_fit import data_fit
 from savi.vae.distributions import DiagonalGaussian, Posterior
 from savi.vae.model import GaussianVAE

@@ -5,12 +5,12 @@ from savi.gradients.certificate import (
     Certificate,
     ImplicitGradientError,
     ImplicitGradientWarning,
+    OnFailure,
     SmoothnessNote,
 )
 from savi.gradients.checkpointed import Checkpointed
 from savi.gradients.finite_difference import FiniteDifference
 from savi.gradients.implicit import Implicit
-from savi.gradients.on_failure import OnFailure
 from savi.gradients.one_step import OneStep
 from savi.gradients.reversible import Reversible
 from savi.gradients.stop import StopGradient

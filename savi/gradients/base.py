@@ -11,9 +11,8 @@ from torch import Tensor
 
 from savi.errors import InputError
 from savi.inner.loop import InnerLoop
-from savi.inner.objective import InnerObjective
+from savi.inner.objective import COMPILE, FRESH_NOISE, TRUST_REGION, InnerObjective
 from savi.inner.optimizers.base import InnerOptimizer
-from savi.inner.refusals import COMPILE, FRESH_NOISE, TRUST_REGION
 from savi.inner.solution import Solution
 from savi.registry import Registry
 

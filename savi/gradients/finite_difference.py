@@ -12,10 +12,9 @@ from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from savi.errors import InputError
-from savi.gradients.adjoint import Adjoint, leaf
 from savi.gradients.base import BACKENDS, EncoderGradient
 from savi.gradients.captured import Replaced
-from savi.gradients.recompute import RecomputingBackend, Run, Segment
+from savi.gradients.recompute import Adjoint, RecomputingBackend, Run, Segment, leaf
 from savi.inner.history import EveryNth
 from savi.inner.loop import InnerLoop, Trajectory
 from savi.inner.objective import InnerObjective

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from fractions import Fraction
+from typing import Any, ClassVar, NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from savi.errors import InputError
 from savi.gradients.base import BACKENDS, EncoderGradient
-from savi.gradients.exact_momentum import ExactMomentum, as_fraction
 from savi.gradients.recompute import RecomputingBackend, Segment
 from savi.inner.history import Iterate, WholeBatch
 from savi.inner.loop import InnerLoop, Trajectory
 from savi.inner.objective import InnerObjective
 from savi.inner.optimizers import GradientDescent
-from savi.inner.optimizers.base import InnerOptimizer
+from savi.inner.optimizers.base import InnerOptimizer, Point
 
 
 @BACKENDS.register("reversible")
@@ -86,3 +86,142 @@ class Reversible(RecomputingBackend):
                 )
 
         return trajectory, segments
+
+
+#: Numbers are multiples of 2^-46 of a scale of each example, and may reach 32,768 times that scale.
+FRACTION_BITS = 46
+
+#: Larger integers are not trusted: a sum of two of them would leave 64 bits.
+LARGEST = 2.0**61
+
+#: The lost digits of one scalar fill a 64-bit word up to here; then a new word is begun.
+WORD = 2**62
+
+#: A step rounds the velocity to a multiple of n units.
+MAX_DENOMINATOR = 1000
+
+
+class ExactState(NamedTuple):
+    """Position and velocity in the example's unit, and the digits that the velocity has lost.
+
+    Attributes:
+        position: y.
+        velocity: v.
+        lost: the word of lost digits that is being filled.
+        filled: an upper bound of its content, the same for every scalar.
+        words: the full words, each with the number of steps after which it was put away.
+        steps: steps taken.
+    """
+
+    position: Int[Tensor, "B P"]
+    velocity: Int[Tensor, "B P"]
+    lost: Int[Tensor, "B P"]
+    filled: int
+    words: tuple[tuple[int, Int[Tensor, "B P"]], ...]
+    steps: int
+
+
+@dataclass(frozen=True)
+class ExactMomentum(InnerOptimizer):
+    """v ← (n/d) v − α∇J(y);  y ← y + v, with integers in place of floating-point numbers.
+
+    The sums are invertible as they stand. The product with the momentum n/d < 1 loses log2(d/n)
+    bits of v a step, which are moved to a buffer i (Maclaurin et al. 2015, arXiv 1502.03492,
+    algorithm 3):
+
+        i ← i d + (v mod d);  v ← ⌊v/d⌋ n + (i mod n);  i ← ⌊i/n⌋.
+
+    Args:
+        lr: α.
+        momentum: n/d.
+        unit: what the integers count, a power of two for each example.
+    """
+
+    lr: float
+    momentum: Fraction
+    unit: Float[Tensor, "B 1"]
+    name: ClassVar[str] = "momentum"
+
+    @classmethod
+    def like(
+        cls, lr: float, momentum: float, init: Float[Tensor, "B P"], gradient: Float[Tensor, "B P"]
+    ) -> ExactMomentum:
+        """The same method in integers, for runs from ``init`` where ∇J is ``gradient``."""
+        scale = init.abs().maximum(lr * gradient.abs()).amax(dim=-1, keepdim=True).double()
+        usable = torch.isfinite(scale) & (scale > 0)
+        exponent = torch.where(usable, scale, 1.0).log2().ceil() - FRACTION_BITS
+        return cls(lr, as_fraction(momentum), torch.exp2(exponent))
+
+    def init(self, y: Float[Tensor, "B P"]) -> Any:
+        """At rest at y; a row that cannot be represented never moves."""
+        position = _to_units(y.double() / self.unit)
+        zero = torch.zeros_like(position)
+        return ExactState(position, zero, zero, 0, (), 0)
+
+    def step(
+        self, objective: InnerObjective, point: Point, state: Any, create_graph: bool
+    ) -> tuple[Float[Tensor, "B P"], Any]:
+        """One step; NaN where a number leaves the range that is exact."""
+        n, d = self.momentum.as_integer_ratio()
+        lost, filled, words = state.lost, state.filled, state.words
+        if filled * d + d > WORD:
+            words = (*words, (state.steps, lost))
+            lost, filled = torch.zeros_like(lost), 0
+        lost = lost * d + state.velocity % d
+        velocity = (state.velocity // d) * n + lost % n
+        velocity = velocity - self._kick(point.gradient)
+        position = state.position + velocity
+        following = ExactState(
+            position, velocity, lost // n, (filled * d + d - 1) // n, words, state.steps + 1
+        )
+        y = torch.where(_exact(position, velocity), position.double() * self.unit, torch.nan)
+        return y.to(point.y.dtype), following
+
+    def before(self, state: ExactState) -> Float[Tensor, "B P"]:
+        """The position that the last step left, as floating-point numbers."""
+        return (state.position - state.velocity).double() * self.unit
+
+    def undo(self, state: ExactState, gradient: Float[Tensor, "B P"]) -> ExactState:
+        """The state before the last step, given the gradient that the step used."""
+        n, d = self.momentum.as_integer_ratio()
+        velocity, words = state.velocity + self._kick(gradient), state.words
+        lost = state.lost * n + velocity % n
+        velocity = (velocity // n) * d + lost % d
+        lost = lost // d
+        if words and words[-1][0] == state.steps - 1:
+            *words_before, (_, lost) = words
+            words = tuple(words_before)
+        # How full the word was matters to forward steps only.
+        position = state.position - state.velocity
+        return ExactState(position, velocity, lost, 0, words, state.steps - 1)
+
+    def _kick(self, gradient: Float[Tensor, "B P"]) -> Int[Tensor, "B P"]:
+        return _to_units(gradient.detach().double() * (self.lr / self.unit))
+
+
+def as_fraction(momentum: float) -> Fraction:
+    """n/d.
+
+    Raises:
+        InputError: if the momentum is no fraction above 0 with a denominator of at most 1000.
+    """
+    fraction = Fraction(momentum).limit_denominator(MAX_DENOMINATOR)
+    if abs(float(fraction) - momentum) > 1e-15 or fraction == 0:
+        raise InputError(
+            f"gradient 'reversible' with inner.momentum {momentum}: exact reversal needs a "
+            f"fraction with a denominator of at most 1000, so round it, say to "
+            f"{max(momentum, 0.001):.3f}"
+        )
+    return fraction
+
+
+def _to_units(value: Float[Tensor, "B P"]) -> Int[Tensor, "B P"]:
+    """The nearest integers; a sentinel outside the exact range for what is not representable."""
+    usable = value.abs() < LARGEST
+    return torch.where(usable, value.round(), 2.0 * LARGEST).to(torch.int64)
+
+
+def _exact(position: Int[Tensor, "B P"], velocity: Int[Tensor, "B P"]) -> Bool[Tensor, "B 1"]:
+    """Which rows are in the range."""
+    inside = (position.abs() < LARGEST) & (velocity.abs() < LARGEST)
+    return inside.all(dim=-1, keepdim=True)

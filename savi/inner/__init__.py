@@ -1,5 +1,6 @@
 """The inner problem: objectives, optimisers, the loop, and what it returns."""
 
+from savi.inner.anchored import Proximal
 from savi.inner.objective import AutogradObjective, InnerObjective
 from savi.inner.optimizers import (
     LBFGS,
@@ -14,9 +15,7 @@ from savi.inner.optimizers import (
     NaturalGradient,
     Newton,
 )
-from savi.inner.proximal import Proximal
-from savi.inner.solution import Solution
-from savi.inner.status import Status
+from savi.inner.solution import Solution, Status
 from savi.inner.trust_region import TrustRegion
 
 __all__ = [

@@ -12,14 +12,15 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from savi.errors import InputError
-from savi.inner.quadratic_model import solve_cholesky
 from savi.linear.base import SymmetricOperator
+from savi.linear.dense import solve_cholesky
 
 ObjectiveFunction = Callable[[Tensor], Tensor]
 
@@ -271,3 +272,32 @@ def require_one_value_per_example(value: object, y: Float[Tensor, "B P"]) -> Non
             f"{tuple(y.shape)}: return one value per example, shape ({y.shape[0]},), "
             "without a sum or mean over the batch"
         )
+
+
+class Choice(NamedTuple):
+    """What a config calls a choice, and what to set instead of it."""
+
+    name: str
+    instead: str
+
+    def refuse(self, owner: str, *, made: bool, reason: str, otherwise: str) -> None:
+        """Refuse the choice if it was made and there is a reason against it.
+
+        Args:
+            owner: who refuses, as a config names it.
+            made: whether it was made.
+            reason: why not; empty if there is nothing against it.
+            otherwise: what to set to keep the choice.
+
+        Raises:
+            InputError: if so, with the reason.
+        """
+        if made and reason:
+            raise InputError(
+                f"{owner} with {self.name}: {reason}, so set {self.instead} or {otherwise}"
+            )
+
+
+FRESH_NOISE = Choice("inner.noise 'fresh'", "inner.noise=crn")
+TRUST_REGION = Choice("inner.objective 'trust_region'", "inner=proximal")
+COMPILE = Choice("inner.compile", "inner.compile=false")

@@ -1,10 +1,15 @@
 """The number format of the inner problem."""
 
-from collections.abc import Iterator
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_map_only
 
 #: Where PyTorch may replace float32 by a shorter format: products on GPUs (TF32) and CPUs (bf16).
 _SWITCHES: tuple[Any, ...] = (
@@ -46,3 +51,26 @@ def _formats(*formats: str) -> Iterator[None]:
     finally:
         for switch, precision in zip(_SWITCHES, before, strict=True):
             switch.fp32_precision = precision
+
+
+class OrdinaryTensors(TorchFunctionMode):
+    """Hand every torch function ordinary copies of inference tensors.
+
+    An objective may close over tensors that were made in inference mode (a validation batch).
+    Autograd needs to save them, which it refuses, so they are copied where they are used.
+    """
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Iterable[type],
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Call ``func`` on the copies."""
+        args, kwargs = tree_map_only(Tensor, _ordinary, (args, dict(kwargs or {})))
+        return func(*args, **kwargs)
+
+
+def _ordinary(tensor: Tensor) -> Tensor:
+    return tensor.clone() if tensor.is_inference() else tensor

@@ -11,7 +11,7 @@ from torch.utils._pytree import tree_map
 
 from savi.inner.objective import InnerObjective
 from savi.inner.optimizers.base import Point
-from savi.inner.status import Status
+from savi.inner.solution import Status
 from savi.linear.base import norm
 
 

@@ -9,10 +9,10 @@ from torch.linalg import vector_norm
 
 from savi.errors import InputError
 from savi.inner.anchored import AnchoredObjective
-from savi.inner.kkt import SphereLinearization
 from savi.inner.objective import InnerObjective, Linearization
-from savi.inner.quadratic_model import minimise_on_sphere, solve_cholesky
+from savi.inner.sphere import SphereLinearization, minimise_on_sphere
 from savi.linear.base import dot, norm
+from savi.linear.dense import solve_cholesky
 
 
 class TrustRegion(AnchoredObjective):

@@ -153,3 +153,16 @@ def _by_eigenvalues(blocks: Float[Tensor, "F P P"]) -> tuple[Tensor, Tensor]:
     status = torch.where(smallest > 0, LinearStatus.SOLVED, LinearStatus.INDEFINITE).long()
     status[singular] = LinearStatus.SINGULAR
     return status, torch.where(finite, smallest, torch.nan)
+
+
+def solve_cholesky(
+    matrix: Float[Tensor, "B P P"], rhs: Float[Tensor, "B P"]
+) -> tuple[Float[Tensor, "B P"], Bool[Tensor, " B"]]:
+    """Solve with positive definite blocks; says which blocks were not, and answers 0 for them."""
+    factor, info = torch.linalg.cholesky_ex(matrix)
+    failed = (info != 0) | ~finite_blocks(factor.detach())
+    if failed.any():
+        # A failed factor holds garbage, which would reach the gradient even under a zero cotangent.
+        factor = torch.linalg.cholesky(identity_unless(~failed, matrix))
+        rhs = torch.where(failed.unsqueeze(-1), torch.zeros_like(rhs), rhs)
+    return by_cholesky(factor, rhs), failed

@@ -16,10 +16,11 @@ from savi.linear.dense import finite_blocks, identity_unless, multiply, rank_tol
 from savi.linear.iterative import (
     Correction,
     IterativeSolver,
+    divide,
     gauss_newton_preconditioner,
+    orthogonalise,
     restarted,
 )
-from savi.linear.krylov import divide, orthogonalise
 
 
 @SOLVERS.register("gmres")

@@ -10,8 +10,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from savi.linear.base import SOLVERS, LinearSolution, SymmetricOperator, dot, norm
-from savi.linear.iterative import Correction, IterativeSolver, restarted
-from savi.linear.krylov import divide, orthogonalise
+from savi.linear.iterative import Correction, IterativeSolver, divide, orthogonalise, restarted
 
 
 @SOLVERS.register("minres")

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 import torch
 
 from savi.errors import InputError, unknown_option
-from savi.runs.jobs import job_folder, key_of
 from savi.runs.record import Origin
+from savi.sweeps.jobs import job_folder, key_of
 
 #: The keys in which the replicas of a seed may differ.
 VARIABLE = (

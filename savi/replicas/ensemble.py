@@ -11,16 +11,15 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from savi.data.batches import Batch
-from savi.evaluation.importance import chunk_sizes
-from savi.inner.noise import antithetic_noise
+from savi.inference.encoder_losses import EncoderObjective
+from savi.inference.outer_loss import OuterLoss, OuterStep
+from savi.inference.semi_amortized import Inference
 from savi.replicas.inference import StackedInference
 from savi.replicas.model import StackedVAE
 from savi.training import SemiAmortizedVAE
-from savi.training.encoder_losses import EncoderObjective
-from savi.training.inference import Inference
 from savi.training.module import kl_weight
-from savi.training.outer_loss import OuterLoss, OuterStep
-from savi.vae.elbo import Bound, elbo
+from savi.vae.elbo import Bound, chunk_sizes, elbo
+from savi.vae.noise import antithetic_noise
 
 Record = TypeVar("Record")
 

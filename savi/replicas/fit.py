@@ -14,11 +14,11 @@ from torch.utils.data import DataLoader
 
 from savi.data.batches import Batch
 from savi.errors import InputError
+from savi.inference.outer_loss import OuterStep
 from savi.replicas.ensemble import Ensemble, rows_of
 from savi.replicas.memory import keep_freed_memory
 from savi.replicas.run import ReplicaRun
 from savi.training.callbacks import CostMonitor, peak_memory_mb, require_finite
-from savi.training.outer_loss import OuterStep
 from savi.training.step_metrics import evaluation_metrics, gradient_norms, training_metrics
 
 Metrics = dict[str, float]

@@ -9,13 +9,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from savi.inner.noise import NoiseSchedule
+from savi.inference.semi_amortized import SemiAmortizedInference
 from savi.replicas.layout import Layout
 from savi.replicas.model import StackedFit, StackedVAE
-from savi.training.inference import SemiAmortizedInference
 from savi.vae.data_fit import DataFit
 from savi.vae.model import GaussianVAE
 from savi.vae.networks.stacked import stack_networks
+from savi.vae.noise import NoiseSchedule
 
 
 class StackedEncoder(nn.Module):

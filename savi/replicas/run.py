@@ -11,12 +11,12 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 
+from savi.experiments.checkpoint import CONFIG_KEY
+from savi.experiments.loggers import build_loggers
+from savi.experiments.run import build, conclude, finishing, write_metrics
 from savi.replicas.configs import Plan
 from savi.runs.folder import claimed
 from savi.runs.record import recorded
-from savi.training.checkpoint import CONFIG_KEY
-from savi.training.loggers import build_loggers
-from savi.training.run import build, conclude, finishing, write_metrics
 
 
 class ReplicaRun:

@@ -7,11 +7,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from savi.experiments.loggers import quieten_libraries
 from savi.replicas.configs import plans
 from savi.replicas.fit import JointTraining
 from savi.replicas.run import ReplicaRun
 from savi.runs.record import Interrupted, Origin
-from savi.training.loggers import quieten_libraries
 
 
 def train(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import resource
 import sys
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -14,16 +13,8 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import (
     Callback,
-    EarlyStopping,
-    ModelCheckpoint,
-    RichProgressBar,
 )
 
-from savi.data import TensorDataModule
-from savi.errors import InputError, require_at_least
-from savi.training.gradient_check import require_reference
-from savi.training.gradient_monitor import GradientMonitor
-from savi.training.media import MediaMonitor
 from savi.training.module import SemiAmortizedVAE
 
 
@@ -151,60 +142,3 @@ class SaveOnInterrupt(Callback):
         """Save while the trainer is still whole."""
         if isinstance(exception, KeyboardInterrupt):
             trainer.save_checkpoint(self.path, weights_only=False)
-
-
-def build_callbacks(
-    config: Mapping[str, Any],
-    checkpoints: str,
-    progress_bar: bool,
-    data: TensorDataModule,
-    module: SemiAmortizedVAE,
-) -> tuple[list[Callback], CostMonitor]:
-    """The callbacks of a run; ``best.ckpt`` is the epoch with the highest val/elbo.
-
-    Raises:
-        InputError: for a setting of the ``callbacks`` group that is out of range, or that does
-            not fit the module.
-    """
-    cost = CostMonitor()
-    callbacks: list[Callback] = [
-        # First, so that it runs before the clock of the cost monitor starts.
-        *_gradient_monitor(config, data, module),
-        cost,
-        FiniteLoss(),
-        SaveOnInterrupt(checkpoints),
-        ModelCheckpoint(
-            dirpath=checkpoints,
-            filename="best",
-            monitor="val/elbo",
-            mode="max",
-            save_last=True,
-            enable_version_counter=False,
-        ),
-        RichProgressBar(leave=False) if progress_bar else EpochLines(),
-    ]
-    patience = config["early_stopping_patience"]
-    if patience is not None:
-        if patience < 1:
-            raise InputError(
-                f"callbacks.early_stopping_patience is {patience}: set it to 1 or more, or null"
-            )
-        callbacks.append(EarlyStopping("val/elbo", patience=patience, mode="max"))
-    every = config["media_every_n_epochs"]
-    if every is not None:
-        require_at_least("callbacks.media_every_n_epochs", every, 1)
-        callbacks.append(MediaMonitor(data, every))
-    return callbacks, cost
-
-
-def _gradient_monitor(
-    config: Mapping[str, Any], data: TensorDataModule, module: SemiAmortizedVAE
-) -> list[Callback]:
-    """The gradient check, if it is on."""
-    every, examples = config["gradient_check_every_n_steps"], config["gradient_check_examples"]
-    reference = config["gradient_check_reference"]
-    require_at_least("callbacks.gradient_check_examples", examples, 1)
-    require_reference(reference)
-    if every is None:
-        return []
-    return [GradientMonitor(module, data.split("val")[:examples], every, reference)]

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from savi.errors import require_at_least
 from savi.gradients.certificate import CERTIFICATE_WARNINGS, ImplicitGradientError
-from savi.training.gradient_check import (
+from savi.inference.gradient_check import (
     ProbeBatch,
     check_reference,
     compare,
@@ -47,7 +47,7 @@ class GradientMonitor(Callback):
         module: the module that will be trained.
         x: the observations of the probe.
         every_n_steps: the number of training steps from one check to the next.
-        reference: a name in :data:`savi.training.gradient_check.REFERENCES`.
+        reference: a name in :data:`savi.inference.gradient_check.REFERENCES`.
 
     Raises:
         InputError: for a number out of range, or a reference that does not fit the module.

@@ -12,19 +12,18 @@ from torch import Tensor
 
 from savi.data.batches import Batch
 from savi.errors import InputError, require_at_least, unknown_option
-from savi.evaluation.importance import expected_bound
 from savi.gradients.certificate import Certificate
-from savi.inner.noise import antithetic_noise
-from savi.training.encoder_losses import EncoderObjective
+from savi.inference.encoder_losses import EncoderObjective
+from savi.inference.outer_loss import OuterLoss
+from savi.inference.semi_amortized import Inference, SemiAmortizedInference
 from savi.training.hypergradient.hyperparameters import make_tunable
-from savi.training.inference import Inference, SemiAmortizedInference
-from savi.training.outer_loss import OuterLoss
 from savi.training.step_metrics import evaluation_metrics, gradient_norms, training_metrics
 from savi.training.warm_start import WarmStarts
 from savi.vae.build import build_encoder, build_vae
-from savi.vae.elbo import Bound
+from savi.vae.elbo import Bound, expected_bound
 from savi.vae.families import POSTERIORS
 from savi.vae.model import KLWeight
+from savi.vae.noise import antithetic_noise
 
 SCHEDULES = ("constant", "cosine")
 

@@ -7,9 +7,8 @@ import warnings
 import torch
 from torch import Tensor, nn
 
-from savi.inner.status import Status
-from savi.training.inference import Inference
-from savi.training.inner_metrics import inner_metrics
+from savi.inference.semi_amortized import Inference
+from savi.inner.solution import Solution, Status
 from savi.vae.elbo import Bound
 from savi.vae.model import GaussianVAE
 
@@ -53,3 +52,12 @@ def evaluation_metrics(
     if inference.solution is not None:
         values["inner/improvement"] = (bound.elbo - initial.elbo).mean()
     return values
+
+
+def inner_metrics(solution: Solution) -> dict[str, Tensor]:
+    """How the inner solves of a batch went."""
+    return {
+        "inner/steps": solution.steps.float().mean(),
+        "inner/stationarity": solution.stationarity.median(),
+        "inner/converged": (solution.status == Status.CONVERGED).float().mean(),
+    }

@@ -12,7 +12,7 @@ from pytorch_lightning.callbacks import Callback
 from torch import Tensor
 
 from savi.errors import InputError
-from savi.training.inference import ANCHORED, SemiAmortizedInference
+from savi.inference.semi_amortized import ANCHORED, SemiAmortizedInference
 
 
 class WarmStarts(Callback):

@@ -21,11 +21,11 @@ from rich.table import Table
 from torch import Tensor
 
 from savi.config import schema
+from savi.experiments.loggers import quieten_libraries
 from savi.implicit.hypergradient import Hypergradient, hypergradient
 from savi.implicit.weight_hessian import WeightHessian, flat
 from savi.training import SemiAmortizedVAE
 from savi.training.hypergradient.losses import Bilevel
-from savi.training.loggers import quieten_libraries
 
 DEFAULTS = {"gamma": 0.5, "beta": 1.0, "rho": 5.0, "weight_decay": 0.03}
 STARTS = {"gamma": 1.5, "beta": 2.5, "rho": 10.0, "weight_decay": 0.3}

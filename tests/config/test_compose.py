@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from savi.config.check import MINIMA, check
-from savi.config.paths import conf_dir
+from savi.config.store import conf_dir
 from savi.data import DATASETS
 from savi.errors import InputError
+from savi.experiments.check import MINIMA, check
 from savi.gradients import BACKENDS
 from savi.vae import POSTERIORS
 

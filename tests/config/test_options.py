@@ -4,9 +4,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from savi.config.options import build
 from savi.errors import InputError
-from savi.registry import Registry
+from savi.registry import Registry, build
 
 ANIMALS: Registry[type] = Registry("animal")
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from savi.evaluation import Gaps, measure_gaps
 from savi.evaluation.gaps import closer_estimate, generalization
 from savi.evaluation.importance import ImportanceEstimate
-from savi.training.inference import SemiAmortizedInference
+from savi.inference.semi_amortized import SemiAmortizedInference
 from savi.vae import POSTERIORS
 
 INNER = {

@@ -9,7 +9,7 @@ from torch import nn
 
 from savi.errors import InputError
 from savi.evaluation.regret import auroc, likelihood_regret, out_of_distribution
-from savi.training.inference import SemiAmortizedInference
+from savi.inference.semi_amortized import SemiAmortizedInference
 
 
 class Run(nn.Module):

@@ -25,7 +25,7 @@ from savi.inner import (
     LevenbergMarquardt,
     Momentum,
 )
-from savi.inner.proximal import Proximal
+from savi.inner.anchored import Proximal
 
 SOLVED = {"optimizer": LevenbergMarquardt(), "max_steps": 60, "rtol": 1e-11}
 

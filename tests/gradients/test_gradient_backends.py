@@ -6,6 +6,7 @@ import weakref
 
 import pytest
 import torch
+from benchmarks.live_bytes import LiveBytes
 from inner_problems import (
     Nonlinear,
     Quadratic,
@@ -18,7 +19,6 @@ from inner_problems import (
 )
 
 import savi
-from savi.benchmark.live_bytes import LiveBytes
 from savi.errors import InputError
 from savi.gradients import (
     BACKENDS,

@@ -7,7 +7,7 @@ from inner_problems import Nonlinear, gradients, nonlinear_inputs, randn, spd
 import savi
 from savi.gradients import BACKENDS, Implicit
 from savi.inner import AutogradObjective, LevenbergMarquardt, Momentum
-from savi.inner.proximal import Proximal
+from savi.inner.anchored import Proximal
 from savi.linear import SOLVERS, LinearStatus, SymmetricOperator
 
 pytestmark = [

@@ -18,7 +18,7 @@ from savi.gradients import (
     Unrolled,
 )
 from savi.inner import AutogradObjective, GradientDescent, InnerObjective, LevenbergMarquardt
-from savi.inner.proximal import Proximal
+from savi.inner.anchored import Proximal
 from savi.linear import Cholesky
 
 EXACT = {"optimizer": LevenbergMarquardt(), "max_steps": 60, "rtol": 1e-12}

@@ -6,9 +6,9 @@ from semi_amortized import INNER
 from torch import Tensor, nn
 
 from savi.gradients import BACKENDS
-from savi.inner.noise import common_noise
-from savi.training.inference import SemiAmortizedInference
+from savi.inference.semi_amortized import SemiAmortizedInference
 from savi.vae import DECODERS, ENCODERS, POSTERIORS, VARIANCES, GaussianVAE
+from savi.vae.noise import common_noise
 
 D, B = 40, 4
 

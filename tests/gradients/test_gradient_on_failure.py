@@ -8,9 +8,9 @@ from inner_problems import Nonlinear, Quadratic, gradients, nonlinear_inputs, ra
 
 import savi
 from savi.gradients import Implicit, ImplicitGradientError, ImplicitGradientWarning, Unrolled
-from savi.gradients.on_failure import DAMPING, damped
+from savi.gradients.certificate import DAMPING, damped
 from savi.inner import AutogradObjective, GradientDescent, LevenbergMarquardt
-from savi.inner.proximal import Proximal
+from savi.inner.anchored import Proximal
 
 HALF_SOLVED = {"optimizer": GradientDescent(0.2), "max_steps": 8, "rtol": 1e-12}
 

@@ -10,7 +10,7 @@ from inner_problems import Nonlinear, Quadratic, gradients, nonlinear_inputs, ra
 import savi
 from savi.errors import InputError
 from savi.gradients import Reversible, Unrolled
-from savi.gradients.exact_momentum import WORD, ExactMomentum, as_fraction
+from savi.gradients.reversible import WORD, ExactMomentum, as_fraction
 from savi.inner import Adam, AutogradObjective, GradientDescent, Momentum
 from savi.inner.optimizers import Point
 from savi.inner.trust_region import TrustRegion

@@ -8,11 +8,11 @@ from inner_problems import Quadratic, randn, spd
 
 import savi
 from savi.gradients import StopGradient
+from savi.inference.negative_elbo import NegativeELBO
 from savi.inner import GradientDescent
-from savi.inner.noise import common_noise
-from savi.inner.objectives import NegativeELBO
 from savi.vae import DECODERS, POSTERIORS, VARIANCES, GaussianVAE
 from savi.vae.data_fit import data_fit
+from savi.vae.noise import common_noise
 
 pytestmark = [
     pytest.mark.gpu,

@@ -23,8 +23,8 @@ from savi.inner import (
     Momentum,
     Newton,
 )
-from savi.inner.proximal import Proximal
-from savi.inner.quadratic_model import minimise_on_sphere
+from savi.inner.anchored import Proximal
+from savi.inner.sphere import minimise_on_sphere
 from savi.inner.trust_region import TrustRegion
 
 OPTIMIZERS = [

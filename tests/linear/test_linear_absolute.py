@@ -4,7 +4,7 @@ import pytest
 import torch
 from inner_problems import randn
 
-from savi.linear.absolute import FLOOR, absolute
+from savi.inner.optimizers.newton import FLOOR, absolute
 
 
 def symmetric(*spectra):

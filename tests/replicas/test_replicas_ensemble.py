@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from savi.data.batches import Batch
+from savi.experiments.run import build
 from savi.replicas.ensemble import Ensemble, rows_of
-from savi.training.run import build
 from savi.training.warm_start import WarmStarts
 
 # A run that tunes its own hyperparameters is refused (test_replicas_configs.py).

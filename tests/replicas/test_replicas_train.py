@@ -10,13 +10,13 @@ import yaml
 
 from savi.config.schema import EvaluateConfig
 from savi.errors import InputError
+from savi.experiments.checkpoint import CONFIG_KEY, read_checkpoint
+from savi.experiments.reload import evaluate_checkpoint
+from savi.experiments.run import train
 from savi.replicas import train as train_together
 from savi.replicas.ensemble import Ensemble
 from savi.report.figures import read_metrics
 from savi.runs.record import Interrupted, Origin
-from savi.training.checkpoint import CONFIG_KEY, read_checkpoint
-from savi.training.reload import evaluate_checkpoint
-from savi.training.run import train
 
 QUICK = (
     "debug=quick", "logger=csv", "callbacks.figures=false", "model.hidden=16", "trainer.threads=1",

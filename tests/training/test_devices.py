@@ -10,7 +10,7 @@ import pytest
 from pytorch_lightning.plugins.environments import SLURMEnvironment
 
 from savi.cli import train
-from savi.training.run import build, build_trainer
+from savi.experiments.run import build, build_trainer
 
 #: Each device starts the same program again, so that it must be a file.
 SCRIPT = Path(__file__).parents[2] / "scripts" / "train.py"

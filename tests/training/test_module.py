@@ -6,10 +6,10 @@ import pytest
 import pytorch_lightning as pl
 import torch
 
-from savi.inner.noise import antithetic_noise
+from savi.experiments.run import build
 from savi.training import SemiAmortizedVAE
-from savi.training.run import build
 from savi.vae.elbo import elbo
+from savi.vae.noise import antithetic_noise
 
 EXPERIMENTS = sorted(
     path.stem for path in (Path(__file__).parents[2] / "conf" / "experiment").glob("*.yaml")

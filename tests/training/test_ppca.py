@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from savi.data import covariance_eigenvalues
-from savi.training.checkpoint import load_weights
-from savi.training.run import build, train
+from savi.experiments.checkpoint import load_weights
+from savi.experiments.run import build, train
 
 
 def average_log_likelihood(covariance, model_covariance) -> torch.Tensor:

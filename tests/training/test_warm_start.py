@@ -10,9 +10,9 @@ from warm_starts import EXAMPLES, WARM, Diary, quiet_trainer
 from savi.data.sampler import ShuffledBatches
 from savi.errors import InputError
 from savi.evaluation import evaluate
+from savi.experiments.run import build
 from savi.gradients import BACKENDS
-from savi.inner.noise import antithetic_noise
-from savi.training.run import build
+from savi.vae.noise import antithetic_noise
 
 #: Neither weights nor data nor noise change from visit to visit, so that only the starts can.
 STILL = (

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from savi.vae.self_product import self_product
+from savi.vae.quadratic import self_product
 
 
 @pytest.mark.parametrize("shape", [(5, 1), (3, 4), (20, 13)])

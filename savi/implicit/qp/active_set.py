@@ -8,8 +8,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from savi.implicit.qp.batched import largest, lower_solve, or_one, times
-from savi.implicit.qp.convexity import Curvature, well_pivoted
+from savi.implicit.qp.problem import Curvature, well_pivoted
+from savi.implicit.qp.scaled import largest, lower_solve, or_one, times
 from savi.linear.dense import safe_cholesky
 
 #: sin² of the angle below which an active constraint counts as dependent on the others.

@@ -10,9 +10,9 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from savi.implicit.qp.batched import largest, or_one, times
-from savi.implicit.qp.convexity import Curvature
+from savi.implicit.qp.problem import Curvature
 from savi.implicit.qp.reduced import solve_reduced
+from savi.implicit.qp.scaled import largest, or_one, times
 
 #: A ray proves its case up to this relative error.
 PROOF = 1e-6

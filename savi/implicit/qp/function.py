@@ -10,9 +10,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from savi.gradients.certificate import ImplicitGradientError, ImplicitGradientWarning
-from savi.implicit.qp.batched import outer, times
-from savi.implicit.qp.kkt import KKT
+from savi.implicit.qp.adjoint import KKT
 from savi.implicit.qp.problem import QPData
+from savi.implicit.qp.scaled import outer, times
 from savi.implicit.qp.solve import Solved
 
 _DEGENERATE = (

@@ -9,9 +9,8 @@ from torch import Tensor, nn
 from savi.errors import InputError, require_at_least, unknown_option
 from savi.implicit.qp.function import attach
 from savi.implicit.qp.problem import QPData, checked
-from savi.implicit.qp.solution import QPSolution
+from savi.implicit.qp.solution import QPSolution, report
 from savi.implicit.qp.solve import Solved, solve
-from savi.implicit.qp.status import report
 from savi.inner.precision import full_precision
 
 POLICIES = ("warn", "raise")

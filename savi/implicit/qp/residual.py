@@ -8,8 +8,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from savi.implicit.qp.batched import largest, or_one, times
 from savi.implicit.qp.problem import QPData
+from savi.implicit.qp.scaled import largest, or_one, times
 
 #: No entry is judged by less than this part of the largest: what rounding errors need.
 LEAST = 1e-6

@@ -8,15 +8,13 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from savi.implicit.qp.adjoint import KKT, Factors
 from savi.implicit.qp.alternatives import descent_ray, farkas_ray, feasible
-from savi.implicit.qp.batched import largest, or_one, take, times
-from savi.implicit.qp.convexity import Curvature, curvature
-from savi.implicit.qp.kkt import KKT, Factors
-from savi.implicit.qp.nullspace import Nullspace, rank_groups
-from savi.implicit.qp.problem import QPData
-from savi.implicit.qp.reduced import solve_reduced
+from savi.implicit.qp.problem import Curvature, QPData, curvature
+from savi.implicit.qp.reduced import Nullspace, rank_groups, solve_reduced
 from savi.implicit.qp.residual import kkt_residual
-from savi.implicit.qp.status import QPStatus
+from savi.implicit.qp.scaled import largest, or_one, take, times
+from savi.implicit.qp.solution import QPStatus
 
 #: A constraint whose slack and multiplier are both below this relative size is at a kink.
 KINK = 1e-8

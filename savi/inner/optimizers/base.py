@@ -9,8 +9,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from savi.errors import InputError
-from savi.inner.objective import InnerObjective
-from savi.inner.refusals import FRESH_NOISE, TRUST_REGION
+from savi.inner.objective import FRESH_NOISE, TRUST_REGION, InnerObjective
 from savi.registry import Registry
 
 OPTIMIZERS: Registry[type[InnerOptimizer]] = Registry("inner.optimizer")

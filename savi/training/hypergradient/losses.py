@@ -10,10 +10,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from savi.inference.gradient_check import ProbeBatch
+from savi.inference.outer_loss import OuterLoss
 from savi.inner.optimizers import LevenbergMarquardt
-from savi.training.gradient_check import ProbeBatch
 from savi.training.hypergradient.exact import ExactSolution
-from savi.training.outer_loss import OuterLoss
 
 #: Those of :data:`HYPERPARAMETERS` that are not constants of the training, by their names.
 Hyper = Mapping[str, Float[Tensor, ""]]

@@ -11,7 +11,7 @@ from savi.vae.networks.convolutional import (
     activate,
 )
 from savi.vae.networks.initialization import gain, initialized
-from savi.vae.networks.residual import Residual
+from savi.vae.networks.residual_mlp import Residual
 
 
 def activate_and_correct(shape: Shape, activation: str) -> list[nn.Module]:

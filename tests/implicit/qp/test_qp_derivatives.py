@@ -3,10 +3,10 @@
 import pytest
 import torch
 import torch.autograd.forward_ad as forward_ad
+from benchmarks.qp import random_programs
 from qp_problems import random_problems, tensor
 from torch.autograd import gradcheck, gradgradcheck
 
-from savi.benchmark.qp import random_programs
 from savi.gradients.certificate import ImplicitGradientError, ImplicitGradientWarning
 from savi.implicit.qp import QPLayer, QPStatus
 

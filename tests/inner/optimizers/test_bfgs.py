@@ -4,7 +4,7 @@ import pytest
 import torch
 from inner_problems import randn, spd
 
-from savi.inner.optimizers.bfgs import Pairs
+from savi.inner.optimizers.lbfgs import Pairs
 
 
 def filled(history=4, moves=3, batch=2, size=5, seed=0):

@@ -7,8 +7,8 @@ from linear_gaussian import linear_gaussian, objective_of, start
 
 import savi
 from savi.gradients import Checkpointed, FiniteDifference, StopGradient, Truncated, Unrolled
+from savi.inference.negative_elbo import NegativeELBO
 from savi.inner import LBFGS, AutogradObjective, GradientDescent, Proximal
-from savi.inner.objectives import NegativeELBO
 
 
 def solve(objective, init, optimizer=None, gradient=None, **options):

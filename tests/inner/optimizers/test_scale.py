@@ -8,10 +8,10 @@ from linear_gaussian import randn, vae
 
 import savi
 from savi.gradients import StopGradient
+from savi.inference.negative_elbo import NegativeELBO
 from savi.inner import LBFGS, NaturalGradient, Newton
-from savi.inner.noise import common_noise
-from savi.inner.objectives import NegativeELBO
 from savi.vae import POSTERIORS
+from savi.vae.noise import common_noise
 
 #: The steps that each may need to come down to a hundredth of the slope at the start.
 OPTIMIZERS = {

@@ -5,11 +5,11 @@ from itertools import pairwise
 import pytest
 import torch
 
+from savi.experiments.run import build
 from savi.implicit.weight_hessian import WeightHessian, flat
-from savi.training.gradient_check import ProbeBatch, reference_gradient
+from savi.inference.gradient_check import ProbeBatch, reference_gradient
 from savi.training.hypergradient.hyperparameters import assign, make_tunable, values
 from savi.training.hypergradient.losses import Bilevel
-from savi.training.run import build
 
 SMALL = (
     "logger=csv", "experiment=hypergradient", "data=linear_gaussian", "data.limit=12",

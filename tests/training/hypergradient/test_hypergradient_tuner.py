@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from savi.experiments.reload import evaluate_checkpoint
+from savi.experiments.run import Run, build, train
 from savi.gradients.certificate import ImplicitGradientError, ImplicitGradientWarning
 from savi.report.figures import read_metrics
 from savi.training.hypergradient.hyperparameters import HYPERPARAMETERS, values
 from savi.training.hypergradient.tuner import HypergradientTuner
-from savi.training.reload import evaluate_checkpoint
-from savi.training.run import Run, build, train
 
 SMALL = (
     "logger=csv", "experiment=hypergradient", "debug=quick", "data=linear_gaussian",
@@ -49,8 +49,7 @@ def tuner_of(config, *overrides):
 def finished(tmp_path_factory) -> Path:
     from hydra import compose, initialize_config_dir
 
-    from savi.cli import plain
-    from savi.config.paths import conf_dir
+    from savi.config.store import conf_dir, plain
 
     with initialize_config_dir(version_base="1.3", config_dir=conf_dir()):
         overrides = [*SMALL, "model.gamma.value=0.5", "trainer.max_epochs=3"]

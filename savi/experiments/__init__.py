@@ -1,0 +1,1 @@
+"""A whole run: build, train, evaluate, reload, loggers, media and checks."""

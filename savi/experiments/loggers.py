@@ -1,0 +1,197 @@
+"""Where a run's figures go: ``metrics.csv`` always, and an offline wandb run."""
+
+from __future__ import annotations
+
+import logging
+import os
+import warnings
+from collections.abc import Mapping
+from hashlib import sha1
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pytorch_lightning.loggers import CSVLogger, Logger, WandbLogger
+from pytorch_lightning.utilities.rank_zero import rank_zero_only
+
+from savi.errors import InputError, unknown_option
+from savi.gradients.certificate import CERTIFICATE_WARNINGS
+from savi.report.logged import AXES, FIGURES, HISTOGRAMS, OBJECTIVE, STEP
+from savi.report.login import has_login
+from savi.runs.record import Origin
+
+WANDB_MODES = ("offline", "online", "disabled")
+
+#: Characters that the name of a project must not have.
+PROJECT_REFUSES = "/\\#?%:"
+
+
+def build_loggers(
+    config: dict[str, Any], folder: Path, origin: Origin
+) -> tuple[list[Logger], WandbLogger | None]:
+    """The CSV logger, and wandb's if asked for.
+
+    Several runs can be open in one process, each with its own loggers; see :func:`finish`. The
+    wandb run lies in the run folder; a link to it in the shared ``logger.folder`` lets
+    ``wandb leet`` show all runs together. Of several processes only the first logs to wandb.
+
+    Raises:
+        InputError: for what wandb refuses.
+    """
+    csv = CSVLogger(folder, name="", version="", flush_logs_every_n_steps=50)
+    logger = config["logger"]
+    if not logger["wandb"] or logger["mode"] == "disabled" or rank_zero_only.rank:  # type: ignore[attr-defined]
+        return [csv], None
+    run = start_run(config, folder, origin)
+    wandb_logger = WandbLogger(experiment=run, project=logger["project"], save_dir=folder)
+    return [csv, wandb_logger], wandb_logger
+
+
+def log_results(logger: WandbLogger | None, metrics: Mapping[str, float]) -> None:
+    """Put the final figures into the summary of the wandb run."""
+    if logger is None:
+        return
+    # The best val/elbo among them replaces the nested maximum that wandb keeps: its own sweeps and
+    # their plots know plain numbers only.
+    logger.experiment.summary.update(metrics)
+
+
+def log_pictures(
+    logger: WandbLogger, pictures: Mapping[str, Path], also: Mapping[str, Any] | None = None
+) -> None:
+    """Log image files under ``figures/``, and whatever belongs to the same moment."""
+    import wandb
+
+    images = {f"{FIGURES}/{name}": wandb.Image(str(path)) for name, path in pictures.items()}
+    if images:
+        logger.experiment.log(images | dict(also or {}))
+
+
+def finish(logger: WandbLogger | None, failed: bool) -> None:
+    """Close this wandb run, and no other, with exit code 1 if it failed or was interrupted."""
+    if logger is not None:
+        logger.experiment.finish(exit_code=int(failed))
+
+
+def check_wandb(mode: str, project: str) -> None:
+    """Refuse a mode that is unknown, or that would stop the run to ask for a login.
+
+    Raises:
+        InputError: for an unknown mode, ``online`` without stored credentials, or a name that
+            wandb does not take for a project.
+    """
+    if not project or len(project) > NAME_LENGTH or set(project) & set(PROJECT_REFUSES):
+        raise InputError(
+            f"logger.project is '{project}': give it 1 to {NAME_LENGTH} characters, none of them "
+            f"among {' '.join(PROJECT_REFUSES)}"
+        )
+    if mode not in WANDB_MODES:
+        raise unknown_option("logger.mode", mode, WANDB_MODES)
+    if mode == "online" and not has_login():
+        raise InputError(
+            "logger.mode 'online' without a wandb login: run 'wandb login' or set WANDB_API_KEY, "
+            "or set logger.mode=offline"
+        )
+
+
+def quieten_libraries() -> None:
+    """Keep out of a run's output what its user can do nothing about; other warnings still show."""
+    for category in CERTIFICATE_WARNINGS:
+        warnings.filterwarnings("once", category=category)
+    warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
+    for name in ("pytorch_lightning.utilities.rank_zero", "pytorch_lightning.accelerators.cuda"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    # Torch's forward-mode AD, and Lightning's use of torch's pytrees, call deprecated functions.
+    warnings.filterwarnings("ignore", ".*torch.jit.script.*", category=FutureWarning)
+    warnings.filterwarnings("ignore", ".*LeafSpec.*", category=FutureWarning)
+    # torch.compile looks at the gradient of every input.
+    warnings.filterwarnings("ignore", "The .grad attribute of a Tensor", category=UserWarning)
+    # The run folder holds config.yaml by the time metrics.csv is opened.
+    warnings.filterwarnings("ignore", "Experiment logs directory .* exists", category=UserWarning)
+
+
+if TYPE_CHECKING:
+    from wandb import Run
+
+#: The most characters that wandb takes.
+TAG_LENGTH, NAME_LENGTH = 64, 128
+
+
+def start_run(config: Mapping[str, Any], folder: Path, origin: Origin) -> Run:
+    """Open a run of its own, whatever other runs are open in this process.
+
+    In a sweep its group is the sweep and its job type the setting, so that wandb can average over
+    seeds; ``logger.group`` overrides the group. Its notes are the command that repeats the run.
+
+    Raises:
+        InputError: for what wandb refuses.
+    """
+    import wandb
+
+    logger = config["logger"]
+    group = logger["group"] or origin.sweep
+    try:
+        run = wandb.init(
+            project=logger["project"],
+            name=fitted(logger["name"] or folder.name, NAME_LENGTH),
+            group=None if group is None else fitted(group, NAME_LENGTH),
+            job_type=fitted(origin.setting or "train", NAME_LENGTH),
+            tags=tags(config),
+            notes=origin.command or None,
+            config=dict(config),
+            # Absolute: the service that writes the run may serve other processes from elsewhere.
+            dir=str(folder.resolve()),
+            mode=logger["mode"],
+            settings=wandb.Settings(silent=True, reinit="create_new"),
+        )
+    except wandb.Error as error:
+        raise InputError(f"logger: {error}") from error
+    define_axes(run)
+    link(Path(run.dir).parent, Path(logger["folder"]))
+    return run
+
+
+def define_axes(run: Run) -> None:
+    """Give every curve its axis, and the objective the best epoch as its summary."""
+    for axis in dict.fromkeys(AXES.values()):
+        run.define_metric(axis, hidden=True)
+    for prefix, axis in (AXES | {FIGURES: STEP, HISTOGRAMS: STEP}).items():
+        run.define_metric(f"{prefix}/*", step_metric=axis)
+    run.define_metric(OBJECTIVE, step_metric=AXES["val"], summary="max")
+
+
+def tags(config: Mapping[str, Any]) -> list[str]:
+    """The user's tags, the method's and the seed's, each once."""
+    own = (
+        config["experiment"],
+        config["data"]["name"],
+        config["gradient"]["name"],
+        config["posterior"]["name"],
+        f"seed-{config['seed']}",
+    )
+    given = [str(tag) for tag in (*config["logger"]["tags"], *own) if tag]
+    return list(dict.fromkeys(fitted(tag, TAG_LENGTH) for tag in given))
+
+
+def fitted(text: str, length: int) -> str:
+    """The text, cut where it is too long; a digest keeps cut texts apart."""
+    if len(text) <= length:
+        return text
+    digest = sha1(text.encode()).hexdigest()[:8]
+    return f"{text[: length - len(digest) - 1]}~{digest}"
+
+
+def link(run: Path, shared: Path) -> None:
+    """Link the run into the shared folder, and remove links to runs that have been deleted.
+
+    A file system without links goes without.
+    """
+    try:
+        shared.mkdir(parents=True, exist_ok=True)
+        for old in shared.glob("*run-*"):
+            if old.is_symlink() and not old.exists():
+                # Another run may have been faster.
+                old.unlink(missing_ok=True)
+        target = os.path.relpath(run.resolve(), shared.resolve())
+        (shared / run.name).symlink_to(target, target_is_directory=True)
+    except (OSError, NotImplementedError) as error:
+        warnings.warn(f"no link to the wandb run in {shared}: {error}", stacklevel=2)

@@ -1,0 +1,163 @@
+"""The pictures of a model: as files in the run folder, and the same files in its wandb run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from matplotlib.figure import Figure
+from pytorch_lightning.callbacks import Callback
+from pytorch_lightning.loggers import WandbLogger
+from torch import Tensor
+
+from savi.data import TensorDataModule
+from savi.experiments.loggers import log_pictures
+from savi.experiments.observe import TRAVERSAL, Observed, observe
+from savi.report.figures import (
+    elbo_against_inner_step,
+    image_grid,
+    inner_histograms,
+    latent_scatter,
+    latent_traversals,
+    learning_curves,
+    prior_samples,
+    read_metrics,
+    reconstructions,
+    save,
+)
+from savi.report.logged import (
+    CURVATURE,
+    EPOCH,
+    INNER_STEP,
+    STATIONARITY,
+    STEP,
+    TRACE_ELBO,
+    TRACE_STATIONARITY,
+)
+from savi.training.module import SemiAmortizedVAE
+
+
+@dataclass(frozen=True)
+class Media:
+    """The PNG files of a model's figures by name, and what they were drawn from."""
+
+    pictures: dict[str, Path]
+    observed: Observed
+
+
+def final_media(module: SemiAmortizedVAE, data: TensorDataModule, folder: Path) -> Media:
+    """Draw all figures of a run into ``figures/`` of its folder, which has its ``metrics.csv``."""
+    observed = observe(module, data)
+    figures = run_figures(module, data, folder / "metrics.csv", observed)
+    return Media(_write(figures, folder / "figures"), observed)
+
+
+def _write(figures: Mapping[str, Figure], folder: Path) -> dict[str, Path]:
+    return {name: save(figure, folder / f"{name}.png") for name, figure in figures.items()}
+
+
+def log_final_media(logger: WandbLogger | None, media: Media) -> None:
+    """Log pictures and histograms, and the inner solve as a curve over its own steps."""
+    if logger is None:
+        return
+    log_pictures(logger, media.pictures, histograms(media.observed))
+    if media.observed.trace is not None:
+        for step, (elbo, stationarity) in enumerate(zip(*media.observed.trace, strict=True)):
+            logger.experiment.log(
+                {
+                    INNER_STEP: step,
+                    TRACE_ELBO: float(elbo.double().mean()),
+                    TRACE_STATIONARITY: float(stationarity.double().median()),
+                }
+            )
+
+
+def histograms(observed: Observed) -> dict[str, Any]:
+    """The wandb histograms of the inner solves, of what is finite in them."""
+    import wandb
+
+    values: dict[str, Tensor] = {}
+    if observed.stationarity is not None:
+        values[STATIONARITY] = observed.stationarity.log10()
+    if observed.curvature is not None:
+        values[CURVATURE] = observed.curvature
+    finite = {name: value[torch.isfinite(value)].tolist() for name, value in values.items()}
+    return {name: wandb.Histogram(value) for name, value in finite.items() if len(value)}
+
+
+class MediaMonitor(Callback):
+    """Draws the model while it trains, into ``figures/epoch-...`` and the wandb runs.
+
+    Not after the last epoch: the run draws its best one when it ends.
+
+    Args:
+        data: the data of the run.
+        every_n_epochs: the number of epochs from one time to the next.
+    """
+
+    def __init__(self, data: TensorDataModule, every_n_epochs: int) -> None:
+        self.data, self.every_n_epochs = data, every_n_epochs
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Draw and log, if it is time."""
+        epoch = trainer.current_epoch + 1
+        if epoch % self.every_n_epochs or epoch == trainer.max_epochs:
+            return
+        # Told by the first process to the others, so that all must ask.
+        folder = Path(trainer.log_dir or trainer.default_root_dir)
+        if not trainer.is_global_zero:
+            return
+        assert isinstance(pl_module, SemiAmortizedVAE)
+        observed = observe(pl_module, self.data)
+        figures = model_figures(observed, self.data)
+        pictures = _write(figures, folder / "figures" / f"epoch-{epoch:04d}")
+        moment = {EPOCH: trainer.current_epoch, STEP: trainer.global_step}
+        for logger in trainer.loggers:
+            if isinstance(logger, WandbLogger):
+                log_pictures(logger, pictures, moment | histograms(observed))
+
+
+def run_figures(
+    module: SemiAmortizedVAE,
+    data: TensorDataModule,
+    curves: Path | None,
+    observed: Observed | None = None,
+) -> dict[str, Figure]:
+    """The data, the figures of the model, and the learning curves if there are any.
+
+    Args:
+        module: the model.
+        data: a data module that has been set up.
+        curves: a ``metrics.csv``, or None.
+        observed: the model as it was looked at; it is looked at now if None.
+    """
+    observed = observe(module, data) if observed is None else observed
+    figures = {"data": image_grid(observed.x, "Test data", shape=data.shape, mean=data.mean)}
+    figures |= model_figures(observed, data)
+    if curves is not None and curves.is_file():
+        figures["learning_curves"] = learning_curves(read_metrics(curves))
+    return figures
+
+
+def model_figures(observed: Observed, data: TensorDataModule) -> dict[str, Figure]:
+    """Reconstructions at λ0 and λK, prior samples, the latent space, and the inner solves."""
+    labels = [f"$z_{{{i + 1}}}$, {observed.kl[i]:.3g} nats" for i in observed.traversed]
+    figures = {
+        "reconstructions": reconstructions(
+            observed.x, observed.init, observed.final, data.mean, data.shape
+        ),
+        "prior_samples": prior_samples(observed.samples, data.mean, data.shape),
+        "latent_traversals": latent_traversals(
+            observed.traversals, TRAVERSAL, labels, data.mean, data.shape
+        ),
+        "latent_scatter": latent_scatter(observed.means, observed.labels),
+    }
+    if observed.trace is not None:
+        figures["inner_steps"] = elbo_against_inner_step(*observed.trace)
+    if observed.stationarity is not None:
+        figures["inner_histograms"] = inner_histograms(observed.stationarity, observed.curvature)
+    return figures

@@ -1,0 +1,122 @@
+"""Evaluate a checkpoint without the run that wrote it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from savi.data import DATASETS, TensorDataModule
+from savi.errors import InputError, require_at_least, unknown_option
+from savi.evaluation import Evaluation, evaluate
+from savi.evaluation.regret import out_of_distribution
+from savi.experiments.checkpoint import CONFIG_KEY, load_weights, read_checkpoint
+from savi.experiments.loggers import quieten_libraries
+from savi.experiments.run import build
+from savi.report.progress import shown
+
+SETTINGS = (
+    "samples", "importance_samples", "gap_examples", "gap_steps", "ais_examples", "ais_chains",
+    "ais_steps", "autoencoder_steps",
+)  # fmt: skip
+
+#: The options that are numbers, and their least values.
+MINIMA = dict.fromkeys((*SETTINGS, "threads", "ood_examples"), 1) | {
+    "gap_examples": 0,
+    "ais_examples": 0,
+    "ais_chains": 2,
+    "ais_steps": 2,
+    "autoencoder_steps": 0,
+    "test_max_steps": 0,
+}
+
+
+def evaluate_checkpoint(options: Mapping[str, Any]) -> tuple[Evaluation, dict[str, float]]:
+    """The figures of a checkpoint: with no options, the same as at the end of its training.
+
+    Args:
+        options: the values of :class:`savi.config.schema.EvaluateConfig`.
+
+    Returns:
+        The evaluation, and with ``ood`` how well the run tells another data set from its own.
+
+    Raises:
+        InputError: for a missing or foreign checkpoint, or an option out of range.
+    """
+    quieten_libraries()
+    if options["split"] not in ("test", "val"):
+        raise unknown_option("split", options["split"], ("test", "val"))
+    for name, least in MINIMA.items():
+        if options[name] is not None:
+            require_at_least(name, options[name], least)
+    _check_ood(options)
+    config = read_checkpoint(options["checkpoint"])[CONFIG_KEY]
+    for name in SETTINGS:
+        if options[name] is not None:
+            config["evaluation"][name] = options[name]
+    if options["test_max_steps"] is not None:
+        config["inner"]["test_max_steps"] = options["test_max_steps"]
+    if options["data_path"] is not None:
+        config["data"]["path"] = options["data_path"]
+    if options["threads"] is not None:
+        config["trainer"]["threads"] = options["threads"]
+    data, module = build(config)
+    load_weights(module, options["checkpoint"])
+    module.to(_device(options["device"]))
+    others = None if options["ood"] is None else _other_data(config, options, data)
+    with shown("evaluating") as progress:
+        evaluation = evaluate(module, data, options["split"], progress)
+    if others is None:
+        return evaluation, {}
+    own = data.split(options["split"])[: options["ood_examples"]]
+    return evaluation, out_of_distribution(module, own.to(module.device), others.to(module.device))
+
+
+def _check_ood(options: Mapping[str, Any]) -> None:
+    """Refuse what names no other data set, before any data are read."""
+    name, path = options["ood"], options["ood_path"]
+    if name is None and path is not None:
+        raise InputError(f"ood_path '{path}' without ood: set ood to a data set, such as arrays")
+    if name is not None and name not in DATASETS:
+        raise unknown_option("ood", name, DATASETS)
+    if name == "arrays" and path is None:
+        raise InputError("ood 'arrays' without ood_path: set it to an .npy or .npz file")
+
+
+def _other_data(
+    config: Mapping[str, Any], options: Mapping[str, Any], own: TensorDataModule
+) -> Float[Tensor, "M D"]:
+    """Test examples of the data set ``ood`` as this run would see them.
+
+    Raises:
+        InputError: if they cannot be read, or are of another dimension.
+    """
+    changed = {"name": options["ood"], "path": options["ood_path"], "options": {}}
+    try:
+        other = TensorDataModule(**{**config["data"], **changed})
+        other.setup()
+    except InputError as error:
+        raise InputError(str(error).replace("data.path", "ood_path")) from error
+    if other.dim != own.dim:
+        raise InputError(
+            f"ood '{other.name}' has {other.dim} dimensions and '{own.name}' {own.dim}: name data "
+            "of the same dimension"
+        )
+    # Centred by the mean of the run's data, not by their own.
+    return (other.split("test") + other.mean - own.mean)[: options["ood_examples"]]
+
+
+def _device(name: str) -> torch.device:
+    """The device of that name; ``auto`` is what training chooses by itself."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise InputError(f"device '{name}' is unknown: set it to auto, cpu or cuda") from error
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise InputError("device 'cuda': this machine has no CUDA GPU, so set device=cpu")
+    return device

@@ -1,0 +1,390 @@
+"""A whole run: build, train, evaluate, and leave everything in one folder."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import signal
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+import pytorch_lightning as pl
+import torch
+import torch.distributed as dist
+from pytorch_lightning.callbacks import (
+    Callback,
+    EarlyStopping,
+    ModelCheckpoint,
+    RichProgressBar,
+)
+from pytorch_lightning.loggers import WandbLogger
+from pytorch_lightning.plugins.environments import SLURMEnvironment
+from pytorch_lightning.utilities import rank_zero_only
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
+
+from savi.data import TensorDataModule
+from savi.errors import InputError, require_at_least
+from savi.evaluation import evaluate
+from savi.experiments.check import check
+from savi.experiments.checkpoint import StoreConfig, load_weights
+from savi.experiments.loggers import build_loggers, finish, log_results, quieten_libraries
+from savi.experiments.media import MediaMonitor, final_media, log_final_media
+from savi.inference.gradient_check import require_reference
+from savi.report.figures import learning_curves, read_metrics, save
+from savi.report.progress import shown
+from savi.runs.folder import claimed
+from savi.runs.record import Interrupted, Origin, recorded
+from savi.training.callbacks import (
+    CostMonitor,
+    EpochLines,
+    FiniteLoss,
+    KeepRandomState,
+    SaveOnInterrupt,
+)
+from savi.training.gradient_monitor import GradientMonitor
+from savi.training.hypergradient.hyperparameters import values
+from savi.training.hypergradient.tuner import HypergradientTuner
+from savi.training.module import SemiAmortizedVAE
+
+
+def build(config: Mapping[str, Any]) -> tuple[TensorDataModule, SemiAmortizedVAE]:
+    """The data, read and checked, and a fresh model for them.
+
+    Raises:
+        InputError: for whatever is wrong with the config or the data.
+    """
+    check(config)
+    if config["trainer"]["threads"] is not None:
+        torch.set_num_threads(config["trainer"]["threads"])
+    pl.seed_everything(config["seed"], verbose=False)
+    data = TensorDataModule(**config["data"])
+    data.setup()
+    gamma = config["model"]["gamma"]
+    if gamma["value"] is None and not data.variance > gamma["floor"]:
+        raise InputError(
+            f"the training data of '{data.name}' have a variance of {data.variance:.3g}, "
+            "where γ would start: check data.path and data.limit, or set model.gamma.value"
+        )
+    module = SemiAmortizedVAE(
+        data_shape=data.shape,
+        data_variance=data.variance,
+        seed=config["seed"],
+        **{
+            group: config[group]
+            for group in (
+                "model",
+                "posterior",
+                "inner",
+                "gradient",
+                "encoder_loss",
+                "optimizer",
+                "evaluation",
+            )
+        },
+        # Runs of versions without hypergradients can still be evaluated.
+        hypergradient=config.get("hypergradient"),
+    )
+    return data, module
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run with everything built, and nothing done or written yet.
+
+    Attributes:
+        config: a whole run's config as plain values.
+        folder: the run folder.
+        data: the data, read and checked.
+        module: a fresh model for them.
+        trainer: Lightning's Trainer, without loggers.
+        cost: its callback that counts the cost.
+    """
+
+    config: Mapping[str, Any]
+    folder: Path
+    data: TensorDataModule
+    module: SemiAmortizedVAE
+    trainer: pl.Trainer
+    cost: CostMonitor
+
+    @classmethod
+    def build(cls, config: dict[str, Any], folder: Path) -> Run:
+        """Build it.
+
+        Raises:
+            InputError: for whatever is wrong with config or data.
+        """
+        quieten_libraries()
+        data, module = build(config)
+        interactive = sys.stdout.isatty() and config["trainer"]["enable_progress_bar"]
+        callbacks, cost = build_callbacks(
+            config["callbacks"], str(folder / "checkpoints"), interactive, data, module
+        )
+        if module.tuned:
+            # First, so that it runs before the clock of the cost monitor starts.
+            callbacks.insert(0, HypergradientTuner(config["hypergradient"], data, config["seed"]))
+        callbacks += [StoreConfig(config), KeepRandomState()]
+        trainer = build_trainer(config["trainer"], data, callbacks, interactive)
+        return cls(config, folder, data, module, trainer, cost)
+
+    def fit(self) -> None:
+        """Train, and part from the other devices; Ctrl-C sets ``trainer.interrupted``."""
+        # Lightning turns Ctrl-C into SystemExit, after its callbacks have saved what they hold.
+        with contextlib.suppress(SystemExit):
+            self.trainer.fit(self.module, datamodule=self.data, weights_only=True)
+        # After Ctrl-C Lightning has ended the other devices: nobody would answer.
+        if dist.is_available() and dist.is_initialized() and not self.trainer.interrupted:
+            dist.barrier()
+            dist.destroy_process_group()
+
+    def execute(self, origin: Origin) -> dict[str, float]:
+        """Train, evaluate the best epoch, and write figures and numbers into the folder.
+
+        Returns:
+            The contents of ``metrics.json``.
+
+        Raises:
+            Interrupted: after Ctrl-C, when everything so far has been saved.
+        """
+        config, folder, trainer = self.config, self.folder, self.trainer
+        print(_headline(config, self.data, self.module), flush=True)
+        # Loggers open files and a wandb run, so they come when nothing can be refused any more.
+        trainer.loggers, wandb_logger = build_loggers(dict(config), folder, origin)
+        with finishing(wandb_logger):
+            self.fit()
+            if trainer.interrupted:
+                _keep_what_there_is(trainer, folder, self.cost)
+            of_training = (
+                _best_score(trainer)
+                | _certificate(trainer)
+                | _gradient_check(trainer)
+                | _hypergradient(trainer)
+                | self.cost.metrics()
+            )
+            # Lightning has moved it to the CPU.
+            self.module.to(trainer.strategy.root_device)
+            return conclude(config, folder, self.data, self.module, of_training, wandb_logger)
+
+
+def train(
+    config: dict[str, Any], folder: Path, origin: Origin | None = None
+) -> dict[str, float] | None:
+    """A whole run in a folder of its own.
+
+    Args:
+        config: a whole run's config as plain values.
+        folder: the run folder.
+        origin: how the run was started.
+
+    Returns:
+        The contents of ``metrics.json``; None on the devices of a data-parallel run that only
+        train, all but the first.
+
+    Raises:
+        InputError: before any work is done, for whatever is wrong with config, data or folder.
+        Interrupted: after Ctrl-C, when everything so far has been saved.
+    """
+    origin = origin or Origin()
+    run = Run.build(config, folder)
+    if getattr(rank_zero_only, "rank", 0) > 0:
+        run.fit()
+        return None
+    with claimed(folder, again=False), recorded(folder, origin, config):
+        return run.execute(origin)
+
+
+def conclude(
+    config: Mapping[str, Any],
+    folder: Path,
+    data: TensorDataModule,
+    module: SemiAmortizedVAE,
+    of_training: Mapping[str, float],
+    wandb_logger: WandbLogger | None,
+) -> dict[str, float]:
+    """Evaluate the best epoch of a training that is over, and write down what it is worth.
+
+    Args:
+        config: the run's config.
+        folder: the run folder, with its checkpoints.
+        data: the data.
+        module: the module, whose weights are replaced by those of the best epoch.
+        of_training: the figures of the training itself.
+        wandb_logger: wandb's logger, if there is one.
+
+    Returns:
+        The contents of ``metrics.json``.
+    """
+    best = folder / "checkpoints" / "best.ckpt"
+    load_weights(module, best if best.is_file() else folder / "checkpoints" / "last.ckpt")
+    with shown("evaluating the best epoch") as progress:
+        evaluation = evaluate(module, data, progress=progress)
+    tuned = {f"hyper/{name}": value for name, value in values(module, module.tuned).items()}
+    metrics = evaluation.metrics | dict(of_training) | tuned
+    write_metrics(folder, metrics)
+    if evaluation.collapse is not None:
+        (folder / "collapse.json").write_text(json.dumps(evaluation.collapse.record(), indent=2))
+    log_results(wandb_logger, metrics)
+    if config["callbacks"]["figures"]:
+        log_final_media(wandb_logger, final_media(module, data, folder))
+    return metrics
+
+
+def _headline(config: Mapping[str, Any], data: TensorDataModule, module: SemiAmortizedVAE) -> str:
+    """What is about to be trained, in a line."""
+    shape = "×".join(map(str, data.shape))
+    method = f"gradient {config['gradient']['name']}, {module.inference.max_steps} inner steps"
+    parameters = sum(p.numel() for p in module.parameters())
+    return (
+        f"{config['experiment'] or 'savi'} on {data.name}: {len(data.split('train')):,} training "
+        f"examples of {shape}; {module.vae.latent_dim} latents, {parameters:,} parameters; {method}"
+    )
+
+
+def build_trainer(
+    config: Mapping[str, Any],
+    data: TensorDataModule,
+    callbacks: list[pl.Callback],
+    progress_bar: bool,
+) -> pl.Trainer:
+    """Lightning's Trainer, with the options that inner gradients need.
+
+    Raises:
+        InputError: for what Lightning does not accept, such as a GPU that is not there.
+    """
+    batches = -(-len(data.split("train")) // data.batch_size)
+    options = {key: value for key, value in config.items() if key not in _NOT_LIGHTNING}
+    options["log_every_n_steps"] = min(config["log_every_n_steps"], batches)
+    # A job that has run out of time is the sweep's to start again, not Lightning's.
+    slurm = SLURMEnvironment(auto_requeue=False) if SLURMEnvironment.detect() else None
+    try:
+        return pl.Trainer(
+            **options,
+            plugins=slurm,
+            logger=False,
+            callbacks=callbacks,
+            enable_progress_bar=progress_bar,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+            # Validation and test solve inner problems, which inference mode makes impossible.
+            inference_mode=False,
+        )
+    except (MisconfigurationException, ValueError) as error:
+        raise InputError(f"trainer: {' '.join(str(error).split())}") from error
+
+
+_NOT_LIGHTNING = frozenset({"threads", "enable_progress_bar", "replicas", "vary"})
+
+
+def _keep_what_there_is(trainer: pl.Trainer, folder: Path, cost: CostMonitor) -> NoReturn:
+    """After Ctrl-C write the metrics and the curves so far, then say so."""
+    # Lightning ignores further signals from then on; this process goes on to exit.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for logger in trainer.loggers:
+        logger.save()
+    so_far = {name: float(value) for name, value in trainer.callback_metrics.items()}
+    write_metrics(folder, so_far | cost.metrics())
+    curves = folder / "metrics.csv"
+    if curves.is_file():
+        save(learning_curves(read_metrics(curves)), folder / "figures" / "learning_curves.png")
+    raise Interrupted(folder)
+
+
+@contextlib.contextmanager
+def finishing(logger: WandbLogger | None) -> Iterator[None]:
+    """Close the wandb run at the end, and say there whether it ended well."""
+    failed = True
+    try:
+        yield
+        failed = False
+    finally:
+        finish(logger, failed)
+
+
+def _best_score(trainer: pl.Trainer) -> dict[str, float]:
+    """The ``val/elbo`` of the best epoch, by which sweeps choose."""
+    checkpoint = trainer.checkpoint_callback
+    assert isinstance(checkpoint, ModelCheckpoint)
+    score = checkpoint.best_model_score
+    return {} if score is None else {"val/elbo": float(score)}
+
+
+def _certificate(trainer: pl.Trainer) -> dict[str, float]:
+    """The last logged certificate of the implicit gradients, if there was one."""
+    return {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith("ift/")}
+
+
+def _gradient_check(trainer: pl.Trainer) -> dict[str, float]:
+    """The last comparison with a reference gradient, if there was one."""
+    monitors = [c for c in trainer.callbacks if isinstance(c, GradientMonitor)]  # type: ignore[attr-defined]
+    return monitors[0].last if monitors else {}
+
+
+def _hypergradient(trainer: pl.Trainer) -> dict[str, float]:
+    """The last step in the hyperparameters, if there was one."""
+    tuners = [c for c in trainer.callbacks if isinstance(c, HypergradientTuner)]  # type: ignore[attr-defined]
+    return tuners[0].last if tuners else {}
+
+
+def write_metrics(folder: Path, metrics: Mapping[str, float]) -> None:
+    """Write ``metrics.json``."""
+    (folder / "metrics.json").write_text(json.dumps(dict(sorted(metrics.items())), indent=2) + "\n")
+
+
+def build_callbacks(
+    config: Mapping[str, Any],
+    checkpoints: str,
+    progress_bar: bool,
+    data: TensorDataModule,
+    module: SemiAmortizedVAE,
+) -> tuple[list[Callback], CostMonitor]:
+    """The callbacks of a run; ``best.ckpt`` is the epoch with the highest val/elbo.
+
+    Raises:
+        InputError: for a setting of the ``callbacks`` group that is out of range, or that does
+            not fit the module.
+    """
+    cost = CostMonitor()
+    callbacks: list[Callback] = [
+        # First, so that it runs before the clock of the cost monitor starts.
+        *_gradient_monitor(config, data, module),
+        cost,
+        FiniteLoss(),
+        SaveOnInterrupt(checkpoints),
+        ModelCheckpoint(
+            dirpath=checkpoints,
+            filename="best",
+            monitor="val/elbo",
+            mode="max",
+            save_last=True,
+            enable_version_counter=False,
+        ),
+        RichProgressBar(leave=False) if progress_bar else EpochLines(),
+    ]
+    patience = config["early_stopping_patience"]
+    if patience is not None:
+        if patience < 1:
+            raise InputError(
+                f"callbacks.early_stopping_patience is {patience}: set it to 1 or more, or null"
+            )
+        callbacks.append(EarlyStopping("val/elbo", patience=patience, mode="max"))
+    every = config["media_every_n_epochs"]
+    if every is not None:
+        require_at_least("callbacks.media_every_n_epochs", every, 1)
+        callbacks.append(MediaMonitor(data, every))
+    return callbacks, cost
+
+
+def _gradient_monitor(
+    config: Mapping[str, Any], data: TensorDataModule, module: SemiAmortizedVAE
+) -> list[Callback]:
+    """The gradient check, if it is on."""
+    every, examples = config["gradient_check_every_n_steps"], config["gradient_check_examples"]
+    reference = config["gradient_check_reference"]
+    require_at_least("callbacks.gradient_check_examples", examples, 1)
+    require_reference(reference)
+    if every is None:
+        return []
+    return [GradientMonitor(module, data.split("val")[:examples], every, reference)]

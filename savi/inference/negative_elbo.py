@@ -1,0 +1,160 @@
+"""The inner objectives of a VAE: one deterministic problem per example, sums over nothing."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from savi.inner.objective import InnerObjective
+from savi.linear.dense import plus_diagonal
+from savi.vae.data_fit import DataFit
+from savi.vae.families import PosteriorFamily
+from savi.vae.model import GaussianVAE, KLWeight
+from savi.vae.noise import NoiseSchedule
+
+#: The objectives that configs can name, and what each minimises over λ.
+OBJECTIVES = {
+    "elbo": "−L(θ, λ; x)",
+    "proximal": "−L(θ, λ; x) + ρ/2 ‖λ − λ0‖²",
+    "trust_region": "−L(θ, λ; x) subject to ‖λ − λ0‖ ≤ r",
+    "map": "−log p(x, z), for the families whose λ is z",
+}
+
+
+class NegativeELBO(InnerObjective):
+    """J(λ) = −E_q log p(x|z) + β KL(q_λ ‖ p), with the noise of the expectation held fixed.
+
+    For the families ``point_mass`` and ``laplace`` λ is a code z and there is no noise: J is the
+    MAP objective −log p(x|z) + β/2 ‖z‖² up to a constant.
+
+    Its curvature is Gauss–Newton: C = (1/S) Σ_s A_sᵀ G A_s + diag(b) + β diag(∇²KL) with
+    A_s = ∂z_s/∂λ and G = JᵀJ/γ taken once, at the mean of q. What Gauss–Newton in λ misses is
+    that z(λ, ε) bends, half of the curvature in a log variance: b is the positive part of
+    (1/S) Σ_s g_sᵀ ∂²z_s/∂λ² with g_s = G (z_s − mean). C is positive definite, and for an affine
+    decoder and antithetic noise it is the exact Hessian wherever b loses nothing.
+
+    Where log p(x|z) knows its derivatives (:class:`savi.vae.data_fit.DataFit`), so does J: ∇J and
+    ∇²J without a graph need no autograd.
+
+    Args:
+        model: the generative model.
+        family: the posterior family of λ.
+        x: the observations, or log p(x|z) as a function of the codes; the former are decoded to at
+            every evaluation.
+        noise: the noise of each inner step.
+        beta: the weight of the KL term.
+        stochastic: whether ``noise`` differs between steps.
+        step: the inner step whose noise is used.
+    """
+
+    gauss_newton = True
+
+    def __init__(
+        self,
+        model: GaussianVAE,
+        family: PosteriorFamily,
+        x: Float[Tensor, "B D"] | DataFit,
+        noise: NoiseSchedule,
+        *,
+        beta: KLWeight = 1.0,
+        stochastic: bool = False,
+        step: int = 0,
+    ) -> None:
+        self.model, self.family, self.beta = model, family, beta
+        self.stochastic = stochastic
+        self.fit = x if isinstance(x, DataFit) else DataFit.direct(model, x)
+        self.closed_gradient = self.closed_hessian = self.fit.chain is not None
+        self.has_fisher = not family.is_map
+        self._schedule, self._noise = noise, noise(step)
+
+    def __call__(self, y: Float[Tensor, "B P"]) -> Float[Tensor, " B"]:
+        """The negative ELBO of each example in nats (a constant less, for the MAP families)."""
+        z, penalty = self._codes(y)
+        return self.beta * penalty - self.fit(z).mean(dim=0)
+
+    def gradient(
+        self, y: Float[Tensor, "B P"], create_graph: bool = False
+    ) -> tuple[Float[Tensor, " B"], Float[Tensor, "B P"]]:
+        """J(y), detached, and ∇J(y)."""
+        if create_graph or not self.closed_gradient:
+            return super().gradient(y, create_graph)
+        with torch.no_grad():
+            z, penalty = self._codes(y)
+            log_likelihood, slope = self.fit.gradient(z)
+            by_codes = self.family.pull_back(y, self._noise, slope)
+            gradient = torch.sub(self.beta * self.family.kl_gradient(y), by_codes)
+            return self.beta * penalty - log_likelihood.mean(dim=0), gradient
+
+    def natural_gradient(
+        self, y: Float[Tensor, "B P"], gradient: Float[Tensor, "B P"]
+    ) -> Float[Tensor, "B P"]:
+        """F(λ)⁻¹ g, with F the Fisher matrix of q_λ."""
+        return self.family.natural_gradient(y, gradient)
+
+    def _codes(self, y: Float[Tensor, "B P"]) -> tuple[Float[Tensor, "S B d"], Float[Tensor, " B"]]:
+        """The samples z(λ, ε), and KL(q_λ ‖ p) (½‖z‖² for the MAP families)."""
+        if self.family.is_map:
+            return y.unsqueeze(0), 0.5 * y.square().sum(dim=-1)
+        q = self.family.distribution(y, self.model, self.beta)
+        return q.rsample(self._noise), q.kl_per_dimension().sum(dim=-1)
+
+    def evaluated(self, y: Float[Tensor, "B P"]) -> None:
+        """Count the codes that were decoded."""
+        self.model.decoder_evaluations += len(y) * (1 if self.family.is_map else len(self._noise))
+
+    def at_step(self, step: int) -> InnerObjective:
+        """The same with that step's noise, if the noise is fresh."""
+        return self._with(self.fit, self._schedule, step) if self.stochastic else self
+
+    def rows(self, index: Int[Tensor, " R"]) -> InnerObjective:
+        """The same for some of the examples."""
+        return self._with(self.fit.rows(index), lambda step: self._schedule(step)[:, index], 0)
+
+    def _with(self, fit: DataFit, noise: NoiseSchedule, step: int) -> NegativeELBO:
+        return NegativeELBO(
+            self.model,
+            self.family,
+            fit,
+            noise,
+            beta=self.beta,
+            stochastic=self.stochastic,
+            step=step,
+        )
+
+    def curvature(
+        self, y: Float[Tensor, "B P"], create_graph: bool = False
+    ) -> Float[Tensor, "B P P"]:
+        """C, a constant of the graph unless ``create_graph``."""
+        with torch.set_grad_enabled(create_graph):
+            # Every family's λ begins with the mean of q.
+            gram = self.fit.gram(y[:, : self.family.latent_dim])
+            prior = self.beta * self.family.kl_curvature(y)
+            if self.family.is_map:
+                return plus_diagonal(gram, prior)
+            pulled = self.family.pull_back_curvature(y, self._noise, gram.unsqueeze(0))
+            return plus_diagonal(pulled, prior + self._bending(y, gram))
+
+    def exact_curvature(
+        self, y: Float[Tensor, "B P"], create_graph: bool = False
+    ) -> Float[Tensor, "B P P"]:
+        """∇²J = (1/S) Σ_s [A_sᵀ H_s A_s + diag(g_sᵀ ∂²z_s/∂λ²)] + β diag(∇²KL).
+
+        Here g_s and H_s are the derivatives of −log p(x|z) at z_s.
+        """
+        if create_graph or not self.closed_hessian:
+            return super().exact_curvature(y, create_graph)
+        with torch.no_grad():
+            slope, hessian = self.fit.second_order(self._codes(y)[0])
+            prior = self.beta * self.family.kl_curvature(y)
+            if self.family.is_map:
+                return plus_diagonal(hessian[0], prior)
+            bending = self.family.bending(y, self._noise, slope)
+            pulled = self.family.pull_back_curvature(y, self._noise, hessian)
+            return plus_diagonal(pulled, prior + bending)
+
+    def _bending(self, y: Float[Tensor, "B P"], gram: Tensor) -> Float[Tensor, "B P"]:
+        """The positive part b of what the bending of the samples adds."""
+        z = self.family.distribution(y, self.model, self.beta).rsample(self._noise)
+        gradient = torch.einsum("bij,sbj->sbi", gram, z - y[:, : self.family.latent_dim])
+        return self.family.bending(y, self._noise, gradient).clamp_min(0.0)

@@ -1,0 +1,92 @@
+"""The outer loss: what training minimises over θ (the decoder and γ) and φ (the encoder)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import chain
+
+from jaxtyping import Float
+from torch import Tensor
+
+from savi.inference.encoder_losses import EncoderObjective, OuterBatch
+from savi.inference.semi_amortized import Inference, SemiAmortizedInference
+from savi.vae.elbo import Bound, elbo
+from savi.vae.model import GaussianVAE, KLWeight
+from savi.vae.noise import NoiseSchedule, antithetic_noise
+
+
+@dataclass(frozen=True)
+class OuterStep:
+    """The loss of a batch, and what it was computed from."""
+
+    loss: Float[Tensor, ""]
+    bound: Bound
+    inference: Inference
+
+
+@dataclass(frozen=True)
+class OuterLoss:
+    """−(1/B) Σ_b L(θ, λK; x_b) with noise of its own, plus the weighted encoder losses.
+
+    With a weight decay also ½ wd ‖w‖², w = (θ, φ): an L2 penalty is part of what is minimised, as
+    the decoupled decay of AdamW is not.
+
+    It changes nothing: calling it twice with the same noise gives the same loss.
+
+    Attributes:
+        model: the generative model, θ.
+        inference: x ↦ λK, with φ.
+        encoder_objective: the encoder losses, and the factor on what flows through the solve.
+        samples: S, the samples of the bound.
+        free_bits: the free bits of the KL term (nats per dimension).
+        weight_decay: wd, the weight of the penalty.
+    """
+
+    model: GaussianVAE
+    inference: SemiAmortizedInference
+    encoder_objective: EncoderObjective
+    samples: int
+    free_bits: float
+    weight_decay: float | Float[Tensor, ""] = 0.0
+
+    def __call__(
+        self,
+        x: Float[Tensor, "B D"],
+        beta: KLWeight,
+        *,
+        inner_noise: NoiseSchedule | None = None,
+        outer_noise: Float[Tensor, "S B d"] | None = None,
+        init: Float[Tensor, "B P"] | None = None,
+    ) -> OuterStep:
+        """The loss of a batch.
+
+        Args:
+            x: the observations.
+            beta: the weight of the KL term.
+            inner_noise: the noise of the inner problem; drawn from the global source by default.
+            outer_noise: the noise of the bound; drawn from the global source by default.
+            init: λ0; the encoder's, or the prior's, by default.
+        """
+        inference = self.inference(
+            self.model,
+            x,
+            max_steps=self.inference.max_steps,
+            beta=beta,
+            through=self.encoder_objective.through,
+            noise=inner_noise,
+            init=init,
+        )
+        family = self.inference.family
+        q = family.distribution(inference.value, self.model, beta)
+        if outer_noise is None:
+            outer_noise = antithetic_noise(self.samples, q.mean.detach())
+        bound = elbo(self.model, q, x, outer_noise)
+        batch = OuterBatch(self.model, family, x, inference, outer_noise, beta, self.free_bits)
+        loss = -bound.objective(beta, self.free_bits) + self.encoder_objective(batch)
+        return OuterStep(loss + self._penalty(), bound, inference)
+
+    def _penalty(self) -> float | Float[Tensor, ""]:
+        if isinstance(self.weight_decay, float) and self.weight_decay == 0.0:
+            return 0.0
+        weights = chain(self.model.parameters(), self.inference.parameters())
+        return 0.5 * self.weight_decay * sum(w.square().sum() for w in weights)

@@ -1,0 +1,254 @@
+"""Semi-amortized inference: the inference network's guess, refined by the inner problem."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from savi._minimize import minimize
+from savi.errors import InputError, require_at_least, unknown_option
+from savi.gradients import BACKENDS, EncoderGradient
+from savi.inference.negative_elbo import OBJECTIVES, NegativeELBO
+from savi.inner.anchored import Proximal
+from savi.inner.objective import InnerObjective
+from savi.inner.optimizers import OPTIMIZERS
+from savi.inner.solution import Solution
+from savi.inner.trust_region import TrustRegion
+from savi.registry import build
+from savi.vae.data_fit import LINEAR_HEAD, DataFit, data_fit
+from savi.vae.families import PosteriorFamily
+from savi.vae.model import GaussianVAE, KLWeight
+from savi.vae.noise import NoiseSchedule, common_noise, fresh_noise
+
+NOISE = {"crn": common_noise, "fresh": fresh_noise}
+
+#: The keys of the ``inner`` group that are not options of its optimiser.
+PROBLEM_KEYS = frozenset(
+    {
+        "objective", "optimizer", "max_steps", "test_max_steps", "rtol", "atol", "rho", "radius",
+        "noise", "samples", "compile", "warm_start", "linear_head",
+    }
+)  # fmt: skip
+
+#: The objectives that depend on λ0 themselves.
+ANCHORED = frozenset({"proximal", "trust_region"})
+
+_MINIMA = {"max_steps": 0, "test_max_steps": 0, "samples": 1, "rtol": 0, "atol": 0}
+
+
+@dataclass(frozen=True)
+class Inference:
+    """λ0, λK and the inner solve between them (None if no step was asked for)."""
+
+    init: Float[Tensor, "B P"]
+    value: Float[Tensor, "B P"]
+    solution: Solution | None
+
+
+class SemiAmortizedInference(nn.Module):
+    """x ↦ λ0 = g_φ(x) ↦ λK, the solution of the inner problem started at λ0.
+
+    Args:
+        encoder: g_φ, or None: then λ0 is the prior's λ for every example (SVI).
+        family: the posterior family.
+        inner: the ``inner`` group as plain values.
+        gradient: the ``gradient`` group as plain values.
+
+    Raises:
+        InputError: for unknown names, values out of range, and combinations that make no sense.
+    """
+
+    prior_params: Tensor
+
+    def __init__(
+        self,
+        encoder: nn.Module | None,
+        family: PosteriorFamily,
+        inner: Mapping[str, Any],
+        gradient: Mapping[str, Any],
+    ) -> None:
+        super().__init__()
+        self.encoder, self.family = encoder, family
+        self.objective_name: str = inner["objective"]
+        self.noise_name: str = inner["noise"]
+        self.max_steps: int = inner["max_steps"]
+        test_max_steps = inner["test_max_steps"]
+        self.test_max_steps: int = self.max_steps if test_max_steps is None else test_max_steps
+        self.rtol, self.atol = inner["rtol"], inner["atol"]
+        self.rho: float | Tensor = inner["rho"]
+        self.samples: int = inner["samples"]
+        # Runs of versions without trust regions can still be evaluated.
+        self.radius: float | None = inner.get("radius")
+        self.compiled: bool = inner.get("compile", False)
+        self.linear_head: str = inner.get("linear_head", "auto")
+        options = {key: value for key, value in inner.items() if key not in PROBLEM_KEYS}
+        self.optimizer = build(OPTIMIZERS, inner["optimizer"], options)
+        self.backend = build(
+            BACKENDS, gradient["name"], {k: v for k, v in gradient.items() if k != "name"}
+        )
+        self._check()
+        self.register_buffer("prior_params", family.prior_params(), persistent=False)
+
+    def _check(self) -> None:
+        if self.objective_name not in OBJECTIVES:
+            raise unknown_option("inner.objective", self.objective_name, OBJECTIVES)
+        if self.noise_name not in NOISE:
+            raise unknown_option("inner.noise", self.noise_name, NOISE)
+        if self.linear_head not in LINEAR_HEAD:
+            raise unknown_option("inner.linear_head", self.linear_head, LINEAR_HEAD)
+        for name, least in _MINIMA.items():
+            require_at_least(f"inner.{name}", getattr(self, name), least)
+        if not self.rho > 0:
+            raise InputError(f"inner.rho is {self.rho}: set it above 0")
+        self._check_radius()
+        if self.objective_name == "map" and not self.family.is_map:
+            raise InputError(
+                f"inner.objective 'map' with posterior '{self.family.name}': MAP inference finds "
+                "a point, so set posterior=laplace or posterior=point_mass"
+            )
+        if self.family.name == "laplace" and self.objective_name != "map" and self.max_steps > 0:
+            raise InputError(
+                f"posterior 'laplace' with inner.objective '{self.objective_name}': its mean is a "
+                "MAP solution, so set inner.objective=map"
+            )
+        stochastic = self.noise_name == "fresh"
+        constrained = self.objective_name == "trust_region"
+        self.optimizer.check(
+            stochastic=stochastic, constrained=constrained, has_fisher=not self.family.is_map
+        )
+        self.backend.check(
+            self.optimizer, stochastic=stochastic, constrained=constrained, compiled=self.compiled
+        )
+        if self.backend.name == "ift" and self.max_steps == 0:
+            raise InputError(
+                "gradient 'ift' with inner.max_steps 0: there is no solution to differentiate, so "
+                "set inner.max_steps to 1 or more, or gradient=unrolled"
+            )
+
+    def _check_radius(self) -> None:
+        if self.objective_name != "trust_region":
+            if self.radius is not None:
+                raise InputError(
+                    f"inner.radius is {self.radius} with inner.objective '{self.objective_name}', "
+                    "which has no trust region: set inner.radius to null, or "
+                    "inner.objective=trust_region"
+                )
+        elif self.radius is None or not 0.0 < self.radius < float("inf"):
+            given = "null" if self.radius is None else self.radius
+            raise InputError(
+                f"inner.radius is {given} with inner.objective 'trust_region': set it above 0"
+            )
+
+    @property
+    def encoder_gradient(self) -> EncoderGradient:
+        """What of the outer gradient reaches the encoder through the solve."""
+        if self.max_steps == 0:
+            return EncoderGradient.EXACT
+        return self.backend.encoder_gradient_for(
+            anchored=self.objective_name in ANCHORED, max_steps=self.max_steps
+        )
+
+    def start(self, x: Float[Tensor, "B D"]) -> Float[Tensor, "B P"]:
+        """λ0."""
+        if self.encoder is None:
+            return self.prior_params.expand(len(x), -1)
+        return self.encoder(x)
+
+    def draw_noise(
+        self, like: Float[Tensor, "B d"], generator: torch.Generator | None = None
+    ) -> NoiseSchedule:
+        """The noise of an inner problem for codes like these."""
+        return NOISE[self.noise_name](self.samples, like, generator)
+
+    def problem(
+        self,
+        model: GaussianVAE,
+        x: Float[Tensor, "B D"],
+        init: Float[Tensor, "B P"],
+        *,
+        max_steps: int | None = None,
+        beta: KLWeight = 1.0,
+        generator: torch.Generator | None = None,
+        noise: NoiseSchedule | None = None,
+    ) -> InnerObjective:
+        """The inner objective of a batch, with its noise drawn unless given.
+
+        ``max_steps`` says how many evaluations are to be expected, those of training by default.
+        """
+        if max_steps is None:
+            max_steps = self.max_steps
+        if noise is None:
+            like = init[:, : self.family.latent_dim].detach()
+            noise = self.draw_noise(like, generator)
+        codes = len(x) * max_steps * (1 if self.family.is_map else self.samples)
+        fit = self.data_fit(model, x, init[:, : self.family.latent_dim], codes)
+        bound = NegativeELBO(
+            model, self.family, fit, noise, beta=beta, stochastic=self.noise_name == "fresh"
+        )
+        if self.objective_name == "proximal":
+            return Proximal(bound, init, self.constant("rho", init))
+        if self.objective_name == "trust_region":
+            return TrustRegion(bound, init, self.constant("radius", init))
+        return bound
+
+    def data_fit(
+        self,
+        model: GaussianVAE,
+        x: Float[Tensor, "B D"],
+        reference: Float[Tensor, "B d"],
+        codes: int,
+    ) -> DataFit:
+        """The values of log p(x|z) for an inner problem; see :func:`savi.vae.data_fit.data_fit`."""
+        return data_fit(model, x, reference, codes=codes, linear_head=self.linear_head)
+
+    def constant(self, name: str, init: Float[Tensor, "B P"]) -> float | Float[Tensor, " B"]:
+        """ρ or r, by the name of its attribute: a number, or one value per example."""
+        return getattr(self, name)
+
+    def forward(
+        self,
+        model: GaussianVAE,
+        x: Float[Tensor, "B D"],
+        *,
+        max_steps: int,
+        beta: KLWeight = 1.0,
+        through: float = 1.0,
+        generator: torch.Generator | None = None,
+        noise: NoiseSchedule | None = None,
+        init: Float[Tensor, "B P"] | None = None,
+    ) -> Inference:
+        """Infer λ for a batch.
+
+        Args:
+            model: the generative model.
+            x: the observations.
+            max_steps: K; 0 is plain amortised inference.
+            beta: the weight of the KL term.
+            through: the factor on the gradient that flows through the solve to λ0.
+            generator: the source of the inner noise; the global one by default.
+            noise: the inner noise itself; drawn by default.
+            init: λ0 itself; that of :meth:`start` by default.
+        """
+        init = self.start(x) if init is None else init
+        # Scales the gradient and leaves the value as it is.
+        start = init if through == 1.0 else init.detach() + through * (init - init.detach())
+        if max_steps == 0:
+            return Inference(init, start, None)
+        solution = minimize(
+            self.problem(
+                model, x, start, max_steps=max_steps, beta=beta, generator=generator, noise=noise
+            ),
+            start,
+            optimizer=self.optimizer,
+            gradient=self.backend,
+            max_steps=max_steps,
+            rtol=self.rtol,
+            atol=self.atol,
+            compile=self.compiled,
+        )
+        return Inference(init, solution.value, solution)

@@ -1,0 +1,1 @@
+"""Many runs as one sweep: its plan, its jobs and its summary."""

@@ -1,0 +1,135 @@
+"""Which jobs a sweep is to have, written down before the first one starts."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig, OmegaConf
+
+from savi.sweeps.jobs import job_folder
+
+#: Where the jobs find the keys that have one value in the whole sweep.
+CONSTANT = "hydra.job.config.override_dirname.exclude_keys"
+
+#: The file of a sweep folder that holds the plan.
+PLAN = "sweep.json"
+
+
+class WritePlan(Callback):
+    """A Hydra callback that writes ``sweep.json`` into the sweep folder.
+
+    It holds ``command``, the keys that are ``swept``, and either ``jobs`` (a list of ``folder``
+    and ``overrides``), or ``trials``, their number, where the sweeper chooses as it goes. A sweep
+    that is started again with other values keeps the jobs that it had, and one that is started
+    again without new ones its command.
+
+    Attributes:
+        folder: the folder of the sweep that this process runs, or None.
+    """
+
+    folder: Path | None = None
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Write the plan; refuse what no job of a sweep could do."""
+        if sentence := refusal(config.trainer):
+            # Hydra makes a mere warning of an exception here.
+            print(f"savi: {sentence}", file=sys.stderr)
+            raise SystemExit(2)
+        WritePlan.folder = folder = Path(config.hydra.sweep.dir)
+        # Before the number of trials is asked for: their study lies in it.
+        folder.mkdir(parents=True, exist_ok=True)
+        earlier = _read(folder / PLAN)
+        overrides = _overrides(config)
+        # A key that was swept before stays in the names, though it has one value this time.
+        swept = {*earlier.get("swept", ()), *(_key(o) for o in overrides if o.is_sweep_override())}
+        constant = [_key(o) for o in overrides if _key(o) not in swept]
+        # Every job is composed anew, with these among its overrides.
+        config.hydra.overrides.hydra.append(f"{CONSTANT}=[{','.join(constant)}]")
+        trials = OmegaConf.select(config, "hydra.sweeper.n_trials")
+        line, jobs = shlex.join(["savi-train", *sys.argv[1:]]), None
+        if trials is None:
+            jobs = list(earlier.get("jobs") or ())
+            known = {job["folder"] for job in jobs}
+            new = [job for job in _jobs(overrides, constant) if job["folder"] not in known]
+            jobs += new
+            if not new:
+                line = earlier["command"]
+        if trials is not None and config.hydra.sweeper.storage is not None:
+            sweeper = config.hydra.sweeper
+            sweeper.n_trials = trials_left(trials, sweeper.storage, sweeper.study_name)
+            if OmegaConf.select(sweeper, "sampler.seed") is not None:
+                # The same seed again would propose the first trials again.
+                sweeper.sampler.seed += trials - sweeper.n_trials
+        plan = {
+            "command": line,
+            "swept": sorted(swept),
+            "jobs": jobs,
+            "trials": trials,
+        }
+        (folder / PLAN).write_text(json.dumps(plan, indent=2) + "\n")
+
+
+def refusal(trainer: Mapping[str, Any]) -> str:
+    """Why jobs of a sweep cannot have these settings of the trainer; empty if they can."""
+    if trainer["devices"] > 1:
+        return (
+            "trainer.devices above 1 in a sweep: the processes of a job would each start the whole "
+            "sweep, so leave out -m and run the jobs one after another, or set trainer.devices=1"
+        )
+    if trainer["replicas"] > 1:
+        return (
+            "trainer.replicas above 1 in a sweep: leave out -m and give the values by "
+            "trainer.vary, or sweep over seed"
+        )
+    return ""
+
+
+def _overrides(config: DictConfig) -> list[Override]:
+    """What the sweep's config and its command line set; the command line counts where both do."""
+    params = OmegaConf.select(config, "hydra.sweeper.params") or {}
+    arguments = [f"{key}={value}" for key, value in params.items()]
+    parsed = OverridesParser.create().parse_overrides(arguments + list(config.hydra.overrides.task))
+    return list({override.get_key_element(): override for override in parsed}.values())
+
+
+def _jobs(overrides: list[Override], constant: list[str]) -> list[dict[str, Any]]:
+    """The jobs of Hydra's basic sweeper: every combination of the values given."""
+    (combinations,) = BasicSweeper.split_arguments(overrides, None)
+    return [{"folder": job_folder(job, constant), "overrides": list(job)} for job in combinations]
+
+
+def _key(override: Override) -> str:
+    return override.get_key_element().lstrip("+~")
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """The plan of an earlier start, if there is one."""
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+
+
+def trials_left(wanted: int, storage: str, study: str) -> int:
+    """``wanted`` less the trials that ended well in the study, at least 0.
+
+    Optuna's sweeper would run ``wanted`` more trials whenever it is started. Failed trials do not
+    count, so that a sweep that is started again makes up for them.
+    """
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    if study not in {summary.study_name for summary in optuna.get_all_study_summaries(storage)}:
+        return wanted
+    trials = optuna.load_study(study_name=study, storage=storage).trials
+    done = sum(trial.state is optuna.trial.TrialState.COMPLETE for trial in trials)
+    return max(0, wanted - done)

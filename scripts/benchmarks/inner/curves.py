@@ -1,0 +1,121 @@
+"""How far an inner solve has come, step after step."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+
+import torch
+from jaxtyping import Bool
+from torch import Tensor
+
+from benchmarks.device import synchronise
+from benchmarks.inner.candidates import SHARE, quantile
+from benchmarks.trained import TrainedBatch
+from savi.inner.history import Iterate, Recorder
+from savi.inner.loop import InnerLoop
+from savi.inner.optimizers import InnerOptimizer
+from savi.linear.base import norm
+
+
+@dataclass(frozen=True)
+class Moment:
+    """The state of a solve before step K.
+
+    Attributes:
+        steps: K.
+        evaluations: codes decoded so far for each example, tangents included.
+        seconds: since the start; the median over the repetitions.
+        objective: the mean of J.
+        stationarity: ‖∇J(λK)‖ / ‖∇J(λ0)‖, the median over the examples.
+        most: the same, not exceeded by :data:`SHARE` of them.
+    """
+
+    steps: int
+    evaluations: float
+    seconds: float
+    objective: float
+    stationarity: float
+    most: float
+
+
+class Watch(Recorder):
+    """Notes at some steps of a run where it is, how late, and after how many decoded codes.
+
+    The clock starts when it is made, so that setting up J counts. Of a run that is repeated the
+    repetition alone counts: its iterates are those that are noted.
+    """
+
+    def __init__(self, batch: TrainedBatch, steps: Sequence[int]) -> None:
+        super().__init__()
+        self.batch, self.steps = batch, frozenset(steps)
+        self._made = time.perf_counter(), batch.model.decoder_evaluations
+        self._setup: tuple[float, int] | None = None
+
+    def begin(self) -> None:
+        """Set clock and counter to what setting up J took."""
+        super().begin()
+        now = time.perf_counter(), self.batch.model.decoder_evaluations
+        if self._setup is None:
+            self._setup = now[0] - self._made[0], now[1] - self._made[1]
+        self._start, self._codes = now[0] - self._setup[0], now[1] - self._setup[1]
+        self.evaluations: list[float] = []
+        self.seconds: list[float] = []
+
+    def record(self, iterate: Iterate, active: Bool[Tensor, " B"]) -> None:
+        """Look at the clock and at the counter."""
+        if iterate.step not in self.steps:
+            return
+        synchronise(iterate.y.device)
+        self.seconds.append(time.perf_counter() - self._start)
+        codes = self.batch.model.decoder_evaluations - self._codes
+        self.evaluations.append(codes / len(iterate.y))
+        self.iterates.append(iterate)
+
+
+def curves(
+    optimizers: Mapping[str, InnerOptimizer],
+    batch: TrainedBatch,
+    steps: Sequence[int],
+    repetitions: int,
+) -> dict[str, list[Moment]]:
+    """Each optimiser's solve without a stopping rule; its runs take turns with the others'.
+
+    Args:
+        optimizers: by label.
+        batch: the problem.
+        steps: the numbers K at which to look.
+        repetitions: how often each is run.
+    """
+    watches: dict[str, list[Watch]] = {name: [] for name in optimizers}
+    for _ in range(repetitions):
+        for name, optimizer in optimizers.items():
+            watch = Watch(batch, steps)
+            last = max(steps)
+            loop = InnerLoop(optimizer, last + 1, rtol=0.0)
+            loop.run(batch.objective(last), batch.start, recorder=watch)
+            watches[name].append(watch)
+    return {name: _moments(batch, runs) for name, runs in watches.items()}
+
+
+def _moments(batch: TrainedBatch, runs: Sequence[Watch]) -> list[Moment]:
+    objective = batch.objective()
+    start = norm(objective.gradient(batch.start)[1])
+    moments = []
+    for index, iterate in enumerate(runs[0].iterates):
+        value, gradient = objective.gradient(iterate.y)
+        slope = norm(gradient)
+        stationarity = torch.where(slope == 0, slope, slope / start)
+        moments.append(
+            Moment(
+                iterate.step,
+                runs[0].evaluations[index],
+                median(run.seconds[index] for run in runs),
+                float(value.mean()),
+                float(quantile(stationarity, 0.5)),
+                float(quantile(stationarity, SHARE)),
+            )
+        )
+    return moments

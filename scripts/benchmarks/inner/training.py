@@ -1,0 +1,184 @@
+"""What a whole training step with a solved inner problem costs, in plain VAE steps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import cycle, islice
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from benchmarks.amortised import build_module, train
+from benchmarks.device import synchronise
+from benchmarks.images import Images
+from benchmarks.step.timing import Timing, interleaved
+from savi.errors import InputError, unknown_option
+from savi.inner.solution import Status
+from savi.training.module import SemiAmortizedVAE
+
+#: The keys of a configuration, and the group and key of a run's config that each sets.
+PLACES = {
+    "posterior": ("posterior", "name"),
+    "objective": ("inner", "objective"),
+    "samples": ("inner", "samples"),
+    "rho": ("inner", "rho"),
+    "radius": ("inner", "radius"),
+    "optimizer": ("inner", "optimizer"),
+    "max_steps": ("inner", "max_steps"),
+    "gradient": ("gradient", "name"),
+    "solver": ("gradient", "solver"),
+}
+#: One of a run's encoder losses, with weight 1.
+ENCODER_LOSS = "encoder_loss"
+PLAIN = "plain VAE"
+
+
+@dataclass
+class TrainingStep:
+    """One step of AdamW on the outer loss, encoder and all, on the next of some batches.
+
+    Attributes:
+        module: what is trained.
+        batches: of training images.
+        solved: the share of examples whose inner problem was solved, for each step so far.
+        steps: the inner steps of an example, on average, likewise.
+    """
+
+    module: SemiAmortizedVAE
+    batches: Iterator[Float[Tensor, "B D"]]
+    solved: list[float] = field(default_factory=list)
+    steps: list[float] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.module.train()
+        self._optimizer = torch.optim.AdamW(self.module.parameters(), lr=1e-3, fused=True)
+
+    def __call__(self) -> None:
+        """Take the step to its end."""
+        x = next(self.batches)
+        step = self.module.outer_loss(x, 1.0)
+        self._optimizer.zero_grad()
+        step.loss.backward()
+        self.module.vae.gamma.observe(step.bound.squared_error)
+        self._optimizer.step()
+        synchronise(x.device)
+        solution = step.inference.solution
+        if solution is not None:
+            solved = solution.status == Status.CONVERGED
+            self.solved.append(float(solved.double().mean()))
+            self.steps.append(float(solution.steps.double().mean()))
+
+
+@dataclass(frozen=True)
+class Training:
+    """A configuration as measured.
+
+    Attributes:
+        timing: the seconds of its steps.
+        solved: the share of examples at the relative stationarity that was asked for.
+        steps: the inner steps of an example, on average.
+    """
+
+    timing: Timing
+    solved: float
+    steps: float
+
+
+def label(configuration: Mapping[str, Any]) -> str:
+    """Its values in a line; numbers with their keys."""
+    return ", ".join(
+        str(value) if isinstance(value, str) else f"{key} {value}"
+        for key, value in configuration.items()
+        if value is not None
+    )
+
+
+def groups_of(
+    configuration: Mapping[str, Any], max_steps: int, rtol: float
+) -> dict[str, dict[str, Any]]:
+    """The groups of a run's config that a configuration stands for.
+
+    Raises:
+        InputError: for a key that no configuration has.
+    """
+    groups: dict[str, dict[str, Any]] = {"inner": {"max_steps": max_steps, "rtol": rtol}}
+    for key, value in configuration.items():
+        if key == ENCODER_LOSS:
+            groups["encoder_loss"] = {"through": 0.0, str(value): 1.0}
+        elif key in PLACES:
+            group, name = PLACES[key]
+            groups.setdefault(group, {})[name] = value
+        else:
+            raise unknown_option("key of training", key, (*PLACES, ENCODER_LOSS))
+    return groups
+
+
+def build_modules(config: Mapping[str, Any], images: Images) -> dict[str, SemiAmortizedVAE]:
+    """The untrained modules of all configurations, by label, and the plain VAE.
+
+    Args:
+        config: see :func:`benchmarks.inner.run.run_inner`.
+        images: the data.
+
+    Raises:
+        InputError: for a configuration of which no module can be built, or that comes twice.
+    """
+    modules = {PLAIN: build_module(config, images)}
+    for configuration in config["training"]:
+        groups = groups_of(configuration, config["training_max_steps"], config["rtol"])
+        name = label(configuration)
+        if name in modules:
+            raise InputError(f"training has '{name}' twice: leave one out")
+        modules[name] = build_module(config, images, **groups)
+    return modules
+
+
+def train_amortised(
+    modules: Mapping[str, SemiAmortizedVAE],
+    config: Mapping[str, Any],
+    images: Images,
+    advance: Callable[[str], None],
+) -> None:
+    """Give all modules of a posterior the same weights, trained without inner steps."""
+    weights: dict[str, Any] = {}
+    for module in modules.values():
+        posterior = module.family.name
+        if posterior not in weights:
+            plain = build_module(config, images, posterior={"name": posterior})
+            train(plain, images, config["train_steps"])
+            weights[posterior] = plain.state_dict()
+            advance(f"training, {posterior}")
+        module.load_state_dict(weights[posterior])
+
+
+def compare_training(
+    modules: Mapping[str, SemiAmortizedVAE],
+    images: Images,
+    repetitions: int,
+    device: torch.device,
+    advance: Callable[[str], None],
+) -> dict[str, Training]:
+    """Time a training step of each module, interleaved, all on the same batches.
+
+    Args:
+        modules: by label, with trained weights; they are trained further.
+        images: the data.
+        repetitions: how many steps are timed, each on another batch.
+        device: where.
+        advance: told the label of each step that is done.
+    """
+    batches = [x.to(device) for x in islice(images.training_batches(), repetitions + 1)]
+    steps = {name: TrainingStep(m.to(device), cycle(batches)) for name, m in modules.items()}
+    with torch.random.fork_rng():
+        timings = interleaved(steps, repetitions, advance)
+    return {
+        name: Training(timings[name], _mean(step.solved), _mean(step.steps))
+        for name, step in steps.items()
+    }
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values) if values else float("nan")

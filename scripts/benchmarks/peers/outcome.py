@@ -1,0 +1,104 @@
+"""What was measured of a system on a problem."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.peers.systems import SYSTEMS, System
+from benchmarks.step.timing import Timing
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """How good the answer of a system is.
+
+    Attributes:
+        error: of its gradient, against that at the exact minimisers which its solve leads to.
+        deviation: of its gradient, against the same K steps and the same kind of derivative in
+            double precision; None where there is no such number.
+        stationarity: ‖∇J(z)‖ / ‖∇J(z0)‖ of every example.
+    """
+
+    error: float
+    deviation: float | None
+    stationarity: NDArray[np.float64]
+
+    @property
+    def off_by(self) -> float:
+        """What rounding, wrong settings or a saddle point have done to the gradient.
+
+        After K steps the solve is what it is, and no system is to blame for it.
+        """
+        return self.error if self.deviation is None else self.deviation
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One system on one problem.
+
+    Attributes:
+        part: ``fixed`` or ``converged``.
+        data_dim: D.
+        name: of the system.
+        timing: its seconds, round by round; or the reason why there are none.
+        judgement: None where there is no answer.
+        note: what the system has found out in its warm-up.
+    """
+
+    part: str
+    data_dim: int
+    name: str
+    timing: Timing
+    judgement: Judgement | None = None
+    note: str = ""
+
+    @property
+    def system(self) -> type[System]:
+        """The system's class."""
+        return SYSTEMS[self.name]
+
+    def is_right(self, tolerance: float) -> bool:
+        """Whether it has answered, with a gradient as it should be."""
+        if self.judgement is None or not self.timing.seconds:
+            return False
+        return self.judgement.off_by <= tolerance
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Lines of ``peers.csv``: one for each round, or one that says what has failed."""
+        found = self.judgement
+        middle, tail = np.quantile(found.stationarity, [0.5, 0.95]) if found else (None, None)
+        constant = {
+            "error": found and found.error,
+            "deviation": found and found.deviation,
+            "stationarity_median": middle,
+            "stationarity_95": tail,
+            "note": self.note,
+            "failure": self.timing.refusal,
+        }
+        rounds: list[tuple[int, float | None]] = [*enumerate(self.timing.seconds, start=1)]
+        return [
+            {"part": self.part, "D": self.data_dim, "system": self.name}
+            | {"round": number, "seconds": seconds}
+            | constant
+            for number, seconds in rounds or [(0, None)]
+        ]
+
+
+def fastest(outcomes: Iterable[Outcome], tolerance: float) -> Outcome | None:
+    """The fastest of those that are right, if any is."""
+    right = [outcome for outcome in outcomes if outcome.is_right(tolerance)]
+    return min(right, key=lambda outcome: outcome.timing.median, default=None)
+
+
+def ours(outcomes: Iterable[Outcome], tolerance: float) -> Outcome | None:
+    """The fastest implicit gradient of this library."""
+    return fastest((o for o in outcomes if _is_base(o.system)), tolerance)
+
+
+def _is_base(system: type[System]) -> bool:
+    return system.is_ours() and system.kind in ("ift", "second_order")

@@ -1,0 +1,117 @@
+"""The problem as arrays, which every system reads from one file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from benchmarks.trained import TrainedBatch
+from savi.errors import InputError
+from savi.vae.build import build_vae
+from savi.vae.perceptron import Perceptron
+
+Array = NDArray[np.float32]
+DATA = ("x", "start", "scale", "noise")
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A decoder μ(z) = W softplus(… softplus(W₁ z + b₁) …) + b, its γ, and a batch of images.
+
+    The inner problem is J_b(z) = ‖x_b − μ(z)‖² / 2γ + ½‖z‖², started at ``start``; the outer loss
+    is L = (1/B) Σ_b [‖x_b − μ(z_b + s_b ∘ ε_b)‖² / 2γ + ½‖z_b‖²].
+
+    Attributes:
+        weights: W₁, b₁, …, W, b, as ``nn.Linear`` stores them.
+        gamma: γ.
+        x: the images, [B, D].
+        start: where the inner solves begin, [B, d].
+        scale: s, [B, d].
+        noise: ε, [B, d].
+    """
+
+    weights: tuple[Array, ...]
+    gamma: float
+    x: Array
+    start: Array
+    scale: Array
+    noise: Array
+
+    @property
+    def data_dim(self) -> int:
+        """D."""
+        return self.x.shape[1]
+
+    @classmethod
+    def of(cls, batch: TrainedBatch) -> Problem:
+        """The arrays of a batch.
+
+        Raises:
+            InputError: for a decoder or a γ of another kind.
+        """
+        chain = Perceptron.of(batch.model.decoder)
+        gamma = batch.model.gamma()
+        if chain is None or not all(
+            isinstance(layer.apply, nn.Softplus) for layer in chain.layers[:-1]
+        ):
+            raise InputError(
+                "the other libraries are given a perceptron with softplus units, and this decoder "
+                "is none: give a checkpoint with model=mlp and model.activation=softplus, or null"
+            )
+        if len(gamma) > 1:
+            raise InputError(
+                "the other libraries are given one γ, and this one has a value for every pixel: "
+                "give a checkpoint with another model.gamma.mode, or null"
+            )
+        return cls(
+            tuple(weight.detach().numpy() for weight in batch.weights),
+            float(gamma),
+            *(getattr(batch, name).numpy() for name in DATA),
+        )
+
+    def batch(self, dtype: torch.dtype = torch.float32) -> TrainedBatch:
+        """The same as tensors, with the decoder of this library."""
+        first, *_ = self.weights
+        model = build_vae(
+            {
+                "decoder": "mlp",
+                "latent_dim": first.shape[1],
+                "hidden": first.shape[0],
+                "depth": len(self.weights) // 2 - 1,
+                "activation": "softplus",
+                "gamma": {"mode": "fixed", "value": self.gamma, "floor": self.gamma},
+            },
+            (self.data_dim,),
+            1.0,
+        )
+        with torch.no_grad():
+            for parameter, weight in zip(model.decoder.parameters(), self.weights, strict=True):
+                parameter.copy_(torch.from_numpy(weight))
+        data = (torch.from_numpy(getattr(self, name)) for name in DATA)
+        return TrainedBatch(model, *data).to(dtype)
+
+    def save(self, path: Path) -> None:
+        """Write an .npz file: W1, b1, …, W, b, gamma, x, start, scale, noise."""
+        arrays: dict[str, Any] = dict(zip(_names(len(self.weights)), self.weights, strict=True))
+        arrays |= {name: getattr(self, name) for name in ("gamma", *DATA)}
+        np.savez(path, **arrays)
+
+    @classmethod
+    def load(cls, path: Path) -> Problem:
+        """Read what :meth:`save` wrote."""
+        with np.load(path) as file:
+            names = _names(len(file.files) - 1 - len(DATA))
+            weights = tuple(file[name] for name in names)
+            return cls(weights, float(file["gamma"]), *(file[name] for name in DATA))
+
+
+def _names(count: int) -> list[str]:
+    """W1, b1, W2, b2, …, W, b."""
+    layers = [*map(str, range(1, count // 2)), ""]
+    return [kind + layer for layer in layers for kind in "Wb"]

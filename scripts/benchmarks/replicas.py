@@ -1,0 +1,165 @@
+"""The benchmark ``replicas``: what joint training gains over the runs one after another."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping
+from contextlib import redirect_stdout
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple
+
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from rich.table import Table
+from rich.text import Text
+
+from benchmarks.files import write_csv
+from benchmarks.progress import Progress
+from benchmarks.quiet import quiet
+from benchmarks.registry import BENCHMARKS
+from benchmarks.table import benchmark_table
+from benchmarks.target import Target
+from savi.config.store import conf_dir
+from savi.errors import InputError, require_at_least
+from savi.experiments.loggers import build_loggers, quieten_libraries
+from savi.experiments.run import Run
+from savi.replicas.train import opened, prepare
+from savi.runs.record import Origin
+
+#: How many times faster the largest joint training should be.
+LEAST = 2.0
+
+
+class Row(NamedTuple):
+    """R runs of an experiment: the seconds of each alone, added up, and of all together."""
+
+    experiment: str
+    replicas: int
+    separate_seconds: float
+    joint_seconds: float
+
+    @property
+    def factor(self) -> float:
+        """How many times faster."""
+        return self.separate_seconds / self.joint_seconds
+
+
+@BENCHMARKS.register("replicas")
+def run_replicas(config: Mapping[str, Any], folder: Path) -> list[Table]:
+    """Time whole trainings, from the config to the end of the last epoch, with their validation.
+
+    The final evaluation is left out: it is the same work for every run, however it was trained.
+    Writes ``replicas.csv``, a line for each experiment and number of replicas.
+
+    Args:
+        config: ``experiments``; ``replicas``, the numbers R of runs; ``overrides`` of a run's
+            config; ``seed``, that of the first run.
+        folder: where the file goes.
+
+    Returns:
+        The seconds and the factors.
+
+    Raises:
+        InputError: for values out of range.
+    """
+    if not config["experiments"] or not config["replicas"]:
+        raise InputError("experiments or replicas is empty: give names, and numbers such as [2,4]")
+    for number in config["replicas"]:
+        require_at_least("replicas", number, 2)
+    quieten_libraries()
+    parts = 1 + max(config["replicas"]) + len(config["replicas"])
+    with Progress(parts * len(config["experiments"])) as progress:
+        # All separate runs first: a joint training changes how the process keeps its memory.
+        alone = {name: _separately(name, config, progress) for name in config["experiments"]}
+        rows = [row for name in alone for row in _jointly(name, config, alone[name], progress)]
+        progress.say(f"threads: {torch.get_num_threads()}")
+    write_csv(folder / "replicas.csv", [row._asdict() | {"factor": row.factor} for row in rows])
+    return [_table(rows)]
+
+
+def _separately(experiment: str, config: Mapping[str, Any], progress: Progress) -> list[float]:
+    """The seconds of each seed, after a run that warms up."""
+    seconds = []
+    for number in (0, *range(max(config["replicas"]))):
+        run = _run_config(experiment, config, config["seed"] + number)
+        seconds.append(_seconds(partial(_alone, run)))
+        progress.advance(f"{experiment}: seed {run['seed']} alone")
+    return seconds[1:]
+
+
+def _jointly(
+    experiment: str, config: Mapping[str, Any], alone: list[float], progress: Progress
+) -> list[Row]:
+    rows = []
+    for number in config["replicas"]:
+        together = _run_config(experiment, config, config["seed"], number)
+        seconds = _seconds(partial(_together, together))
+        rows.append(Row(experiment, number, sum(alone[:number]), seconds))
+        progress.advance(f"{experiment}: {number} together")
+    return rows
+
+
+def _run_config(
+    experiment: str, config: Mapping[str, Any], seed: int, replicas: int = 1
+) -> dict[str, Any]:
+    return _compose(
+        f"experiment={experiment}", "logger=csv", *config["overrides"], f"seed={seed}",
+        f"trainer.replicas={replicas}", "trainer.enable_progress_bar=false",
+    )  # fmt: skip
+
+
+def _compose(*overrides: str) -> dict[str, Any]:
+    from savi.config.store import plain
+
+    if GlobalHydra.instance().is_initialized():
+        return plain(compose("config", overrides=list(overrides)))
+    with initialize_config_dir(version_base="1.3", config_dir=conf_dir()):
+        return plain(compose("config", overrides=list(overrides)))
+
+
+def _seconds(work: Callable[[Path], None]) -> float:
+    """How long it takes, in an empty folder and in silence."""
+    with TemporaryDirectory() as folder, Path(os.devnull).open("w") as nowhere:
+        start = time.perf_counter()
+        with redirect_stdout(nowhere), quiet():
+            work(Path(folder))
+        return time.perf_counter() - start
+
+
+def _alone(config: dict[str, Any], folder: Path) -> None:
+    run = Run.build(config, folder)
+    run.trainer.loggers, _ = build_loggers(config, folder, Origin())
+    run.fit()
+
+
+def _together(config: dict[str, Any], folder: Path) -> None:
+    training = prepare(config, folder, Origin())
+    with opened(training.runs):
+        training.fit()
+
+
+def _table(rows: list[Row]) -> Table:
+    table = benchmark_table(
+        "Training R seeds in one process",
+        "Whole trainings with validation, logs and checkpoints, without the final evaluation.",
+    )
+    table.add_column("Experiment")
+    for heading in ("R", "One after another", "Together"):
+        table.add_column(heading, justify="right")
+    table.add_column("Factor, target")
+    most = max(row.replicas for row in rows)
+    for row in rows:
+        target = Target(row.factor, "as fast", float("inf"), LEAST)
+        factor = str(target) if row.replicas == most else f"{row.factor:.2f} × as fast"
+        table.add_row(
+            row.experiment,
+            str(row.replicas),
+            f"{row.separate_seconds:.2f} s",
+            f"{row.joint_seconds:.2f} s",
+            Text(factor),
+        )
+    return table

@@ -1,0 +1,130 @@
+"""One system on one problem: is the answer right, and if not, did anyone say so?"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import warnings
+from dataclasses import dataclass
+from enum import Enum
+
+import torch
+from torch import Tensor
+
+from benchmarks.safety.descent import stationarity
+from benchmarks.safety.problem import Problem
+from benchmarks.safety.systems.base import Answer, NotExpressible, System
+
+
+class Outcome(Enum):
+    """What became of a problem."""
+
+    RIGHT = "right"
+    TOLD = "wrong, and said so"
+    SILENT = "wrong in silence"
+    NOT_EXPRESSIBLE = "not expressible"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The outcome, and what it rests on.
+
+    Attributes:
+        outcome: see :class:`Outcome`.
+        word: what the system said: an exception, a warning, output, a log record, or that its
+            answer is not finite; empty if it said nothing.
+        error: ‖g − answer‖ / ‖answer‖; infinite if there is no right answer, or if it is 0 and g
+            is not; NaN if g is not finite or missing.
+        stationarity: ‖∇J‖ where the solve ended, relative to the start; NaN if unknown.
+    """
+
+    outcome: Outcome
+    word: str = ""
+    error: float = float("nan")
+    stationarity: float = float("nan")
+
+
+def judge(system: System, problem: Problem, tolerance: float) -> Verdict:
+    """Put ``problem`` to ``system`` and compare.
+
+    An answer is right within the relative error ``tolerance``, whatever is said about it. A
+    finite wrong one is wrong in silence if no exception, no warning, no output and no log record
+    came with it. (Warnings that a function is deprecated, or of the kinds in ``system.notes``, are
+    no word about the answer.)
+    """
+    listener = _Listener(system.notes)
+    with listener:
+        try:
+            answer = system.answer(problem)
+        except NotExpressible:
+            return Verdict(Outcome.NOT_EXPRESSIBLE)
+        except Exception as exception:
+            return Verdict(Outcome.TOLD, f"{type(exception).__name__}: {_line(str(exception))}")
+    where = stationarity(problem, answer.value)
+    if not _finite(answer):
+        word = listener.word or "the answer is not finite"
+        return Verdict(Outcome.TOLD, word, stationarity=where)
+    error = relative_error(answer.gradient, problem.answer)
+    if error <= tolerance:
+        outcome = Outcome.RIGHT
+    else:
+        outcome = Outcome.TOLD if listener.word else Outcome.SILENT
+    return Verdict(outcome, listener.word, error, where)
+
+
+def relative_error(gradient: Tensor, answer: Tensor | None) -> float:
+    """‖g − answer‖ / ‖answer‖ in float64."""
+    if answer is None:
+        return float("inf")
+    difference = float((gradient.double() - answer).norm())
+    if difference == 0.0:
+        return 0.0
+    size = float(answer.norm())
+    return difference / size if size > 0.0 else float("inf")
+
+
+def _finite(answer: Answer) -> bool:
+    return all(bool(torch.isfinite(tensor).all()) for tensor in answer)
+
+
+_DEPRECATION: tuple[type[Warning], ...] = (
+    DeprecationWarning,
+    PendingDeprecationWarning,
+    FutureWarning,
+)
+
+
+class _Listener(contextlib.ExitStack):
+    """Collects warnings, standard output, standard error and log records while it is entered."""
+
+    def __init__(self, ignored: tuple[type[Warning], ...]) -> None:
+        super().__init__()
+        self._ignored = ignored + _DEPRECATION
+
+    def __enter__(self) -> _Listener:
+        super().__enter__()
+        self._warnings = self.enter_context(warnings.catch_warnings(record=True))
+        warnings.simplefilter("always")
+        self._text = io.StringIO()
+        self.enter_context(contextlib.redirect_stdout(self._text))
+        self.enter_context(contextlib.redirect_stderr(self._text))
+        handler = logging.StreamHandler(self._text)
+        root = logging.getLogger()
+        root.addHandler(handler)
+        self.callback(root.removeHandler, handler)
+        return self
+
+    @property
+    def word(self) -> str:
+        """All that was said, in a line."""
+        said = [
+            f"{warning.category.__name__}: {_line(str(warning.message))}"
+            for warning in self._warnings or ()
+            if not issubclass(warning.category, self._ignored)
+        ]
+        return "; ".join(dict.fromkeys([*said, _line(self._text.getvalue())])).strip("; ")
+
+
+def _line(text: str) -> str:
+    return " ".join(text.split())

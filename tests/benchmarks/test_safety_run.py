@@ -1,0 +1,118 @@
+"""The whole benchmark: its tables, its file, and what it says of this library."""
+
+import csv
+
+import pytest
+from benchmarks.safety import CONTROL, FAMILIES, SYSTEMS, Outcome, judge
+from benchmarks.safety.run import chosen_systems, run_safety, spread
+
+from savi.errors import InputError
+from savi.report.table import plain_text
+
+CONFIG = {
+    "seed": 0,
+    "tolerance": 1e-2,
+    "families": ["kink", "singular", CONTROL],
+    "systems": ["savi_ift", "savi_unrolled"],
+    "per_family": 3,
+}
+
+
+def read(path):
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("safety")
+    return run_safety(CONFIG, folder), read(folder / "safety.csv")
+
+
+def test_a_line_for_each_system_and_problem(finished):
+    _, rows = finished
+    assert len(rows) == 2 * 3 * 3
+    assert list(rows[0]) == [
+        "system", "family", "problem", "outcome", "error", "stationarity", "word",
+    ]  # fmt: skip
+    assert {row["system"] for row in rows} == set(CONFIG["systems"])
+    assert {row["outcome"] for row in rows} <= {outcome.value for outcome in Outcome}
+    for row in rows:
+        if row["outcome"] == "right":
+            assert float(row["error"]) <= 1e-2
+        if row["outcome"] == "wrong in silence":
+            assert float(row["error"]) > 1e-2
+            assert row["word"] == ""
+        if row["outcome"] == "wrong, and said so":
+            assert row["word"]
+
+
+def test_the_tables_count_the_lines(finished):
+    (by_system, by_family), rows = finished
+    silent = sum(
+        (row["system"], row["outcome"]) == ("savi_unrolled", "wrong in silence")
+        for row in rows
+        if row["family"] != CONTROL
+    )
+    assert silent > 0
+    text = plain_text(by_system, 120)
+    assert "6 ill-posed inner problems" in text
+    (line,) = [line for line in text.splitlines() if "savi unrolled*" in line]
+    assert line.split()[2:][3] == str(silent)
+    assert "0/3" in plain_text(by_family, 120)
+
+
+def test_the_same_seed_gives_the_same_file(finished, tmp_path):
+    run_safety(CONFIG, tmp_path)
+    assert read(tmp_path / "safety.csv") == finished[1]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", sorted(FAMILIES))
+def test_the_implicit_gradient_is_never_wrong_in_silence(family, problems):
+    system = SYSTEMS["savi_ift"]()
+    verdicts = {
+        f"{number}: {problem.name}": judge(system, problem, 1e-2)
+        for number, problem in enumerate(problems[family])
+    }
+    assert [name for name, v in verdicts.items() if v.outcome is Outcome.SILENT] == []
+    if family == CONTROL:
+        assert [name for name, v in verdicts.items() if v.word] == []
+
+
+def test_a_part_of_a_family_is_spread_over_it():
+    assert spread(list(range(9)), 3) == [0, 4, 8]
+    assert spread(list(range(9)), 20) == list(range(9))
+    assert spread(list(range(9)), None) == list(range(9))
+
+
+def test_what_is_not_installed_is_left_out_and_named(monkeypatch, capsys):
+    for system in SYSTEMS.values():
+        if system.package != "savi":
+            monkeypatch.setattr(system, "is_installed", classmethod(lambda cls: False))
+    assert set(chosen_systems(None)) == {"savi_ift", "savi_ift_cg", "savi_unrolled"}
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line == (
+        "not installed, left out: higher, torchdeq, torchopt (pip install 'savi-vae[bench]')"
+    )
+    with pytest.raises(InputError, match="'higher_unrolled' needs higher: pip install"):
+        chosen_systems(["higher_unrolled"])
+    # Nothing is said where nothing was left out.
+    chosen_systems(["savi_ift"])
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"tolerance": 0.0}, "tolerance is 0.0: set it above 0"),
+        ({"per_family": 0}, "per_family is 0: set it to 1 or more"),
+        ({"seed": -1}, "seed is -1: set it to 0 or more"),
+        ({"families": ["foo"]}, "unknown family 'foo': choose one of ill_conditioned, kink"),
+        ({"systems": ["foo"]}, "unknown system 'foo': choose one of higher_unrolled, savi_ift"),
+    ],
+)
+def test_what_is_out_of_range_is_refused_before_any_work(change, message, tmp_path):
+    with pytest.raises(InputError, match=message):
+        run_safety(CONFIG | change, tmp_path)
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,41 @@
+import pytest
+
+from savi.sweeps.jobs import LONGEST, command, job_folder, setting
+
+
+def test_a_folder_is_named_by_its_overrides_whatever_their_order():
+    assert job_folder(["seed=0", "inner.rho=0.1"]) == "inner.rho-0.1_seed-0"
+    assert job_folder(["inner.rho=0.1", "seed=0"]) == "inner.rho-0.1_seed-0"
+
+
+def test_the_choice_of_the_sweep_and_constant_keys_are_left_out():
+    overrides = ["sweep=rho", "debug=quick", "seed=3"]
+    assert job_folder(overrides, constant=["debug", "sweep"]) == "seed-3"
+    assert job_folder(["sweep=rho"]) == "defaults"
+
+
+def test_names_are_safe_in_a_shell_and_in_an_override_and_stay_apart():
+    names = [
+        job_folder([f"data.path={path}"]) for path in ("/a/b", "/a b", "/a,b", "a=b", "x" * 300)
+    ]
+    assert len(set(names)) == len(names)
+    for name in names:
+        assert len(name) <= LONGEST
+        assert not set(name) & set("/ ,='\"$")
+
+
+def test_a_setting_is_a_job_without_its_seed():
+    overrides = ["inner.rho=1", "seed=4", "data.seed=2"]
+    assert setting(overrides) == "inner.rho-1"
+    assert setting(["seed=1"]) == "defaults"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "line"),
+    [
+        (["sweep=rho", "inner.rho=1"], "savi-train inner.rho=1"),
+        (["data.path=/my data"], "savi-train 'data.path=/my data'"),
+    ],
+)
+def test_the_command_runs_the_job_alone(overrides, line):
+    assert command(overrides) == line

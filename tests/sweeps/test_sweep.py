@@ -1,0 +1,203 @@
+"""Whole sweeps, as a user starts them."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from savi.cli import train
+from savi.config.store import conf_dir
+from savi.runs.folder import claimed
+from savi.runs.record import Origin, recorded
+
+pytestmark = pytest.mark.slow
+
+PROGRAM = "import savi.cli; savi.cli.train()"
+
+TINY = (
+    "debug=quick", "data.limit=40", "trainer.max_epochs=1", "model.hidden=8", "model.latent_dim=2",
+    "inner.max_steps=4", "evaluation.ais_examples=0", "evaluation.gap_examples=0",
+    "evaluation.autoencoder_steps=0", "callbacks.figures=false", "logger=csv",
+)  # fmt: skip
+
+
+@pytest.fixture
+def sweep(command, capsys, tmp_path):
+    """Start a sweep into ``tmp_path/sweep``; returns its exit code and what it printed."""
+
+    def start(*overrides: str) -> tuple[int, str]:
+        code = 0
+        try:
+            command(train, "-m", *TINY, "hydra.sweep.dir=sweep", *overrides)
+        except SystemExit as exit_:
+            code = exit_.code
+        return code, capsys.readouterr().out
+
+    return start
+
+
+@pytest.fixture
+def process(tmp_path):
+    """The same in a process of its own, for plugins with warnings that are not ours."""
+
+    def start(*overrides: str) -> tuple[int, str]:
+        done = subprocess.run(
+            [sys.executable, "-c", PROGRAM, "-m", *TINY, "hydra.sweep.dir=sweep", *overrides],
+            cwd=tmp_path,
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        return done.returncode, done.stdout + done.stderr
+
+    return start
+
+
+def states(folder: Path) -> dict[str, str]:
+    return {
+        path.parent.name: json.loads(path.read_text())["state"]
+        for path in sorted(folder.glob("*/status.json"))
+    }
+
+
+def test_a_sweep_survives_its_jobs_and_is_taken_up_again(sweep, tmp_path):
+    folder = tmp_path / "sweep"
+    code, out = sweep("seed=0,1", "inner.rho=1,-1")
+    assert code == 1
+    assert states(folder) == {
+        "inner.rho--1_seed-0": "failed",
+        "inner.rho--1_seed-1": "failed",
+        "inner.rho-1_seed-0": "finished",
+        "inner.rho-1_seed-1": "finished",
+    }
+    reason = json.loads((folder / "inner.rho--1_seed-0" / "status.json").read_text())["reason"]
+    assert reason == "inner.rho is -1.0: set it above 0"
+    assert "2 finished, 2 failed; savi-report sweep shows all" in out
+    # The output of a job is its own.
+    logs = {path.parent.name: path.read_text() for path in folder.glob("*/log.txt")}
+    assert "epoch 1/1" in logs["inner.rho-1_seed-0"]
+    assert "epoch 1/1" not in out
+
+    weights = folder / "inner.rho-1_seed-0" / "checkpoints" / "best.ckpt"
+    before = weights.stat().st_mtime_ns
+    code, out = sweep("seed=0,1", "inner.rho=1,-1")
+    assert out.count("finished before, skipped") == 2
+    # As it happens, and once more at the end.
+    assert out.count("failed: inner.rho is -1.0") == 4
+    assert weights.stat().st_mtime_ns == before
+
+    # A job that was stopped half-way is run again, into the same folder.
+    status = folder / "inner.rho-1_seed-0" / "status.json"
+    status.write_text(json.dumps({"state": "running"}))
+    code, out = sweep("seed=0,1", "inner.rho=1")
+    assert out.count(": started") == 1
+    assert weights.stat().st_mtime_ns > before
+    rows = (folder / "inner.rho-1_seed-0" / "metrics.csv").read_text().splitlines()
+    assert rows.count(rows[0]) == 1
+
+    # More values: the earlier jobs are found.
+    code, out = sweep("seed=0,1,2", "inner.rho=1,2")
+    assert out.count("finished before, skipped") == 2
+    plan = json.loads((folder / "sweep.json").read_text())
+    assert len(plan["jobs"]) == 8
+
+
+def test_another_config_does_not_touch_a_finished_sweep(sweep, tmp_path):
+    assert sweep("seed=0,1")[0] == 0
+    kept = (tmp_path / "sweep" / "seed-0" / "metrics.json").read_text()
+    code, out = sweep("seed=0,1", "inner.max_steps=3")
+    assert code == 1
+    assert "holds a job with another inner.max_steps: choose another hydra.sweep.dir" in out
+    assert (tmp_path / "sweep" / "seed-0" / "metrics.json").read_text() == kept
+    assert (
+        "max_steps=3" not in json.loads((tmp_path / "sweep" / "sweep.json").read_text())["command"]
+    )
+
+
+def test_a_diverged_job_is_recorded(sweep, tmp_path):
+    code, out = sweep("optimizer.lr=1e-3,1e30", "experiment=vae", "trainer.max_epochs=3")
+    assert code == 1
+    (status,) = (tmp_path / "sweep").glob("optimizer.lr-1e+30/status.json")
+    told = json.loads(status.read_text())
+    assert told["state"] == "failed"
+    assert "non-finite" in told["reason"]
+    assert "1 finished, 1 failed" in out
+
+
+def test_several_devices_in_a_sweep_are_refused(command, capsys, tmp_path):
+    with pytest.raises(SystemExit) as exit_:
+        command(train, "-m", *TINY, "trainer=ddp", "seed=0,1")
+    assert exit_.value.code == 2
+    assert "trainer.devices above 1 in a sweep" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("launcher", ["joblib", "submitit_local"])
+def test_other_launchers(launcher, process, tmp_path):
+    pytest.importorskip(f"hydra_plugins.hydra_{launcher.partition('_')[0]}_launcher")
+    code, out = process("seed=0,1", f"hydra/launcher={launcher}")
+    assert code == 0, out
+    assert states(tmp_path / "sweep") == {"seed-0": "finished", "seed-1": "finished"}
+    assert "2 finished" in out
+
+
+def test_optuna_takes_its_study_up_again(process):
+    pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
+    optuna = ("sweep=tpe", "gradient=choice(ift,stop)", "inner.max_steps=range(1,4)")
+    code, out = process(*optuna, "hydra.sweeper.n_trials=2")
+    assert code == 0
+    assert "2 finished" in out
+    code, out = process(*optuna, "hydra.sweeper.n_trials=3")
+    assert code == 0
+    assert "3 finished" in out
+    assert out.count(": started") == 1
+    code, out = process(*optuna, "hydra.sweeper.n_trials=3")
+    assert out.count(": started") == 0
+
+
+def test_a_study_survives_trials_that_all_fail(process):
+    pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
+    code, out = process("sweep=tpe", "inner.rho=-1", "hydra.sweeper.n_trials=2")
+    assert code == 1
+    assert "2 failed" in out
+
+
+@pytest.mark.parametrize("name", sorted(p.stem for p in Path(conf_dir(), "sweep").glob("*.yaml")))
+def test_every_sweep_file_names_settings_that_fit_together(name, config):
+    """Each job's config is composed, and its module built."""
+    from savi.experiments.run import build
+    from savi.sweeps.plan import _jobs, _overrides
+
+    text = yaml.safe_load(Path(conf_dir(), "sweep", f"{name}.yaml").read_text())
+    params = text["hydra"]["sweeper"]["params"]
+    if name == "tpe":
+        jobs = [[f"gradient={g}", "inner.rho=0.5", "inner.max_steps=3", "optimizer.lr=0.001"]
+                for g in ("ift", "unrolled", "stop")]  # fmt: skip
+        assert {o.partition("=")[0] for o in jobs[0]} == set(params)
+    else:
+        from omegaconf import OmegaConf
+
+        node = OmegaConf.create(
+            {"hydra": {"sweeper": {"params": params}, "overrides": {"task": []}}}
+        )
+        jobs = [job["overrides"] for job in _jobs(_overrides(node), [])]
+        assert len(jobs) > 1
+    # What a job is must be in its overrides: the command that repeats it leaves the sweep out.
+    assert set(text) == {"hydra"} | ({"defaults"} & set(text))
+    for job in jobs:
+        build(config("debug=quick", *job))
+
+
+def test_a_job_that_another_process_has_taken_is_left_to_it(sweep, tmp_path):
+    folder = tmp_path / "sweep" / "seed-0"
+    with claimed(folder, again=True), recorded(folder, Origin(), {}):
+        (folder / "config.yaml").unlink()
+        code, out = sweep("seed=0,1")
+        assert states(tmp_path / "sweep") == {"seed-0": "running", "seed-1": "finished"}
+    assert "seed-0: another process is at work on it, skipped" in out
+    assert code == 0
