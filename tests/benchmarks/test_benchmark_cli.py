@@ -1,21 +1,19 @@
 """``python scripts/benchmark.py``, called as a user would, in this process."""
 
-from pathlib import Path
-
 import pytest
 from benchmark import CONF
 from benchmark import main as benchmark
 from benchmarks import BENCHMARKS
+from benchmarks.schemas import SCHEMAS
 from hydra import compose, initialize_config_dir
 
-from savi.config.store import BENCHMARKS as SCHEMAS
 from savi.config.store import plain, refuse_unknown_keys
 
 SMALL = ("safety", "families=[singular]", "systems=[savi_ift]", "per_family=2", "threads=1")
 
 
 def test_every_benchmark_has_a_config_with_a_schema():
-    files = {path.stem for path in (Path(str(CONF)) / "benchmark").glob("*.yaml")}
+    files = {path.stem for path in (CONF / "benchmark").glob("*.yaml")}
     assert files == set(BENCHMARKS) == set(SCHEMAS)
     for name, schema in SCHEMAS.items():
         with initialize_config_dir(version_base="1.3", config_dir=str(CONF)):
