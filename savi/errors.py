@@ -1,6 +1,9 @@
 """The one exception that says: the input is wrong, and here is what to set instead."""
 
-from collections.abc import Iterable
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 
 class InputError(ValueError):
@@ -11,14 +14,39 @@ class InputError(ValueError):
     """
 
 
+class SettingError(InputError):
+    """A setting that cannot be, by the name that the caller gave it.
+
+    Whoever is called knows an argument (``rtol``), a config its key (``gradient.rtol``): see
+    :func:`within`.
+
+    Attributes:
+        name: the setting.
+        problem: what is wrong with it, and what to set instead; follows the name.
+    """
+
+    def __init__(self, name: str, problem: str) -> None:
+        super().__init__(f"{name} {problem}")
+        self.name, self.problem = name, problem
+
+
+@contextmanager
+def within(group: str) -> Iterator[None]:
+    """Name the settings refused inside as keys of a config group: ``rtol`` as ``group.rtol``."""
+    try:
+        yield
+    except SettingError as error:
+        raise SettingError(f"{group}.{error.name}", error.problem) from error
+
+
 def require_at_least(name: str, value: float, least: float) -> None:
     """Refuse a value below ``least``, or one that is no number.
 
     Raises:
-        InputError: with the name, the value and the least.
+        SettingError: with the name, the value and the least.
     """
     if not value >= least:
-        raise InputError(f"{name} is {value}: set it to {least} or more")
+        raise SettingError(name, f"is {value}: set it to {least} or more")
 
 
 def unknown_option(kind: str, name: object, known: Iterable[str]) -> InputError:
