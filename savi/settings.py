@@ -54,7 +54,12 @@ def setting(
     below: float | None = None,
     one_of: Collection[Any] | None = None,
 ) -> Any:
-    """A dataclass field with its bounds, as in ``rtol: float = setting(1e-3, at_least=0)``."""
+    """Declare a dataclass field with its bounds beside its default.
+
+    >>> @dataclass
+    ... class Stop:
+    ...     rtol: float = setting(1e-3, at_least=0)
+    """
     bounds = Bounds(at_least, above, at_most, below, one_of)
     return field(default=default, metadata={_BOUNDS: bounds})
 
