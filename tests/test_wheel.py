@@ -3,9 +3,12 @@
 import os
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
+
+from savi import __version__ as VERSION
 
 ROOT = Path(__file__).parents[1]
 TINY = ("debug=quick", "data.limit=32", "trainer.max_epochs=1", "logger=csv", "hydra.run.dir=run")
@@ -40,6 +43,16 @@ def site(tmp_path_factory) -> Path:
     )
     assert installed.returncode == 0, installed.stderr
     return folder / "site"
+
+
+@pytest.mark.slow
+def test_the_wheel_holds_the_typed_package_and_its_configs_alone(site):
+    (wheel,) = site.parent.glob("*.whl")
+    names = zipfile.ZipFile(wheel).namelist()
+    assert "savi/py.typed" in names
+    assert "savi/conf/config.yaml" in names
+    assert not [name for name in names if "benchmark" in name]
+    assert {name.partition("/")[0] for name in names} == {"savi", f"savi_vae-{VERSION}.dist-info"}
 
 
 @pytest.mark.slow
