@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from savi.linear.base import norm
+from savi.linear.base import norm, rounding
 from savi.linear.dense import multiply
 
 
@@ -19,21 +19,20 @@ def divide(
 
 
 def orthogonalise(
-    basis: Float[Tensor, "B M P"], w: Float[Tensor, "B P"]
+    basis: Float[Tensor, "B M P"], w: Float[Tensor, "B P"], scale: Float[Tensor, " B"]
 ) -> tuple[Float[Tensor, "B P"], Float[Tensor, "B M"], Float[Tensor, " B"], Bool[Tensor, " B"]]:
     """Split w into a part in the basis and a rest: (rest, coefficients, ‖rest‖, worth keeping).
 
     Two passes of Gram–Schmidt leave orthogonality at rounding level, which the short recurrences
     of Lanczos lose in float32; P is small, so a full basis costs little. A rest that rounding
-    alone can explain (the Krylov space is exhausted) is given the norm 0, and is not worth
-    keeping.
+    of products of this scale can explain (the Krylov space is exhausted) is given the norm 0, and
+    is not worth keeping.
     """
-    size = norm(w)
     coefficients = torch.zeros_like(basis[..., 0])
     for _ in range(2):
         part = multiply(basis, w)
         w = w - multiply(basis.mT, part)
         coefficients = coefficients + part
     rest = norm(w)
-    kept = rest > w.shape[-1] * torch.finfo(w.dtype).eps * size
+    kept = rest > rounding(w.shape[-1], scale)
     return w, coefficients, torch.where(kept, rest, 0.0), kept

@@ -54,7 +54,7 @@ class TestKrylovSolver:
         least = (v - multiply(range_part, v)).norm(dim=-1) / v.norm(dim=-1)
         assert (solution.residual >= least - 1e-9).all()
         assert (solution.residual <= 1.0 + 1e-12).all()
-        assert solution.value.isfinite().all()
+        assert (solution.value.norm(dim=-1) < 1e4 * v.norm(dim=-1)).all()
         assert (solution.status == LinearStatus.INDEFINITE).all()
         assert (solution.min_curvature.abs() < 1e-9).all()
 
