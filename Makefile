@@ -1,5 +1,7 @@
 # make train  sets everything up and trains the default model
 # make test   sets everything up and runs the tests
+# make test-portable  runs the numerical tests on every code path of this processor, and with
+#             other random numbers
 # make lint   checks style and types
 PYTHON ?= python3
 # The versions that the project is tested with; any in the ranges of pyproject.toml will do:
@@ -9,13 +11,17 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: train test lint clean
+.PHONY: train test test-portable lint clean
 
 train: $(READY)
 	$(BIN)/savi-train
 
+# Two processes of one thread each; the tests of a file share what they set up.
 test: $(READY)
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
+test-portable: $(READY)
+	$(BIN)/python tests/portable.py
 
 lint: $(READY)
 	$(BIN)/ruff check .

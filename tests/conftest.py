@@ -1,5 +1,7 @@
 """Fixtures that many tests share."""
 
+import os
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -10,10 +12,38 @@ from hydra import compose, initialize_config_dir
 
 from savi.config.store import conf_dir, plain
 
+#: Added to every seed: SAVI_TEST_SEED=1 runs the same tests with other random numbers.
+SHIFT = int(os.environ.get("SAVI_TEST_SEED", "0"))
+
+
+class Shifted(torch.Generator):
+    """A generator whose seeds are shifted."""
+
+    def manual_seed(self, seed: int) -> torch.Generator:
+        return super().manual_seed(seed + SHIFT)
+
+
+if SHIFT:
+    unshifted = torch.manual_seed
+    torch.manual_seed = lambda seed: unshifted(seed + SHIFT)
+    torch.Generator = Shifted
+
 
 @pytest.fixture(autouse=True, scope="session")
-def _two_threads() -> None:
-    torch.set_num_threads(2)
+def _threads() -> None:
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _interruptible() -> None:
+    """A process in the background of a script ignores Ctrl-C, and hands that on to its children."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    """The numbers that a test draws do not depend on the tests before it."""
+    torch.manual_seed(0)
 
 
 @pytest.fixture

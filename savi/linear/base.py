@@ -46,7 +46,8 @@ class LinearSolution:
     """The solution u of H u = v for every example.
 
     Attributes:
-        value: u, shape [B, P]; 0 for an example that could not be solved.
+        value: u, shape [B, P]; 0 for an example that could not be solved. An iterative solver
+            answers a singular block with what it found off the null space.
         residual: the true residual ‖H u − v‖ / ‖v‖, shape [B].
         steps: iterations taken, shape [B] (0 for direct solvers).
         status: shape [B], integer values of :class:`LinearStatus`.
@@ -126,6 +127,16 @@ def norm(v: Float[Tensor, "B P"]) -> Float[Tensor, " B"]:
     largest = v.abs().amax(dim=-1, keepdim=True)
     scaled = torch.where(largest > 0, v / largest, v)
     return largest.squeeze(-1) * torch.linalg.vector_norm(scaled, dim=-1)
+
+
+def rounding(size: int, scale: Float[Tensor, " *B"]) -> Float[Tensor, " *B"]:
+    """10 √P ε · scale: what is 0 for all that is known, beside numbers of this scale.
+
+    P roundings add up to about √P ε (Higham and Mary, SIAM J. Sci. Comput. 41, 2019). By the
+    factor, whether a block is singular is not decided by the last bit, and a block that is not has
+    an answer with a digit that is right.
+    """
+    return 10.0 * size**0.5 * torch.finfo(scale.dtype).eps * scale
 
 
 def dot(a: Float[Tensor, "B P"], b: Float[Tensor, "B P"]) -> Float[Tensor, " B"]:

@@ -16,6 +16,7 @@ from savi.linear.base import (
     LinearSolver,
     LinearStatus,
     irregular,
+    rounding,
     true_residual,
 )
 
@@ -111,8 +112,8 @@ def multiply(blocks: Float[Tensor, "B M P"], v: Float[Tensor, "B P"]) -> Float[T
 
 
 def rank_tolerance(spectrum: Float[Tensor, "B P"]) -> Float[Tensor, " B"]:
-    """P ε max|·|: an eigenvalue below it cannot be told from 0."""
-    return spectrum.shape[-1] * torch.finfo(spectrum.dtype).eps * spectrum.abs().amax(dim=-1)
+    """An eigenvalue below it cannot be told from 0."""
+    return rounding(spectrum.shape[-1], spectrum.abs().amax(dim=-1))
 
 
 def judge(
@@ -128,7 +129,9 @@ def judge(
     """
     status = torch.full_like(definite, LinearStatus.SOLVED, dtype=torch.long)
     curvature = _inverse_iteration(inverse, irregular(blocks[..., 0]), iterations)
-    doubtful = ~definite | ~(curvature > rank_tolerance(blocks.diagonal(dim1=-2, dim2=-1)))
+    # ‖H‖ is at least λ_max: a block that its eigenvalues would call singular is in doubt.
+    size = torch.linalg.matrix_norm(blocks)
+    doubtful = ~definite | ~(curvature > rounding(blocks.shape[-1], size))
     if doubtful.any():
         status[doubtful], curvature[doubtful] = _by_eigenvalues(blocks[doubtful])
     return status, curvature

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from savi.errors import InputError
-from savi.linear.base import SOLVERS, LinearSolution, LinearStatus, SymmetricOperator, dot
+from savi.linear.base import SOLVERS, LinearSolution, LinearStatus, SymmetricOperator, dot, rounding
 from savi.linear.cholesky import factorise
 from savi.linear.dense import DirectSolver
 
@@ -48,7 +48,8 @@ class GaussNewtonSolve(DirectSolver):
                 "gradient.solver 'gauss_newton' needs an objective with a Gauss-Newton matrix: "
                 "this one has none, so set gradient.solver=cholesky"
             )
-        factorised = factorise(operator.preconditioner(), self.inverse_iterations)
+        blocks = operator.preconditioner()
+        factorised = factorise(blocks, self.inverse_iterations)
         u = factorised.inverse(rhs)
         hu = operator.matvec(u)
         broken = ~torch.isfinite(hu).all(dim=-1)
@@ -57,7 +58,8 @@ class GaussNewtonSolve(DirectSolver):
         along_u = torch.where((u == 0).all(dim=-1), torch.inf, along_u)
         curvature = torch.where(broken, torch.nan, factorised.curvature.minimum(along_u))
         status = factorised.status.clone()
-        status[(status == LinearStatus.SOLVED) & (along_u <= 0)] = LinearStatus.INDEFINITE
+        zero = rounding(rhs.shape[-1], torch.linalg.matrix_norm(blocks))
+        status[(status == LinearStatus.SOLVED) & (along_u <= zero)] = LinearStatus.INDEFINITE
         status[broken] = LinearStatus.SINGULAR
 
         def inverse(w: Float[Tensor, "B P"]) -> Float[Tensor, "B P"]:

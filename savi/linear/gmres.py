@@ -11,12 +11,14 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from savi.errors import require_at_least
-from savi.linear.base import SOLVERS, LinearSolution, SymmetricOperator, norm
+from savi.linear.base import SOLVERS, LinearSolution, SymmetricOperator, norm, rounding
 from savi.linear.dense import finite_blocks, identity_unless, multiply, rank_tolerance
 from savi.linear.iterative import (
     Correction,
     IterativeSolver,
+    better,
     divide,
+    gain,
     gauss_newton_preconditioner,
     orthogonalise,
     restarted,
@@ -36,7 +38,8 @@ class GMRES(IterativeSolver):
     The curvature is that along Zy for the eigenvectors y of ZᵀHZ, whose signs are those of H on
     the space that was searched (Sylvester). An example with non-positive curvature there gets the
     status ``INDEFINITE``, and its solution all the same. For a right-hand side of 0 no direction is
-    tried, and ``min_curvature`` is infinite.
+    tried, and ``min_curvature`` is infinite. Steps along the null space of a singular H, whose
+    length rounding would decide, are not returned.
 
     Args:
         rtol: stop an example at ‖H u − v‖ ≤ rtol ‖v‖.
@@ -61,8 +64,8 @@ class GMRES(IterativeSolver):
         max_steps = self.step_limit(rhs.shape[-1])
         length = min(self.restart or rhs.shape[-1], rhs.shape[-1], max_steps)
 
-        def cycle(r: Tensor, active: Tensor, target: Tensor, budget: Tensor) -> Correction:
-            return _cycle(operator, precondition, r, active, target, budget, length)
+        def cycle(*state: Tensor) -> Correction:
+            return _cycle(operator, precondition, *state, length)
 
         return restarted(cycle, operator, rhs, self.rtol, max_steps)
 
@@ -74,53 +77,55 @@ def _cycle(
     running: Bool[Tensor, " B"],
     target: Float[Tensor, " B"],
     budget: Int[Tensor, " B"],
+    scale: Float[Tensor, " B"],
     length: int,
 ) -> Correction:
     """At most ``length`` Arnoldi vectors from the residual r.
 
-    An example that stops running never starts again: its later columns are those of the identity.
+    An example that stops running never starts again.
     """
     batch, size = r.shape
     beta = torch.linalg.vector_norm(r, dim=-1)
     v = divide(r, beta, running)
     basis = v.unsqueeze(1)
-    z, hz = r.new_zeros(batch, length, size), r.new_zeros(batch, length, size)
-    triangle = torch.eye(length, dtype=r.dtype, device=r.device).repeat(batch, 1, 1)
+    z, hz, d = (r.new_zeros(batch, length, size) for _ in range(3))
     rotations = torch.eye(length + 1, dtype=r.dtype, device=r.device).repeat(batch, 1, 1)
-    used = torch.zeros(batch, length, dtype=torch.bool, device=r.device)
+    u, residual = torch.zeros_like(r), beta
+    best, least = u, residual
     steps = torch.zeros_like(budget)
 
     for k in range(length):
-        # Row k of G (β e₁) is the residual that the first k vectors leave.
-        residual = beta * rotations[:, k, 0].abs()
         running = running & (residual > target) & (steps < budget)
         if not running.any():
             break
         steps = steps + running.long()
         z_k = precondition(v)
         hz_k = operator.matvec(z_k)
-        scale = norm(hz_k)
+        scale = scale.maximum(gain(z_k, hz_k))
         running = running & torch.isfinite(scale)
         z[:, k] = torch.where(running.unsqueeze(-1), z_k, 0.0)
         hz[:, k] = torch.where(running.unsqueeze(-1), hz_k, 0.0)
 
-        v_next, above, below, kept = orthogonalise(basis, hz_k)
+        level = scale * norm(z_k)
+        v_next, above, below, more = orthogonalise(basis, hz_k, level)
         column = torch.cat([above, below.unsqueeze(-1)], dim=-1)
         column = multiply(rotations[:, : k + 2, : k + 2], column)
         # Without a pivot the vector adds nothing: the space is exhausted and H singular on it.
         pivot = torch.hypot(column[:, k], column[:, k + 1])
-        running = running & (pivot > size * torch.finfo(r.dtype).eps * scale)
+        running = running & (pivot > rounding(size, level))
         safe = torch.where(running, pivot, 1.0)
         _rotate(rotations, k, column[:, k] / safe, column[:, k + 1] / safe)
-        triangle[:, :k, k] = torch.where(running.unsqueeze(-1), column[:, :k], 0.0)
-        triangle[:, k, k] = safe
-        used[:, k] = running
-        v = divide(v_next, below, kept)
+        # Z R⁻¹, column by column: H maps it to orthonormal vectors.
+        d[:, k] = (z[:, k] - multiply(d[:, :k].mT, column[:, :k])) / safe.unsqueeze(-1)
+        # Rows k and k + 1 of G (β e₁): what the vector takes of the residual, and what it leaves.
+        taken, residual = beta * rotations[:, k, 0], beta * rotations[:, k + 1, 0].abs()
+        u = torch.where(running.unsqueeze(-1), u + taken.unsqueeze(-1) * d[:, k], u)
+        kept = running & better(residual, least, u - best, scale)
+        best, least = torch.where(kept.unsqueeze(-1), u, best), torch.where(kept, residual, least)
+        v = divide(v_next, below, more)
         basis = torch.cat([basis, v.unsqueeze(1)], dim=1)
 
-    g = torch.where(used, beta.unsqueeze(-1) * rotations[:, :length, 0], 0.0)
-    y = torch.linalg.solve_triangular(triangle, g.unsqueeze(-1), upper=True).squeeze(-1)
-    return Correction(multiply(z.mT, y), steps, *_curvature(z, hz))
+    return Correction(best, steps, *_curvature(z, hz, scale), scale)
 
 
 def _rotate(
@@ -133,7 +138,7 @@ def _rotate(
 
 
 def _curvature(
-    z: Float[Tensor, "B M P"], hz: Float[Tensor, "B M P"]
+    z: Float[Tensor, "B M P"], hz: Float[Tensor, "B M P"], scale: Float[Tensor, " B"]
 ) -> tuple[Bool[Tensor, " B"], Float[Tensor, " B"]]:
     """Whether H is not positive definite on the rows of z, and its smallest curvature there."""
     tried = (z != 0).any(dim=-1)
@@ -146,6 +151,7 @@ def _curvature(
         compression + torch.diag_embed(torch.where(tried, 0.0, largest))
     )
     size = torch.linalg.vector_norm(y.mT @ z, dim=-1)
-    along = torch.where(size > 0, eigenvalues / size / size, torch.inf)
+    lowest = torch.where(size > 0, eigenvalues / size / size, torch.inf).amin(dim=-1)
     positive = finite & (eigenvalues[:, 0] > rank_tolerance(eigenvalues))
-    return tried.any(dim=-1) & ~positive, along.amin(dim=-1)
+    positive = positive & (lowest > rounding(z.shape[-1], scale))
+    return tried.any(dim=-1) & ~positive, lowest

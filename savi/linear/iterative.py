@@ -17,6 +17,7 @@ from savi.linear.base import (
     SymmetricOperator,
     dot,
     norm,
+    rounding,
     true_residual,
 )
 from savi.linear.dense import by_cholesky, multiply, safe_cholesky
@@ -63,18 +64,30 @@ def gauss_newton_preconditioner(
     return lambda r: by_cholesky(factor, r)
 
 
-def curvature_along(
-    p: Float[Tensor, "B P"], hp: Float[Tensor, "B P"], scale: Float[Tensor, " B"]
-) -> tuple[Float[Tensor, " B"], Bool[Tensor, " B"], Float[Tensor, " B"]]:
-    """Return pᵀHp / pᵀp, whether it is positive, and the largest ‖Hp‖ / ‖p‖ so far.
+def gain(p: Float[Tensor, "B P"], hp: Float[Tensor, "B P"]) -> Float[Tensor, " B"]:
+    """‖Hp‖ / ‖p‖, at most the largest |eigenvalue| of H."""
+    return norm(hp) / norm(p).clamp_min(torch.finfo(p.dtype).tiny)
 
-    A curvature below ε times the largest scale of H that was met is rounding and counts as 0: it
-    would divide the residual by noise. A NaN is not positive.
+
+def curvature_along(p: Float[Tensor, "B P"], hp: Float[Tensor, "B P"]) -> Float[Tensor, " B"]:
+    """pᵀHp / pᵀp, which may be rounding beside the scale of H; NaN if Hp is not finite."""
+    return dot(p, hp) / dot(p, p).clamp_min(torch.finfo(p.dtype).tiny)
+
+
+def better(
+    size: Float[Tensor, " B"],
+    than: Float[Tensor, " B"],
+    move: Float[Tensor, "B P"],
+    scale: Float[Tensor, " B"],
+) -> Bool[Tensor, " B"]:
+    """Whether what a move takes of a residual, down to ``size``, is worth its length.
+
+    The rounding δ of H move must be below ρ² for the relative reduction ρ of the residual, so that
+    half the digits of ρ are no rounding. Moves along the null space of a singular H, which grow
+    without bound, fail; of a regular system all pass in the end, where ρ tends to 1.
     """
-    tiny = torch.finfo(p.dtype).tiny
-    along = dot(p, hp) / dot(p, p).clamp_min(tiny)
-    scale = scale.maximum(norm(hp) / norm(p).clamp_min(tiny))
-    return along, along > torch.finfo(p.dtype).eps * scale, scale
+    error = rounding(move.shape[-1], scale) * norm(move) / than
+    return (1.0 - size / than).clamp_min(0.0).square() > error
 
 
 def verdict(
@@ -114,16 +127,19 @@ class Correction:
         steps: steps taken, shape [B].
         indefinite: whether a direction of non-positive curvature was met, shape [B].
         curvature: the smallest curvature met, shape [B].
+        scale: the largest ‖Hw‖ / ‖w‖ met, shape [B].
     """
 
     value: Float[Tensor, "B P"]
     steps: Int[Tensor, " B"]
     indefinite: Bool[Tensor, " B"]
     curvature: Float[Tensor, " B"]
+    scale: Float[Tensor, " B"]
 
 
-#: (true residual r [B, P], active [B], target ‖·‖ [B], steps left [B]) -> the correction H⁻¹r.
-Cycle = Callable[[Tensor, Tensor, Tensor, Tensor], Correction]
+#: (true residual r [B, P], active [B], target ‖·‖ [B], steps left [B], scale of H met so far [B])
+#: -> the correction H⁻¹r. A residual in the null space of H shows nothing of its scale.
+Cycle = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Correction]
 
 
 def restarted(
@@ -143,21 +159,22 @@ def restarted(
     target = rtol * residual
     steps = torch.zeros_like(residual, dtype=torch.long)
     indefinite = torch.zeros_like(residual, dtype=torch.bool)
-    curvature = torch.full_like(residual, torch.inf)
+    curvature, scale = torch.full_like(residual, torch.inf), torch.zeros_like(residual)
     active = residual > target
     while active.any():
-        correction = cycle(r, active, target, max_steps - steps)
+        correction = cycle(r, active, target, max_steps - steps, scale)
         candidate = u + correction.value
         remaining = rhs - operator.matvec(candidate)
         size = torch.linalg.vector_norm(remaining, dim=-1)
-        better = active & (size < residual)
-        u = torch.where(better.unsqueeze(-1), candidate, u)
-        r = torch.where(better.unsqueeze(-1), remaining, r)
-        residual = torch.where(better, size, residual)
+        scale = correction.scale
+        kept = active & better(size, residual, correction.value, scale)
+        u = torch.where(kept.unsqueeze(-1), candidate, u)
+        r = torch.where(kept.unsqueeze(-1), remaining, r)
+        residual = torch.where(kept, size, residual)
         steps = steps + correction.steps
         indefinite = indefinite | correction.indefinite
         curvature = curvature.minimum(correction.curvature)
-        active = better & (residual > target) & (steps < max_steps)
+        active = kept & (residual > target) & (steps < max_steps)
     return verdict(operator, rhs, u, steps, indefinite, curvature, rtol)
 
 
@@ -170,21 +187,20 @@ def divide(
 
 
 def orthogonalise(
-    basis: Float[Tensor, "B M P"], w: Float[Tensor, "B P"]
+    basis: Float[Tensor, "B M P"], w: Float[Tensor, "B P"], scale: Float[Tensor, " B"]
 ) -> tuple[Float[Tensor, "B P"], Float[Tensor, "B M"], Float[Tensor, " B"], Bool[Tensor, " B"]]:
     """Split w into a part in the basis and a rest: (rest, coefficients, ‖rest‖, worth keeping).
 
     Two passes of Gram–Schmidt leave orthogonality at rounding level, which the short recurrences
     of Lanczos lose in float32; P is small, so a full basis costs little. A rest that rounding
-    alone can explain (the Krylov space is exhausted) is given the norm 0, and is not worth
-    keeping.
+    of products of this scale can explain (the Krylov space is exhausted) is given the norm 0, and
+    is not worth keeping.
     """
-    size = norm(w)
     coefficients = torch.zeros_like(basis[..., 0])
     for _ in range(2):
         part = multiply(basis, w)
         w = w - multiply(basis.mT, part)
         coefficients = coefficients + part
     rest = norm(w)
-    kept = rest > w.shape[-1] * torch.finfo(w.dtype).eps * size
+    kept = rest > rounding(w.shape[-1], scale)
     return w, coefficients, torch.where(kept, rest, 0.0), kept

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from savi.linear.base import rounding
 from savi.linear.dense import finite_blocks, identity_unless
 
 
@@ -19,7 +20,7 @@ class LUFactor:
         factor: L and U in one matrix; that of the identity for a singular block.
         pivots: Π.
         condition: κ₁ = ‖J‖₁ ‖J⁻¹‖₁; infinite for a block that is exactly singular or not finite.
-        singular: which blocks cannot be told from singular ones, κ₁ ≥ 1 / ε.
+        singular: which blocks cannot be told from singular ones, κ₁ ≥ 1 / (10 √P ε).
     """
 
     factor: Float[Tensor, "B P P"]
@@ -39,7 +40,7 @@ class LUFactor:
         inverse = torch.linalg.lu_solve(factor, pivots, identity.expand_as(factor))
         condition = _one_norm(safe) * _one_norm(inverse)
         condition = torch.where(usable & ~condition.isnan(), condition, torch.inf)
-        singular = ~(condition < 1.0 / torch.finfo(blocks.dtype).eps)
+        singular = ~(rounding(blocks.shape[-1], condition) < 1.0)
         return cls(identity_unless(~singular, factor), pivots, condition, singular)
 
     def solve(self, rhs: Float[Tensor, "B P R"]) -> Float[Tensor, "B P R"]:

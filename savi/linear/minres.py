@@ -9,8 +9,15 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from savi.linear.base import SOLVERS, LinearSolution, SymmetricOperator, dot, norm
-from savi.linear.iterative import Correction, IterativeSolver, divide, orthogonalise, restarted
+from savi.linear.base import SOLVERS, LinearSolution, SymmetricOperator, dot, norm, rounding
+from savi.linear.iterative import (
+    Correction,
+    IterativeSolver,
+    better,
+    divide,
+    orthogonalise,
+    restarted,
+)
 
 
 @SOLVERS.register("minres")
@@ -25,6 +32,9 @@ class MINRES(IterativeSolver):
     The rotations give the curvature along the last residual for nothing (Liu and Roosta 2022):
     rᵀHr / rᵀr = −c_{k−1} γ_k, and no such curvature is non-positive if and only if T_k is positive
     definite. An example where one is gets the status ``INDEFINITE``, and its solution all the same.
+
+    Steps along the null space of a singular H, whose length rounding would decide, are not
+    returned: what is returned solves what can be solved of the system.
 
     The Lanczos basis is kept and orthogonalised in full, and a new one is begun from the true
     residual after P vectors. No preconditioner is used: the residual that is minimised is the true
@@ -44,8 +54,8 @@ class MINRES(IterativeSolver):
         """Iterate until every example has stopped; the residual returned is recomputed."""
         max_steps = self.step_limit(rhs.shape[-1])
 
-        def cycle(r: Tensor, active: Tensor, target: Tensor, budget: Tensor) -> Correction:
-            return _cycle(operator, r, active, target, budget, min(r.shape[-1], max_steps))
+        def cycle(*state: Tensor) -> Correction:
+            return _cycle(operator, *state, min(rhs.shape[-1], max_steps))
 
         return restarted(cycle, operator, rhs, self.rtol, max_steps)
 
@@ -56,6 +66,7 @@ def _cycle(
     running: Bool[Tensor, " B"],
     target: Float[Tensor, " B"],
     budget: Int[Tensor, " B"],
+    scale: Float[Tensor, " B"],
     length: int,
 ) -> Correction:
     """At most ``length`` Lanczos vectors from the residual r.
@@ -67,9 +78,9 @@ def _cycle(
     basis = v.unsqueeze(1)
     u, d, d_before = torch.zeros_like(r), torch.zeros_like(r), torch.zeros_like(r)
     c, s = -torch.ones_like(phi), torch.zeros_like(phi)
-    delta, epsilon, scale = torch.zeros_like(phi), torch.zeros_like(phi), torch.zeros_like(phi)
+    delta, epsilon = torch.zeros_like(phi), torch.zeros_like(phi)
+    best, least = u, phi
     curvature = torch.full_like(phi, torch.inf)
-    indefinite = torch.zeros_like(running)
     steps = torch.zeros_like(budget)
 
     for _ in range(length):
@@ -81,26 +92,28 @@ def _cycle(
         scale = scale.maximum(norm(hv))
         running = running & torch.isfinite(scale)
         alpha = dot(v, hv)
-        rounding = r.shape[-1] * torch.finfo(r.dtype).eps * scale
-        v_next, _, beta, kept = orthogonalise(basis, hv)
+        zero = rounding(r.shape[-1], scale)
+        v_next, _, beta, more = orthogonalise(basis, hv, scale)
 
         # The last rotation, applied to the new column of T.
         delta_k, gamma = c * delta + s * alpha, s * delta - c * alpha
         epsilon_k, epsilon, delta = epsilon, s * beta, -c * beta
         along_residual = -c * gamma
         curvature = torch.where(running, curvature.minimum(along_residual), curvature)
-        indefinite = indefinite | (running & ~(along_residual > rounding))
 
         # A new rotation, which removes β; without a pivot T is singular and no step can be made.
         pivot = torch.hypot(gamma, beta)
-        running = running & (pivot > rounding)
+        running = running & (pivot > zero)
         safe = torch.where(running, pivot, 1.0)
         c, s = gamma / safe, beta / safe
         d_k = (v - delta_k.unsqueeze(-1) * d - epsilon_k.unsqueeze(-1) * d_before) / safe[:, None]
         d, d_before = d_k, d
         u = torch.where(running.unsqueeze(-1), u + (c * phi).unsqueeze(-1) * d, u)
         phi = s * phi
-        v = divide(v_next, beta, kept)
+        kept = running & better(phi, least, u - best, scale)
+        best, least = torch.where(kept.unsqueeze(-1), u, best), torch.where(kept, phi, least)
+        v = divide(v_next, beta, more)
         basis = torch.cat([basis, v.unsqueeze(1)], dim=1)
 
-    return Correction(u, steps, indefinite, curvature)
+    indefinite = (steps > 0) & ~(curvature > rounding(r.shape[-1], scale))
+    return Correction(best, steps, indefinite, curvature, scale)

@@ -11,11 +11,21 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from savi.errors import require_at_least
-from savi.linear.base import SOLVERS, LinearSolution, SymmetricOperator, dot, irregular, norm
+from savi.linear.base import (
+    SOLVERS,
+    LinearSolution,
+    SymmetricOperator,
+    dot,
+    irregular,
+    norm,
+    rounding,
+)
 from savi.linear.iterative import (
     Correction,
     IterativeSolver,
+    better,
     curvature_along,
+    gain,
     gauss_newton_preconditioner,
     restarted,
 )
@@ -37,8 +47,9 @@ class Neumann(IterativeSolver):
     η = 1.5 / λ_max, with each example's largest eigenvalue of C⁻¹H estimated by power iteration.
     That is an estimate from below, so a step that would increase rᵀC⁻¹r, which every safe step
     reduces, is not made, and η is halved for that example. A residual or a power iterate with
-    wᵀHw ≤ 0 ends an example as ``INDEFINITE`` at its last iterate. For a right-hand side of 0
-    no direction is tried, and ``min_curvature`` is infinite.
+    wᵀHw ≤ 0 ends an example as ``INDEFINITE``. For a right-hand side of 0 no direction is tried,
+    and ``min_curvature`` is infinite. Steps along the null space of a singular H, which take
+    nothing of the residual, are not returned.
 
     Args:
         rtol: stop an example at ‖H u − v‖ ≤ rtol ‖v‖.
@@ -64,11 +75,13 @@ class Neumann(IterativeSolver):
     def solve(self, operator: SymmetricOperator, rhs: Float[Tensor, "B P"]) -> LinearSolution:
         """Iterate until every example has stopped; the residual returned is recomputed."""
         precondition = gauss_newton_preconditioner(operator)
-        largest, lowest = _power_iteration(operator, precondition, rhs, self.power_iterations)
+        largest, lowest, met = _power_iteration(operator, precondition, rhs, self.power_iterations)
 
-        def cycle(r: Tensor, active: Tensor, target: Tensor, budget: Tensor) -> Correction:
-            eta = _RELAXATION / largest
-            return _series(operator, precondition, eta, lowest, r, active, target, budget)
+        def cycle(
+            r: Tensor, active: Tensor, target: Tensor, budget: Tensor, scale: Tensor
+        ) -> Correction:
+            eta, scale = _RELAXATION / largest, scale.maximum(met)
+            return _series(operator, precondition, eta, lowest, r, active, target, budget, scale)
 
         return restarted(cycle, operator, rhs, self.rtol, self.step_limit(rhs.shape[-1]))
 
@@ -82,21 +95,23 @@ def _series(
     running: Bool[Tensor, " B"],
     target: Float[Tensor, " B"],
     budget: Int[Tensor, " B"],
+    scale: Float[Tensor, " B"],
 ) -> Correction:
     """The series for H⁻¹r, until every example has met its target or spent its budget."""
     # A NaN is no positive curvature.
-    indefinite = running & ~(curvature > 0)
+    indefinite = running & ~(curvature > rounding(r.shape[-1], scale))
     running = running & ~indefinite
-    u, z = torch.zeros_like(r), precondition(r)
-    scale = torch.zeros_like(target)
+    u, z, best = torch.zeros_like(r), precondition(r), torch.zeros_like(r)
+    size = least = torch.linalg.vector_norm(r, dim=-1)
     steps = torch.zeros_like(budget)
     while True:
-        running = running & (torch.linalg.vector_norm(r, dim=-1) > target) & (steps < budget)
+        running = running & (size > target) & (steps < budget)
         if not running.any():
-            return Correction(u, steps, indefinite, curvature)
+            return Correction(best, steps, indefinite, curvature, scale)
         steps = steps + running.long()
         hz = operator.matvec(z)
-        along_z, positive, scale = curvature_along(z, hz, scale)
+        along_z, scale = curvature_along(z, hz), scale.maximum(gain(z, hz))
+        positive = along_z > rounding(r.shape[-1], scale)
         curvature = torch.where(running, curvature.minimum(along_z), curvature)
         indefinite = indefinite | (running & ~positive)
         running = running & positive
@@ -108,6 +123,9 @@ def _series(
         mask = shrinks.unsqueeze(-1)
         u = torch.where(mask, u + eta.unsqueeze(-1) * z, u)
         r, z = torch.where(mask, r_next, r), torch.where(mask, z_next, z)
+        size = torch.linalg.vector_norm(r, dim=-1)
+        kept = shrinks & better(size, least, u - best, scale)
+        best, least = torch.where(kept.unsqueeze(-1), u, best), torch.where(kept, size, least)
         eta = torch.where(running & ~shrinks, 0.5 * eta, eta)
 
 
@@ -116,22 +134,23 @@ def _power_iteration(
     precondition: Callable[[Tensor], Tensor],
     like: Float[Tensor, "B P"],
     iterations: int,
-) -> tuple[Float[Tensor, " B"], Float[Tensor, " B"]]:
-    """The largest wᵀHw / wᵀCw and the smallest wᵀHw / wᵀw for w ← C⁻¹Hw.
+) -> tuple[Float[Tensor, " B"], Float[Tensor, " B"], Float[Tensor, " B"]]:
+    """The largest wᵀHw / wᵀCw, smallest wᵀHw / wᵀw and largest ‖Hw‖ / ‖w‖ for w ← C⁻¹Hw.
 
     C w is the Hw of the iterate before, so that C itself is not needed.
     """
     cw = irregular(like)
     w = precondition(cw)
     largest = torch.full_like(like[:, 0], -torch.inf)
-    lowest = torch.full_like(largest, torch.inf)
+    lowest, scale = torch.full_like(largest, torch.inf), torch.zeros_like(largest)
     for _ in range(iterations):
         hw = operator.matvec(w)
         along = dot(w, hw)
         largest = largest.maximum(along / dot(w, cw))
         lowest = lowest.minimum(along / dot(w, w))
+        scale = scale.maximum(gain(w, hw))
         size = norm(hw).unsqueeze(-1)
         # H w = 0 says that H is singular; the iterate is then kept.
         cw = torch.where(size > 0, hw / size, cw)
         w = precondition(cw)
-    return largest, lowest
+    return largest, lowest, scale

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from savi.errors import require_at_least
-from savi.linear.base import SOLVERS, LinearSolution, LinearStatus, SymmetricOperator
+from savi.linear.base import SOLVERS, LinearSolution, LinearStatus, SymmetricOperator, norm
 from savi.linear.conjugate_gradients import conjugate_gradients
 from savi.linear.dense import finite_blocks, identity_unless, multiply, rank_tolerance
 from savi.linear.iterative import IterativeSolver
@@ -58,7 +58,9 @@ class Nystrom(IterativeSolver):
         size = rhs.shape[-1]
         sketch = _Sketch.of(operator, rhs, min(self.rank or (size + 1) // 2, size))
         max_steps = self.step_limit(size)
-        solution = conjugate_gradients(operator, rhs, sketch.preconditioner(), self.rtol, max_steps)
+        solution = conjugate_gradients(
+            operator, rhs, sketch.preconditioner(), self.rtol, max_steps, sketch.scale
+        )
         status = solution.status.clone()
         status[(status != LinearStatus.SINGULAR) & ~sketch.definite] = LinearStatus.INDEFINITE
         curvature = solution.min_curvature.minimum(sketch.curvature)
@@ -73,11 +75,13 @@ class _Sketch:
         root: B with Ĥ = B Bᵀ, shape [B, P, r].
         definite: whether ΩᵀHΩ is positive definite, shape [B].
         curvature: its smallest eigenvalue, NaN if H is not finite, shape [B].
+        scale: the largest ‖Hω‖ of its columns ω, NaN if H is not finite, shape [B].
     """
 
     root: Float[Tensor, "B P R"]
     definite: Bool[Tensor, " B"]
     curvature: Float[Tensor, " B"]
+    scale: Float[Tensor, " B"]
 
     @classmethod
     def of(cls, operator: SymmetricOperator, like: Float[Tensor, "B P"], rank: int) -> _Sketch:
@@ -92,7 +96,8 @@ class _Sketch:
         usable = definite[:, None, None]
         root = torch.where(usable, product @ vectors, 0.0)
         root = root / torch.where(usable, eigenvalues.unsqueeze(-2), 1.0).sqrt()
-        return cls(root, definite, torch.where(finite, eigenvalues[:, 0], torch.nan))
+        curvature = torch.where(finite, eigenvalues[:, 0], torch.nan)
+        return cls(root, definite, curvature, norm(product.mT).amax(dim=-1))
 
     def preconditioner(self) -> Callable[[Tensor], Tensor]:
         """Return r ↦ P⁻¹r = r + U (λ_r Λ⁻¹ − I) Uᵀr, or r ↦ r where the sketch is not definite."""

@@ -54,7 +54,7 @@ class TestKrylovSolver:
         least = (v - multiply(range_part, v)).norm(dim=-1) / v.norm(dim=-1)
         assert (solution.residual >= least - 1e-9).all()
         assert (solution.residual <= 1.0 + 1e-12).all()
-        assert solution.value.isfinite().all()
+        assert (solution.value.norm(dim=-1) < 1e4 * v.norm(dim=-1)).all()
         assert (solution.status == LinearStatus.INDEFINITE).all()
         assert (solution.min_curvature.abs() < 1e-9).all()
 
@@ -122,7 +122,8 @@ class TestGMRES:
         matrix = spd(6, 5, floor=0.01)
         solution = GMRES(rtol=1e-12)(diagonally_preconditioned(matrix), randn(6, 5, seed=1))
         smallest = torch.linalg.eigvalsh(matrix)[:, 0]
-        torch.testing.assert_close(solution.min_curvature, smallest, rtol=0.5, atol=0)
+        # Along vectors that need not be eigenvectors of H, which bounds it from above alone.
+        assert (solution.min_curvature < 4.0 * smallest).all()
         assert (solution.min_curvature >= smallest * (1 - 1e-9)).all()
 
     def test_bad_restart_is_refused(self):

@@ -17,7 +17,7 @@ def test_few_large_eigenvalues_cost_few_steps():
     sketched = Nystrom(rank=8, max_steps=200)(operator(matrix), v)
     assert (plain.status == LinearStatus.SOLVED).all()
     assert (sketched.status == LinearStatus.SOLVED).all()
-    assert (2 * sketched.steps < plain.steps).all()
+    assert (3 * sketched.steps < 2 * plain.steps).all()
 
 
 def test_full_rank_takes_one_step():

@@ -123,6 +123,29 @@ class SolverConformance:
         assert solution.value.isfinite().all()
         assert solution.min_curvature.item() < 1e-9
 
+    @pytest.mark.parametrize("share", [1.0, 1e-3, 0.0], ids=["all", "little", "nothing"])
+    def test_rounding_does_not_decide_what_a_singular_block_gets(self, share):
+        """However much of the right-hand side lies off the null space."""
+        matrix = with_eigenvalues(torch.tensor([0.0, 0.0, 1.0, 2.0, 3.0]), 30)
+        v = randn(30, 5, seed=1)
+        null = torch.linalg.eigh(matrix).eigenvectors[..., :2]
+        v_null = (null @ null.mT @ v.unsqueeze(-1)).squeeze(-1)
+        v = torch.nn.functional.normalize(v_null + share * (v - v_null))
+        noise = 1e-16 * randn(30, 5, 5, seed=2)
+        solution = self.solver(self.operator(matrix), v)
+        other = self.solver(self.operator(matrix + noise + noise.mT), v)
+        assert (solution.status != LinearStatus.SOLVED).all()
+        assert solution.status.tolist() == other.status.tolist()
+        torch.testing.assert_close(solution.value, other.value, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(solution.residual, other.residual, rtol=0, atol=1e-9)
+        # The least-squares solution has at most the norm 1; in a preconditioned Krylov space the
+        # last of what can be solved may need more, but never the 10¹⁵ that rounding would give.
+        assert (solution.value.norm(dim=-1) < 1e6).all()
+        least = (null.mT @ v.unsqueeze(-1)).squeeze(-1).norm(dim=-1)
+        assert (solution.residual >= least - 1e-9).all()
+        assert (solution.residual <= 1.0 + 1e-12).all()
+        assert (solution.min_curvature.abs() < 1e-9).all()
+
     @pytest.mark.parametrize("bad", [torch.nan, torch.inf, -torch.inf])
     def test_non_finite_block_is_reported(self, bad):
         matrix = spd(2, 2)
