@@ -36,3 +36,19 @@ Samples: TypeAlias = Float[Tensor, "S B d"]
 
 #: A number as a tensor: a loss.
 Scalar: TypeAlias = Float[Tensor, ""]
+
+#: One vector of the n unknowns per quadratic program: a minimiser, a direction, a linear term.
+Points: TypeAlias = Float[Tensor, "B n"]
+
+#: One number per equality of a quadratic program: right-hand sides, multipliers.
+Equalities: TypeAlias = Float[Tensor, "B m"]
+
+#: One number per inequality of a quadratic program: bounds, slacks, multipliers.
+Inequalities: TypeAlias = Float[Tensor, "B p"]
+
+#: Some of the inequalities of every quadratic program.
+Active: TypeAlias = Bool[Tensor, "B p"]
+
+#: Matrices of quadratic programs, one per example (S = B) or one for all (S = 1).
+Symmetric: TypeAlias = Float[Tensor, "S n n"]
+Constraints: TypeAlias = Float[Tensor, "S p n"]

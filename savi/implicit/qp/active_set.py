@@ -1,4 +1,7 @@
-"""The KKT matrix of the active constraints, factorised once: it polishes and it differentiates."""
+"""The active constraints of a program: their KKT matrix, factorised once, and the exact step to it.
+
+The factors polish the interior point here, and they serve the derivatives.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +11,28 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from savi.implicit.qp.problem import Curvature, well_pivoted
-from savi.implicit.qp.scaled import largest, lower_solve, or_one, times
+from savi.implicit.qp.interior_point import Iterate, interior_point
+from savi.implicit.qp.matrices import (
+    Curvature,
+    largest,
+    lower_solve,
+    or_one,
+    row_norms,
+    times,
+    well_pivoted,
+)
+from savi.implicit.qp.program import InequalityProgram, kkt_residual
 from savi.linear.dense import safe_cholesky
+from savi.types import (
+    Active,
+    Constraints,
+    Counts,
+    Inequalities,
+    Mask,
+    PerExample,
+    Points,
+    Symmetric,
+)
 
 #: sin² of the angle below which an active constraint counts as dependent on the others.
 DEPENDENT = 1e-12
@@ -20,6 +42,12 @@ FLAT = 1e-13
 REGULAR = 1e-9
 #: Squared pivots below this part of the matrix ask for a step of iterative refinement.
 REFINE = 1e-4
+#: Changes of the constraints that are taken for active, where the first guess has wrong signs.
+CORRECTIONS = 4
+#: Steps of the polish at most; the second one refines the first.
+POLISHES = 2
+#: Residuals below this are rounding errors, and say nothing about which point is better.
+ROUNDING = 1e-14
 
 
 @dataclass(frozen=True)
@@ -43,21 +71,19 @@ class ActiveSet:
         refine: where the factors are close enough to singular to lose digits.
     """
 
-    G: Float[Tensor, "S p k"]
-    mask: Float[Tensor, "B p"]
+    G: Constraints
+    mask: Inequalities
     rho: Float[Tensor, "S 1"]
-    factor: Float[Tensor, "S k k"]
-    rows: Float[Tensor, "S p k"]
+    factor: Symmetric
+    rows: Constraints
     unit: Float[Tensor, "S p"]
     schur: Float[Tensor, "B p p"]
-    dependent: Bool[Tensor, " B"]
+    dependent: Mask
     flat: Bool[Tensor, " S"]
-    refine: Bool[Tensor, " B"]
+    refine: Mask
 
     @classmethod
-    def factorised(
-        cls, H: Curvature, G: Float[Tensor, "S p k"], active: Bool[Tensor, "B p"]
-    ) -> ActiveSet:
+    def factorised(cls, H: Curvature, G: Constraints, active: Active) -> ActiveSet:
         """Factorise; what is singular is regularised and flagged."""
         mask = active.to(G.dtype)
         size = largest(H.matrix.flatten(1))
@@ -66,8 +92,7 @@ class ActiveSet:
         rho = torch.where(H.definite, 0.0, or_one(size) / steepest.square())
         factor, flat, doubtful = _curvature_factor(H, G, mask, rho)
         rows = torch.linalg.solve_triangular(factor, G.mT, upper=False).mT
-        lengths = torch.linalg.vector_norm(rows, dim=-1)
-        unit = 1.0 / or_one(lengths)
+        unit = 1.0 / row_norms(rows)
         scaled = rows * unit.unsqueeze(-1)
         scaled_active = scaled * mask.unsqueeze(-1)
         T = scaled_active @ scaled_active.mT
@@ -81,9 +106,7 @@ class ActiveSet:
         refine = doubtful | dependent | ~well_pivoted(schur, ones, REFINE)
         return cls(G, mask, rho.unsqueeze(-1), factor, rows, unit, schur, dependent, flat, refine)
 
-    def solve(
-        self, alpha: Float[Tensor, "B k"], gamma: Float[Tensor, "B p"] | None
-    ) -> tuple[Float[Tensor, "B k"], Float[Tensor, "B p"]]:
+    def solve(self, alpha: Points, gamma: Inequalities | None) -> tuple[Points, Inequalities]:
         """Both dw and dz; a γ of None is 0, and what it holds for N does not matter."""
         if gamma is not None:
             gamma = self.mask * gamma
@@ -97,8 +120,8 @@ class ActiveSet:
 
 
 def _curvature_factor(
-    H: Curvature, G: Tensor, mask: Float[Tensor, "B p"], rho: Float[Tensor, " B"]
-) -> tuple[Float[Tensor, "S k k"], Bool[Tensor, " S"], Bool[Tensor, " S"]]:
+    H: Curvature, G: Constraints, mask: Inequalities, rho: PerExample
+) -> tuple[Symmetric, Bool[Tensor, " S"], Bool[Tensor, " S"]]:
     """L of H̃, where it is flat, and where its pivots lose digits."""
     size = or_one(largest(H.matrix.flatten(1)))
     if H.definite.all():
@@ -113,3 +136,64 @@ def _curvature_factor(
         blocks[flat] += (REGULAR * size[flat])[:, None, None] * identity
         factor[flat] = safe_cholesky(blocks[flat])[0]
     return factor, flat, ~well_pivoted(factor, size, REFINE)
+
+
+@dataclass(frozen=True)
+class Polished:
+    """The solution of a program with inequalities only.
+
+    Attributes:
+        w: the minimiser.
+        z: the multipliers, exactly 0 where ``polished`` and inactive.
+        steps: of the interior-point method.
+        polished: where the step to the solution of the active constraints was an improvement.
+        active_set: which constraints are active, and the factors of their KKT matrix.
+    """
+
+    w: Points
+    z: Inequalities
+    steps: Counts
+    polished: Mask
+    active_set: ActiveSet
+
+
+def solve_inequalities(program: InequalityProgram, tolerance: float, max_steps: int) -> Polished:
+    """Solve by the interior-point method, and polish.
+
+    An interior point comes to the solution up to √tolerance only where strict complementarity
+    fails. The constraints that it shows to be active define a linear system, whose solution is
+    exact: it is kept where its KKT residual, signs included, is not larger. Where a sign is wrong,
+    close to a kink, the constraints are corrected by the signs, and the system is solved again.
+    """
+    ended = interior_point(program, tolerance, max_steps)
+    w, z, active = ended.iterate.w, ended.iterate.z, ended.active
+    error = kkt_residual(program.data, w, w[:, :0], z).error.clamp_min(ROUNDING)
+    for corrections in range(CORRECTIONS + 1):
+        active_set = ActiveSet.factorised(program.H, program.G, active)
+        new_w, new_z, new_error = _polish(program, active_set, ended.iterate)
+        polished = new_error <= error
+        corrected = (active & (new_z > 0)) | (~active & (times(program.G, new_w) > program.h))
+        # A guess that leads nowhere is taken back, with the factors of the first one.
+        last = ended.active if corrections == CORRECTIONS - 1 else corrected
+        wrong = ~polished & ended.converged & (last != active).any(dim=-1)
+        if not wrong.any():
+            break
+        active = torch.where(wrong.unsqueeze(-1), last, active)
+    w = torch.where(polished.unsqueeze(-1), new_w, w)
+    z = torch.where(polished.unsqueeze(-1), new_z, z)
+    return Polished(w, z, ended.steps, polished, active_set)
+
+
+def _polish(
+    program: InequalityProgram, active_set: ActiveSet, start: Iterate
+) -> tuple[Points, Inequalities, PerExample]:
+    """The solution of the active constraints' linear system, from close by, and its residual."""
+    H, c, G, h = program.H.matrix, program.c, program.G, program.h
+    w, z = start.w, active_set.mask * start.z
+    for _ in range(POLISHES):
+        stationarity = times(H, w) + c + times(G.mT, z)
+        dw, dz = active_set.solve(-stationarity, h - times(G, w))
+        w, z = w + dw, z + dz
+        if not active_set.refine.any():
+            break
+    return w, z, kkt_residual(program.data, w, w[:, :0], z).error

@@ -1,16 +1,35 @@
-"""Mehrotra's primal-dual interior-point method for a batch of convex quadratic programs."""
+"""Mehrotra's primal-dual interior-point method for a batch of convex quadratic programs.
+
+S. Mehrotra, *On the implementation of a primal-dual interior point method*, 1992.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
-from savi.implicit.qp.scaled import Iterate, ScaledProblem, largest, lower_solve, or_one, times
+from savi.implicit.qp.matrices import largest, lower_solve, or_one, row_norms, take, times
+from savi.implicit.qp.program import InequalityProgram
 from savi.linear.dense import safe_cholesky
+from savi.types import (
+    Active,
+    Constraints,
+    Counts,
+    Index,
+    Inequalities,
+    Mask,
+    PerExample,
+    Points,
+    Symmetric,
+)
 
+#: What is added to the diagonal of a scaled H that is not definite: a proximal term.
+PROXIMAL = 1e-10
+#: What is added to the diagonal of a normal matrix that Cholesky refuses, relative to its size.
+JITTER = 1e-10
 #: The part of the way to the boundary that a step may take, at least.
 TO_BOUNDARY = 0.99
 #: The smallest μ that a step aims at, in units of the tolerance.
@@ -19,6 +38,73 @@ FLOOR = 0.1
 PATIENCE = 8
 #: Finished examples leave the batch when at most this part of it is still running.
 COMPACT = 0.75
+
+
+@dataclass
+class Iterate:
+    """A point with Gw + s = h, s >= 0, and the multipliers z >= 0."""
+
+    w: Points
+    z: Inequalities
+    s: Inequalities
+
+    def take(self, index: Index) -> Iterate:
+        """The rows of these examples."""
+        return Iterate(self.w[index], self.z[index], self.s[index])
+
+
+@dataclass(frozen=True)
+class ScaledProgram:
+    """H, c, G, h in units in which tolerances have a meaning.
+
+    The rows of G have the norm 1, max|h| = 1 (or 0), and max(|H|, |c|) = 1.
+
+    Attributes:
+        length: the unit of w, per example.
+        price: the unit of the objective, per example.
+        rows: the norms of the rows of G before.
+        proximal: what is added to the diagonal of H in the normal matrix.
+    """
+
+    H: Symmetric
+    c: Points
+    G: Constraints
+    h: Inequalities
+    length: Float[Tensor, "B 1"]
+    price: Float[Tensor, "B 1"]
+    rows: Float[Tensor, "S p"]
+    proximal: Float[Tensor, "S 1"]
+
+    @classmethod
+    def scaled(cls, program: InequalityProgram) -> ScaledProgram:
+        """Bring a program to these units."""
+        H, c, G = program.H.matrix, program.c, program.G
+        rows = row_norms(G)
+        h = program.h / rows
+        size = largest(H.flatten(1)).unsqueeze(-1)
+        # A cone has no length of its own; that of the objective is left.
+        free = or_one(largest(c).unsqueeze(-1) / or_one(size))
+        length = largest(h).unsqueeze(-1)
+        length = torch.where(length > 0, length, free)
+        price = or_one(torch.maximum(length.square() * size, length * largest(c).unsqueeze(-1)))
+        factor = (length.square() / price).unsqueeze(-1)
+        if H.shape[0] == 1 and bool((factor == factor[:1]).all()):
+            factor = factor[:1]
+        proximal = torch.where(program.H.definite, 0.0, PROXIMAL).to(c.dtype).unsqueeze(-1)
+        c, G = c * (length / price), G / rows.unsqueeze(-1)
+        return cls(H * factor, c, G, h / length, length, price, rows, proximal)
+
+    def take(self, index: Index) -> ScaledProgram:
+        """The programs of these examples."""
+        return ScaledProgram(*(take(field, index) for field in vars(self).values()))
+
+    def unscaled(self, iterate: Iterate) -> Iterate:
+        """An iterate in the units of the program as it was given."""
+        return Iterate(
+            iterate.w * self.length,
+            iterate.z * (self.price / self.length / self.rows),
+            iterate.s * (self.length * self.rows),
+        )
 
 
 @dataclass(frozen=True)
@@ -33,66 +119,54 @@ class Ended:
     """
 
     iterate: Iterate
-    active: Bool[Tensor, "B p"]
-    steps: Int[Tensor, " B"]
-    converged: Bool[Tensor, " B"]
+    active: Active
+    steps: Counts
+    converged: Mask
 
 
 @dataclass
 class Progress:
     """The smallest error so far, and the steps since."""
 
-    best: Float[Tensor, " B"]
-    since: Int[Tensor, " B"]
+    best: PerExample
+    since: Counts
 
     @classmethod
-    def at_start(cls, like: Float[Tensor, "B k"]) -> Progress:
+    def at_start(cls, like: Points) -> Progress:
         """Nothing seen yet."""
-        best = torch.full_like(like[:, 0] if like.shape[1] else like.sum(dim=-1), torch.inf)
+        best = like.new_full((len(like),), torch.inf)
         return cls(best, torch.zeros_like(best, dtype=torch.long))
 
-    def stuck(self, error: Float[Tensor, " B"]) -> Bool[Tensor, " B"]:
+    def stuck(self, error: PerExample) -> Mask:
         """Take note of an error; which examples it says to give up."""
         better = error < 0.9 * self.best
         self.best = torch.where(better, error, self.best)
         self.since = torch.where(better, 0, self.since + 1)
         return (self.since >= PATIENCE) | ~torch.isfinite(error)
 
-    def take(self, index: Int[Tensor, " A"]) -> Progress:
+    def take(self, index: Index) -> Progress:
         """Those of these examples."""
         return Progress(self.best[index], self.since[index])
 
 
-def interior_point(
-    H: Float[Tensor, "S k k"],
-    c: Float[Tensor, "B k"],
-    G: Float[Tensor, "S p k"],
-    h: Float[Tensor, "B p"],
-    definite: Bool[Tensor, " S"],
-    tolerance: float,
-    max_steps: int,
-) -> Ended:
+def interior_point(program: InequalityProgram, tolerance: float, max_steps: int) -> Ended:
     """Minimise ½wᵀHw + cᵀw subject to Gw <= h for every example by itself.
 
     Each has its own step lengths, centring and stopping; those that are done leave the batch.
 
     Args:
-        H: positive semidefinite.
-        c: linear term.
-        G: constraints, one row each.
-        h: their right-hand sides.
-        definite: which H are safely positive definite.
+        program: with H positive semidefinite.
         tolerance: of the residuals of the scaled problem.
         max_steps: at most so many steps.
     """
-    problem = ScaledProblem.scaled(H, c, G, h, definite)
+    problem = ScaledProgram.scaled(program)
     workspace = Workspace(problem)
     iterate = _start(problem, workspace)
     whole, result = problem, Iterate(*(torch.empty_like(v) for v in vars(iterate).values()))
-    steps = torch.zeros(c.shape[0], dtype=torch.long, device=c.device)
+    steps = torch.zeros(len(problem.c), dtype=torch.long, device=problem.c.device)
     converged = torch.zeros_like(steps, dtype=torch.bool)
-    index = torch.arange(c.shape[0], device=c.device)
-    progress = Progress.at_start(c)
+    index = torch.arange(len(steps), device=steps.device)
+    progress = Progress.at_start(problem.c)
     running = torch.ones_like(converged)
     for step in range(max_steps + 1):
         r_d, r_p, mu, error = _residuals(problem, iterate)
@@ -117,7 +191,7 @@ def interior_point(
     return Ended(whole.unscaled(result), active, steps, converged)
 
 
-def _start(problem: ScaledProblem, workspace: Workspace) -> Iterate:
+def _start(problem: ScaledProgram, workspace: Workspace) -> Iterate:
     """The solution with z = −s and no signs, shifted until z > 0 and s > 0."""
     ones = torch.ones_like(problem.h)
     zeros = torch.zeros_like(problem.h)
@@ -125,14 +199,16 @@ def _start(problem: ScaledProblem, workspace: Workspace) -> Iterate:
     return Iterate(w, _positive(z), _positive(-z))
 
 
-def _positive(v: Float[Tensor, "B p"]) -> Float[Tensor, "B p"]:
+def _positive(v: Inequalities) -> Inequalities:
     if not v.shape[-1]:
         return v
     lowest = v.amin(dim=-1, keepdim=True)
     return torch.where(lowest > 0, v, v + (1.0 - lowest))
 
 
-def _residuals(problem: ScaledProblem, iterate: Iterate) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _residuals(
+    problem: ScaledProgram, iterate: Iterate
+) -> tuple[Points, Inequalities, PerExample, PerExample]:
     """r_d = Hw + c + Gᵀz, r_p = Gw + s − h, μ = sᵀz/p, and the largest of all relative ones."""
     w, z, s = iterate.w, iterate.z, iterate.s
     Hw, Gz = times(problem.H, w), times(problem.G.mT, z)
@@ -146,9 +222,9 @@ def _residuals(problem: ScaledProblem, iterate: Iterate) -> tuple[Tensor, Tensor
 
 
 def _step(
-    problem: ScaledProblem,
+    problem: ScaledProgram,
     at: Iterate,
-    residuals: tuple[Tensor, Tensor, Tensor],
+    residuals: tuple[Points, Inequalities, PerExample],
     least: float,
     workspace: Workspace,
 ) -> Iterate:
@@ -177,27 +253,23 @@ def _to_boundary(at: Iterate, dz: Tensor, ds: Tensor) -> Float[Tensor, "B 1"]:
     return 1.0 / fastest.clamp_min(1e-30)
 
 
-def _fall(v: Float[Tensor, "B p"], dv: Float[Tensor, "B p"]) -> Float[Tensor, "B 1"]:
+def _fall(v: Inequalities, dv: Inequalities) -> Float[Tensor, "B 1"]:
     if not v.shape[-1]:
         return v.sum(dim=-1, keepdim=True)
     return (-dv / v).amax(dim=-1, keepdim=True)
 
 
-#: What is added to the diagonal of a normal matrix that Cholesky refuses, relative to its size.
-JITTER = 1e-10
-
-
 class Workspace:
     """Memory for the matrices of a step, which is taken once and not in every step."""
 
-    def __init__(self, problem: ScaledProblem) -> None:
+    def __init__(self, problem: ScaledProgram) -> None:
         batch, p = problem.h.shape
         k = problem.c.shape[1]
         self._weighted = problem.h.new_empty(batch, p, k)
         self._normal = problem.h.new_empty(batch, k, k)
         self._factor = problem.h.new_empty(batch, k, k)
 
-    def factorised(self, problem: ScaledProblem, D: Float[Tensor, "A p"]) -> Float[Tensor, "A k k"]:
+    def factorised(self, problem: ScaledProgram, D: Inequalities) -> Symmetric:
         """L of H + GᵀDG = LLᵀ; it is overwritten by the next call."""
         batch = len(D)
         H, G = (M.expand(batch, -1, -1) for M in (problem.H, problem.G))
@@ -214,7 +286,7 @@ class Workspace:
         return factor
 
 
-def _jittered(blocks: Float[Tensor, "F k k"]) -> Float[Tensor, "F k k"]:
+def _jittered(blocks: Symmetric) -> Symmetric:
     jitter = JITTER * or_one(largest(blocks.diagonal(dim1=-2, dim2=-1)))
     blocks.diagonal(dim1=-2, dim2=-1).add_(jitter.unsqueeze(-1))
     return safe_cholesky(blocks)[0]
@@ -227,13 +299,13 @@ class Newton:
     ds = −r_p − G dw.
     """
 
-    def __init__(self, problem: ScaledProblem, z: Tensor, s: Tensor, workspace: Workspace) -> None:
+    def __init__(self, problem: ScaledProgram, z: Tensor, s: Tensor, workspace: Workspace) -> None:
         self.G, self.s, self.D = problem.G, s, z / s
         self.factor = workspace.factorised(problem, self.D)
 
     def direction(
-        self, r_d: Float[Tensor, "B k"], r_p: Float[Tensor, "B p"], r_c: Float[Tensor, "B p"]
-    ) -> tuple[Float[Tensor, "B k"], Float[Tensor, "B p"], Float[Tensor, "B p"]]:
+        self, r_d: Points, r_p: Inequalities, r_c: Inequalities
+    ) -> tuple[Points, Inequalities, Inequalities]:
         """dw, dz and ds."""
         constant = self.D * r_p - r_c / self.s
         rhs = -r_d - times(self.G.mT, constant)

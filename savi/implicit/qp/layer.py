@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from savi.errors import InputError, require_at_least, unknown_option
-from savi.implicit.qp.function import attach
-from savi.implicit.qp.problem import QPData, checked
-from savi.implicit.qp.solution import QPSolution, report
-from savi.implicit.qp.solve import Solved, solve
+from savi.gradients.certificate import ImplicitGradientError, ImplicitGradientWarning
+from savi.implicit.qp.kkt_inverse import KKTInverse
+from savi.implicit.qp.matrices import outer, times
+from savi.implicit.qp.program import QPData, checked
+from savi.implicit.qp.solution import QPError, QPSolution, QPWarning, failures, tell
+from savi.implicit.qp.solver import Accuracy, solve
 from savi.inner.precision import full_precision
+from savi.types import Equalities, Inequalities, Points
 
 POLICIES = ("warn", "raise")
+
+_DEGENERATE = (
+    "implicit derivative of a quadratic program without its conditions in some examples: an active "
+    "constraint has a multiplier of 0, active constraints are linearly dependent, or the solution "
+    "is not unique (degenerate in the solution says where)"
+)
 
 
 class QPLayer(nn.Module):
@@ -94,28 +106,128 @@ class QPLayer(nn.Module):
         data = data._replace(Q=0.5 * (data.Q + data.Q.mT)).without_absent_bounds()
         plain = QPData(*(parameter.detach() for parameter in data))
         with torch.no_grad(), full_precision(q.device.type):
-            eps = torch.finfo(q.dtype).eps
-            solved = solve(plain, eps, self.tolerance, self.max_steps)
-        report(solved.status, self.on_failure)
-        return _solution(solved, plain, attach(solved, data, self.on_failure), q.dtype)
+            accuracy = Accuracy(torch.finfo(q.dtype).eps, self.tolerance, self.max_steps)
+            solution, inverse = solve(plain, accuracy)
+        if (message := failures(solution.status)) is not None:
+            tell(self.on_failure, message, QPWarning, QPError)
+        return differentiable(solution, inverse, data, self.on_failure).to(q.dtype)
 
 
-def _solution(
-    solved: Solved, data: QPData, outputs: tuple[Tensor, Tensor, Tensor], dtype: torch.dtype
+def differentiable(
+    solution: QPSolution, inverse: KKTInverse, data: QPData, on_failure: str
 ) -> QPSolution:
-    x, y, z = (output.to(dtype) for output in outputs)
-    return QPSolution(
-        value=x,
-        equality_multipliers=y,
-        inequality_multipliers=z,
-        status=solved.status,
-        steps=solved.steps,
-        residual=solved.residual.to(dtype),
-        gap=solved.gap.to(dtype),
-        active=solved.active,
-        degenerate=solved.degenerate,
-        farkas_equalities=solved.ray_y.to(dtype),
-        farkas_inequalities=solved.ray_z.to(dtype),
-        descent_ray=solved.ray_x.to(dtype),
-        _data=data,
-    )
+    """The solution with the derivatives of x, y and z in Q, q, A, b, G and h.
+
+    By the implicit function theorem on the KKT conditions, in both modes and to every order: where
+    the active constraints I stay the same, the solution is that of a linear system,
+
+        Qx + Aᵀy + Gᵀz = −q,   Ax = b,   (Gx)_I = h_I,   z_N = 0.
+
+    Args:
+        solution: of these programs.
+        inverse: of their KKT matrices.
+        data: float64 parameters, as they shall receive derivatives.
+        on_failure: ``raise`` refuses to differentiate a degenerate example, else it warns.
+    """
+    known = (solution.value, solution.equality_multipliers, solution.inequality_multipliers)
+    right = (v.expand(len(solution.value), -1) for v in (-data.q, data.b, data.h))
+    x, y, z = _KKTSolve.apply(inverse, known, on_failure, data.Q, data.A, data.G, *right)
+    return replace(solution, value=x, equality_multipliers=y, inequality_multipliers=z)
+
+
+class _KKTSolve(torch.autograd.Function):
+    """u = K⁻¹v for the symmetric K of Q, A and the active rows of G; 0 for failed examples.
+
+    u̇ = K⁻¹(v̇ − K̇u), and with w = K⁻¹ū the cotangent of v is w and that of K is −w uᵀ. They are
+    written in differentiable operations at u with its own derivative, so that those of higher order
+    follow.
+
+    Where u is the solution of a quadratic program it is known; a derivative of a degenerate one is
+    reported.
+    """
+
+    @staticmethod
+    def forward(
+        inverse: KKTInverse,
+        known: tuple[Points, Equalities, Inequalities] | None,
+        on_failure: str,
+        *system: Tensor,
+    ) -> tuple[Points, Equalities, Inequalities]:
+        """By the factors that the solver ended with, unless it is known."""
+        if known is None:
+            return inverse.solve(*system[3:])
+        x, y, z = (v.clone() for v in known)
+        return x, y, z
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        """Keep u and what it depends on."""
+        ctx.inverse, ctx.known, ctx.on_failure = inputs[:3]
+        ctx.save_for_backward(*output, *inputs[3:])
+        ctx.save_for_forward(*output, *inputs[3:])
+        ctx.set_materialize_grads(False)
+
+    @staticmethod
+    def backward(ctx: Any, *cotangents: Tensor | None) -> tuple[Tensor | None, ...]:
+        """The cotangents of K and v."""
+        given = [v for v in cotangents if v is not None]
+        if not given:
+            return (None,) * 9
+        _report(ctx, given)
+        x, y, z, Q, A, G = ctx.saved_tensors[:6]
+        x, y, z = ctx.inverse.finite(x, y, z)
+        vx, vy, vz = cotangents
+        # The solve always needs a right-hand side for x.
+        vx = torch.zeros_like(x) if vx is None else vx
+        wx, wy, wz = _KKTSolve.apply(ctx.inverse, None, "", Q, A, G, vx, vy, vz)
+        share, need = [M.shape[0] == 1 for M in (Q, A, G)], ctx.needs_input_grad[3:]
+        return (
+            None,
+            None,
+            None,
+            -outer(wx, x, share[0]) if need[0] else None,
+            -(outer(y, wx, share[1]) + outer(wy, x, share[1])) if need[1] else None,
+            -(outer(z, wx, share[2]) + outer(wz, x, share[2])) if need[2] else None,
+            wx,
+            wy if need[4] else None,
+            wz if need[5] else None,
+        )
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Any) -> tuple[Tensor, Tensor, Tensor]:
+        """K⁻¹(v̇ − K̇u)."""
+        u, system = ctx.saved_tensors[:3], ctx.saved_tensors[3:]
+        if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in system):
+            # Here the outputs have no derivative yet, which a later reverse pass will ask for.
+            u = _KKTSolve.apply(ctx.inverse, ctx.known, ctx.on_failure, *system)
+        x, y, z = ctx.inverse.finite(*u)
+        dQ, dA, dG, *dv = tangents[3:]
+        pairs = zip((x, y, z), dv, strict=True)
+        vx, vy, vz = (torch.zeros_like(part) if d is None else d for part, d in pairs)
+        if dQ is not None:
+            vx = vx - times(dQ, x)
+        if dA is not None:
+            vx, vy = vx - times(dA.mT, y), vy - times(dA, x)
+        if dG is not None:
+            vx, vz = vx - times(dG.mT, z), vz - times(dG, x)
+        _report(ctx, [vx, vy, vz])
+        du: tuple[Tensor, Tensor, Tensor] = _KKTSolve.apply(
+            ctx.inverse, None, "", *system[:3], vx, vy, vz
+        )
+        return du
+
+
+def _report(ctx: Any, directions: list[Tensor]) -> None:
+    """Say that a degenerate example of a quadratic program is differentiated.
+
+    Raises:
+        ImplicitGradientError: under ``raise``.
+    """
+    degenerate = ctx.inverse.degenerate
+    if ctx.known is None or not degenerate.any():
+        return
+    needed = torch.stack([(v != 0).any(dim=-1) for v in directions]).any(dim=0)
+    if count := int((degenerate & needed).sum()):
+        detail = f" ({count} examples)"
+        kinds = ImplicitGradientWarning, ImplicitGradientError
+        tell(ctx.on_failure, _DEGENERATE, *kinds, detail)

@@ -1,18 +1,19 @@
-"""What the layer returns."""
+"""What the layer returns, and what is said of the examples that failed."""
 
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from enum import IntEnum
 from functools import cached_property
+from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from savi.implicit.qp.problem import QPData
-from savi.implicit.qp.scaled import largest, or_one
+from savi.implicit.qp.matrices import largest, or_one, row_norms
+from savi.implicit.qp.program import QPData
+from savi.types import Active, Counts, Equalities, Index, Inequalities, Mask, PerExample, Points
 
 
 @dataclass(frozen=True)
@@ -41,27 +42,68 @@ class QPSolution:
             on the null space of A); 0 for other examples.
     """
 
-    value: Float[Tensor, "B n"]
-    equality_multipliers: Float[Tensor, "B m"]
-    inequality_multipliers: Float[Tensor, "B p"]
-    status: Int[Tensor, " B"]
-    steps: Int[Tensor, " B"]
-    residual: Float[Tensor, " B"]
-    gap: Float[Tensor, " B"]
-    active: Bool[Tensor, "B p"]
-    degenerate: Bool[Tensor, " B"]
-    farkas_equalities: Float[Tensor, "B m"]
-    farkas_inequalities: Float[Tensor, "B p"]
-    descent_ray: Float[Tensor, "B n"]
+    value: Points
+    equality_multipliers: Equalities
+    inequality_multipliers: Inequalities
+    status: Counts
+    steps: Counts
+    residual: PerExample
+    gap: PerExample
+    active: Active
+    degenerate: Mask
+    farkas_equalities: Equalities
+    farkas_inequalities: Inequalities
+    descent_ray: Points
     _data: QPData = field(repr=False)
 
+    @classmethod
+    def unknown(cls, data: QPData) -> QPSolution:
+        """What is known of programs that are not finite, in memory of their own."""
+        batch, n, m, p = data.batch, data.Q.shape[-1], data.A.shape[1], data.G.shape[1]
+
+        def full(*shape: int, value: float = torch.nan) -> Tensor:
+            return data.Q.new_full((batch, *shape), value)
+
+        none = torch.zeros(batch, dtype=torch.long, device=data.Q.device)
+        return cls(
+            value=full(n),
+            equality_multipliers=full(m),
+            inequality_multipliers=full(p),
+            status=torch.full_like(none, QPStatus.NOT_FINITE),
+            steps=none,
+            residual=full(),
+            gap=full(),
+            active=torch.zeros_like(full(p), dtype=torch.bool),
+            degenerate=torch.zeros_like(none, dtype=torch.bool),
+            farkas_equalities=full(m, value=0.0),
+            farkas_inequalities=full(p, value=0.0),
+            descent_ray=full(n, value=0.0),
+            _data=data,
+        )
+
+    def write(self, index: Index, part: QPSolution) -> None:
+        """Put the solutions of some examples in their places."""
+        for name, whole in self._tensors().items():
+            whole[index] = getattr(part, name)
+
+    def to(self, dtype: torch.dtype) -> QPSolution:
+        """With numbers of that type; the parameters stay as they are."""
+        numbers: dict[str, Any] = {
+            k: v.to(dtype) for k, v in self._tensors().items() if v.is_floating_point()
+        }
+        return replace(self, **numbers)
+
+    def _tensors(self) -> dict[str, Tensor]:
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: value for name, value in values.items() if isinstance(value, Tensor)}
+
     @property
-    def solved(self) -> Bool[Tensor, " B"]:
+    def solved(self) -> Mask:
         """Which examples have a solution."""
         return self.status == QPStatus.SOLVED
 
     @cached_property
-    def condition(self) -> Float[Tensor, " B"]:
+    def condition(self) -> PerExample:
         """κ₂ of the KKT matrix [Q Aᵀ G_Iᵀ; A 0 0; G_I 0 0] that the derivative inverts.
 
         Q is divided by its largest entry and the rows of A and G by their norms. NaN for an example
@@ -69,25 +111,21 @@ class QPSolution:
         """
         Q, _, A, _, G, _ = self._data
         batch, n = self.value.shape
-        rows = torch.cat([_unit_rows(M).expand(batch, -1, -1) for M in (A, G)], dim=1)
+        rows = [(M / row_norms(M).unsqueeze(-1)).expand(batch, -1, -1) for M in (A, G)]
         equalities = torch.ones_like(self.farkas_equalities, dtype=torch.bool)
         kept = torch.cat([equalities, self.active], dim=1)
-        size = n + rows.shape[1]
+        size = n + kept.shape[1]
         K = torch.zeros(batch, size, size, dtype=Q.dtype, device=Q.device)
         K[:, :n, :n] = Q / or_one(largest(Q.flatten(1)))[:, None, None]
-        K[:, n:, :n] = rows * kept.unsqueeze(-1)
+        K[:, n:, :n] = torch.cat(rows, dim=1) * kept.unsqueeze(-1)
         K[:, :n, n:] = K[:, n:, :n].mT
         # An inactive row is left out: its place holds a singular value among the others.
         filler = torch.linalg.vector_norm(K[:, :, 0], dim=-1, keepdim=True)
         K[:, n:, n:] = torch.diag_embed(torch.where(kept, 0.0, filler))
         condition = torch.full_like(self.residual, torch.nan)
         values = torch.linalg.svdvals(K[self.solved])
-        condition[self.solved] = values[:, 0] / values[:, -1]
+        condition[self.solved] = (values[:, 0] / values[:, -1]).to(condition.dtype)
         return condition
-
-
-def _unit_rows(M: Float[Tensor, "S m n"]) -> Float[Tensor, "S m n"]:
-    return M / or_one(torch.linalg.vector_norm(M, dim=-1, keepdim=True))
 
 
 class QPStatus(IntEnum):
@@ -143,24 +181,37 @@ class QPError(RuntimeError):
     """As :class:`QPWarning`, under ``on_failure="raise"``."""
 
 
-def report(status: Int[Tensor, " B"], on_failure: str) -> None:
-    """Say in one sentence how many examples failed, how, and what to do.
-
-    Raises:
-        QPError: under ``raise``, if any example failed.
-    """
+def failures(status: Counts) -> str | None:
+    """One sentence: how many examples failed, how, and what to do; None if none did."""
     failed = status[status != QPStatus.SOLVED]
     if not len(failed):
-        return
+        return None
     kinds, counts = torch.unique(failed, return_counts=True)
     told = "; ".join(
         f"{count} {QPStatus(kind).label} ({QPStatus(kind).advice.rstrip('.')})"
         for kind, count in zip(kinds.tolist(), counts.tolist(), strict=True)
     )
-    message = (
+    return (
         f"{len(failed)} of {len(status)} quadratic programs have no solution here, their value is "
         f"NaN and their gradient 0: {told}"
     )
+
+
+def tell(
+    on_failure: str, message: str, warning: type[Warning], error: type[Exception], detail: str = ""
+) -> None:
+    """Warn of failed examples, or raise under ``raise``: the one place that knows the policies.
+
+    Args:
+        on_failure: the policy.
+        message: what failed. Python shows a warning without numbers once a run.
+        warning: its kind.
+        error: its kind.
+        detail: what an error says besides.
+
+    Raises:
+        Exception: ``error``, under ``raise``.
+    """
     if on_failure == "raise":
-        raise QPError(message)
-    warnings.warn(message, QPWarning, stacklevel=3)
+        raise error(message + detail)
+    warnings.warn(message, warning, stacklevel=3)

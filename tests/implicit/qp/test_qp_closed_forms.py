@@ -139,3 +139,10 @@ def test_the_condition_is_that_of_the_kkt_matrix():
         K[:4, :4] = Q[i] / Q[i].abs().max()
         K[4:, :4], K[:4, 4:] = rows, rows.T
         torch.testing.assert_close(solution.condition[i], torch.linalg.cond(K))
+
+
+def test_the_condition_in_float32():
+    parameters = random_problems(6, 4, 1, 5, seed=3)
+    short = QPLayer()(*(parameter.float() for parameter in parameters)).condition
+    assert short.dtype == torch.float32
+    torch.testing.assert_close(short, QPLayer()(*parameters).condition.float(), rtol=1e-3, atol=0)

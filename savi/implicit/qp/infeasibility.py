@@ -7,12 +7,11 @@ which is 0 if and only if there is no such ray.
 from __future__ import annotations
 
 import torch
-from jaxtyping import Bool, Float
-from torch import Tensor
 
-from savi.implicit.qp.problem import Curvature
-from savi.implicit.qp.reduced import solve_reduced
-from savi.implicit.qp.scaled import largest, or_one, times
+from savi.implicit.qp.active_set import solve_inequalities
+from savi.implicit.qp.matrices import Curvature, largest, or_one, row_norms, times
+from savi.implicit.qp.program import InequalityProgram
+from savi.types import Constraints, Inequalities, Mask, Points, Symmetric
 
 #: A ray proves its case up to this relative error.
 PROOF = 1e-6
@@ -21,9 +20,7 @@ _MAX_STEPS = 100
 _RANK = 1e-11
 
 
-def farkas_ray(
-    G: Float[Tensor, "S p k"], h: Float[Tensor, "B p"]
-) -> tuple[Float[Tensor, "B p"], Bool[Tensor, " B"]]:
+def farkas_ray(G: Constraints, h: Inequalities) -> tuple[Inequalities, Mask]:
     """Farkas' ray z >= 0 with Gᵀz = 0 and hᵀz < 0, and where it proves that no w has Gw <= h.
 
     z is the projection of −h on {z >= 0, Gᵀz = 0}: with P the projector on the null space of Gᵀ,
@@ -32,14 +29,13 @@ def farkas_ray(
     """
     if not G.shape[1]:
         return h, torch.zeros(len(h), dtype=torch.bool, device=h.device)
-    rows = or_one(torch.linalg.vector_norm(G, dim=-1))
+    rows = row_norms(G)
     G, h = G / rows.unsqueeze(-1), h / rows
-    length = or_one(largest(h)).unsqueeze(-1)
-    h = h / length
+    h = h / or_one(largest(h)).unsqueeze(-1)
     U, sigma, _ = torch.linalg.svd(G, full_matrices=False)
     kept = U * (sigma > _RANK * or_one(largest(sigma)).unsqueeze(-1)).unsqueeze(-2)
-    P = _identity(G, G.shape[1]) - kept @ kept.mT
-    u = solve_reduced(_unit_curvature(P), h, -P, torch.zeros_like(h), _TOLERANCE, _MAX_STEPS).w
+    P = torch.eye(G.shape[1], dtype=G.dtype, device=G.device) - kept @ kept.mT
+    u = _nearest(h, -P, torch.zeros_like(h))
     z = times(P, u)
     # Once more at its own size, for what cancellation left outside the null space.
     z = times(P, z / or_one(largest(z)).unsqueeze(-1)).clamp_min(0.0)
@@ -51,9 +47,7 @@ def farkas_ray(
     return z / rows, (value < -noise) & (miss <= -PROOF * value)
 
 
-def descent_ray(
-    H: Float[Tensor, "S k k"], c: Float[Tensor, "B k"], G: Float[Tensor, "S p k"]
-) -> tuple[Float[Tensor, "B k"], Bool[Tensor, " B"]]:
+def descent_ray(H: Symmetric, c: Points, G: Constraints) -> tuple[Points, Mask]:
     """A ray d with Hd = 0, Gd <= 0 and cᵀd < 0, along which a feasible program falls for ever.
 
     d is the projection of −c on {Hd = 0, Gd <= 0}: with P the projector on the null space of H,
@@ -64,42 +58,25 @@ def descent_ray(
     flat = values.abs() <= _RANK * or_one(largest(values)).unsqueeze(-1)
     null = vectors * flat.unsqueeze(-2)
     P = null @ null.mT
-    c = c / or_one(torch.linalg.vector_norm(c, dim=-1, keepdim=True))
-    G = G / or_one(torch.linalg.vector_norm(G, dim=-1, keepdim=True))
-    u = solve_reduced(
-        _unit_curvature(P),
-        times(P, c),
-        G @ P,
-        c.new_zeros(len(c), G.shape[1]),
-        _TOLERANCE,
-        _MAX_STEPS,
-    ).w
-    d = times(P, u)
+    c = c / row_norms(c).unsqueeze(-1)
+    G = G / row_norms(G).unsqueeze(-1)
+    d = times(P, _nearest(times(P, c), G @ P, c.new_zeros(len(c), G.shape[1])))
     size = torch.linalg.vector_norm(d, dim=-1)
     d = d / or_one(size).unsqueeze(-1)
     allowed = largest(times(G, d).clamp_min(0.0)) <= PROOF
     return d, (size > PROOF) & allowed & ((c * d).sum(dim=-1) <= -PROOF)
 
 
-def feasible(G: Float[Tensor, "S p k"], h: Float[Tensor, "B p"]) -> Bool[Tensor, " B"]:
+def feasible(G: Constraints, h: Inequalities) -> Mask:
     """Where the projection of 0 on {Gw <= h} was found."""
-    zero = h.new_zeros(len(h), G.shape[2])
-    solution = solve_reduced(_unit_curvature_of(G), zero, G, h, _TOLERANCE, _MAX_STEPS)
-    rows = or_one(torch.linalg.vector_norm(G, dim=-1))
-    excess = (times(G, solution.w) - h) / rows
-    length = torch.maximum(largest(solution.w), largest(h / rows))
+    w = _nearest(h.new_zeros(len(h), G.shape[2]), G, h)
+    rows = row_norms(G)
+    excess = (times(G, w) - h) / rows
+    length = torch.maximum(largest(w), largest(h / rows))
     return largest(excess.clamp_min(0.0)) <= 1e-9 * length
 
 
-def _unit_curvature(P: Float[Tensor, "S k k"]) -> Curvature:
-    identity = _identity(P, P.shape[-1])
-    true = torch.ones(1, dtype=torch.bool, device=P.device)
-    return Curvature(identity, identity, true, ~true)
-
-
-def _unit_curvature_of(G: Float[Tensor, "S p k"]) -> Curvature:
-    return _unit_curvature(G.new_zeros(1, G.shape[2], G.shape[2]))
-
-
-def _identity(like: Tensor, size: int) -> Float[Tensor, "1 k k"]:
-    return torch.eye(size, dtype=like.dtype, device=like.device).unsqueeze(0)
+def _nearest(c: Points, G: Constraints, h: Inequalities) -> Points:
+    """The point of {Gu <= h} that is nearest to −c: it minimises ½‖u + c‖²."""
+    program = InequalityProgram(Curvature.identity(c, c.shape[-1]), c, G, h)
+    return solve_inequalities(program, _TOLERANCE, _MAX_STEPS).w

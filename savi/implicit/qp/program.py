@@ -1,4 +1,4 @@
-"""The parameters of a batch of quadratic programs, checked."""
+"""A batch of quadratic programs: its parameters, checked, and how well a point solves it."""
 
 from __future__ import annotations
 
@@ -6,15 +6,28 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
 from savi.errors import InputError
-from savi.implicit.qp.scaled import largest, or_one
-from savi.linear.dense import safe_cholesky
+from savi.implicit.qp.matrices import Curvature, largest, or_one, take, times
+from savi.types import (
+    Active,
+    Constraints,
+    Equalities,
+    Index,
+    Inequalities,
+    Mask,
+    PerExample,
+    Points,
+    Symmetric,
+)
 
 #: The shape of each parameter for one example.
 SHAPES = {"Q": "[n, n]", "q": "[n]", "A": "[m, n]", "b": "[m]", "G": "[p, n]", "h": "[p]"}
+
+#: No entry is judged by less than this part of the largest: what rounding errors need.
+LEAST = 1e-6
 
 
 class QPData(NamedTuple):
@@ -33,11 +46,15 @@ class QPData(NamedTuple):
         return max(parameter.shape[0] for parameter in self)
 
     @property
-    def finite(self) -> Bool[Tensor, " B"]:
+    def finite(self) -> Mask:
         """Which examples hold finite numbers only."""
         # 0·x is 0 for a finite x and NaN otherwise: far cheaper than to ask every number.
         sums = [(0.0 * parameter).flatten(1).sum(dim=-1) for parameter in self]
         return torch.stack([s.expand(self.batch) for s in sums]).sum(dim=0) == 0
+
+    def take(self, index: Index) -> QPData:
+        """The programs of these examples."""
+        return QPData(*(take(parameter, index) for parameter in self))
 
     def without_absent_bounds(self) -> QPData:
         """With 0ᵀx <= 1 for Gx <= ∞, which holds nothing back, in the units of the other bounds."""
@@ -50,13 +67,31 @@ class QPData(NamedTuple):
         return self._replace(G=G, h=torch.where(absent, inactive, self.h))
 
 
+@dataclass(frozen=True)
+class InequalityProgram:
+    """minimise ½wᵀHw + cᵀw subject to Gw <= h."""
+
+    H: Curvature
+    c: Points
+    G: Constraints
+    h: Inequalities
+
+    def take(self, index: Index) -> InequalityProgram:
+        """The programs of these examples."""
+        return InequalityProgram(
+            self.H.take(index), self.c[index], take(self.G, index), self.h[index]
+        )
+
+    @property
+    def data(self) -> QPData:
+        """The program as one with no rows of A."""
+        H = self.H.matrix
+        A, b = H.new_zeros(1, 0, H.shape[-1]), H.new_zeros(1, 0)
+        return QPData(H, self.c, A, b, self.G, self.h)
+
+
 def checked(
-    Q: Tensor,
-    q: Tensor,
-    A: Tensor | None,
-    b: Tensor | None,
-    G: Tensor | None,
-    h: Tensor | None,
+    Q: Tensor, q: Tensor, A: Tensor | None, b: Tensor | None, G: Tensor | None, h: Tensor | None
 ) -> QPData:
     """The parameters with a batch dimension, and empty constraints for absent ones.
 
@@ -120,63 +155,81 @@ def _check_shapes(parameters: dict[str, Tensor]) -> None:
         raise InputError("QPLayer: the batch or the number of variables is 0: give at least one")
 
 
-#: A squared pivot of the Cholesky factor below this part of the largest entry needs a closer look.
-DOUBTFUL = 1e-9
-
-
 @dataclass(frozen=True)
-class Curvature:
-    """The matrices H of ½wᵀHw, one per example or one for all.
+class KKTResidual:
+    """The KKT conditions, each row and each coordinate relative to the terms that cancel in it.
 
     Attributes:
-        matrix: H, with the eigenvalues that cannot be told from 0 set to 0.
-        factor: L of H = LLᵀ where ``definite``.
-        definite: which are positive definite, and not close to singular.
-        negative: which have a negative eigenvalue.
+        error: the largest violation of stationarity, Ax = b, Gx <= h, z >= 0 and z∘(h − Gx) = 0.
+        gap: the duality gap zᵀ(h − Gx), in the units of the objective.
+        slack: h − Gx, relative to the terms of its row.
+        weight: z, relative to the multiplier that the forces on its row can have.
     """
 
-    matrix: Float[Tensor, "S k k"]
-    factor: Float[Tensor, "S k k"]
-    definite: Bool[Tensor, " S"]
-    negative: Bool[Tensor, " S"]
+    error: PerExample
+    gap: PerExample
+    slack: Inequalities
+    weight: Inequalities
+
+    def kink(self, tolerance: float) -> Mask:
+        """Where a constraint has neither a slack nor a multiplier."""
+        return (torch.maximum(self.slack, self.weight) <= tolerance).any(dim=-1)
 
 
-def curvature(H: Float[Tensor, "S k k"], eps: float, rotated: bool) -> Curvature:
-    """Judge symmetric matrices whose entries are rounded to a relative ``eps``.
+def kkt_residual(data: QPData, x: Points, y: Equalities, z: Inequalities) -> KKTResidual:
+    """The residual of Qx + q + Aᵀy + Gᵀz = 0, Ax = b, Gx <= h, z >= 0, z∘(h − Gx) = 0."""
+    Q, q, A, b, G, h = data
+    squares = (A.square(), G.square())
+    own = times(Q.abs(), x.abs()) + q.abs()
+    total = own + times(A.abs().mT, y.abs()) + times(G.abs().mT, z.abs())
+    force = _lent(total, squares, z != 0)
+    length = _lent(torch.maximum(x.abs(), _free_length(Q, own)), squares, z != 0)
+    surplus = h - times(G, x)
+    slack = surplus / or_one(_row_sizes(squares[1], length) + h.abs())
+    weight = z * squares[1].sum(dim=-1) / or_one(_row_sizes(squares[1], force))
+    violations = [
+        (times(Q, x) + q + times(A.mT, y) + times(G.mT, z)) / or_one(force),
+        (times(A, x) - b) / or_one(_row_sizes(squares[0], length) + b.abs()),
+        (-slack).clamp_min(0.0),
+        (-weight).clamp_min(0.0),
+        slack * weight,
+    ]
+    error = torch.stack([largest(violation) for violation in violations]).amax(dim=0)
+    return KKTResidual(error, (z * surplus).sum(dim=-1), slack, weight)
 
-    It is D^-½ H D^-½ that is judged, with D = |diag H|, so that the units of the variables do not
-    matter. Where H is ``rotated``, what is below the rounding errors of its largest entry is 0.
+
+def _free_length(Q: Symmetric, own: Points) -> Points:
+    """The way to the minimum of each coordinate by itself: what 0 is small beside.
+
+    Multipliers do not count, because those of an infeasible program grow without end.
     """
-    root = _scales(H, eps, rotated).sqrt()
-    factor, definite = safe_cholesky(H)
-    pivots = factor / root.unsqueeze(-1)
-    definite = definite & well_pivoted(pivots, torch.ones_like(definite, dtype=H.dtype), DOUBTFUL)
-    negative = torch.zeros_like(definite)
-    doubtful = ~definite
-    if H.shape[-1] and doubtful.any():
-        root = root[doubtful]
-        scales = root.unsqueeze(-1) * root.unsqueeze(-2)
-        values, vectors = torch.linalg.eigh(H[doubtful] / scales)
-        noise = 4.0 * H.shape[-1] * eps * largest(values).unsqueeze(-1)
-        negative[doubtful] = (values < -noise).any(dim=-1)
-        cleaned = torch.where(values.abs() <= noise, 0.0, values)
-        H = H.clone()
-        H[doubtful] = (vectors * cleaned.unsqueeze(-2)) @ vectors.mT * scales
-    return Curvature(H, factor, definite, negative)
+    curvature = Q.diagonal(dim1=-2, dim2=-1)
+    most = largest(own) / or_one(largest(Q.flatten(1)))
+    free = torch.where(curvature > 0, own / or_one(curvature), 0.0)
+    return torch.minimum(free, most.unsqueeze(-1))
 
 
-def _scales(H: Float[Tensor, "S k k"], eps: float, rotated: bool) -> Float[Tensor, "S k"]:
-    """D; the largest entry in place of a 0, and of what is negative by rounding."""
-    size = or_one(largest(H.flatten(1))).unsqueeze(-1)
-    diagonal = H.diagonal(dim1=-2, dim2=-1)
-    if rotated:
-        return diagonal.abs().maximum(4.0 * H.shape[-1] * eps * size)
-    return torch.where((diagonal > 0) | (diagonal < -0.5 * eps * size), diagonal.abs(), size)
+def _lent(size: Points, squares: tuple[Constraints, Constraints], acting: Active) -> Points:
+    """The sizes of coordinates, and those of the others that the rows lend to them.
+
+    |M|ᵀ|M| v / ‖M‖² is how a row M passes on what it gets, by least squares.
+
+    Args:
+        size: of each coordinate.
+        squares: the squared entries of A and G.
+        acting: which rows of G act on x.
+    """
+    most = largest(size).unsqueeze(-1)
+    square = (size / or_one(most)).square()
+    lent = torch.zeros_like(square)
+    passes: list[float | Tensor] = [1.0, acting]
+    for M, passed in zip(squares, passes, strict=True):
+        if M.shape[1]:
+            part = times(M, square) / or_one(M.sum(dim=-1).square())
+            lent = lent + times(M.mT, passed * part)
+    return most * (square + lent).sqrt().clamp(LEAST, 1.0)
 
 
-def well_pivoted(
-    factor: Float[Tensor, "S k k"], size: Float[Tensor, " S"], least: float
-) -> Bool[Tensor, " S"]:
-    """Whether all squared pivots of a Cholesky factor exceed a part of ``size``."""
-    pivots = factor.diagonal(dim1=-2, dim2=-1)
-    return (pivots.square() > least * size.unsqueeze(-1)).all(dim=-1)
+def _row_sizes(squares: Constraints, v: Points) -> Inequalities:
+    """The size of a row's terms that v leaves, as errors add up."""
+    return times(squares, v.square()).sqrt()

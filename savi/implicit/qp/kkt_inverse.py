@@ -1,0 +1,188 @@
+"""The inverse of the KKT matrix, whose products are the derivatives of a quadratic program."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from savi.implicit.qp.active_set import ActiveSet
+from savi.implicit.qp.matrices import or_one, row_norms, take, times
+from savi.implicit.qp.program import QPData
+from savi.types import Active, Constraints, Equalities, Index, Inequalities, Mask, Points
+
+#: A row of A closer than this to the span of the others, relative to its norm, is redundant.
+DEPENDENT = 1e-10
+
+
+@dataclass(frozen=True)
+class Nullspace:
+    """The solutions of Ax = b.
+
+    Attributes:
+        basis: N, orthonormal columns that span the null space of A.
+        inverse: Y = A⁺, the pseudo-inverse.
+        redundant: whether rows of A depend on the others; then Ax = b may have no solution.
+    """
+
+    basis: Float[Tensor, "S n k"]
+    inverse: Float[Tensor, "S n m"]
+    redundant: bool
+
+
+#: Examples whose A have the same rank, None for all of them, and what Ax = b leaves free, None
+#: for everything.
+RankGroup = tuple[Index | None, Nullspace | None]
+
+
+def rank_groups(A: Constraints, batch: int) -> list[RankGroup]:
+    """Split a batch by the rank of A; there is one group if all have full rank.
+
+    N and Y come from Aᵀ = [Y₁ N] [R; 0], Y = Y₁R⁻ᵀ, and from the singular value decomposition where
+    rows are dependent. No space is needed without equalities.
+    """
+    m, n = A.shape[1:]
+    if m == 0:
+        return [(None, None)]
+    scale = row_norms(A).unsqueeze(-1)
+    unit = A / scale
+    if m > n:
+        return _by_singular_values(unit, scale, torch.arange(batch, device=A.device))
+    orthogonal, triangular = torch.linalg.qr(unit.mT, mode="complete")
+    R = triangular[:, :m]
+    full = (R.diagonal(dim1=-2, dim2=-1).abs() > DEPENDENT).all(dim=-1)
+    # Y = Y₁R⁻ᵀ, in the units of A.
+    safe = torch.where(full[:, None, None], R, torch.eye(m, dtype=A.dtype, device=A.device))
+    Y = torch.linalg.solve_triangular(safe.mT, orthogonal[..., :m], upper=False, left=False)
+    space = Nullspace(orthogonal[..., m:], Y / scale.mT, redundant=False)
+    if full.all():
+        return [(None, space)]
+    full = full.expand(batch)
+    groups = _by_singular_values(unit, scale, torch.nonzero(~full).squeeze(-1))
+    if full.any():
+        index = torch.nonzero(full).squeeze(-1)
+        regular = Nullspace(take(space.basis, index), take(space.inverse, index), redundant=False)
+        groups.append((index, regular))
+    return groups
+
+
+def _by_singular_values(
+    unit: Constraints, scale: Float[Tensor, "S m 1"], index: Index
+) -> list[RankGroup]:
+    U, sigma, Vh = torch.linalg.svd(take(unit, index), full_matrices=True)
+    ranks = (sigma > DEPENDENT * or_one(sigma[:, :1])).sum(dim=-1)
+    groups: list[RankGroup] = []
+    for rank in torch.unique(ranks).tolist():
+        chosen = torch.nonzero(ranks == rank).squeeze(-1)
+        u, v = take(U, chosen)[..., :rank], take(Vh, chosen)
+        inverse = v[:, :rank].mT @ (u / take(sigma, chosen)[:, None, :rank]).mT
+        where = index if U.shape[0] == 1 else index[chosen]
+        space = Nullspace(v[:, rank:].mT, inverse / take(take(scale, index), chosen).mT, True)
+        groups.append((where, space))
+    return groups
+
+
+@dataclass(frozen=True)
+class Factors:
+    """K⁻¹ for examples with the same rank of A, by the factors that the solver ended with.
+
+    With the active constraints I and the others N, K u = v stands for
+
+        Q u_x + Aᵀu_y + Gᵀu_z = v_x,  A u_x = v_y,  (G u_x)_I = (v_z)_I,  (u_z)_N = 0.
+
+    Attributes:
+        data: the quadratic programs.
+        space: the null space of A; None without equalities.
+        active_set: the factors in that space.
+    """
+
+    data: QPData
+    space: Nullspace | None
+    active_set: ActiveSet
+
+    def solve(
+        self, vx: Points, vy: Equalities | None, vz: Inequalities | None
+    ) -> tuple[Points, Equalities, Inequalities]:
+        """u, with a step of iterative refinement where the factors are close to singular.
+
+        A right-hand side of None is 0.
+        """
+        u = self._once(vx, vy, vz)
+        refine = self.active_set.refine.unsqueeze(-1)
+        if not refine.any():
+            return u
+        ux, uy, uz = u
+        Q, _, A, _, G, _ = self.data
+        ax, ay, az = times(Q, ux) + times(A.mT, uy) + times(G.mT, uz), times(A, ux), times(G, ux)
+        correction = self._once(
+            vx - ax, -ay if vy is None else vy - ay, -az if vz is None else vz - az
+        )
+        ux, uy, uz = (v + torch.where(refine, d, 0.0) for v, d in zip(u, correction, strict=True))
+        return ux, uy, uz
+
+    def _once(
+        self, vx: Points, vy: Equalities | None, vz: Inequalities | None
+    ) -> tuple[Points, Equalities, Inequalities]:
+        Q, _, A, _, G, _ = self.data
+        if self.space is None:
+            ux, uz = self.active_set.solve(vx, vz)
+            return ux, ux.new_zeros(len(ux), A.shape[1]), uz
+        N, Y = self.space.basis, self.space.inverse
+        right, offset = vx, None
+        if vy is not None:
+            offset = times(Y, vy)
+            right = vx - times(Q, offset)
+            shift = times(G, offset)
+            vz = -shift if vz is None else vz - shift
+        w, uz = self.active_set.solve(times(N.mT, right), vz)
+        ux = times(N, w) if offset is None else offset + times(N, w)
+        return ux, times(Y.mT, vx - times(Q, ux) - times(G.mT, uz)), uz
+
+
+@dataclass(frozen=True)
+class KKTInverse:
+    """K⁻¹ for a batch: one set of factors for each rank of A; 0 for an example that failed.
+
+    Attributes:
+        parts: the examples of each set, None for all, and their factors.
+        equalities: m.
+        active: which constraints are active.
+        solved: which examples are solved.
+        degenerate: where K is singular, or the active constraints change with the parameters.
+    """
+
+    parts: list[tuple[Index | None, Factors]]
+    equalities: int
+    active: Active
+    solved: Bool[Tensor, "B 1"]
+    degenerate: Mask
+
+    def finite(
+        self, x: Points, y: Equalities, z: Inequalities
+    ) -> tuple[Points, Equalities, Inequalities]:
+        """A solution, with 0 for an example that failed and for what is not active."""
+        return (
+            torch.where(self.solved, x, 0.0),
+            torch.where(self.solved, y, 0.0),
+            torch.where(self.active, z, 0.0),
+        )
+
+    def solve(
+        self, vx: Points, vy: Equalities | None, vz: Inequalities | None
+    ) -> tuple[Points, Equalities, Inequalities]:
+        """U = K⁻¹v, for right-hand sides that may be None in place of 0."""
+        vx = torch.where(self.solved, vx, 0.0)
+        vy, vz = (None if v is None else torch.where(self.solved, v, 0.0) for v in (vy, vz))
+        u = [torch.zeros_like(vx), vx.new_zeros(len(vx), self.equalities)]
+        u.append(torch.zeros_like(self.active, dtype=vx.dtype))
+        for index, factors in self.parts:
+            if index is None:
+                u = list(factors.solve(vx, vy, vz))
+                continue
+            some = [None if v is None else v[index] for v in (vy, vz)]
+            for whole, part in zip(u, factors.solve(vx[index], *some), strict=True):
+                whole[index] = part
+        ux, uy, uz = (torch.where(self.solved, v, 0.0) for v in u)
+        return ux, uy, uz
