@@ -34,6 +34,9 @@ Codes: TypeAlias = Float[Tensor, "B d"]
 #: S latent codes, or draws of noise, per example.
 Samples: TypeAlias = Float[Tensor, "S B d"]
 
+#: One number per sample and example: log p(x|z_s), an importance weight.
+PerSample: TypeAlias = Float[Tensor, "S B"]
+
 #: A number as a tensor: a loss.
 Scalar: TypeAlias = Float[Tensor, ""]
 

@@ -1,10 +1,10 @@
 """What a trained model is worth."""
 
+from savi.evaluation.bounds import importance_log_likelihood
+from savi.evaluation.collapse import active_units, mutual_information
 from savi.evaluation.evaluate import Evaluation, evaluate
 from savi.evaluation.gaps import Gaps, measure_gaps
-from savi.evaluation.importance import importance_log_likelihood
-from savi.evaluation.latents import active_units, mutual_information
-from savi.vae.elbo import expected_bound
+from savi.vae.monte_carlo import expected_bound
 
 __all__ = [
     "Evaluation",

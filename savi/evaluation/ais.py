@@ -1,9 +1,9 @@
-"""Annealed importance sampling: log p(x) by walks from an initial law to the posterior."""
+"""Annealed importance sampling, and its check from both sides: bidirectional Monte Carlo."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -11,14 +11,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from savi.errors import InputError
+from savi.errors import InputError, require_at_least
 from savi.evaluation.annealing import AnnealedPath, Annealing, Walk
-from savi.evaluation.progress import Progress, Ticks, silent
-from savi.evaluation.streams import ExampleStreams
-from savi.evaluation.whitened import prior_of
+from savi.evaluation.pieces import ExampleStreams, Progress, silent, ticks
+from savi.evaluation.proposals import prior_of
+from savi.types import Observations, PerExample
 from savi.vae.distributions import Posterior
-from savi.vae.elbo import example_slices
 from savi.vae.model import GaussianVAE
+from savi.vae.monte_carlo import example_slices
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class AnnealedEstimate:
     """
 
     log_weights: Float[Tensor, "C B"]
-    acceptance: Float[Tensor, " B"]
+    acceptance: PerExample
 
     @classmethod
     def join(cls, walks: Sequence[Walk]) -> Self:
@@ -40,18 +40,18 @@ class AnnealedEstimate:
         return cls(torch.cat(log_weights, dim=1), torch.cat(acceptance))
 
     @property
-    def log_likelihood(self) -> Float[Tensor, " B"]:
+    def log_likelihood(self) -> PerExample:
         """Log (1/C) Σ w, in expectation a lower bound on log p(x)."""
         return self.log_weights.logsumexp(dim=0) - math.log(len(self.log_weights))
 
     @property
-    def effective_samples(self) -> Float[Tensor, " B"]:
+    def effective_samples(self) -> PerExample:
         """(Σ w)²/Σ w², between 1 and C."""
         weights = self.log_weights.softmax(dim=0)
         return 1.0 / weights.square().sum(dim=0)
 
     @property
-    def standard_error(self) -> Float[Tensor, " B"]:
+    def standard_error(self) -> PerExample:
         """Of ``log_likelihood``, from the spread of w over the chains.
 
         To first order that of (1/C) Σ w relative to itself. It knows nothing of modes that no
@@ -65,7 +65,7 @@ class AnnealedEstimate:
 @torch.no_grad()
 def annealed_log_likelihood(
     model: GaussianVAE,
-    x: Float[Tensor, "B D"],
+    x: Observations,
     annealing: Annealing,
     generator: torch.Generator,
     initial: Posterior | None = None,
@@ -88,7 +88,7 @@ def annealed_log_likelihood(
         annealing: the chains and the temperatures.
         generator: the source of the noise.
         initial: q0, a Gaussian with a density; the prior by default. The nearer to the posterior,
-            the tighter: see :func:`savi.evaluation.laplace.laplace_at_mode`.
+            the tighter: see :func:`savi.evaluation.proposals.laplace_at_mode`.
         progress: called after every move.
 
     Raises:
@@ -100,7 +100,7 @@ def annealed_log_likelihood(
 
 def annealed_paths(
     model: GaussianVAE,
-    x: Float[Tensor, "B D"],
+    x: Observations,
     annealing: Annealing,
     generator: torch.Generator,
     initial: Posterior | None,
@@ -126,6 +126,93 @@ def annealed_paths(
         )
     streams = ExampleStreams.spawn(len(x), generator, q0.mean)
     parts = list(example_slices(len(x), annealing.chains * x.shape[1]))
-    tick = Ticks(progress, len(parts) * annealing.moves(walks))
+    tick = ticks(progress, len(parts) * annealing.moves(walks))
     for part in parts:
         yield part, AnnealedPath(model, x[part], q0[part], annealing, streams[part], tick)
+
+
+#: From observations to a law near their posteriors.
+Initial = Callable[[Tensor], Posterior]
+
+
+@dataclass(frozen=True)
+class Sandwich:
+    """Bounds on log p(x) of n simulated examples, in nats: lower ≤ log p(x) ≤ upper on average.
+
+    Attributes:
+        x: the examples.
+        forward: annealed importance sampling from q0: its log-likelihood is the lower bound.
+        reverse: the same walks backwards from the codes that the examples were made of.
+    """
+
+    x: Float[Tensor, "n D"]
+    forward: AnnealedEstimate
+    reverse: AnnealedEstimate
+
+    @property
+    def lower(self) -> Float[Tensor, " n"]:
+        """Log (1/C) Σ w of the forward chains."""
+        return self.forward.log_likelihood
+
+    @property
+    def upper(self) -> Float[Tensor, " n"]:
+        """−log (1/C) Σ 1/w of the reverse chains."""
+        log_weights = self.reverse.log_weights
+        return math.log(len(log_weights)) - (-log_weights).logsumexp(dim=0)
+
+    @property
+    def gap(self) -> Float[Tensor, " n"]:
+        """Upper − lower; noise can make a small one negative."""
+        return self.upper - self.lower
+
+
+@torch.no_grad()
+def bidirectional_monte_carlo(
+    model: GaussianVAE,
+    n: int,
+    annealing: Annealing,
+    generator: torch.Generator,
+    initial: Initial | None = None,
+    progress: Progress = silent,
+) -> Sandwich:
+    """How tight annealed importance sampling is, where an exact posterior sample is at hand.
+
+    z* ~ p(z) and x ~ p(x|z*) make z* a sample of p(z|x). Walks from there to q0, by the moves of
+    annealed importance sampling in the reverse order, have E 1/w = 1/p(x): with the walks from q0
+    they enclose log p(x) (Grosse et al. 2015, arXiv 1511.02543; 2016, arXiv 1606.02275). What
+    the gap says of other data rests on the simulated ones being like them.
+
+    Args:
+        model: p(x, z).
+        n: how many examples are simulated.
+        annealing: the chains and the temperatures.
+        generator: the source of all noise, that of the data too.
+        initial: x ↦ q0, which must not know z*; the prior by default.
+        progress: called after every move.
+
+    Raises:
+        InputError: for less than one example, or for an ``initial`` without a density.
+    """
+    require_at_least("n", n, 1)
+    z, x = simulate(model, n, generator)
+    q0 = None if initial is None else initial(x)
+    walks = [
+        (path.forward(), path.reverse(z[part]))
+        for part, path in annealed_paths(
+            model, x, annealing, generator, q0, walks=2, progress=progress
+        )
+    ]
+    forward, reverse = (AnnealedEstimate.join(direction) for direction in zip(*walks, strict=True))
+    return Sandwich(x, forward, reverse)
+
+
+def simulate(
+    model: GaussianVAE, n: int, generator: torch.Generator
+) -> tuple[Float[Tensor, "n d"], Float[Tensor, "n D"]]:
+    """Codes of the prior, and observations of them with their noise."""
+    like = next(model.decoder.parameters())
+    device = generator.device
+    z = torch.randn(n, model.latent_dim, generator=generator, dtype=like.dtype, device=device)
+    mean = model.decode(z.to(like.device))
+    noise = torch.randn(mean.shape, generator=generator, dtype=like.dtype, device=device)
+    return z.to(like.device), mean + model.gamma().sqrt() * noise.to(like.device)

@@ -13,9 +13,9 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from savi.errors import require_at_least
-from savi.evaluation.hmc import Point, transition
-from savi.evaluation.streams import ExampleStreams
-from savi.evaluation.whitened import WhitenedWeight
+from savi.evaluation.hmc import Point, WhitenedWeight, transition
+from savi.evaluation.pieces import ExampleStreams
+from savi.types import Codes, Observations, PerExample
 from savi.vae.distributions import Posterior
 from savi.vae.model import GaussianVAE
 
@@ -79,7 +79,7 @@ class Walk(NamedTuple):
     """
 
     log_weights: Float[Tensor, "C B"]
-    acceptance: Float[Tensor, " B"]
+    acceptance: PerExample
 
 
 class AnnealedPath:
@@ -110,7 +110,7 @@ class AnnealedPath:
     def __init__(
         self,
         model: GaussianVAE,
-        x: Float[Tensor, "B D"],
+        x: Observations,
         q0: Posterior,
         settings: Annealing,
         streams: ExampleStreams,
@@ -126,7 +126,7 @@ class AnnealedPath:
         betas = sigmoidal_schedule(self.settings.steps)
         return self._walk(self._start(), betas, self.step_sizes)
 
-    def reverse(self, z: Float[Tensor, "B d"]) -> Walk:
+    def reverse(self, z: Codes) -> Walk:
         """From a sample of the posterior to q0, by the same moves in the reverse order.
 
         Then E exp(−log weight) = 1/p(x). All chains of an example start from the one sample.

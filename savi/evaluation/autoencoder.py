@@ -112,10 +112,7 @@ def fit_autoencoder(
     """Minimise the mean squared error by Adam on shuffled batches."""
     batches = -(-len(x) // batch_size)
     adam = torch.optim.AdamW(
-        network.parameters(),
-        lr=optimizer["lr"],
-        weight_decay=optimizer["weight_decay"],
-        fused=True,
+        network.parameters(), lr=optimizer["lr"], weight_decay=optimizer["weight_decay"], fused=True
     )
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(adam, T_max=epochs * batches)
     for _ in range(epochs):

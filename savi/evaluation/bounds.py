@@ -1,28 +1,82 @@
-"""The bound L[q] with a control variate that makes it exact where the decoder is affine."""
+"""Lower bounds on log p(x) by samples of q: importance-weighted, and the ELBO made sharp."""
 
 from __future__ import annotations
+
+import math
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from savi.evaluation.pieces import Progress, silent
+from savi.types import Observations, PerExample, PerSample, Samples
 from savi.vae.distributions import Posterior
-from savi.vae.elbo import chunk_sizes
 from savi.vae.model import GaussianVAE
+from savi.vae.monte_carlo import chunk_sizes, draws
 from savi.vae.noise import antithetic_noise
 
 #: With fewer, the slope of the control variate would add more noise than it takes away.
 LEAST_SAMPLES = 64
 
 
+class ImportanceEstimate(NamedTuple):
+    """What the importance weights w = p(x, z)/q(z|x) of S samples say, one value per example.
+
+    Attributes:
+        log_likelihood: log (1/S) Σ w, a lower bound on log p(x) in expectation, tight as S grows.
+        effective_samples: (Σ w)²/Σ w², between 1 and S.
+        bound: (1/S) Σ log w, the ELBO: never above ``log_likelihood``, and of variance 0 at the
+            exact posterior, where the closed-form KL would leave the noise of the reconstruction.
+    """
+
+    log_likelihood: PerExample
+    effective_samples: PerExample
+    bound: PerExample
+
+
 @torch.no_grad()
-def sharp_bound(
+def importance_log_likelihood(
     model: GaussianVAE,
     q: Posterior,
-    x: Float[Tensor, "B D"],
+    x: Observations,
     samples: int,
     generator: torch.Generator,
-) -> Float[Tensor, " B"]:
+    progress: Progress = silent,
+) -> ImportanceEstimate:
+    """Log (1/S) Σ_s p(x, z_s)/q(z_s|x), z_s ~ q (Burda et al. 2016, arXiv 1509.00519), in nats.
+
+    Args:
+        model: p(x, z).
+        q: the proposal, with a density.
+        x: the observations.
+        samples: S; any number, in chunks of fixed memory.
+        generator: the source of the noise.
+        progress: called after every chunk.
+
+    Raises:
+        InputError: for less than one sample, and for a q without a density.
+    """
+    log_sum = torch.full_like(x[:, 0], -torch.inf)
+    log_sum_squares, bound = log_sum.clone(), torch.zeros_like(log_sum)
+    done = 0.0
+    for part, z, share in draws(q, x, samples, generator):
+        log_weight = model.log_joint(x[part], z) - q[part].log_prob(z)
+        log_sum[part] = torch.logaddexp(log_sum[part], log_weight.logsumexp(dim=0))
+        log_sum_squares[part] = torch.logaddexp(
+            log_sum_squares[part], (2.0 * log_weight).logsumexp(dim=0)
+        )
+        bound[part] += log_weight.mean(dim=0) * share
+        done += share * (part.stop - part.start) / len(x)
+        progress(min(done, 1.0))
+    effective_samples = (2.0 * log_sum - log_sum_squares).exp()
+    return ImportanceEstimate(log_sum - math.log(samples), effective_samples, bound)
+
+
+@torch.no_grad()
+def sharp_bound(
+    model: GaussianVAE, q: Posterior, x: Observations, samples: int, generator: torch.Generator
+) -> PerExample:
     """L[q] = E_q log p(x|z) − KL(q‖p) in nats, exact for an affine decoder.
 
     Around the mean m of q, log p(x|z) is −v(z) with v = ½ δᵀGδ, δ = z − m and G = JᵀΓ⁻¹J, plus a
@@ -45,7 +99,7 @@ def sharp_bound(
     """
     gram = model.gram(q.mean)
 
-    def quadratic(z: Float[Tensor, "S B d"]) -> Float[Tensor, "S B"]:
+    def quadratic(z: Samples) -> PerSample:
         delta = z - q.mean
         return 0.5 * torch.einsum("sbi,bij,sbj->sb", delta, gram, delta)
 
@@ -64,16 +118,12 @@ def sharp_bound(
     return reconstruction - q.kl_per_dimension().sum(dim=-1)
 
 
-def _pair_means(values: Float[Tensor, "S B"]) -> Float[Tensor, "S/2 B"]:
+def _pair_means(values: PerSample) -> Float[Tensor, "S/2 B"]:
     """The means of the antithetic pairs, whose halves come one after the other."""
     return values.unflatten(0, (2, -1)).mean(dim=0)
 
 
-def _controlled_mean(
-    values: Float[Tensor, "S B"],
-    controls: Float[Tensor, "S B"],
-    expected: Float[Tensor, " B"],
-) -> Float[Tensor, " B"]:
+def _controlled_mean(values: PerSample, controls: PerSample, expected: PerExample) -> PerExample:
     """The mean of values − c (controls − expected), with the c of either half from the other."""
     halves = list(zip(values.tensor_split(2), controls.tensor_split(2), strict=True))
     slopes = [_slope(*half) for half in reversed(halves)]
@@ -84,7 +134,7 @@ def _controlled_mean(
     return torch.cat(corrected).mean(dim=0)
 
 
-def _slope(values: Float[Tensor, "S B"], controls: Float[Tensor, "S B"]) -> Float[Tensor, " B"]:
+def _slope(values: PerSample, controls: PerSample) -> PerExample:
     """The least-squares slope of values on controls; −1 where one pair or none cannot tell."""
     if len(values) < 2:
         return torch.full_like(values.sum(dim=0), -1.0)

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from savi.evaluation.verdict import Evidence, Verdict, judge
 from savi.vae.distributions import Posterior
-from savi.vae.elbo import example_slices
 from savi.vae.model import GaussianVAE
+from savi.vae.monte_carlo import example_slices
 
 #: Mean KL in nats below which a latent dimension counts as pruned. A unit whose mean varies by
 #: 0.01, the least that counts as active (Burda et al. 2016), has a KL of 0.005 nats at least.
@@ -27,6 +27,12 @@ AT_FLOOR = 2.0
 
 #: Bins of the histogram of σ_z, from 0 to this, beyond which the last bin holds all.
 BINS, LARGEST_SIGMA = 60, 1.2
+
+#: Burda et al. (2016) call a unit active if its posterior mean varies more than this.
+ACTIVE_VARIANCE = 0.01
+
+#: Entries of a piece of the N × N × d comparison of every sample with every posterior.
+MATRIX_ENTRIES = 2**20
 
 
 @dataclass(frozen=True)
@@ -133,3 +139,26 @@ def error_at_mean(model: GaussianVAE, q: Posterior, x: Float[Tensor, "N D"]) -> 
         for part in example_slices(len(x), x.shape[1])
     ]
     return float(torch.stack(squares).sum()) / x.numel()
+
+
+def active_units(means: Float[Tensor, "N d"]) -> int:
+    """Latent dimensions whose posterior mean has a variance above 0.01 over the data."""
+    return int((means.var(dim=0, correction=0) > ACTIVE_VARIANCE).sum())
+
+
+@torch.no_grad()
+def mutual_information(q: Posterior, noise: Float[Tensor, "1 N d"]) -> float:
+    """I(x; z) under q(z|x) and the empirical distribution of N examples, in nats.
+
+    I = (1/N) Σ_n [log q(z_n|x_n) − log (1/N) Σ_m q(z_n|x_m)], z_n ~ q(z|x_n): one sample per
+    example (Hoffman and Johnson 2016). It cannot exceed log N.
+    """
+    z = q.rsample(noise)[0]
+    own, aggregate = q.log_prob(z.unsqueeze(0))[0], torch.empty_like(z[:, 0])
+    # Rows of the N × N matrix log q(z_n|x_m), a few at a time to bound the memory.
+    rows = max(1, MATRIX_ENTRIES // z.numel())
+    for first in range(0, len(z), rows):
+        part = z[first : first + rows]
+        against_all = q.log_prob(part[:, None, :].expand(-1, len(z), -1))
+        aggregate[first : first + rows] = against_all.logsumexp(dim=-1) - math.log(len(z))
+    return float((own - aggregate).mean())

@@ -13,13 +13,14 @@ from torch import Tensor
 
 from savi.evaluation.annealing import Annealing
 from savi.evaluation.autoencoder import autoencoder_error, linear_error
-from savi.evaluation.collapse import Collapse, measure_collapse
-from savi.evaluation.gaps import generalization, measure_gaps, with_density
-from savi.evaluation.importance import importance_log_likelihood
-from savi.evaluation.latents import active_units, mutual_information
+from savi.evaluation.bounds import importance_log_likelihood
+from savi.evaluation.collapse import Collapse, active_units, measure_collapse, mutual_information
+from savi.evaluation.gaps import generalization, measure_gaps
 from savi.evaluation.log_likelihood import log_likelihood_figures
-from savi.evaluation.progress import Progress, portion, silent
+from savi.evaluation.pieces import Progress, portion, silent
+from savi.evaluation.proposals import with_density
 from savi.inner.solution import Status
+from savi.types import Observations
 from savi.vae.distributions import Posterior, stack
 
 if TYPE_CHECKING:
@@ -183,7 +184,7 @@ def _annealed(
         return {}
     generator = module.evaluation_noise(AIS_STREAM)
 
-    def infer(x: Float[Tensor, "B D"]) -> Posterior:
+    def infer(x: Observations) -> Posterior:
         steps = module.inference.test_max_steps
         inference = module.inference(module.vae, x, max_steps=steps, generator=generator)
         return with_density(module.family, module.vae, inference.value)

@@ -8,14 +8,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
-from savi.evaluation.bounds import sharp_bound
-from savi.evaluation.importance import ImportanceEstimate, importance_log_likelihood
+from savi.evaluation.bounds import ImportanceEstimate, importance_log_likelihood, sharp_bound
 from savi.evaluation.optimum import LocalOptimum, local_optimum
-from savi.vae.distributions import Posterior
-from savi.vae.families import LaplaceFamily, PosteriorFamily
+from savi.evaluation.proposals import with_density
+from savi.types import Observations, PerExample
+from savi.vae.families import LaplaceFamily
 from savi.vae.model import GaussianVAE
 
 if TYPE_CHECKING:
@@ -39,9 +37,9 @@ class Gaps:
         optimum: λ* and its certificate.
     """
 
-    inferred: Float[Tensor, " B"]
-    optimal: Float[Tensor, " B"]
-    log_likelihood: Float[Tensor, " B"]
+    inferred: PerExample
+    optimal: PerExample
+    log_likelihood: PerExample
     optimum: LocalOptimum
 
     @property
@@ -78,20 +76,11 @@ def generalization(train: Gaps, held_out: Gaps) -> float:
     return float(train.optimal.mean() - held_out.optimal.mean())
 
 
-def with_density(
-    family: PosteriorFamily, model: GaussianVAE, lam: Float[Tensor, "B P"]
-) -> Posterior:
-    """q_λ, or the Laplace approximation at λ where q_λ is a point: a proposal with a density."""
-    if family.has_density:
-        return family.distribution(lam, model)
-    return LaplaceFamily(family.latent_dim).distribution(lam, model)
-
-
 @torch.no_grad()
 def measure_gaps(
     model: GaussianVAE,
     inference: SemiAmortizedInference,
-    x: Float[Tensor, "B D"],
+    x: Observations,
     *,
     steps: int,
     importance_samples: int,

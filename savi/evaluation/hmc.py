@@ -1,7 +1,8 @@
-"""Hamiltonian Monte Carlo on a standard normal law that is tilted by a weight."""
+"""Hamiltonian Monte Carlo on a standard normal law that is tilted by an importance weight."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -9,7 +10,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from savi.evaluation.streams import ExampleStreams
+from savi.evaluation.pieces import ExampleStreams
+from savi.inner.precision import OrdinaryTensors
+from savi.types import Codes, Observations, PerExample
+from savi.vae.data_fit import data_fit
+from savi.vae.distributions import Posterior
+from savi.vae.model import GaussianVAE
 
 #: The step size of a move is drawn within this fraction of its nominal value: a fixed one can
 #: lead a trajectory round in a circle, back to where it began (Neal 2011, section 3.2).
@@ -24,12 +30,12 @@ class Point(NamedTuple):
     Attributes:
         u: the positions.
         log_weight: log w(u).
-        slope: ∇ log w(u).
+        score: ∇ log w(u).
     """
 
     u: Float[Tensor, "C B d"]
     log_weight: Float[Tensor, "C B"]
-    slope: Float[Tensor, "C B d"]
+    score: Float[Tensor, "C B d"]
 
     def log_density(self, beta: float) -> Float[Tensor, "C B"]:
         """β log w(u) − ½‖u‖², which is log p_β(u) up to a constant."""
@@ -37,7 +43,7 @@ class Point(NamedTuple):
 
     def gradient(self, beta: float) -> Float[Tensor, "C B d"]:
         """β ∇ log w(u) − u."""
-        return beta * self.slope - self.u
+        return beta * self.score - self.u
 
 
 #: u ↦ the point there, with one evaluation of log w and its gradient.
@@ -72,7 +78,7 @@ def transition(
     evaluate: Evaluate,
     point: Point,
     beta: float,
-    step_size: Float[Tensor, " B"],
+    step_size: PerExample,
     steps: int,
     streams: ExampleStreams,
 ) -> tuple[Point, Float[Tensor, "C B"]]:
@@ -112,5 +118,56 @@ def _where(chosen: Tensor, new: Point, old: Point) -> Point:
     return Point(
         torch.where(rows, new.u, old.u),
         torch.where(chosen, new.log_weight, old.log_weight),
-        torch.where(rows, new.slope, old.slope),
+        torch.where(rows, new.score, old.score),
     )
+
+
+class WhitenedWeight:
+    """u ↦ log w(u) = log p(x, z) − log q0(z) at z = m + T u, for q0 = N(m, TTᵀ).
+
+    In these coordinates q0 is N(0, I), and the posterior is N(0, I) too if q0 is the posterior:
+    the closer q0 is, the better one step size fits every direction. Where log p(x|z) has closed
+    derivatives (:class:`savi.vae.data_fit.DataFit`), no autograd is needed.
+
+    Args:
+        model: p(x, z).
+        x: the observations.
+        q0: a Gaussian with a density.
+        codes: how many evaluations are to be expected, of all examples together.
+
+    Raises:
+        InputError: for a q0 without a density.
+    """
+
+    def __init__(self, model: GaussianVAE, x: Observations, q0: Posterior, codes: int) -> None:
+        self.mean, d = q0.mean, model.latent_dim
+        # Samples are affine in their noise: the columns of T are the images of one-hot noise.
+        one_hots = torch.eye(d, dtype=x.dtype, device=x.device)[:, None].expand(-1, len(x), -1)
+        self._height = q0.log_prob(self.mean.unsqueeze(0))[0] + 0.5 * d * math.log(2.0 * math.pi)
+        self._rows = (q0.rsample(one_hots) - self.mean).transpose(0, 1)  # Tᵀ, [B, d, d]
+        self._fit = data_fit(model, x, self.mean, codes=codes)
+
+    def __call__(self, u: Float[Tensor, "C B d"]) -> Point:
+        """The value of log w, and Tᵀ∇_z log p(x, z) + u; a weight that is no number counts as 0."""
+        z = self.mean + torch.einsum("bij,cbi->cbj", self._rows, u)
+        log_likelihood, score = self._log_likelihood(z)
+        log_weight = log_likelihood + 0.5 * (u.square() - z.square()).sum(dim=-1) - self._height
+        return Point(
+            u,
+            log_weight.where(~log_weight.isnan(), -torch.inf),
+            torch.einsum("bij,cbj->cbi", self._rows, score - z) + u,
+        )
+
+    def noise_of(self, z: Codes) -> Codes:
+        """The u = T⁻¹(z − m) of codes."""
+        return torch.linalg.solve(self._rows.mT, z - self.mean)
+
+    def _log_likelihood(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """The values of log p(x|z), and ∇_z log p(x|z)."""
+        if self._fit.chain is not None:
+            return self._fit.gradient(z)
+        with torch.inference_mode(False), torch.enable_grad(), OrdinaryTensors():
+            z = z.detach().clone().requires_grad_()
+            log_likelihood = self._fit(z)
+            (score,) = torch.autograd.grad(log_likelihood.sum(), z)
+        return log_likelihood.detach(), score

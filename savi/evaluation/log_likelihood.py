@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
-from savi.evaluation.ais import annealed_log_likelihood
+from savi.evaluation.ais import Initial, annealed_log_likelihood, bidirectional_monte_carlo
 from savi.evaluation.annealing import Annealing
-from savi.evaluation.bdmc import Initial, bidirectional_monte_carlo
-from savi.evaluation.importance import importance_log_likelihood
-from savi.evaluation.laplace import laplace_at_mode
-from savi.evaluation.progress import Progress, portion, silent
+from savi.evaluation.bounds import importance_log_likelihood
+from savi.evaluation.pieces import Progress, portion, silent
+from savi.evaluation.proposals import laplace_at_mode
+from savi.types import Observations
 from savi.vae.distributions import FullGaussian
 from savi.vae.model import GaussianVAE
 
@@ -20,7 +19,7 @@ from savi.vae.model import GaussianVAE
 def log_likelihood_figures(
     model: GaussianVAE,
     infer: Initial,
-    x: Float[Tensor, "B D"],
+    x: Observations,
     *,
     annealing: Annealing,
     importance_samples: int,

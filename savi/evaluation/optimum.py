@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from savi._minimize import minimize
@@ -17,6 +17,7 @@ from savi.inner.precision import full_precision
 from savi.linear.base import LinearStatus, SymmetricOperator, dot, norm
 from savi.linear.cholesky import Cholesky
 from savi.linear.dense import multiply
+from savi.types import Codes, Index, Mask, Observations, PerExample, Rows, Samples
 from savi.vae.data_fit import data_fit
 from savi.vae.families import PosteriorFamily
 from savi.vae.model import GaussianVAE
@@ -56,19 +57,19 @@ class LocalOptimum:
         definite: whether H is positive definite.
     """
 
-    value: Float[Tensor, "B P"]
-    stationarity: Float[Tensor, " B"]
-    min_curvature: Float[Tensor, " B"]
-    remaining: Float[Tensor, " B"]
-    definite: Bool[Tensor, " B"]
+    value: Rows
+    stationarity: PerExample
+    min_curvature: PerExample
+    remaining: PerExample
+    definite: Mask
 
     @property
-    def converged(self) -> Bool[Tensor, " B"]:
+    def converged(self) -> Mask:
         """Where less than 0.002 nats are left to gain."""
         return self.remaining.abs() <= NEGLIGIBLE
 
     @property
-    def failed(self) -> Bool[Tensor, " B"]:
+    def failed(self) -> Mask:
         """Where λ* is not shown to be a strict local maximum."""
         return ~(self.converged & self.definite)
 
@@ -87,8 +88,8 @@ class LocalOptimum:
 def local_optimum(
     model: GaussianVAE,
     family: PosteriorFamily,
-    x: Float[Tensor, "B D"],
-    start: Float[Tensor, "B P"],
+    x: Observations,
+    start: Rows,
     *,
     steps: int,
     generator: torch.Generator,
@@ -128,9 +129,7 @@ def local_optimum(
     return LocalOptimum(*map(torch.cat, fields))
 
 
-def matched_noise(
-    samples: int, like: Float[Tensor, "B d"], generator: torch.Generator
-) -> Float[Tensor, "S B d"]:
+def matched_noise(samples: int, like: Codes, generator: torch.Generator) -> Samples:
     """Antithetic Gaussian noise, scaled for every example so that (1/S) Σ εεᵀ = I exactly.
 
     With an affine decoder the Monte Carlo bound is then the exact one, and so is its maximiser.
@@ -146,11 +145,8 @@ def matched_noise(
 
 
 def _minimised(
-    objective: InnerObjective,
-    start: Float[Tensor, "B P"],
-    optimizer: LevenbergMarquardt,
-    steps: int,
-) -> Float[Tensor, "B P"]:
+    objective: InnerObjective, start: Rows, optimizer: LevenbergMarquardt, steps: int
+) -> Rows:
     # The curvature at the best q is about 1/2 or more, so that a gradient of 1e-3 leaves about 1e-6
     # nats. Float32 could not do much better, and where γ is small only relative to the start.
     atol = 1e-3 if start.dtype == torch.float32 else 1e-6
@@ -167,7 +163,7 @@ def _minimised(
 
 def _finished(
     objective: NegativeELBO,
-    part: Int[Tensor, " R"],
+    part: Index,
     value: Float[Tensor, "R P"],
     scale: Float[Tensor, " R"],
     steps: int,
@@ -182,9 +178,7 @@ def _finished(
     return _certified(objective.rows(part), value.index_put((again,), better), scale)
 
 
-def _certified(
-    objective: InnerObjective, value: Float[Tensor, "B P"], scale: Float[Tensor, " B"]
-) -> LocalOptimum:
+def _certified(objective: InnerObjective, value: Rows, scale: PerExample) -> LocalOptimum:
     gradient = objective.gradient(value)[1]
     hessian = objective.exact_curvature(value)
     operator = SymmetricOperator(lambda v: multiply(hessian, v), lambda: hessian)

@@ -10,10 +10,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from savi.errors import InputError
-from savi.evaluation.bounds import sharp_bound
-from savi.evaluation.gaps import with_density
-from savi.evaluation.importance import importance_log_likelihood
+from savi.evaluation.bounds import importance_log_likelihood, sharp_bound
 from savi.evaluation.optimum import LocalOptimum, local_optimum
+from savi.evaluation.proposals import with_density
+from savi.types import Observations, PerExample
 from savi.vae.model import GaussianVAE
 
 if TYPE_CHECKING:
@@ -37,12 +37,12 @@ class Regret:
         optimum: λ* and its certificate.
     """
 
-    initial: Float[Tensor, " B"]
-    optimal: Float[Tensor, " B"]
+    initial: PerExample
+    optimal: PerExample
     optimum: LocalOptimum
 
     @property
-    def value(self) -> Float[Tensor, " B"]:
+    def value(self) -> PerExample:
         """L[q*] − L[q], the regret of each example."""
         return self.optimal - self.initial
 
@@ -51,7 +51,7 @@ class Regret:
 def likelihood_regret(
     model: GaussianVAE,
     inference: SemiAmortizedInference,
-    x: Float[Tensor, "B D"],
+    x: Observations,
     *,
     steps: int,
     samples: int,
@@ -77,11 +77,7 @@ def likelihood_regret(
     seed = int(torch.randint(2**31, (), generator=generator))
     initial, optimal = (
         sharp_bound(
-            model,
-            with_density(family, model, lam),
-            x,
-            samples,
-            torch.Generator().manual_seed(seed),
+            model, with_density(family, model, lam), x, samples, torch.Generator().manual_seed(seed)
         )
         for lam in (start, optimum.value)
     )

@@ -11,10 +11,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from savi.data import TensorDataModule
-from savi.evaluation.latents import ACTIVE_VARIANCE
+from savi.evaluation.collapse import ACTIVE_VARIANCE
 from savi.training.module import SemiAmortizedVAE
 from savi.vae.distributions import stack
-from savi.vae.elbo import expected_bound
+from savi.vae.monte_carlo import expected_bound
 
 #: Examples whose posteriors are looked at, and of those whose inner steps and Hessians are.
 OBSERVED, TRACED_EXAMPLES = 1_000, 64

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from savi.implicit.kkt import KKTSolution, kkt
 from savi.implicit.problem import Problem
+from savi.types import Rows
 
 
 def entropy_problem() -> Problem:
@@ -49,7 +50,7 @@ def softmax(theta: Float[Tensor, "B n"], on_failure: str = "warn") -> KKTSolutio
     return kkt(entropy_problem(), theta.detach().softmax(dim=-1), theta, on_failure=on_failure)
 
 
-def report_system(y: Float[Tensor, "B P"], theta: Float[Tensor, "B n"]) -> Float[Tensor, "B P"]:
+def report_system(y: Rows, theta: Float[Tensor, "B n"]) -> Rows:
     """The report's KKT system of softmax, its eq. 3, for :func:`savi.implicit.root` with θ.
 
         θ − log x − 1 + u1 + v = 0,   u (1ᵀx − 1) = 0,   diag(v) x = 0,   y = (x, u, v)
@@ -69,7 +70,7 @@ def report_system(y: Float[Tensor, "B P"], theta: Float[Tensor, "B n"]) -> Float
     return torch.cat([theta - x.log() - 1.0 + u + v, feasibility, v * x], dim=-1)
 
 
-def report_solution(theta: Float[Tensor, "B n"]) -> Float[Tensor, "B P"]:
+def report_solution(theta: Float[Tensor, "B n"]) -> Rows:
     """The y of :func:`report_system`: x = softmax(θ), u = 1 − logsumexp(θ) and v = 0."""
     u = 1.0 - theta.logsumexp(dim=-1, keepdim=True)
     return torch.cat([theta.softmax(dim=-1), u, torch.zeros_like(theta)], dim=-1)

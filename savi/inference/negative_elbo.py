@@ -81,8 +81,8 @@ class NegativeELBO(InnerObjective):
             return super().gradient(y, create_graph)
         with torch.no_grad():
             z, penalty = self._codes(y)
-            log_likelihood, slope = self.fit.gradient(z)
-            by_codes = self.family.pull_back(y, self._noise, slope)
+            log_likelihood, score = self.fit.gradient(z)
+            by_codes = self.family.pull_back(y, self._noise, score)
             gradient = torch.sub(self.beta * self.family.kl_gradient(y), by_codes)
             return self.beta * penalty - log_likelihood.mean(dim=0), gradient
 

@@ -18,7 +18,8 @@ from savi.replicas.inference import StackedInference
 from savi.replicas.model import StackedVAE
 from savi.training import SemiAmortizedVAE
 from savi.training.module import kl_weight
-from savi.vae.elbo import Bound, chunk_sizes, elbo
+from savi.vae.elbo import Bound, elbo
+from savi.vae.monte_carlo import chunk_sizes
 from savi.vae.noise import antithetic_noise
 
 Record = TypeVar("Record")

@@ -20,9 +20,10 @@ from savi.training.hypergradient.hyperparameters import make_tunable
 from savi.training.step_metrics import evaluation_metrics, gradient_norms, training_metrics
 from savi.training.warm_start import WarmStarts
 from savi.vae.build import build_encoder, build_vae
-from savi.vae.elbo import Bound, expected_bound
+from savi.vae.elbo import Bound
 from savi.vae.families import POSTERIORS
 from savi.vae.model import KLWeight
+from savi.vae.monte_carlo import expected_bound
 from savi.vae.noise import antithetic_noise
 
 SCHEDULES = ("constant", "cosine")

@@ -6,10 +6,11 @@ from copy import copy
 from typing import Self
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from savi.errors import unknown_option
+from savi.types import Codes, Index, Observations
 from savi.vae.model import GaussianVAE, jacobian
 from savi.vae.networks.base import trunk_and_head
 from savi.vae.perceptron import Pass, Perceptron
@@ -40,14 +41,12 @@ class DataFit:
         self.chain = Perceptron.of(network)
 
     @classmethod
-    def direct(cls, model: GaussianVAE, x: Float[Tensor, "B D"]) -> Self:
+    def direct(cls, model: GaussianVAE, x: Observations) -> Self:
         """With the whole decoder as o."""
         return cls(model, model.decoder, PixelQuadratic(x, model.gamma()))
 
     @classmethod
-    def linear_head(
-        cls, model: GaussianVAE, x: Float[Tensor, "B D"], reference: Float[Tensor, "B d"]
-    ) -> Self:
+    def linear_head(cls, model: GaussianVAE, x: Observations, reference: Codes) -> Self:
         """With the trunk as o, and the features of the codes ``reference`` as h0."""
         model.decoder_evaluations += len(x)
         head, trunk = head_of(model), model.decoder.trunk
@@ -57,7 +56,7 @@ class DataFit:
             h0 = trunk(reference.detach())
         return cls(model, trunk, FeatureQuadratic.of(head, model.gamma(), x, h0))
 
-    def rows(self, index: Int[Tensor, " R"]) -> Self:
+    def rows(self, index: Index) -> Self:
         """Of some of the examples."""
         few = copy(self)
         few.quadratic = self.quadratic.rows(index)
@@ -80,8 +79,8 @@ class DataFit:
     ) -> tuple[Float[Tensor, "*S B"], Float[Tensor, "*S B d"]]:
         """The values of log p(x|z) and ∇_z log p(x|z) without a graph; needs a :attr:`chain`."""
         forward = self._pass(z)
-        value, slope = self.quadratic(forward.value)
-        return value, forward.pull_back(slope)
+        value, score = self.quadratic(forward.value)
+        return value, forward.pull_back(score)
 
     @torch.no_grad()
     def second_order(
@@ -89,10 +88,10 @@ class DataFit:
     ) -> tuple[Float[Tensor, "*S B d"], Float[Tensor, "*S B d d"]]:
         """∇_z and ∇²_z of −log p(x|z) without a graph; needs a :attr:`chain`."""
         forward = self._pass(z, tangents=z.shape[-1])
-        _, slope = self.quadratic(forward.value)
-        return forward.second_order(-slope, self.quadratic.metric)
+        _, score = self.quadratic(forward.value)
+        return forward.second_order(-score, self.quadratic.metric)
 
-    def gram(self, z: Float[Tensor, "B d"]) -> Float[Tensor, "B d d"]:
+    def gram(self, z: Codes) -> Float[Tensor, "B d d"]:
         """JᵀΓ⁻¹J at z, with J the decoder's Jacobian and Γ = diag γ: d tangents at once."""
         if self.chain is not None and not torch.is_grad_enabled():
             rows = self._pass(z, tangents=z.shape[-1]).jacobian()
@@ -108,12 +107,7 @@ class DataFit:
 
 
 def data_fit(
-    model: GaussianVAE,
-    x: Float[Tensor, "B D"],
-    reference: Float[Tensor, "B d"],
-    *,
-    codes: int,
-    linear_head: str = "auto",
+    model: GaussianVAE, x: Observations, reference: Codes, *, codes: int, linear_head: str = "auto"
 ) -> DataFit:
     """The cheaper of the two forms for a solve.
 

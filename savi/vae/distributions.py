@@ -13,32 +13,33 @@ from torch import Tensor
 from torch.distributions import Independent, MultivariateNormal, Normal, kl_divergence
 
 from savi.errors import InputError
+from savi.types import Codes, PerExample, PerSample, Samples
 
 
 class Posterior(ABC):
     """q(z|x) for a batch of examples."""
 
-    mean: Float[Tensor, "B d"]
+    mean: Codes
 
     @abstractmethod
-    def rsample(self, noise: Float[Tensor, "S B d"]) -> Float[Tensor, "S B d"]:
+    def rsample(self, noise: Samples) -> Samples:
         """Samples z as a differentiable function of standard normal noise."""
 
     @abstractmethod
-    def log_prob(self, z: Float[Tensor, "S B d"]) -> Float[Tensor, "S B"]:
+    def log_prob(self, z: Samples) -> PerSample:
         """The values of log q(z|x) in nats."""
 
     @abstractmethod
-    def kl_per_dimension(self) -> Float[Tensor, "B d"]:
+    def kl_per_dimension(self) -> Codes:
         """KL(q ‖ N(0, I)) in nats, split over the dimensions so that it sums to the whole."""
 
     @property
     @abstractmethod
-    def variance(self) -> Float[Tensor, "B d"]:
+    def variance(self) -> Codes:
         """The marginal variances."""
 
     @abstractmethod
-    def kl_to(self, other: Posterior) -> Float[Tensor, " B"]:
+    def kl_to(self, other: Posterior) -> PerExample:
         """KL(q ‖ other) in nats."""
 
     def __getitem__(self, examples: slice) -> Self:
@@ -56,28 +57,28 @@ def stack(parts: Sequence[Posterior]) -> Posterior:
 class DiagonalGaussian(Posterior):
     """q = N(mean, diag exp(log_variance))."""
 
-    mean: Float[Tensor, "B d"]
-    log_variance: Float[Tensor, "B d"]
+    mean: Codes
+    log_variance: Codes
 
-    def rsample(self, noise: Float[Tensor, "S B d"]) -> Float[Tensor, "S B d"]:
+    def rsample(self, noise: Samples) -> Samples:
         """Samples z = mean + s ∘ ε."""
         return torch.addcmul(self.mean, (0.5 * self.log_variance).exp(), noise)
 
-    def log_prob(self, z: Float[Tensor, "S B d"]) -> Float[Tensor, "S B"]:
+    def log_prob(self, z: Samples) -> PerSample:
         """The values of log q(z|x) in nats."""
         return self._law().log_prob(z)
 
-    def kl_per_dimension(self) -> Float[Tensor, "B d"]:
+    def kl_per_dimension(self) -> Codes:
         """½(mean² + s² − 1 − log s²)."""
         ell = self.log_variance
         return 0.5 * (self.mean.square() + ell.exp() - 1.0 - ell)
 
     @property
-    def variance(self) -> Float[Tensor, "B d"]:
+    def variance(self) -> Codes:
         """s²."""
         return self.log_variance.exp()
 
-    def kl_to(self, other: Posterior) -> Float[Tensor, " B"]:
+    def kl_to(self, other: Posterior) -> PerExample:
         """Closed form between diagonal Gaussians."""
         assert isinstance(other, DiagonalGaussian)
         return kl_divergence(self._law(), other._law())
@@ -91,28 +92,28 @@ class DiagonalGaussian(Posterior):
 class FullGaussian(Posterior):
     """q = N(mean, L Lᵀ) with L lower triangular, positive on the diagonal."""
 
-    mean: Float[Tensor, "B d"]
+    mean: Codes
     scale_tril: Float[Tensor, "B d d"]
 
-    def rsample(self, noise: Float[Tensor, "S B d"]) -> Float[Tensor, "S B d"]:
+    def rsample(self, noise: Samples) -> Samples:
         """Samples z = mean + L ε."""
         return self.mean + torch.einsum("bij,sbj->sbi", self.scale_tril, noise)
 
-    def log_prob(self, z: Float[Tensor, "S B d"]) -> Float[Tensor, "S B"]:
+    def log_prob(self, z: Samples) -> PerSample:
         """The values of log q(z|x) in nats."""
         return self._law().log_prob(z)
 
-    def kl_per_dimension(self) -> Float[Tensor, "B d"]:
+    def kl_per_dimension(self) -> Codes:
         """½(mean_i² + (L Lᵀ)_ii − 1) − log L_ii: the entropy is split by the chain rule."""
         log_scale = self.scale_tril.diagonal(dim1=-2, dim2=-1).log()
         return 0.5 * (self.mean.square() + self.variance - 1.0) - log_scale
 
     @property
-    def variance(self) -> Float[Tensor, "B d"]:
+    def variance(self) -> Codes:
         """The diagonal of L Lᵀ."""
         return self.scale_tril.square().sum(dim=-1)
 
-    def kl_to(self, other: Posterior) -> Float[Tensor, " B"]:
+    def kl_to(self, other: Posterior) -> PerExample:
         """Closed form between Gaussians."""
         assert isinstance(other, FullGaussian)
         return kl_divergence(self._law(), other._law())
@@ -129,13 +130,13 @@ class PointMass(Posterior):
     log p(x, z): the objective of MAP inference, not a bound on log p(x).
     """
 
-    mean: Float[Tensor, "B d"]
+    mean: Codes
 
-    def rsample(self, noise: Float[Tensor, "S B d"]) -> Float[Tensor, "S B d"]:
+    def rsample(self, noise: Samples) -> Samples:
         """One copy of the point, whatever the noise."""
         return self.mean.unsqueeze(0)
 
-    def log_prob(self, z: Float[Tensor, "S B d"]) -> Float[Tensor, "S B"]:
+    def log_prob(self, z: Samples) -> PerSample:
         """Refused: a point mass has no density.
 
         Raises:
@@ -143,16 +144,16 @@ class PointMass(Posterior):
         """
         raise InputError("posterior 'point_mass' has no density: set posterior=laplace")
 
-    def kl_per_dimension(self) -> Float[Tensor, "B d"]:
+    def kl_per_dimension(self) -> Codes:
         """−log N(z_i; 0, 1)."""
         return -Normal(0.0, 1.0, validate_args=False).log_prob(self.mean)
 
     @property
-    def variance(self) -> Float[Tensor, "B d"]:
+    def variance(self) -> Codes:
         """Zero."""
         return torch.zeros_like(self.mean)
 
-    def kl_to(self, other: Posterior) -> Float[Tensor, " B"]:
+    def kl_to(self, other: Posterior) -> PerExample:
         """Refused: infinite unless the points agree.
 
         Raises:

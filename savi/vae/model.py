@@ -8,11 +8,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from savi.types import Codes, Observations, PerSample, Samples, Scalar
 from savi.vae.quadratic import log_normaliser, weighted_sum
 from savi.vae.variance import ObservationVariance
 
 #: β, the weight of the KL term: a number, or a scalar tensor that may have a graph.
-KLWeight = float | Float[Tensor, ""]
+KLWeight = float | Scalar
 
 
 class GaussianLikelihood(nn.Module):
@@ -27,8 +28,8 @@ class GaussianLikelihood(nn.Module):
         self.gamma = gamma
 
     def forward(
-        self, x: Float[Tensor, "B D"], mean: Float[Tensor, "S B D"], outer: bool = False
-    ) -> tuple[Float[Tensor, "S B"], Float[Tensor, "S B"]]:
+        self, x: Observations, mean: Float[Tensor, "S B D"], outer: bool = False
+    ) -> tuple[PerSample, PerSample]:
         """The values of log p(x|z) in nats, and ‖x − μ‖² without a graph.
 
         ``outer`` asks for the γ of the outer ELBO, which an ``optimal`` γ takes from the batch.
@@ -73,7 +74,7 @@ class GaussianVAE(nn.Module):
             self.decoder_evaluations += z.shape[:-1].numel()
         return self.decoder(z)
 
-    def log_joint(self, x: Float[Tensor, "B D"], z: Float[Tensor, "S B d"]) -> Float[Tensor, "S B"]:
+    def log_joint(self, x: Observations, z: Samples) -> PerSample:
         """The values of log p(x, z) = log p(x|z) + log p(z) in nats."""
         log_likelihood, _ = self.likelihood(x, self.decode(z))
         log_normaliser = self.latent_dim * math.log(2.0 * math.pi)
@@ -85,7 +86,7 @@ class GaussianVAE(nn.Module):
         rows = jacobian(self.decoder, z)
         return (rows / self.gamma().unsqueeze(-2)) @ rows.mT
 
-    def precision(self, z: Float[Tensor, "B d"], beta: KLWeight = 1.0) -> Float[Tensor, "B d d"]:
+    def precision(self, z: Codes, beta: KLWeight = 1.0) -> Float[Tensor, "B d d"]:
         """Λ = I + JᵀΓ⁻¹J/β, the Gauss–Newton precision of the posterior at z."""
         identity = torch.eye(self.latent_dim, dtype=z.dtype, device=z.device)
         return identity + self.gram(z) / beta

@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
+
+from savi.types import Codes, Samples
 
 #: The noise [S, B, d] of an inner step.
 NoiseSchedule = Callable[[int], Tensor]
 
 
 def antithetic_noise(
-    samples: int, like: Float[Tensor, "B d"], generator: torch.Generator | None = None
-) -> Float[Tensor, "S B d"]:
+    samples: int, like: Codes, generator: torch.Generator | None = None
+) -> Samples:
     """S standard normal samples in pairs (ε, −ε); an odd S leaves its last one unpaired.
 
     Pairs cancel every odd function of ε exactly: for an affine decoder the gradient in the mean
@@ -27,8 +28,8 @@ def antithetic_noise(
 
 
 def orthogonal_noise(
-    samples: int, like: Float[Tensor, "B d"], generator: torch.Generator | None = None
-) -> Float[Tensor, "S B d"]:
+    samples: int, like: Codes, generator: torch.Generator | None = None
+) -> Samples:
     """Antithetic pairs along directions that are orthogonal in groups of d, all of norm √d.
 
     Each sample is unbiased to second moments (E εεᵀ = I), and S = 2d samples have them exactly,
@@ -48,7 +49,7 @@ def orthogonal_noise(
 
 
 def common_noise(
-    samples: int, like: Float[Tensor, "B d"], generator: torch.Generator | None = None
+    samples: int, like: Codes, generator: torch.Generator | None = None
 ) -> NoiseSchedule:
     """Common random numbers: one draw that all steps of the solve share."""
     noise = orthogonal_noise(samples, like, generator)
@@ -56,7 +57,7 @@ def common_noise(
 
 
 def fresh_noise(
-    samples: int, like: Float[Tensor, "B d"], generator: torch.Generator | None = None
+    samples: int, like: Codes, generator: torch.Generator | None = None
 ) -> NoiseSchedule:
     """A draw of its own for every step, the same whenever a step is repeated."""
     device = "cpu" if generator is None else generator.device

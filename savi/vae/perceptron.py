@@ -24,8 +24,8 @@ class Layer:
 
     affine: nn.Linear | StackedLinear
     apply: nn.Module | None = None
-    slope: Derivative | None = None
-    bend: Derivative | None = None
+    derivative: Derivative | None = None
+    second_derivative: Derivative | None = None
 
 
 @dataclass(frozen=True)
@@ -56,8 +56,8 @@ class Perceptron:
                 activation = activation_of(module)
                 if activation is None or not layers or layers[-1].apply is not None:
                     return None
-                affine = layers[-1].affine
-                layers[-1] = Layer(affine, module, activation.slope, activation.bend)
+                derivatives = activation.derivative, activation.second_derivative
+                layers[-1] = Layer(layers[-1].affine, module, *derivatives)
         return cls(tuple(layers)) if layers else None
 
     def __call__(self, z: Float[Tensor, "*batch d"]) -> Pass:
@@ -104,9 +104,9 @@ class Pass:
     def jacobian(self) -> Float[Tensor, "*batch d F"]:
         """Jᵀ: row i is the derivative of h_L in z_i."""
         *_, s = self._tangents()
-        slope = self._slope(len(self.inputs) - 1)
+        factor = self._factor(len(self.inputs) - 1)
         # S_L of a chain of one layer is a view of its weights.
-        return s if slope is None else s * slope if len(self.inputs) == 1 else s.mul_(slope)
+        return s if factor is None else s * factor if len(self.inputs) == 1 else s.mul_(factor)
 
     @torch.no_grad()
     def second_order(
@@ -129,12 +129,12 @@ class Pass:
         tangents = self._tangents()
         last = len(tangents) - 1
         # Jᵀ M J = S_Lᵀ [diag(φ') M diag(φ') S_L], and the sum's last term begins with S_Lᵀ too.
-        left = self._sloped(last, metric(self._sloped(last, tangents[last])))
+        left = self._scaled(last, metric(self._scaled(last, tangents[last])))
         hessian: Tensor | float = 0.0
         for i in reversed(range(len(tangents))):
             layer, s = self.network.layers[i], tangents[i]
-            if layer.bend is not None:
-                weight = c * layer.bend(self.inputs[i], self.outputs[i])
+            if layer.second_derivative is not None:
+                weight = c * layer.second_derivative(self.inputs[i], self.outputs[i])
                 if i == last:
                     left = torch.addcmul(left, s, weight.unsqueeze(-2))
                 elif i == 0:
@@ -146,18 +146,20 @@ class Pass:
 
     def _through(self, i: int, c: Tensor) -> Tensor:
         """φ_l'(a_l) ∘ c."""
-        slope = self.network.layers[i].slope
-        return c if slope is None else c * slope(self.inputs[i], self.outputs[i])
+        derivative = self.network.layers[i].derivative
+        return c if derivative is None else c * derivative(self.inputs[i], self.outputs[i])
 
-    def _slope(self, i: int) -> Float[Tensor, "*batch 1 F"] | None:
+    def _factor(self, i: int) -> Float[Tensor, "*batch 1 F"] | None:
         """φ_l'(a_l) as a factor of every row; None where the layer is affine."""
-        slope = self.network.layers[i].slope
-        return None if slope is None else slope(self.inputs[i], self.outputs[i]).unsqueeze(-2)
+        derivative = self.network.layers[i].derivative
+        if derivative is None:
+            return None
+        return derivative(self.inputs[i], self.outputs[i]).unsqueeze(-2)
 
-    def _sloped(self, i: int, rows: Float[Tensor, "*batch d F"]) -> Float[Tensor, "*batch d F"]:
+    def _scaled(self, i: int, rows: Float[Tensor, "*batch d F"]) -> Float[Tensor, "*batch d F"]:
         """Every row times φ_l'(a_l)."""
-        slope = self._slope(i)
-        return rows if slope is None else rows * slope
+        factor = self._factor(i)
+        return rows if factor is None else rows * factor
 
     def _tangents(self) -> list[Tensor]:
         """S_lᵀ of every layer; that of the first is W_1ᵀ, whatever z is."""
@@ -168,7 +170,7 @@ class Pass:
                 tangents.append(weight.mT.unsqueeze(-3).expand(*self.z.shape, -1))
                 continue
             # One product with all rows of a batch, whose weights may have a model's axis as well.
-            rows = self._sloped(i - 1, tangents[-1]).flatten(-3, -2) @ weight.mT
+            rows = self._scaled(i - 1, tangents[-1]).flatten(-3, -2) @ weight.mT
             tangents.append(rows.unflatten(-2, self.z.shape[-2:]))
         return tangents
 

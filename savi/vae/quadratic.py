@@ -8,8 +8,10 @@ from itertools import pairwise
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
+
+from savi.types import Index, Observations, PerExample
 
 
 class Quadratic(ABC):
@@ -33,7 +35,7 @@ class Quadratic(ABC):
         """M v with M = −∇²f, the same for every example; n vectors v for each."""
 
     @abstractmethod
-    def rows(self, index: Int[Tensor, " R"]) -> Quadratic:
+    def rows(self, index: Index) -> Quadratic:
         """Of some of the examples."""
 
 
@@ -54,8 +56,8 @@ class PixelQuadratic(Quadratic):
     ) -> tuple[Float[Tensor, "*S B"], Float[Tensor, "*S B D"]]:
         """f(μ), and (x − μ)/γ."""
         residual = self.x - o
-        slope = residual / self.gamma
-        return -0.5 * ((residual * slope).sum(dim=-1) + log_normaliser(self.x, self.gamma)), slope
+        score = residual / self.gamma
+        return -0.5 * ((residual * score).sum(dim=-1) + log_normaliser(self.x, self.gamma)), score
 
     def value(self, o: Float[Tensor, "*S B D"]) -> Float[Tensor, "*S B"]:
         """f(μ)."""
@@ -66,7 +68,7 @@ class PixelQuadratic(Quadratic):
         """Γ⁻¹ v."""
         return v / self.gamma.unsqueeze(-2)
 
-    def rows(self, index: Int[Tensor, " R"]) -> PixelQuadratic:
+    def rows(self, index: Index) -> PixelQuadratic:
         """With those rows of x."""
         return PixelQuadratic(self.x[index], self.gamma)
 
@@ -86,51 +88,51 @@ class FeatureQuadratic(Quadratic):
         gram: G.
         reference: h0.
         height: f(h0).
-        slope: p.
+        score: p.
     """
 
     def __init__(
         self,
         gram: Float[Tensor, "F F"],
         reference: Float[Tensor, "B F"],
-        height: Float[Tensor, " B"],
-        slope: Float[Tensor, "B F"],
+        height: PerExample,
+        score: Float[Tensor, "B F"],
     ) -> None:
-        self.gram, self.reference, self.height, self.slope = gram, reference, height, slope
+        self.gram, self.reference, self.height, self.score = gram, reference, height, score
 
     @classmethod
     def of(
         cls,
         head: nn.Linear,
         gamma: Float[Tensor, "#D"],
-        x: Float[Tensor, "B D"],
+        x: Observations,
         reference: Float[Tensor, "B F"],
     ) -> FeatureQuadratic:
         """The statistics of a batch: two products with W for each example, and one WᵀW."""
         weight, reference = head.weight, reference.detach()
-        height, slope = PixelQuadratic(x, gamma)(head(reference))
+        height, score = PixelQuadratic(x, gamma)(head(reference))
         if len(gamma) == 1:
             gram = self_product(weight) / gamma
         else:
             gram = self_product(weight / gamma.sqrt().unsqueeze(-1))
-        return cls(gram, reference, height, slope @ weight)
+        return cls(gram, reference, height, score @ weight)
 
     def __call__(
         self, o: Float[Tensor, "*S B F"]
     ) -> tuple[Float[Tensor, "*S B"], Float[Tensor, "*S B F"]]:
         """f(h), and p − Gδ."""
         delta = o - self.reference
-        slope = self.slope - delta @ self.gram
-        return self.height + 0.5 * (delta * (self.slope + slope)).sum(dim=-1), slope
+        score = self.score - delta @ self.gram
+        return self.height + 0.5 * (delta * (self.score + score)).sum(dim=-1), score
 
     def metric(self, v: Float[Tensor, "*batch n F"]) -> Float[Tensor, "*batch n F"]:
         """G v."""
         return v @ self.gram
 
-    def rows(self, index: Int[Tensor, " R"]) -> FeatureQuadratic:
+    def rows(self, index: Index) -> FeatureQuadratic:
         """With those rows of h0, f(h0) and p."""
         return FeatureQuadratic(
-            self.gram, self.reference[index], self.height[index], self.slope[index]
+            self.gram, self.reference[index], self.height[index], self.score[index]
         )
 
 

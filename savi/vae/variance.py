@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from savi.errors import InputError
 from savi.registry import Registry
+from savi.types import PerExample, Scalar
 
 VARIANCES: Registry[type[ObservationVariance]] = Registry("model.gamma.mode")
 
@@ -56,12 +57,12 @@ class ObservationVariance(nn.Module, ABC):
     def forward(self) -> Float[Tensor, "#D"]:
         """γ: shape [1] if shared by all dimensions, [D] if each has its own."""
 
-    def of_batch(self, squared_error: Float[Tensor, " B"]) -> Float[Tensor, "#D"]:
+    def of_batch(self, squared_error: PerExample) -> Float[Tensor, "#D"]:
         """γ for the outer ELBO, given E_q‖x − μ(z)‖² of every example in the batch."""
         return self()
 
     @torch.no_grad()
-    def observe(self, squared_error: Float[Tensor, " B"]) -> None:
+    def observe(self, squared_error: PerExample) -> None:
         """Learn from a training batch outside of the gradient; most kinds have nothing to do."""
 
 
@@ -125,7 +126,7 @@ class OptimalVariance(_Buffer):
 
     momentum = 0.1
 
-    def of_batch(self, squared_error: Float[Tensor, " B"]) -> Float[Tensor, "#D"]:
+    def of_batch(self, squared_error: PerExample) -> Float[Tensor, "#D"]:
         """γ* of this batch in training, the running mean in evaluation."""
         if not self.training:
             return self()
@@ -133,13 +134,13 @@ class OptimalVariance(_Buffer):
         return (mean / self.dim).clamp_min(self.floor).reshape(1)
 
     @torch.no_grad()
-    def observe(self, squared_error: Float[Tensor, " B"]) -> None:
+    def observe(self, squared_error: PerExample) -> None:
         """Move the running mean towards the batch's γ*."""
         # A new tensor: the graph of the batch, not yet backpropagated, holds the old one.
         self.gamma = self.gamma.lerp(self.of_batch(squared_error).to(self.gamma), self.momentum)
 
 
-def whole_batch_mean(values: Float[Tensor, " B"]) -> Float[Tensor, ""]:
+def whole_batch_mean(values: PerExample) -> Scalar:
     """The mean over a batch, of which every process of a data-parallel job holds an equal share."""
     mean = values.mean()
     if dist.is_available() and dist.is_initialized():

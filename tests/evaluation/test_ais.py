@@ -9,12 +9,11 @@ from linear_gaussian import LinearGaussian, linear_gaussian, randn, vae
 from torch import Tensor
 
 from savi.errors import InputError
-from savi.evaluation import importance
 from savi.evaluation.ais import AnnealedEstimate, annealed_log_likelihood
 from savi.evaluation.annealing import Annealing
-from savi.evaluation.importance import importance_log_likelihood
-from savi.evaluation.laplace import laplace_at_mode
-from savi.vae import DiagonalGaussian, PointMass, Posterior
+from savi.evaluation.bounds import importance_log_likelihood
+from savi.evaluation.proposals import laplace_at_mode
+from savi.vae import DiagonalGaussian, PointMass, Posterior, monte_carlo
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -114,7 +113,7 @@ def test_pieces_and_batches_change_nothing(monkeypatch: pytest.MonkeyPatch):
     part = annealed_log_likelihood(problem.model, problem.x[:3], settings, seeded(), q0[:3])
     torch.testing.assert_close(whole.log_weights[:, :3], part.log_weights)
     for examples in (2, 0):  # 0: not even one fits
-        monkeypatch.setattr(importance, "CHUNK_ENTRIES", examples * 4 * 6)
+        monkeypatch.setattr(monte_carlo, "CHUNK_ENTRIES", examples * 4 * 6)
         pieces = annealed_log_likelihood(problem.model, problem.x, settings, seeded(), q0)
         torch.testing.assert_close(results(pieces), results(whole))
 
@@ -151,7 +150,7 @@ def test_the_figures_of_given_weights():
 
 def test_progress_rises_to_the_whole(monkeypatch: pytest.MonkeyPatch):
     problem, seen = linear_gaussian(n=4), []
-    monkeypatch.setattr(importance, "CHUNK_ENTRIES", 2 * 2 * 6)
+    monkeypatch.setattr(monte_carlo, "CHUNK_ENTRIES", 2 * 2 * 6)
     annealed_log_likelihood(
         problem.model, problem.x, Annealing(2, 30), seeded(), progress=seen.append
     )

@@ -12,8 +12,8 @@ from savi.evaluation.annealing import (
     Annealing,
     sigmoidal_schedule,
 )
-from savi.evaluation.streams import ExampleStreams
-from savi.evaluation.whitened import prior_of
+from savi.evaluation.pieces import ExampleStreams
+from savi.evaluation.proposals import prior_of
 from savi.vae import DiagonalGaussian, Posterior
 
 

@@ -8,12 +8,10 @@ from closed_forms import log_likelihood
 from linear_gaussian import linear_gaussian, vae
 
 from savi.errors import InputError
-from savi.evaluation import importance
-from savi.evaluation.ais import AnnealedEstimate
+from savi.evaluation.ais import AnnealedEstimate, Sandwich, bidirectional_monte_carlo, simulate
 from savi.evaluation.annealing import Annealing
-from savi.evaluation.bdmc import Sandwich, bidirectional_monte_carlo, simulate
-from savi.evaluation.laplace import laplace_at_mode
-from savi.vae import DiagonalGaussian, Posterior
+from savi.evaluation.proposals import laplace_at_mode
+from savi.vae import DiagonalGaussian, Posterior, monte_carlo
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -89,7 +87,7 @@ def test_pieces_change_nothing_and_the_global_seed_does_not_matter(
     problem, settings, seen = linear_gaussian(), Annealing(2, 10), []
     whole = bidirectional_monte_carlo(problem.model, 5, settings, seeded())
     torch.manual_seed(7)
-    monkeypatch.setattr(importance, "CHUNK_ENTRIES", 2 * 2 * 6)
+    monkeypatch.setattr(monte_carlo, "CHUNK_ENTRIES", 2 * 2 * 6)
     pieces = bidirectional_monte_carlo(problem.model, 5, settings, seeded(), progress=seen.append)
     for name in ("x", "lower", "upper"):
         torch.testing.assert_close(getattr(pieces, name), getattr(whole, name))

@@ -5,9 +5,9 @@ import torch
 from closed_forms import diagonal_elbo, log_likelihood
 from linear_gaussian import linear_gaussian, randn, vae
 
-from savi.evaluation import bounds, importance
+from savi.evaluation import bounds
 from savi.evaluation.bounds import sharp_bound
-from savi.vae import DiagonalGaussian, FullGaussian, elbo
+from savi.vae import DiagonalGaussian, FullGaussian, elbo, monte_carlo
 from savi.vae.noise import antithetic_noise
 
 
@@ -61,14 +61,14 @@ def test_chunks_add_up(monkeypatch: pytest.MonkeyPatch):
     torch.manual_seed(0)
     model, x = vae(d=2).requires_grad_(False), randn(3, 6)
     q = DiagonalGaussian(randn(3, 2), randn(3, 2))
-    monkeypatch.setattr(importance, "CHUNK_ENTRIES", 4 * x.numel())
-    assert list(importance.chunk_sizes(66, x.numel())) == [4] * 16 + [2]
+    monkeypatch.setattr(monte_carlo, "CHUNK_ENTRIES", 4 * x.numel())
+    assert list(monte_carlo.chunk_sizes(66, x.numel())) == [4] * 16 + [2]
     noise = [antithetic_noise(size, q.mean, seeded(size)) for size in [4] * 16 + [2]]
     halves = [part.chunk(2) for part in noise]
     together = torch.cat([half[0] for half in halves] + [half[1] for half in halves])
     pieces, whole = iter(noise), iter([together])
     monkeypatch.setattr(bounds, "antithetic_noise", lambda *_: next(pieces))
     in_pieces = sharp_bound(model, q, x, 66, seeded())
-    monkeypatch.setattr(importance, "CHUNK_ENTRIES", 2**24)
+    monkeypatch.setattr(monte_carlo, "CHUNK_ENTRIES", 2**24)
     monkeypatch.setattr(bounds, "antithetic_noise", lambda *_: next(whole))
     torch.testing.assert_close(in_pieces, sharp_bound(model, q, x, 66, seeded()))

@@ -7,8 +7,8 @@ from linear_gaussian import LinearGaussian, linear_gaussian, randn, vae
 from torch import Tensor, nn
 
 from savi.evaluation import Gaps, measure_gaps
+from savi.evaluation.bounds import ImportanceEstimate
 from savi.evaluation.gaps import closer_estimate, generalization
-from savi.evaluation.importance import ImportanceEstimate
 from savi.inference.semi_amortized import SemiAmortizedInference
 from savi.vae import POSTERIORS
 

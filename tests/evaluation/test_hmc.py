@@ -6,7 +6,7 @@ from linear_gaussian import randn
 from torch import Tensor
 
 from savi.evaluation.hmc import Evaluate, Point, leapfrog, transition
-from savi.evaluation.streams import ExampleStreams
+from savi.evaluation.pieces import ExampleStreams
 
 #: w(u) = exp(−½ (u − c)ᵀA(u − c)): p_β is then N((I + βA)⁻¹βAc, (I + βA)⁻¹).
 A = torch.tensor([[3.0, 1.0], [1.0, 2.0]], dtype=torch.float64)

@@ -6,8 +6,8 @@ from closed_forms import log_likelihood
 from linear_gaussian import linear_gaussian, randn
 
 from savi.errors import InputError
-from savi.evaluation import expected_bound, importance, importance_log_likelihood
-from savi.vae import POSTERIORS, DiagonalGaussian, elbo
+from savi.evaluation import expected_bound, importance_log_likelihood
+from savi.vae import POSTERIORS, DiagonalGaussian, elbo, monte_carlo
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -59,7 +59,7 @@ def test_the_effective_sample_size_against_its_formula():
     problem = linear_gaussian()
     q = DiagonalGaussian(*problem.best_diagonal().chunk(2, dim=-1))
     estimate = importance_log_likelihood(problem.model, q, problem.x, 40, seeded())
-    noise = importance.antithetic_noise(40, q.mean, seeded())
+    noise = monte_carlo.antithetic_noise(40, q.mean, seeded())
     z = q.rsample(noise)
     weight = (problem.model.log_joint(problem.x, z) - q.log_prob(z)).exp()
     expected = weight.sum(dim=0).square() / weight.square().sum(dim=0)
@@ -73,7 +73,7 @@ def test_the_expected_bound_with_the_closed_form_divergence():
     q = DiagonalGaussian(*lam.chunk(2, dim=-1))
     bound = expected_bound(problem.model, q, problem.x, 8, seeded())
     problem.model.eval()
-    noise = importance.antithetic_noise(8, q.mean, seeded())
+    noise = monte_carlo.antithetic_noise(8, q.mean, seeded())
     expected = elbo(problem.model, q, problem.x, noise)
     torch.testing.assert_close(bound.elbo, expected.elbo.detach())
     torch.testing.assert_close(bound.squared_error, expected.squared_error)
@@ -95,11 +95,11 @@ def test_chunks_add_up(monkeypatch: pytest.MonkeyPatch):
         half = torch.randn(samples // 2, 16, dtype=torch.float64, generator=generator)[:, :8, None]
         return torch.cat([half, -half])
 
-    monkeypatch.setattr(importance, "antithetic_noise", noise)
+    monkeypatch.setattr(monte_carlo, "antithetic_noise", noise)
     whole = estimates()
-    assert list(importance.chunk_sizes(22, problem.x.numel())) == [22]
-    monkeypatch.setattr(importance, "CHUNK_ENTRIES", 5 * problem.x.numel())
-    assert list(importance.chunk_sizes(22, problem.x.numel())) == [4, 4, 4, 4, 4, 2]
+    assert list(monte_carlo.chunk_sizes(22, problem.x.numel())) == [22]
+    monkeypatch.setattr(monte_carlo, "CHUNK_ENTRIES", 5 * problem.x.numel())
+    assert list(monte_carlo.chunk_sizes(22, problem.x.numel())) == [4, 4, 4, 4, 4, 2]
     for one, other in zip(estimates(), whole, strict=True):
         torch.testing.assert_close(one, other)
 
@@ -107,10 +107,10 @@ def test_chunks_add_up(monkeypatch: pytest.MonkeyPatch):
 @pytest.mark.parametrize("samples", [1, 2, 5, 64, 500])
 def test_chunks_are_even_but_the_last_and_never_empty(samples: int):
     for entries in (1, 10**6, 2**22, 10**9):
-        sizes = list(importance.chunk_sizes(samples, entries))
+        sizes = list(monte_carlo.chunk_sizes(samples, entries))
         assert sum(sizes) == samples
         assert all(size % 2 == 0 for size in sizes[:-1])
-        assert all(size * entries <= importance.CHUNK_ENTRIES or size <= 2 for size in sizes)
+        assert all(size * entries <= monte_carlo.CHUNK_ENTRIES or size <= 2 for size in sizes)
 
 
 @pytest.mark.parametrize("entries", [2 * 6, 2 * 6 * 3, 1])
@@ -120,7 +120,7 @@ def test_a_batch_too_large_for_a_chunk_is_taken_in_pieces(
     problem = linear_gaussian(n=8)
     q = DiagonalGaussian(*problem.best_diagonal().chunk(2, dim=-1))
     decoded = []
-    monkeypatch.setattr(importance, "CHUNK_ENTRIES", entries)
+    monkeypatch.setattr(monte_carlo, "CHUNK_ENTRIES", entries)
     problem.model.decoder.register_forward_hook(lambda *call: decoded.append(call[-1].numel()))
     estimate = importance_log_likelihood(problem.model, q, problem.x, 300, seeded())
     expected_bound(problem.model, q, problem.x, 300, seeded())
@@ -135,7 +135,7 @@ def test_progress_rises_to_the_whole(monkeypatch: pytest.MonkeyPatch):
     problem, seen = linear_gaussian(n=8), []
     q = DiagonalGaussian(*problem.best_diagonal().chunk(2, dim=-1))
     for entries, calls in ((2**24, 1), (4 * 8 * 6, 3), (2 * 3 * 6, 3 * 5)):
-        monkeypatch.setattr(importance, "CHUNK_ENTRIES", entries)
+        monkeypatch.setattr(monte_carlo, "CHUNK_ENTRIES", entries)
         importance_log_likelihood(problem.model, q, problem.x, 10, seeded(), seen.append)
         assert len(seen) == calls
         assert seen == sorted(set(seen))
@@ -145,8 +145,8 @@ def test_progress_rises_to_the_whole(monkeypatch: pytest.MonkeyPatch):
 
 @pytest.mark.parametrize("entries", [5, 6 * 10, 10**9])
 def test_slices_of_examples_cover_them_all(monkeypatch: pytest.MonkeyPatch, entries: int):
-    monkeypatch.setattr(importance, "CHUNK_ENTRIES", entries)
-    slices = list(importance.example_slices(35, 6))
+    monkeypatch.setattr(monte_carlo, "CHUNK_ENTRIES", entries)
+    slices = list(monte_carlo.example_slices(35, 6))
     assert [i for part in slices for i in range(35)[part]] == list(range(35))
     assert all((part.stop - part.start) * 6 <= max(entries, 6) for part in slices)
 

@@ -7,7 +7,8 @@ from linear_gaussian import linear_gaussian, randn, vae
 from torch import nn
 
 from savi.errors import InputError
-from savi.evaluation.whitened import WhitenedWeight, prior_of
+from savi.evaluation.hmc import WhitenedWeight
+from savi.evaluation.proposals import prior_of
 from savi.vae import DiagonalGaussian, FullGaussian, PointMass, Posterior
 
 
@@ -29,7 +30,7 @@ def test_the_weight_and_its_gradient_against_autograd(head: bool, kind: int):
     with torch.no_grad():
         point = WhitenedWeight(model, x, q0, codes=10**6 if head else 1)(u)
     torch.testing.assert_close(point.log_weight, expected.detach())
-    torch.testing.assert_close(point.slope, slope)
+    torch.testing.assert_close(point.score, slope)
 
 
 def test_a_decoder_without_closed_derivatives():
@@ -53,7 +54,7 @@ def test_at_the_exact_posterior_the_weight_is_the_likelihood():
         point = WhitenedWeight(problem.model, problem.x, q0, codes=10**6)(randn(4, 5, 3))
     exact = log_likelihood(problem.x, *problem.theta).detach()
     torch.testing.assert_close(point.log_weight, exact.expand(4, -1))
-    torch.testing.assert_close(point.slope, torch.zeros_like(point.slope), rtol=0, atol=1e-10)
+    torch.testing.assert_close(point.score, torch.zeros_like(point.score), rtol=0, atol=1e-10)
 
 
 @torch.no_grad()

@@ -20,14 +20,14 @@ class Activation:
     Attributes:
         build: makes the module that applies φ.
         is_smooth: whether φ is C², that is, twice continuously differentiable.
-        slope: φ'(a), from a and h, if known in closed form.
-        bend: φ''(a), from a and h, if known in closed form.
+        derivative: φ'(a), from a and h, if known in closed form.
+        second_derivative: φ''(a), from a and h, if known in closed form.
     """
 
     build: Callable[[], nn.Module]
     is_smooth: bool
-    slope: Derivative | None = None
-    bend: Derivative | None = None
+    derivative: Derivative | None = None
+    second_derivative: Derivative | None = None
 
 
 ACTIVATIONS: Registry[Activation] = Registry("activation")
@@ -45,7 +45,7 @@ def _positive(a: Tensor, h: Tensor) -> Tensor:
     return (a > 0).to(a.dtype)
 
 
-def _elu_slope(a: Tensor, h: Tensor) -> Tensor:
+def _elu_derivative(a: Tensor, h: Tensor) -> Tensor:
     return h.clamp_max(0.0) + 1.0
 
 
@@ -53,12 +53,12 @@ def _sigmoid(a: Tensor, h: Tensor) -> Tensor:
     return a.sigmoid()
 
 
-def _sigmoid_slope(a: Tensor, h: Tensor) -> Tensor:
+def _sigmoid_derivative(a: Tensor, h: Tensor) -> Tensor:
     s = a.sigmoid()
     return s * (1.0 - s)
 
 
-def _silu_bend(a: Tensor, h: Tensor) -> Tensor:
+def _silu_second_derivative(a: Tensor, h: Tensor) -> Tensor:
     s = a.sigmoid()
     return s * (1.0 - s) * (2.0 + a * (1.0 - 2.0 * s))
 
@@ -72,14 +72,16 @@ for _name, _activation in {
     "leaky_relu": Activation(
         nn.LeakyReLU, False, lambda a, h: 0.01 + 0.99 * _positive(a, h), _zero
     ),
-    "elu": Activation(nn.ELU, False, _elu_slope, lambda a, h: torch.where(a > 0, 0.0, h + 1.0)),
+    "elu": Activation(
+        nn.ELU, False, _elu_derivative, lambda a, h: torch.where(a > 0, 0.0, h + 1.0)
+    ),
     "tanh": Activation(
         nn.Tanh,
         True,
         lambda a, h: 1.0 - h.square(),
         lambda a, h: -2.0 * h * (1.0 - h.square()),
     ),
-    "softplus": Activation(_softplus, True, _sigmoid, _sigmoid_slope),
+    "softplus": Activation(_softplus, True, _sigmoid, _sigmoid_derivative),
     "gelu": Activation(
         nn.GELU,
         True,
@@ -87,7 +89,7 @@ for _name, _activation in {
         lambda a, h: (2.0 - a.square()) * _normal_density(a),
     ),
     "silu": Activation(
-        nn.SiLU, True, lambda a, h: a.sigmoid() + h * (1.0 - a.sigmoid()), _silu_bend
+        nn.SiLU, True, lambda a, h: a.sigmoid() + h * (1.0 - a.sigmoid()), _silu_second_derivative
     ),
 }.items():
     ACTIVATIONS.register(_name)(_activation)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from linear_gaussian import linear_gaussian, randn, vae
 
-from savi.evaluation.laplace import laplace_at_mode
+from savi.evaluation.proposals import laplace_at_mode
 
 
 @pytest.mark.parametrize("gamma", [0.25, 1e-3])

@@ -1,27 +1,36 @@
-"""The Laplace approximation of the posterior, from the model alone."""
+"""Gaussian laws from which the posterior is reached: proposals, and where annealing starts."""
 
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from savi._minimize import minimize
 from savi.gradients import StopGradient
 from savi.inference.negative_elbo import NegativeELBO
 from savi.inner.optimizers import LevenbergMarquardt
+from savi.types import Codes, Observations, Rows
 from savi.vae.data_fit import data_fit
-from savi.vae.distributions import FullGaussian
-from savi.vae.families import LaplaceFamily
+from savi.vae.distributions import DiagonalGaussian, FullGaussian, Posterior
+from savi.vae.families import LaplaceFamily, PosteriorFamily
 from savi.vae.model import GaussianVAE
+
+
+def with_density(family: PosteriorFamily, model: GaussianVAE, lam: Rows) -> Posterior:
+    """q_λ, or the Laplace approximation at λ where q_λ is a point: a proposal with a density."""
+    if family.has_density:
+        return family.distribution(lam, model)
+    return LaplaceFamily(family.latent_dim).distribution(lam, model)
+
+
+def prior_of(model: GaussianVAE, x: Observations) -> DiagonalGaussian:
+    """The prior N(0, I) of every example."""
+    zeros = x.new_zeros(len(x), model.latent_dim)
+    return DiagonalGaussian(zeros, zeros)
 
 
 @torch.no_grad()
 def laplace_at_mode(
-    model: GaussianVAE,
-    x: Float[Tensor, "B D"],
-    start: Float[Tensor, "B d"],
-    max_steps: int = 100,
+    model: GaussianVAE, x: Observations, start: Codes, max_steps: int = 100
 ) -> FullGaussian:
     """N(m, (I + JᵀJ/γ)⁻¹) at a mode m of p(z|x), climbed to from ``start``.
 

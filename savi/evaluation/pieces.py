@@ -1,13 +1,32 @@
-"""Noise that belongs to the example, whatever else is in its batch."""
+"""A long estimate in pieces: noise that belongs to the example, and how far it has come."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from itertools import count
 from typing import Self
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+
+#: Called every so often with the fraction of the work that is done, from above 0 to 1.
+Progress = Callable[[float], None]
+
+
+def silent(fraction: float) -> None:
+    """Show nothing."""
+
+
+def portion(progress: Progress, start: float, end: float) -> Progress:
+    """The progress of a part that takes the whole from ``start`` to ``end``."""
+    return lambda fraction: progress(start + (end - start) * fraction)
+
+
+def ticks(progress: Progress, total: int) -> Callable[[], None]:
+    """What is called when each of ``total`` equal parts of the work is done."""
+    done = count(1)
+    return lambda: progress(next(done) / total)
 
 
 class ExampleStreams:

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from savi.evaluation.streams import ExampleStreams
+from savi.evaluation.pieces import ExampleStreams
 
 
 def spawn(examples: int, dtype: torch.dtype = torch.float64) -> ExampleStreams:
