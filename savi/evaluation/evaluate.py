@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from savi.evaluation.annealing import Annealing
 from savi.evaluation.autoencoder import autoencoder_error, linear_error
 from savi.evaluation.bounds import importance_log_likelihood
 from savi.evaluation.collapse import Collapse, active_units, measure_collapse, mutual_information
-from savi.evaluation.gaps import generalization, measure_gaps
+from savi.evaluation.gaps import Gaps, generalization, measure_gaps
 from savi.evaluation.log_likelihood import log_likelihood_figures
 from savi.evaluation.pieces import Progress, portion, silent
 from savi.evaluation.proposals import with_density
 from savi.inner.solution import Status
-from savi.types import Observations
+from savi.types import Observations, Rows
 from savi.vae.distributions import Posterior, stack
 
 if TYPE_CHECKING:
@@ -50,6 +52,39 @@ class Evaluation:
     collapse: Collapse | None
 
 
+@dataclass(frozen=True)
+class _Subject:
+    """A run, its data, and the split that it is judged on."""
+
+    module: SemiAmortizedVAE
+    data: TensorDataModule
+    split: str
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The ``evaluation`` group."""
+        return LATER_SETTINGS | dict(self.module.settings)
+
+    def examples(self, split: str | None = None, most: int | None = None) -> Observations:
+        """The first examples of a split, this one by default, beside the model."""
+        return self.data.split(split or self.split)[:most].to(self.module.device)
+
+    def density(self, lam: Rows) -> Posterior:
+        """q_λ, or its Laplace approximation where it is a point."""
+        return with_density(self.module.family, self.module.vae, lam)
+
+
+@contextmanager
+def evaluation_mode(module: nn.Module) -> Iterator[None]:
+    """The module in evaluation mode, and afterwards in the one that it was in."""
+    was_training = module.training
+    module.eval()
+    try:
+        yield
+    finally:
+        module.train(was_training)
+
+
 @torch.no_grad()
 def evaluate(
     module: SemiAmortizedVAE,
@@ -68,63 +103,59 @@ def evaluate(
         split: ``test`` or ``val``.
         progress: told the fraction that is done.
     """
-    was_training = module.training
-    module.eval()
-    try:
-        settings = LATER_SETTINGS | dict(module.settings)
-        metrics, q, squared_error = _pass_over(module, data, split, portion(progress, 0.0, 0.5))
-        metrics |= _gaps(module, data, split, settings)
+    subject = _Subject(module, data, split)
+    with evaluation_mode(module):
+        metrics, q, squared_error = _pass_over(subject, portion(progress, 0.0, 0.5))
+        metrics |= _latents(subject, q)
+        metrics |= _gaps(subject)
         progress(0.6)
-        metrics |= _annealed(module, data, split, settings, portion(progress, 0.6, 0.9))
-        collapse = _collapse(module, data, split, settings, q, squared_error)
+        metrics |= _annealed(subject, portion(progress, 0.6, 0.9))
+        collapse = _collapse(subject, q, squared_error)
         progress(1.0)
-    finally:
-        module.train(was_training)
     if collapse is not None:
         metrics |= _prefixed(split, collapse.metrics())
     return Evaluation(metrics, collapse)
 
 
 def _pass_over(
-    module: SemiAmortizedVAE, data: TensorDataModule, split: str, progress: Progress
+    subject: _Subject, progress: Progress
 ) -> tuple[dict[str, float], Posterior, Float[Tensor, " N"]]:
     """The figures of all examples, their posteriors, and E_q‖x − μ(z)‖² of each."""
-    settings, family, model = module.settings, module.family, module.vae
+    module, data, split, settings = subject.module, subject.data, subject.split, subject.settings
     columns: dict[str, list[Tensor]] = defaultdict(list)
     posteriors = []
     batches = data.split(split).split(data.batch_size)
     for number, x in enumerate(batch.to(module.device) for batch in batches):
         generator = module.evaluation_noise(number)
         inference, bound, initial = module.evaluate_batch(x, generator, settings["samples"])
-        q = with_density(family, model, inference.value)
+        q = subject.density(inference.value)
+        part = portion(progress, number / len(batches), (number + 1) / len(batches))
         estimate = importance_log_likelihood(
-            model,
-            q,
-            x,
-            settings["importance_samples"],
-            generator,
-            portion(progress, number / len(batches), (number + 1) / len(batches)),
+            module.vae, q, x, settings["importance_samples"], generator, part
         )
         posteriors.append(q)
-        columns[f"{split}/elbo"].append(bound.elbo)
-        columns[f"{split}/reconstruction"].append(bound.reconstruction)
-        columns[f"{split}/kl"].append(bound.kl)
-        columns[f"{split}/squared_error"].append(bound.squared_error)
-        columns[f"{split}/nll"].append(-estimate.log_likelihood)
-        columns[f"{split}/effective_samples"].append(estimate.effective_samples)
+        figures = {
+            f"{split}/elbo": bound.elbo,
+            f"{split}/reconstruction": bound.reconstruction,
+            f"{split}/kl": bound.kl,
+            f"{split}/squared_error": bound.squared_error,
+            f"{split}/nll": -estimate.log_likelihood,
+            f"{split}/effective_samples": estimate.effective_samples,
+        }
         if (solution := inference.solution) is not None:
-            columns["inner/steps"].append(solution.steps.float())
-            columns["inner/stationarity"].append(solution.stationarity)
-            columns["inner/converged"].append((solution.status == Status.CONVERGED).float())
-            columns["inner/improvement"].append(bound.elbo - initial.elbo)
-    q = stack(posteriors)
+            figures |= {
+                "inner/steps": solution.steps.float(),
+                "inner/stationarity": solution.stationarity,
+                "inner/converged": (solution.status == Status.CONVERGED).float(),
+                "inner/improvement": bound.elbo - initial.elbo,
+            }
+        for name, values in figures.items():
+            columns[name].append(values)
     metrics = {name: _summary(name, torch.cat(parts)) for name, parts in columns.items()}
-    metrics[f"{split}/bits_per_dim"] = (
-        metrics[f"{split}/nll"] / data.dim + data.log_levels
-    ) / math.log(2.0)
-    metrics[f"{split}/gamma"] = float(model.gamma().mean())
-    metrics |= _latents(module, q, split)
-    return metrics, q, torch.cat(columns[f"{split}/squared_error"])
+    nats = metrics[f"{split}/nll"] / data.dim + data.log_levels
+    metrics[f"{split}/bits_per_dim"] = nats / math.log(2.0)
+    metrics[f"{split}/gamma"] = float(module.vae.gamma().mean())
+    return metrics, stack(posteriors), torch.cat(columns[f"{split}/squared_error"])
 
 
 def _summary(name: str, values: Tensor) -> float:
@@ -137,87 +168,78 @@ def _prefixed(split: str, metrics: dict[str, float]) -> dict[str, float]:
     return {f"{split}/{name}": value for name, value in metrics.items()}
 
 
-def _latents(module: SemiAmortizedVAE, q: Posterior, split: str) -> dict[str, float]:
+def _latents(subject: _Subject, q: Posterior) -> dict[str, float]:
+    """How much of the latent code is used."""
     some = q[:MUTUAL_INFORMATION_EXAMPLES]
-    generator = module.evaluation_noise(LATENTS_STREAM)
+    generator = subject.module.evaluation_noise(LATENTS_STREAM)
     noise = torch.randn(1, *some.mean.shape, generator=generator, dtype=q.mean.dtype)
-    return {
-        f"{split}/active_units": float(active_units(q.mean)),
-        f"{split}/mutual_information": mutual_information(some, noise.to(q.mean.device)),
+    figures = {
+        "active_units": float(active_units(q.mean)),
+        "mutual_information": mutual_information(some, noise.to(q.mean.device)),
     }
+    return _prefixed(subject.split, figures)
 
 
-def _gaps(
-    module: SemiAmortizedVAE, data: TensorDataModule, split: str, settings: dict[str, Any]
-) -> dict[str, float]:
+def _gaps(subject: _Subject) -> dict[str, float]:
     """Where the bound loses nats, on the split and on training examples."""
+    module, settings = subject.module, subject.settings
     # A point mass has no bound to measure gaps from.
     if settings["gap_examples"] == 0 or not module.family.has_density:
         return {}
-    measured = {}
-    for stream, part in ((GAPS_STREAM, split), (TRAIN_GAPS_STREAM, "train")):
-        x = data.split(part)[: settings["gap_examples"]].to(module.device)
-        measured[part] = measure_gaps(
+
+    def measured(split: str, stream: int) -> Gaps:
+        return measure_gaps(
             module.vae,
             module.inference,
-            x,
+            subject.examples(split, settings["gap_examples"]),
             steps=settings["gap_steps"],
             importance_samples=settings["importance_samples"],
             generator=module.evaluation_noise(stream),
         )
-    metrics: dict[str, float] = {}
-    for part, gaps in measured.items():
-        metrics |= _prefixed(part, gaps.metrics())
-    metrics[f"{split}/gap/generalization"] = generalization(measured["train"], measured[split])
-    return metrics
+
+    gaps, train = measured(subject.split, GAPS_STREAM), measured("train", TRAIN_GAPS_STREAM)
+    metrics = _prefixed(subject.split, gaps.metrics()) | _prefixed("train", train.metrics())
+    return metrics | {f"{subject.split}/gap/generalization": generalization(train, gaps)}
 
 
-def _annealed(
-    module: SemiAmortizedVAE,
-    data: TensorDataModule,
-    split: str,
-    settings: dict[str, Any],
-    progress: Progress,
-) -> dict[str, float]:
+def _annealed(subject: _Subject, progress: Progress) -> dict[str, float]:
     """The log-likelihood of a few examples as well as it can be had."""
+    module, settings = subject.module, subject.settings
     if settings["ais_examples"] == 0:
         return {}
     generator = module.evaluation_noise(AIS_STREAM)
 
     def infer(x: Observations) -> Posterior:
         steps = module.inference.test_max_steps
-        inference = module.inference(module.vae, x, max_steps=steps, generator=generator)
-        return with_density(module.family, module.vae, inference.value)
+        return subject.density(
+            module.inference(module.vae, x, max_steps=steps, generator=generator).value
+        )
 
     figures = log_likelihood_figures(
         module.vae,
         infer,
-        data.split(split)[: settings["ais_examples"]].to(module.device),
+        subject.examples(most=settings["ais_examples"]),
         annealing=Annealing(settings["ais_chains"], settings["ais_steps"]),
         importance_samples=settings["importance_samples"],
         generator=generator,
         progress=progress,
     )
-    return _prefixed(split, figures)
+    return _prefixed(subject.split, figures)
 
 
 def _collapse(
-    module: SemiAmortizedVAE,
-    data: TensorDataModule,
-    split: str,
-    settings: dict[str, Any],
-    q: Posterior,
-    squared_error: Float[Tensor, " N"],
+    subject: _Subject, q: Posterior, squared_error: Float[Tensor, " N"]
 ) -> Collapse | None:
     """Which latent dimensions are unused, and why; a point mass leaves none to the prior."""
+    module, data, settings = subject.module, subject.data, subject.settings
     if not module.family.has_density:
         return None
-    x, train = data.split(split).to(module.device), data.split("train")
+    x, train = subject.examples(), data.split("train")
     error = None
     if settings["autoencoder_steps"] > 0:
         epochs = -(-settings["autoencoder_steps"] * data.batch_size // len(train))
         with torch.enable_grad():
-            error = autoencoder_error(module, data, split, epochs=epochs)
+            error = autoencoder_error(module, data, subject.split, epochs=epochs)
     return measure_collapse(
         module.vae,
         q,

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from savi.errors import InputError
 from savi.evaluation.bounds import importance_log_likelihood, sharp_bound
+from savi.evaluation.evaluate import evaluation_mode
 from savi.evaluation.optimum import LocalOptimum, local_optimum
 from savi.evaluation.proposals import with_density
 from savi.types import Observations, PerExample
@@ -126,19 +127,13 @@ def out_of_distribution(
     """
     _check(inlier_x, outlier_x)
     settings = module.settings
-    chosen = {
-        "steps": settings["gap_steps"] if steps is None else steps,
-        "samples": settings["samples"] if samples is None else samples,
-        "importance_samples": (
-            settings["importance_samples"] if importance_samples is None else importance_samples
-        ),
-    }
-    was_training = module.training
-    module.eval()
-    try:
-        inlier, outlier = (_scores(module, x, **chosen) for x in (inlier_x, outlier_x))
-    finally:
-        module.train(was_training)
+    steps = settings["gap_steps"] if steps is None else steps
+    samples = settings["samples"] if samples is None else samples
+    if importance_samples is None:
+        importance_samples = settings["importance_samples"]
+    counts = {"steps": steps, "samples": samples, "importance_samples": importance_samples}
+    with evaluation_mode(module):
+        inlier, outlier = (_scores(module, x, **counts) for x in (inlier_x, outlier_x))
     failed = torch.cat([inlier.pop("failed"), outlier.pop("failed")])
     areas = {f"ood/auroc_{name}": auroc(inlier[name], outlier[name]) for name in inlier}
     return areas | {

@@ -10,7 +10,7 @@ from typing import Self
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.distributions import Independent, MultivariateNormal, Normal, kl_divergence
+from torch.distributions import Distribution, Independent, MultivariateNormal, Normal, kl_divergence
 
 from savi.errors import InputError
 from savi.types import Codes, PerExample, PerSample, Samples
@@ -53,8 +53,24 @@ def stack(parts: Sequence[Posterior]) -> Posterior:
     return type(parts[0])(*map(torch.cat, fields))
 
 
+class _Gaussian(Posterior):
+    """What PyTorch knows of Gaussians."""
+
+    @abstractmethod
+    def _law(self) -> Distribution: ...
+
+    def log_prob(self, z: Samples) -> PerSample:
+        """The values of log q(z|x) in nats."""
+        return self._law().log_prob(z)
+
+    def kl_to(self, other: Posterior) -> PerExample:
+        """Closed form between Gaussians of one kind."""
+        assert isinstance(other, _Gaussian)
+        return kl_divergence(self._law(), other._law())
+
+
 @dataclass(frozen=True)
-class DiagonalGaussian(Posterior):
+class DiagonalGaussian(_Gaussian):
     """q = N(mean, diag exp(log_variance))."""
 
     mean: Codes
@@ -63,10 +79,6 @@ class DiagonalGaussian(Posterior):
     def rsample(self, noise: Samples) -> Samples:
         """Samples z = mean + s ∘ ε."""
         return torch.addcmul(self.mean, (0.5 * self.log_variance).exp(), noise)
-
-    def log_prob(self, z: Samples) -> PerSample:
-        """The values of log q(z|x) in nats."""
-        return self._law().log_prob(z)
 
     def kl_per_dimension(self) -> Codes:
         """½(mean² + s² − 1 − log s²)."""
@@ -78,18 +90,13 @@ class DiagonalGaussian(Posterior):
         """s²."""
         return self.log_variance.exp()
 
-    def kl_to(self, other: Posterior) -> PerExample:
-        """Closed form between diagonal Gaussians."""
-        assert isinstance(other, DiagonalGaussian)
-        return kl_divergence(self._law(), other._law())
-
     def _law(self) -> Independent:
         scale = (0.5 * self.log_variance).exp()
         return Independent(Normal(self.mean, scale, validate_args=False), 1, validate_args=False)
 
 
 @dataclass(frozen=True)
-class FullGaussian(Posterior):
+class FullGaussian(_Gaussian):
     """q = N(mean, L Lᵀ) with L lower triangular, positive on the diagonal."""
 
     mean: Codes
@@ -98,10 +105,6 @@ class FullGaussian(Posterior):
     def rsample(self, noise: Samples) -> Samples:
         """Samples z = mean + L ε."""
         return self.mean + torch.einsum("bij,sbj->sbi", self.scale_tril, noise)
-
-    def log_prob(self, z: Samples) -> PerSample:
-        """The values of log q(z|x) in nats."""
-        return self._law().log_prob(z)
 
     def kl_per_dimension(self) -> Codes:
         """½(mean_i² + (L Lᵀ)_ii − 1) − log L_ii: the entropy is split by the chain rule."""
@@ -112,11 +115,6 @@ class FullGaussian(Posterior):
     def variance(self) -> Codes:
         """The diagonal of L Lᵀ."""
         return self.scale_tril.square().sum(dim=-1)
-
-    def kl_to(self, other: Posterior) -> PerExample:
-        """Closed form between Gaussians."""
-        assert isinstance(other, FullGaussian)
-        return kl_divergence(self._law(), other._law())
 
     def _law(self) -> MultivariateNormal:
         return MultivariateNormal(self.mean, scale_tril=self.scale_tril, validate_args=False)
