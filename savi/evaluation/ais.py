@@ -15,7 +15,7 @@ from savi.errors import InputError, require_at_least
 from savi.evaluation.annealing import AnnealedPath, Annealing, Walk
 from savi.evaluation.pieces import ExampleStreams, Progress, silent, ticks
 from savi.evaluation.proposals import prior_of
-from savi.types import Observations, PerExample
+from savi.types import Observations, PerExample, PerSample
 from savi.vae.distributions import Posterior
 from savi.vae.model import GaussianVAE
 from savi.vae.monte_carlo import example_slices
@@ -30,7 +30,7 @@ class AnnealedEstimate:
         acceptance: the mean acceptance of an example's moves.
     """
 
-    log_weights: Float[Tensor, "C B"]
+    log_weights: PerSample
     acceptance: PerExample
 
     @classmethod

@@ -15,7 +15,7 @@ from torch.nn.functional import interpolate
 from savi.errors import require_at_least
 from savi.evaluation.hmc import Point, WhitenedWeight, transition
 from savi.evaluation.pieces import ExampleStreams
-from savi.types import Codes, Observations, PerExample
+from savi.types import Codes, Observations, PerExample, PerSample, Samples
 from savi.vae.distributions import Posterior
 from savi.vae.model import GaussianVAE
 
@@ -78,7 +78,7 @@ class Walk(NamedTuple):
         acceptance: the mean probability with which an example's moves were accepted.
     """
 
-    log_weights: Float[Tensor, "C B"]
+    log_weights: PerSample
     acceptance: PerExample
 
 
@@ -135,7 +135,7 @@ class AnnealedPath:
         betas = sigmoidal_schedule(self.settings.steps)
         return self._walk(start, betas.flip(0), self.step_sizes.flip(0))
 
-    def _start(self) -> Float[Tensor, "C B d"]:
+    def _start(self) -> Samples:
         return self._streams.normal(self.settings.chains, self._like.shape[-1])
 
     def _move(self, point: Point, beta: float, step_size: Tensor) -> tuple[Point, Tensor]:
@@ -146,10 +146,7 @@ class AnnealedPath:
         return point, probability.mean(dim=0)
 
     def _walk(
-        self,
-        u: Float[Tensor, "C B d"],
-        betas: Float[Tensor, " T+1"],
-        step_sizes: Float[Tensor, "T-1 B"],
+        self, u: Samples, betas: Float[Tensor, " T+1"], step_sizes: Float[Tensor, "T-1 B"]
     ) -> Walk:
         increments = betas.diff().abs().tolist()
         point, acceptance = self._weight(u), torch.zeros_like(self._like[:, 0])

@@ -7,12 +7,11 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from savi.evaluation.pieces import ExampleStreams
 from savi.inner.precision import OrdinaryTensors
-from savi.types import Codes, Observations, PerExample
+from savi.types import Codes, Observations, PerExample, PerSample, Samples
 from savi.vae.data_fit import data_fit
 from savi.vae.distributions import Posterior
 from savi.vae.model import GaussianVAE
@@ -33,15 +32,15 @@ class Point(NamedTuple):
         score: ∇ log w(u).
     """
 
-    u: Float[Tensor, "C B d"]
-    log_weight: Float[Tensor, "C B"]
-    score: Float[Tensor, "C B d"]
+    u: Samples
+    log_weight: PerSample
+    score: Samples
 
-    def log_density(self, beta: float) -> Float[Tensor, "C B"]:
+    def log_density(self, beta: float) -> PerSample:
         """β log w(u) − ½‖u‖², which is log p_β(u) up to a constant."""
         return beta * self.log_weight - 0.5 * self.u.square().sum(dim=-1)
 
-    def gradient(self, beta: float) -> Float[Tensor, "C B d"]:
+    def gradient(self, beta: float) -> Samples:
         """β ∇ log w(u) − u."""
         return beta * self.score - self.u
 
@@ -53,11 +52,11 @@ Evaluate = Callable[[Tensor], Point]
 def leapfrog(
     evaluate: Evaluate,
     point: Point,
-    momentum: Float[Tensor, "C B d"],
+    momentum: Samples,
     beta: float,
-    step_size: Float[Tensor, "C B"],
+    step_size: PerSample,
     steps: int,
-) -> tuple[Point, Float[Tensor, "C B d"]]:
+) -> tuple[Point, Samples]:
     """L leapfrog steps of du/dt = ρ, dρ/dt = ∇ log p_β(u): L evaluations.
 
         ρ ← ρ + ½ε ∇ log p_β(u),    u ← u + ε ρ,    ρ ← ρ + ½ε ∇ log p_β(u)
@@ -81,7 +80,7 @@ def transition(
     step_size: PerExample,
     steps: int,
     streams: ExampleStreams,
-) -> tuple[Point, Float[Tensor, "C B"]]:
+) -> tuple[Point, PerSample]:
     """One move of every chain, which leaves p_β invariant and is reversible under it.
 
     A momentum ρ ~ N(0, I) is drawn, the Hamiltonian H(u, ρ) = −log p_β(u) + ½‖ρ‖² is followed for
@@ -147,7 +146,7 @@ class WhitenedWeight:
         self._rows = (q0.rsample(one_hots) - self.mean).transpose(0, 1)  # Tᵀ, [B, d, d]
         self._fit = data_fit(model, x, self.mean, codes=codes)
 
-    def __call__(self, u: Float[Tensor, "C B d"]) -> Point:
+    def __call__(self, u: Samples) -> Point:
         """The value of log w, and Tᵀ∇_z log p(x, z) + u; a weight that is no number counts as 0."""
         z = self.mean + torch.einsum("bij,cbi->cbj", self._rows, u)
         log_likelihood, score = self._log_likelihood(z)

@@ -7,8 +7,9 @@ from itertools import count
 from typing import Self
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
+
+from savi.types import PerSample, Samples
 
 #: Called every so often with the fraction of the work that is done, from above 0 to 1.
 Progress = Callable[[float], None]
@@ -57,13 +58,13 @@ class ExampleStreams:
         few._generators = self._generators[examples]
         return few
 
-    def normal(self, chains: int, d: int) -> Float[Tensor, "C B d"]:
+    def normal(self, chains: int, d: int) -> Samples:
         """Standard normal numbers."""
         dtype = self._like.dtype
         draws = [torch.randn(chains, d, generator=g, dtype=dtype) for g in self._generators]
         return torch.stack(draws, dim=1).to(self._like.device)
 
-    def uniform(self, chains: int) -> Float[Tensor, "C B"]:
+    def uniform(self, chains: int) -> PerSample:
         """Numbers in [0, 1)."""
         dtype = self._like.dtype
         draws = [torch.rand(chains, generator=g, dtype=dtype) for g in self._generators]
