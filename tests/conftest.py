@@ -10,7 +10,9 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 
-from savi.config.store import conf_dir, plain
+from savi.config.store import conf_dir, plain, register_schemas
+
+register_schemas()
 
 #: Added to every seed: SAVI_TEST_SEED=1 runs the same tests with other random numbers.
 SHIFT = int(os.environ.get("SAVI_TEST_SEED", "0"))
@@ -19,13 +21,15 @@ SHIFT = int(os.environ.get("SAVI_TEST_SEED", "0"))
 class Shifted(torch.Generator):
     """A generator whose seeds are shifted."""
 
+    shift = SHIFT
+
     def manual_seed(self, seed: int) -> torch.Generator:
-        return super().manual_seed(seed + SHIFT)
+        return super().manual_seed(seed + self.shift)
 
 
 if SHIFT:
     unshifted = torch.manual_seed
-    torch.manual_seed = lambda seed: unshifted(seed + SHIFT)
+    torch.manual_seed = lambda seed: unshifted(seed + Shifted.shift)
     torch.Generator = Shifted
 
 
@@ -41,8 +45,9 @@ def _interruptible() -> None:
 
 
 @pytest.fixture(autouse=True)
-def _seeded() -> None:
+def _seeded(request: pytest.FixtureRequest) -> None:
     """The numbers that a test draws do not depend on the tests before it."""
+    Shifted.shift = 0 if request.node.get_closest_marker("drawn") else SHIFT
     torch.manual_seed(0)
 
 

@@ -13,8 +13,10 @@ from hydra import compose, initialize_config_dir
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from savi.config.store import conf_dir, plain
+from savi.config.store import conf_dir, plain, register_schemas
 from savi.training import SemiAmortizedVAE
+
+register_schemas()
 
 BATCH, SAMPLES, D = 6, 4, 5
 GROUPS = (

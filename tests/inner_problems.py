@@ -15,10 +15,18 @@ def randn(*shape: int, seed: int, dtype: torch.dtype = torch.float64) -> Tensor:
     return torch.randn(*shape, generator=generator, dtype=torch.float64).to(dtype)
 
 
-def spd(batch: int, size: int, seed: int = 0, floor: float = 0.5) -> Tensor:
-    """Symmetric positive definite blocks [B, P, P], eigenvalues above ``floor``."""
+def spd(
+    batch: int, size: int, seed: int = 0, floor: float = 0.5, ceiling: float = torch.inf
+) -> Tensor:
+    """Symmetric positive definite blocks [B, P, P], eigenvalues above ``floor``.
+
+    Blocks with an eigenvalue above ``ceiling``, at which a step of descent may be too long, are
+    scaled down to it.
+    """
     root = randn(batch, size, size, seed=seed)
-    return root @ root.mT / size + floor * torch.eye(size, dtype=root.dtype)
+    matrix = root @ root.mT / size + floor * torch.eye(size, dtype=root.dtype)
+    largest = torch.linalg.matrix_norm(matrix, 2).clamp_min(1e-300)
+    return matrix * (ceiling / largest).clamp_max(1.0)[:, None, None]
 
 
 @dataclass

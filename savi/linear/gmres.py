@@ -65,7 +65,7 @@ class GMRES(IterativeSolver):
         length = min(self.restart or rhs.shape[-1], rhs.shape[-1], max_steps)
 
         def cycle(*state: Tensor) -> Correction:
-            return _cycle(operator, precondition, *state, length)
+            return _cycle(operator, precondition, length, *state)
 
         return restarted(cycle, operator, rhs, self.rtol, max_steps)
 
@@ -73,12 +73,12 @@ class GMRES(IterativeSolver):
 def _cycle(
     operator: SymmetricOperator,
     precondition: Callable[[Tensor], Tensor],
+    length: int,
     r: Float[Tensor, "B P"],
     running: Bool[Tensor, " B"],
     target: Float[Tensor, " B"],
     budget: Int[Tensor, " B"],
     scale: Float[Tensor, " B"],
-    length: int,
 ) -> Correction:
     """At most ``length`` Arnoldi vectors from the residual r.
 

@@ -55,19 +55,19 @@ class MINRES(IterativeSolver):
         max_steps = self.step_limit(rhs.shape[-1])
 
         def cycle(*state: Tensor) -> Correction:
-            return _cycle(operator, *state, min(rhs.shape[-1], max_steps))
+            return _cycle(operator, min(rhs.shape[-1], max_steps), *state)
 
         return restarted(cycle, operator, rhs, self.rtol, max_steps)
 
 
 def _cycle(
     operator: SymmetricOperator,
+    length: int,
     r: Float[Tensor, "B P"],
     running: Bool[Tensor, " B"],
     target: Float[Tensor, " B"],
     budget: Int[Tensor, " B"],
     scale: Float[Tensor, " B"],
-    length: int,
 ) -> Correction:
     """At most ``length`` Lanczos vectors from the residual r.
 

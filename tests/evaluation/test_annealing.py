@@ -60,7 +60,7 @@ def test_the_weights_of_both_directions_are_unbiased_for_any_number_of_steps(ste
     reverse = (exact - path.reverse(z).log_weights).exp().mean(dim=0)
     for ratio in (forward, reverse):
         error = float(ratio.std()) / n**0.5
-        assert 1e-3 < error < 0.1
+        assert 1e-3 < error < 0.15
         assert float(ratio.mean()) == pytest.approx(1.0, abs=4.0 * error)
 
 

@@ -84,6 +84,7 @@ def test_principal_components_are_the_best_linear_code():
     assert linear_error(x[:5], x, 10) > 1.0
 
 
+@pytest.mark.drawn
 def test_an_affine_autoencoder_finds_the_principal_components(data: TensorDataModule):
     error = autoencoder_error(module_of(), data, epochs=20)
     best = linear_error(data.split("train"), data.split("test"), 2)

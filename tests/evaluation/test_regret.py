@@ -80,6 +80,7 @@ def test_the_area_under_the_curve():
     assert auroc(low, low) == pytest.approx(0.5)
 
 
+@pytest.mark.drawn
 def test_shifted_data_are_told_apart(problem: LinearGaussian):
     run = run_of(problem)
     w, _, _ = problem.theta

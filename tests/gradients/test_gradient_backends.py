@@ -116,7 +116,8 @@ class BackendConformance:
             (loss(mixing + h * direction) - start - h * (g * direction).sum()).abs().item()
             for h in sizes
         ]
-        assert slope(sizes, remainders) == pytest.approx(2.0, abs=0.1)
+        # Wrong is 1; where the second-order term happens to be small, it is more than 2.
+        assert slope(sizes, remainders) > 1.9
 
     @pytest.mark.parametrize("which", ["solved", "few_steps"])
     def test_examples_are_independent(self, which):

@@ -167,9 +167,11 @@ def test_taylor_remainder_of_an_outer_loss():
     for h in sizes:
         moved = [t + h * d for t, d in zip(inputs, directions, strict=True)]
         remainders.append((loss(*moved) - at_zero - h * rate).abs().item())
-    assert slope(sizes, remainders) == pytest.approx(2.0, abs=0.1)
+    # Wrong is 1; where the second-order term happens to be small, it is more than 2.
+    assert slope(sizes, remainders) > 1.9
 
 
+@pytest.mark.drawn
 def test_error_is_second_order_in_stationarity():
     """φ = J: at a distance ε the direct θ-gradient errs by O(ε), the corrected one by O(ε²)."""
     mixing, c, anchor = nonlinear_inputs()

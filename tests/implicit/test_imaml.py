@@ -171,9 +171,12 @@ def test_finite_differences(imaml):
     shifts = (2 * h, h, -h, -2 * h)
     seen = [float(loss(theta.detach() + s * direction).detach()) for s in shifts]
     measured = sum(c * y for c, y in zip(fourth, seen, strict=True)) / (12 * h)
-    assert float(gradient @ direction) == pytest.approx(measured, rel=1e-7)
+    # Which may be nearly orthogonal to the direction.
+    tolerance = 1e-7 * float(gradient.norm())
+    assert float(gradient @ direction) == pytest.approx(measured, rel=1e-7, abs=tolerance)
 
 
+@pytest.mark.drawn
 def test_relu_is_right_inside_a_piece_and_reported_at_a_kink(imaml):
     """Three tasks end inside a smooth piece; the first is drawn to a kink, where ∇J never is 0."""
     theta, tasks, network = setting(imaml, SMALL, 4, torch.relu)
@@ -201,6 +204,7 @@ def test_relu_is_right_inside_a_piece_and_reported_at_a_kink(imaml):
     assert (result - expected).norm() < 1e-8 * expected.norm()
 
 
+@pytest.mark.drawn
 def test_the_example(imaml, capsys):
     """Its own check, and that a short meta-training already makes adaptation better."""
     imaml.check(Console(width=100))

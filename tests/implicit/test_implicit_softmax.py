@@ -59,6 +59,7 @@ def by_report(theta: torch.Tensor, on_failure: str = "warn"):
     return root(report_system, report_solution(theta), theta, on_failure=on_failure)
 
 
+@pytest.mark.drawn
 @pytest.mark.parametrize("mode", [by_vjp, by_jvp])
 @pytest.mark.parametrize("spread", SPREADS)
 @pytest.mark.parametrize("solve", [softmax, by_report])

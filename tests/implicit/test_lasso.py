@@ -124,6 +124,7 @@ def test_nearly_every_knot_is_reported(lasso, folds):
     assert certificate.failed.double().mean() > 0.98
 
 
+@pytest.mark.drawn
 def test_a_repeated_feature_is_reported(lasso):
     """With X_SᵀX_S singular, or a copy of a used feature at |∇_j f| = α, no derivative exists."""
     data = made(lasso, batch=2)

@@ -55,7 +55,7 @@ class OptimizerConformance:
     steps_to_converge = 3000
 
     def test_reaches_the_minimiser_of_a_quadratic(self):
-        problem = Quadratic(spd(5, 3), randn(5, 3, seed=1))
+        problem = Quadratic(spd(5, 3, ceiling=6.0), randn(5, 3, seed=1))
         solution = solve(
             problem,
             randn(5, 3, seed=2),
@@ -204,7 +204,7 @@ class TestGradientDescent(OptimizerConformance):
 
     @pytest.mark.parametrize("steps", [1, 6])
     def test_closed_form(self, steps):
-        problem = Quadratic(spd(3, 4), randn(3, 4, seed=1))
+        problem = Quadratic(spd(3, 4, ceiling=3.0), randn(3, 4, seed=1))
         init = randn(3, 4, seed=2)
         value = solve(problem, init, self.optimizer, max_steps=steps, rtol=0.0).value
         expected = gradient_steps(init, problem.minimiser, problem.hessian, 0.3, steps)

@@ -175,6 +175,7 @@ def test_gradients_are_clipped_for_each_replica_alone(config):
         assert float(norm) == pytest.approx(0.5, rel=1e-5)
 
 
+@pytest.mark.drawn
 def test_warm_starts_are_kept_by_each_replica(config):
     modules, examples, states = built(config, "experiment=svi", "inner.atol=1e-6")
     sources = [torch.Generator().set_state(state) for state in states]

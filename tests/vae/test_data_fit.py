@@ -91,6 +91,7 @@ def test_derivatives_in_every_parameter(mode: str, name: str):
         assert relative(a, b) < 1e-12
 
 
+@pytest.mark.drawn
 @pytest.mark.parametrize("gamma", [1.0, 1e-2, 1e-4])
 def test_a_converged_gradient_is_as_small_as_by_the_plain_path(gamma: float):
     """Near the optimum the terms are far larger than their sum."""

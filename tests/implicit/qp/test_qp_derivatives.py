@@ -29,12 +29,14 @@ def leaves(batch, n, m, p, seed):
     return [t.requires_grad_() for t in random_problems(batch, n, m, p, seed)]
 
 
+@pytest.mark.drawn
 def test_all_six_parameters_in_both_modes():
     parameters = leaves(2, 3, 1, 4, seed=1)
     assert QPLayer()(*parameters).active.any()
     assert gradcheck(parts(), parameters, check_forward_ad=True)
 
 
+@pytest.mark.drawn
 def test_second_derivatives():
     parameters = leaves(1, 3, 1, 3, seed=5)
     assert QPLayer()(*parameters).active.any()
@@ -116,6 +118,7 @@ def test_a_gram_matrix_of_float32_counts_as_convex():
     assert (solution.status == QPStatus.SOLVED).all()
 
 
+@pytest.mark.drawn
 def test_close_to_a_kink_the_signs_correct_the_active_constraints():
     """A slack of 2e-5 and the multiplier 0, which an interior point cannot tell from active."""
     Q, q, A, b, G, h = (t[127:].detach() for t in random_programs(128, 100, 50, seed=0))

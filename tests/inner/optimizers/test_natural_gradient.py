@@ -51,6 +51,7 @@ def test_converges_where_descent_crawls(name):
     assert (descent.objective > solution.objective).all()
 
 
+@pytest.mark.drawn
 @pytest.mark.parametrize(
     ("name", "rho"), [*((name, None) for name in FAMILIES), (FAMILIES[0], 2.0)]
 )

@@ -38,6 +38,7 @@ def solve(objective, init, optimizer, **options):
     return savi.minimize(objective, init, optimizer=optimizer, gradient=StopGradient(), **options)
 
 
+@pytest.mark.drawn
 @pytest.mark.parametrize("posterior", ["diagonal_gaussian", "full_gaussian"])
 @pytest.mark.parametrize("gamma", [1.0, 0.01, 1e-4])
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
