@@ -10,7 +10,7 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 
-from savi.config.store import conf_dir, plain
+from savi.config.store import conf_dir, plain, register_schemas
 
 #: Added to every seed: SAVI_TEST_SEED=1 runs the same tests with other random numbers.
 SHIFT = int(os.environ.get("SAVI_TEST_SEED", "0"))
@@ -44,6 +44,9 @@ def _interruptible() -> None:
 def _seeded() -> None:
     """The numbers that a test draws do not depend on the tests before it."""
     torch.manual_seed(0)
+
+
+register_schemas()
 
 
 @pytest.fixture
