@@ -34,7 +34,7 @@ from savi.experiments.loggers import build_loggers, finish, log_results, quieten
 from savi.experiments.media import MediaMonitor, final_media, log_final_media
 from savi.inference.gradient_check import require_reference
 from savi.report.figures import learning_curves, read_metrics, save
-from savi.report.progress import shown
+from savi.report.table import shown
 from savi.runs.folder import claimed
 from savi.runs.record import Interrupted, Origin, recorded
 from savi.training.callbacks import (
