@@ -84,8 +84,7 @@ def build(config: Mapping[str, Any]) -> tuple[TensorDataModule, SemiAmortizedVAE
                 "evaluation",
             )
         },
-        # Runs of versions without hypergradients can still be evaluated.
-        hypergradient=config.get("hypergradient"),
+        hypergradient=config["hypergradient"],
     )
     return data, module
 

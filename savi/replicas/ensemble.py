@@ -105,11 +105,13 @@ class Ensemble(nn.Module):
 
     def evaluation_metrics(self, batch: Batch, stream: int) -> list[dict[str, Tensor]]:
         """What each module would log of a validation batch."""
-        evaluated = self.evaluate_batch(batch.x, stream)
-        return [
-            evaluation_metrics("val", module.vae, *(rows_of(part, rows) for part in evaluated))
-            for module, rows in zip(self.replicas, self.rows(batch.x), strict=True)
-        ]
+        inference, *bounds = self.evaluate_batch(batch.x, stream)
+        found = []
+        for module, rows in zip(self.replicas, self.rows(batch.x), strict=True):
+            final, initial = (rows_of(bound, rows) for bound in bounds)
+            own = rows_of(inference, rows)
+            found.append(evaluation_metrics("val", module.vae, own, final, initial))
+        return found
 
     @torch.no_grad()
     def evaluate_batch(self, x: Observations, stream: int) -> tuple[Inference, Bound, Bound]:
