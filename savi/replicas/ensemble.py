@@ -91,12 +91,13 @@ class Ensemble(nn.Module):
             self.schedule.step()
         self.taken += 1
 
-    def training_metrics(self, step: OuterStep) -> list[dict[str, Tensor]]:
+    def training_metrics(self, step: OuterStep) -> list[dict[str, Any]]:
         """What each module would log of a step, between its gradients and its update."""
         found = []
         for module, rows in zip(self.replicas, self.rows(step.inference.value), strict=True):
             inference = rows_of(step.inference, rows)
-            figures = training_metrics(module.vae, rows_of(step.bound, rows), inference)
+            bound = rows_of(step.bound, rows)
+            figures: dict[str, Any] = training_metrics(module.vae, bound, inference)
             figures |= gradient_norms(module.vae, module.inference.encoder)
             if inference.solution is not None and inference.solution.certificate is not None:
                 figures |= inference.solution.certificate.metrics()

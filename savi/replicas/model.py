@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from copy import copy
-from typing import Any, Self
+from typing import Any, Self, TypeAlias
 
 import torch
 from jaxtyping import Float
@@ -19,6 +19,9 @@ from savi.vae.networks.stacked import stack_networks
 from savi.vae.noise import NoiseSchedule
 from savi.vae.quadratic import PixelQuadratic
 from savi.vae.variance import ObservationVariance
+
+#: Codes for the rows of a batch.
+Points: TypeAlias = Float[Tensor, "*S N d"]
 
 
 class StackedVariance(ObservationVariance):
@@ -83,7 +86,7 @@ class StackedVAE(GaussianVAE):
         self.layout = Layout(len(models))
         self.likelihood = StackedLikelihood(variance, self.layout)
 
-    def decode(self, z: Float[Tensor, "*S N d"]) -> Float[Tensor, "*S N D"]:
+    def decode(self, z: Points) -> Float[Tensor, "*S N D"]:
         """μ_r(z)."""
         return self.layout.join(super().decode(self.layout.split(z)))
 
@@ -113,20 +116,16 @@ class StackedFit(DataFit):
         few.quadratic = PixelQuadratic(quadratic.x.flatten(0, 1)[cells], quadratic.gamma)
         return few
 
-    def __call__(self, z: Float[Tensor, "*S N d"]) -> Float[Tensor, "*S N"]:
+    def __call__(self, z: Points) -> Float[Tensor, "*S N"]:
         """The values of log p(x|z), for autograd."""
         return self.layout.join(super().__call__(self.layout.split(z)), 0)
 
-    def gradient(
-        self, z: Float[Tensor, "*S N d"]
-    ) -> tuple[Float[Tensor, "*S N"], Float[Tensor, "*S N d"]]:
+    def gradient(self, z: Points) -> tuple[Float[Tensor, "*S N"], Points]:
         """The values of log p(x|z) and ∇_z log p(x|z) without a graph."""
         value, slope = super().gradient(self.layout.split(z))
         return self.layout.join(value, 0), self.layout.join(slope)
 
-    def second_order(
-        self, z: Float[Tensor, "*S N d"]
-    ) -> tuple[Float[Tensor, "*S N d"], Float[Tensor, "*S N d d"]]:
+    def second_order(self, z: Points) -> tuple[Points, Float[Tensor, "*S N d d"]]:
         """∇_z and ∇²_z of −log p(x|z) without a graph."""
         slope, hessian = super().second_order(self.layout.split(z))
         return self.layout.join(slope), self.layout.join(hessian, 2)

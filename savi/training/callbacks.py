@@ -33,9 +33,7 @@ class CostMonitor(Callback):
         self.examples = 0
         self.peak_memory_mb = 0.0
 
-    def on_train_batch_start(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
-    ) -> None:
+    def on_train_batch_start(self, trainer: Any, pl_module: Any, *args: Any) -> None:
         """Start the clock."""
         self.start(pl_module)
 

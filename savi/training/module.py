@@ -7,7 +7,6 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from jaxtyping import Float
 from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler
@@ -21,6 +20,7 @@ from savi.inference.semi_amortized import Inference, SemiAmortizedInference
 from savi.training.hypergradient.hyperparameters import make_tunable
 from savi.training.step_metrics import evaluation_metrics, gradient_norms, training_metrics
 from savi.training.warm_start import WarmStarts
+from savi.types import Observations
 from savi.vae.build import build_encoder, build_vae
 from savi.vae.elbo import Bound, expected_bound
 from savi.vae.families import POSTERIORS
@@ -144,7 +144,7 @@ class SemiAmortizedVAE(pl.LightningModule):
             self._log_training(step.bound, step.inference)
         return step.loss
 
-    def _shared_noise(self, x: Float[Tensor, "B D"]) -> dict[str, Any]:
+    def _shared_noise(self, x: Observations) -> dict[str, Any]:
         """On one of several devices, its share of the noise that one device alone would draw.
 
         All devices have the same random state, and draw for the whole batch.
@@ -166,7 +166,7 @@ class SemiAmortizedVAE(pl.LightningModule):
 
     @torch.no_grad()
     def evaluate_batch(
-        self, x: Float[Tensor, "B D"], generator: torch.Generator, samples: int
+        self, x: Observations, generator: torch.Generator, samples: int
     ) -> tuple[Inference, Bound, Bound]:
         """Infer as in a test and bound log p(x) at λK and at λ0, on the same noise.
 

@@ -82,12 +82,7 @@ def _runs(pairs: np.ndarray, number: int) -> dict[str, Any]:
         "mode": "markers",
         "x": numbers(pairs[:, 0]),
         "y": numbers(pairs[:, 1]),
-        "marker": {
-            "color": colour(number),
-            "symbol": symbol(number),
-            "size": 6,
-            "opacity": 0.4,
-        },
+        "marker": {"color": colour(number), "symbol": symbol(number), "size": 6, "opacity": 0.4},
         "meta": {"setting": number},
         "hoverinfo": "skip",
     }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from jaxtyping import Float
@@ -18,6 +18,10 @@ from savi.report.metrics import SPLITS, parse
 from savi.report.runs import Run
 from savi.report.settings import Comparison
 from savi.report.table import described, position
+
+#: T values of one curve, or of N at the same steps.
+Line: TypeAlias = Float[np.ndarray, " T"]
+Lines: TypeAlias = Float[np.ndarray, "N T"]
 
 SPLIT_ORDER = ("train", "val", "test")
 
@@ -114,7 +118,7 @@ def mean_curves(name: str, comparison: Comparison) -> Plot:
 
 def on_common_steps(
     log: Sequence[Series],
-) -> tuple[Float[np.ndarray, " T"], Float[np.ndarray, "N T"]]:
+) -> tuple[Line, Lines]:
     """Curves at the steps of all of them: linear in between, nan beyond a curve's ends."""
     steps = np.unique(np.concatenate([series.steps for series in log])).astype(float)
     steps = steps[thinned(len(steps))]
@@ -122,7 +126,7 @@ def on_common_steps(
     return steps, np.stack(rows)
 
 
-def _interpolated(steps: Float[np.ndarray, " T"], series: Series) -> Float[np.ndarray, " T"]:
+def _interpolated(steps: Line, series: Series) -> Line:
     finite = np.isfinite(series.values)
     if not finite.any():
         return np.full(len(steps), np.nan)
@@ -130,7 +134,7 @@ def _interpolated(steps: Float[np.ndarray, " T"], series: Series) -> Float[np.nd
     return np.interp(steps, known, values, left=np.nan, right=np.nan)
 
 
-def _over_seeds(reduce: Any, values: Float[np.ndarray, "N T"]) -> Float[np.ndarray, " T"]:
+def _over_seeds(reduce: Any, values: Lines) -> Line:
     """Reduce over the seeds that have a value; nan where none has."""
     result = np.full(values.shape[1], np.nan)
     known = np.isfinite(values).any(axis=0)
@@ -153,9 +157,7 @@ def _line(series: Series, number: int, label: str) -> dict[str, Any]:
     }
 
 
-def _band(
-    steps: Float[np.ndarray, " T"], values: Float[np.ndarray, "N T"], number: int
-) -> dict[str, Any]:
+def _band(steps: Line, values: Lines, number: int) -> dict[str, Any]:
     """The area between the smallest and the largest value, as one closed outline."""
     low, high = _over_seeds(np.nanmin, values), _over_seeds(np.nanmax, values)
     known = np.isfinite(low)
