@@ -50,15 +50,16 @@ def train(
     """
     quieten_libraries()
     training = prepare(config, folder, origin or Origin())
+    cost = training.cost
     with opened(training.runs):
         print(training.headline(), flush=True)
         try:
             training.fit()
         except KeyboardInterrupt:
             for run in training.active:
-                run.keep_what_there_is(training.epoch, training.ensemble.taken, training.cost())
+                run.keep_what_there_is(training.epoch, training.ensemble.taken, cost.metrics())
             raise Interrupted(folder) from None
-        return [_conclude(run, training.cost()) for run in training.runs]
+        return [_conclude(run, cost.metrics()) for run in training.runs]
 
 
 class JointTraining:
@@ -71,6 +72,7 @@ class JointTraining:
     Attributes:
         examples: in the training split of each run.
         epoch: the one that is trained, counted from 0.
+        cost: what the steps cost each run.
 
     Raises:
         InputError: if the batches of the runs cannot be stacked.
@@ -93,8 +95,7 @@ class JointTraining:
         for run in runs:
             if run.module.warm_starts is not None:
                 run.module.warm_starts.begin(self.examples)
-        self.epoch, self._cost = 0, CostMonitor(runs=len(runs))
-        self.cost = self._cost.metrics
+        self.epoch, self.cost = 0, CostMonitor(runs=len(runs))
 
     @property
     def active(self) -> list[ReplicaRun]:
@@ -117,12 +118,12 @@ class JointTraining:
         for loader in self._train_loaders:
             loader.sampler.set_epoch(self.epoch)  # type: ignore[attr-defined]
         for batch in _together(self._train_loaders, self.config["limit_train_batches"]):
-            self._cost.start(self.ensemble)
+            self.cost.start(self.ensemble)
             step = self.ensemble.gradients(batch)
             if (self.ensemble.taken + 1) % self._log_every == 0:
                 self._log(self.ensemble.training_metrics(step), self.ensemble.taken)
             self.ensemble.update(step)
-            self._cost.stop(self.ensemble, len(batch.x))
+            self.cost.stop(self.ensemble, len(batch.x))
 
     def _validate(self) -> None:
         self.ensemble.eval()
@@ -130,9 +131,8 @@ class JointTraining:
         examples = 0
         limit = self.config["limit_val_batches"]
         for stream, batch in enumerate(_together(self._val_loaders, limit)):
-            for total, figures in zip(
-                sums, self.ensemble.evaluation_metrics(batch, stream), strict=True
-            ):
+            every = self.ensemble.evaluation_metrics(batch, stream)
+            for total, figures in zip(sums, every, strict=True):
                 total.update({name: len(batch.x) * value for name, value in figures.items()})
             examples += len(batch.x)
         means = [{name: value / examples for name, value in total.items()} for total in sums]
