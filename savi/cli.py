@@ -211,7 +211,7 @@ def report() -> None:
 
 def _report() -> None:
     from savi.report.command import main
-    from savi.report.sync import sync_help
+    from savi.report.wandb import sync_help
 
     arguments = sys.argv[1:]
     if arguments[:1] == ["sync-help"]:

@@ -17,9 +17,9 @@ from savi.data import sets as _sets  # noqa: F401  (registers the data sets that
 from savi.data.batches import Batch
 from savi.data.config import DataConfig
 from savi.data.module import TensorDataModule
-from savi.data.moments import covariance_eigenvalues
 from savi.data.raw import Examples, RawData
 from savi.data.registry import DATASETS
+from savi.data.units import covariance_eigenvalues
 
 __all__ = [
     "DATASETS",

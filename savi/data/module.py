@@ -10,12 +10,16 @@ from pytorch_lightning import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from savi.data.batches import Batch, DequantisedExamples, FixedExamples
-from savi.data.randomness import generator
-from savi.data.raw import Examples, RawData
+from savi.data.batches import (
+    Batch,
+    DequantisedExamples,
+    FixedExamples,
+    OrderedBatches,
+    ShuffledBatches,
+    generator,
+)
+from savi.data.raw import Examples, RawData, train_val_test
 from savi.data.registry import bind
-from savi.data.sampler import OrderedBatches, ShuffledBatches
-from savi.data.splits import train_val_test
 from savi.data.units import Units
 from savi.errors import require_at_least, unknown_option
 

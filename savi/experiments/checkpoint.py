@@ -29,6 +29,24 @@ class StoreConfig(Callback):
         checkpoint[CONFIG_KEY] = self.config
 
 
+def save_weights(
+    path: Path, module: pl.LightningModule, config: Mapping[str, Any], epoch: int, step: int
+) -> None:
+    """Write a checkpoint for evaluation: one of Lightning's, without the state of a training."""
+    # Copies: of a view, the whole tensor would be saved.
+    weights = {name: value.clone() for name, value in module.state_dict().items()}
+    contents: dict[str, Any] = {
+        "epoch": epoch,
+        "global_step": step,
+        "pytorch-lightning_version": pl.__version__,
+        "state_dict": weights,
+        module.CHECKPOINT_HYPER_PARAMS_KEY: dict(module.hparams),
+        CONFIG_KEY: config,
+    }
+    path.parent.mkdir(exist_ok=True)
+    torch.save(contents, path)
+
+
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """The contents of a savi checkpoint, read without executing anything in it.
 

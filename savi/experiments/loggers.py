@@ -15,8 +15,7 @@ from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 from savi.errors import InputError, unknown_option
 from savi.gradients.certificate import CERTIFICATE_WARNINGS
-from savi.report.logged import AXES, FIGURES, HISTOGRAMS, OBJECTIVE, STEP
-from savi.report.login import has_login
+from savi.report.wandb import AXES, FIGURES, HISTOGRAMS, OBJECTIVE, STEP, has_login
 from savi.runs.record import Origin
 
 WANDB_MODES = ("offline", "online", "disabled")

@@ -29,7 +29,7 @@ from savi.report.figures import (
     reconstructions,
     save,
 )
-from savi.report.logged import (
+from savi.report.wandb import (
     CURVATURE,
     EPOCH,
     INNER_STEP,

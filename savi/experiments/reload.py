@@ -16,7 +16,7 @@ from savi.evaluation.regret import out_of_distribution
 from savi.experiments.checkpoint import CONFIG_KEY, load_weights, read_checkpoint
 from savi.experiments.loggers import quieten_libraries
 from savi.experiments.run import build
-from savi.report.progress import shown
+from savi.report.table import shown
 
 SETTINGS = (
     "samples", "importance_samples", "gap_examples", "gap_steps", "ais_examples", "ais_chains",

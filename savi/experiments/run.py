@@ -6,10 +6,10 @@ import contextlib
 import json
 import signal
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
@@ -20,7 +20,7 @@ from pytorch_lightning.callbacks import (
     ModelCheckpoint,
     RichProgressBar,
 )
-from pytorch_lightning.loggers import WandbLogger
+from pytorch_lightning.loggers import Logger, WandbLogger
 from pytorch_lightning.plugins.environments import SLURMEnvironment
 from pytorch_lightning.utilities import rank_zero_only
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
@@ -34,7 +34,7 @@ from savi.experiments.loggers import build_loggers, finish, log_results, quieten
 from savi.experiments.media import MediaMonitor, final_media, log_final_media
 from savi.inference.gradient_check import require_reference
 from savi.report.figures import learning_curves, read_metrics, save
-from savi.report.progress import shown
+from savi.report.table import shown
 from savi.runs.folder import claimed
 from savi.runs.record import Interrupted, Origin, recorded
 from savi.training.callbacks import (
@@ -84,8 +84,7 @@ def build(config: Mapping[str, Any]) -> tuple[TensorDataModule, SemiAmortizedVAE
                 "evaluation",
             )
         },
-        # Runs of versions without hypergradients can still be evaluated.
-        hypergradient=config.get("hypergradient"),
+        hypergradient=config["hypergradient"],
     )
     return data, module
 
@@ -156,7 +155,9 @@ class Run:
         with finishing(wandb_logger):
             self.fit()
             if trainer.interrupted:
-                _keep_what_there_is(trainer, folder, self.cost)
+                figures = {k: float(v) for k, v in trainer.callback_metrics.items()}
+                keep_what_there_is(folder, trainer.loggers, figures | self.cost.metrics())
+                raise Interrupted(folder)
             of_training = (
                 _best_score(trainer)
                 | _certificate(trainer)
@@ -278,18 +279,18 @@ def build_trainer(
 _NOT_LIGHTNING = frozenset({"threads", "enable_progress_bar", "replicas", "vary"})
 
 
-def _keep_what_there_is(trainer: pl.Trainer, folder: Path, cost: CostMonitor) -> NoReturn:
-    """After Ctrl-C write the metrics and the curves so far, then say so."""
+def keep_what_there_is(
+    folder: Path, loggers: Sequence[Logger], so_far: Mapping[str, float]
+) -> None:
+    """After Ctrl-C write the metrics and the curves so far."""
     # Lightning ignores further signals from then on; this process goes on to exit.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    for logger in trainer.loggers:
+    for logger in loggers:
         logger.save()
-    so_far = {name: float(value) for name, value in trainer.callback_metrics.items()}
-    write_metrics(folder, so_far | cost.metrics())
+    write_metrics(folder, so_far)
     curves = folder / "metrics.csv"
     if curves.is_file():
         save(learning_curves(read_metrics(curves)), folder / "figures" / "learning_curves.png")
-    raise Interrupted(folder)
 
 
 @contextlib.contextmanager

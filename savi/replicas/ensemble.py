@@ -1,4 +1,4 @@
-"""R runs' modules, trained by the steps that each of them would take alone."""
+"""R runs' modules as one, trained by the steps that each of them would take alone."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from dataclasses import fields, is_dataclass, replace
 from typing import Any, TypeVar
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 
 from savi.data.batches import Batch
 from savi.inference.encoder_losses import EncoderObjective
 from savi.inference.outer_loss import OuterLoss, OuterStep
 from savi.inference.semi_amortized import Inference
-from savi.replicas.inference import StackedInference
-from savi.replicas.model import StackedVAE
+from savi.replicas.model import StackedInference, StackedVAE
 from savi.training import SemiAmortizedVAE
-from savi.training.module import kl_weight
+from savi.training.module import kl_weight, outer_optimizer
+from savi.training.step_metrics import evaluation_metrics, gradient_norms, training_metrics
+from savi.types import Observations, Rows
 from savi.vae.elbo import Bound, elbo
 from savi.vae.monte_carlo import chunk_sizes
 from savi.vae.noise import antithetic_noise
@@ -38,6 +38,9 @@ class Ensemble(nn.Module):
         sources: where each module's training noise comes from.
         steps: the length of the training, for a schedule of the learning rate.
         max_norm: the norm to which each module's gradient is clipped; None: not at all.
+
+    Attributes:
+        taken: the steps so far.
     """
 
     def __init__(
@@ -58,46 +61,29 @@ class Ensemble(nn.Module):
         self.outer_loss = OuterLoss(
             self.vae, self.inference, encoder_objective, first.samples, first.kl["free_bits"]
         )
-        self.optimizer = torch.optim.AdamW(self._parameter_groups(), fused=True)
-        cosine = first.optimizer_config["schedule"] == "cosine"
-        self.schedule = (
-            torch.optim.lr_scheduler.CosineAnnealingLR(self.optimizer, T_max=steps)
-            if cosine
-            else None
+        self.optimizer, self.schedule = outer_optimizer(
+            first.optimizer_config, self._parameter_groups(), lambda: steps
         )
-        self.taken = 0
+        self.device, self.taken = torch.device("cpu"), 0
 
-    def train(self, mode: bool = True) -> Ensemble:
-        """Set the mode of the modules too: a γ of theirs works here."""
-        for module in self.replicas:
-            module.train(mode)
-        return super().train(mode)
-
-    def backward(self, batches: Sequence[Batch]) -> OuterStep:
-        """The gradients of every module on its batch; the weights and γ stay as they are.
-
-        Args:
-            batches: one for each module, all of one size.
+    def gradients(self, batch: Batch) -> OuterStep:
+        """Take the gradients of every module on its batch; the weights and γ stay as they are.
 
         Returns:
             What the losses were computed from, with the rows of all modules.
         """
-        # In place: they are views of the stacked ones.
+        # In place: those of the modules are views of them.
         torch._foreach_zero_([p.grad for p in self.parameters() if p.grad is not None])
-        taken = self.outer_loss(
-            torch.cat([batch.x for batch in batches]),
-            kl_weight(self.replicas[0].kl, self.taken),
-            init=self._starts(batches),
-            **self._noise(batches[0].x),
-        )
+        beta, noise = kl_weight(self.replicas[0].kl, self.taken), self._noise(batch.x)
+        step = self.outer_loss(batch.x, beta, init=self._starts(batch), **noise)
         # A mean over all rows weighs each module by 1/R.
-        (len(batches) * taken.loss).backward()
-        self._keep_ends(batches, taken.inference)
-        return taken
+        (len(self.replicas) * step.loss).backward()
+        self._keep_ends(batch, step.inference)
+        return step
 
-    def update(self, taken: OuterStep) -> None:
+    def update(self, step: OuterStep) -> None:
         """Move the weights by the gradients, and a closed-form γ."""
-        self.vae.gamma.observe(taken.bound.squared_error.unflatten(0, (len(self.replicas), -1)))
+        self.vae.gamma.observe(step.bound.squared_error.unflatten(0, (len(self.replicas), -1)))
         if self.max_norm is not None:
             for module in self.replicas:
                 nn.utils.clip_grad_norm_(module.parameters(), self.max_norm)
@@ -106,74 +92,102 @@ class Ensemble(nn.Module):
             self.schedule.step()
         self.taken += 1
 
+    def training_metrics(self, step: OuterStep) -> list[dict[str, Any]]:
+        """What each module would log of a step, between its gradients and its update."""
+        found = []
+        for module, rows in zip(self.replicas, self.rows(step.inference.value), strict=True):
+            inference = rows_of(step.inference, rows)
+            bound = rows_of(step.bound, rows)
+            figures: dict[str, Any] = training_metrics(module.vae, bound, inference)
+            figures |= gradient_norms(module.vae, module.inference.encoder)
+            if inference.solution is not None and inference.solution.certificate is not None:
+                figures |= inference.solution.certificate.metrics()
+            found.append(figures)
+        return found
+
+    def evaluation_metrics(self, batch: Batch, stream: int) -> list[dict[str, Tensor]]:
+        """What each module would log of a validation batch."""
+        inference, *bounds = self.evaluate_batch(batch.x, stream)
+        found = []
+        for module, rows in zip(self.replicas, self.rows(batch.x), strict=True):
+            final, initial = (rows_of(bound, rows) for bound in bounds)
+            own = rows_of(inference, rows)
+            found.append(evaluation_metrics("val", module.vae, own, final, initial))
+        return found
+
     @torch.no_grad()
-    def evaluate_batches(
-        self, xs: Sequence[Float[Tensor, "B D"]], stream: int
-    ) -> tuple[Inference, Bound, Bound]:
+    def evaluate_batch(self, x: Observations, stream: int) -> tuple[Inference, Bound, Bound]:
         """As :meth:`SemiAmortizedVAE.evaluate_batch` in validation, of every module.
 
         Args:
-            xs: a batch for each module.
+            x: the modules' batches.
             stream: the number of the batches, which decides on their noise.
         """
         generators = [module.evaluation_noise(stream) for module in self.replicas]
-        x, like = torch.cat(list(xs)), self._codes(xs[0])
-        steps = self.inference.test_max_steps
+        own = x[self.rows(x)[0]]
+        like, steps = self._codes(own), self.inference.test_max_steps
         inner_noise = self.inference.draw_from(generators, like) if steps > 0 else None
         inference = self.inference(self.vae, x, max_steps=steps, noise=inner_noise)
         seeds = [int(torch.randint(2**62, (), generator=g)) for g in generators]
-        sources = [torch.Generator().manual_seed(seed) for seed in seeds]
-        samples = self.replicas[0].settings["val_samples"]
-        sizes = list(chunk_sizes(samples, xs[0].numel()))
-        noise = torch.cat(
-            [torch.cat([antithetic_noise(n, like, g) for n in sizes]) for g in sources], dim=1
-        )
+        sizes = list(chunk_sizes(self.replicas[0].settings["val_samples"], own.numel()))
+        draws = [
+            torch.cat([antithetic_noise(n, like, source) for n in sizes])
+            for source in (torch.Generator().manual_seed(seed) for seed in seeds)
+        ]
+        noise = torch.cat(draws, dim=1)
 
-        def bound_at(lam: Tensor) -> Bound:
-            q = self.inference.family.distribution(lam, self.vae)
-            return elbo(self.vae, q, x, noise)
+        def bound_at(lam: Rows) -> Bound:
+            return elbo(self.vae, self.inference.family.distribution(lam, self.vae), x, noise)
 
         bound = bound_at(inference.value)
         return inference, bound, bound if inference.solution is None else bound_at(inference.init)
+
+    def rows(self, values: Tensor) -> list[slice]:
+        """Where each module's examples lie among so many values."""
+        size = len(values) // len(self.replicas)
+        return [slice(start, start + size) for start in range(0, len(values), size)]
 
     def _parameter_groups(self) -> list[dict[str, Any]]:
         """The stacked weights, or each module's own where the modules are moved differently.
 
         Adam moves every number by its own history, so that either is R optimisers.
         """
-        settings = [
-            {key: module.optimizer_config[key] for key in ("lr", "weight_decay")}
-            for module in self.replicas
-        ]
-        if all(own == settings[0] for own in settings):
-            return [{"params": list(self.parameters())} | settings[0]]
-        pairs = zip(self.replicas, settings, strict=True)
-        return [{"params": list(module.parameters())} | own for module, own in pairs]
+        configs = [module.optimizer_config for module in self.replicas]
+        own = [{key: config[key] for key in ("lr", "weight_decay")} for config in configs]
+        if all(settings == own[0] for settings in own):
+            return [{"params": list(self.parameters())} | own[0]]
+        pairs = zip(self.replicas, own, strict=True)
+        return [{"params": list(module.parameters())} | settings for module, settings in pairs]
 
-    def _codes(self, x: Float[Tensor, "B D"]) -> Float[Tensor, "B d"]:
+    def _codes(self, x: Observations) -> Tensor:
         return x.new_empty(len(x), self.vae.latent_dim)
 
-    def _noise(self, x: Float[Tensor, "B D"]) -> dict[str, Any]:
+    def _noise(self, x: Observations) -> dict[str, Any]:
         """What the modules draw for a step, in their order: the inner noise, then the bound's."""
-        like, noise = self._codes(x), {}
+        like, noise = self._codes(x[self.rows(x)[0]]), {}
         if self.inference.max_steps > 0:
             noise["inner_noise"] = self.inference.draw_from(self.sources, like)
         samples = self.outer_loss.samples
         outer = [antithetic_noise(samples, like, source) for source in self.sources]
         return noise | {"outer_noise": torch.cat(outer, dim=1)}
 
-    def _starts(self, batches: Sequence[Batch]) -> Float[Tensor, "N P"] | None:
+    def _starts(self, batch: Batch) -> Rows | None:
         """Warm starts, where the modules keep them."""
-        starts = [module.warm_starts for module in self.replicas]
-        pairs = zip(starts, batches, strict=True)
-        rows = [start[batch.index] for start, batch in pairs if start is not None]
+        tables = [module.warm_starts for module in self.replicas]
+        indices = batch.index.chunk(len(tables))
+        rows = [own[i] for own, i in zip(tables, indices, strict=True) if own is not None]
         return torch.cat(rows) if rows else None
 
-    def _keep_ends(self, batches: Sequence[Batch], inference: Inference) -> None:
-        ends = inference.value.unflatten(0, (len(batches), -1))
-        for module, batch, end in zip(self.replicas, batches, ends, strict=True):
+    def _keep_ends(self, batch: Batch, inference: Inference) -> None:
+        parts = (part.chunk(len(self.replicas)) for part in (batch.index, inference.value))
+        for module, index, end in zip(self.replicas, *parts, strict=True):
             if module.warm_starts is not None:
-                module.warm_starts[batch.index] = end
+                module.warm_starts[index] = end
+
+
+def joined(batches: Sequence[Batch]) -> Batch:
+    """Batches of one size, one after another."""
+    return Batch(*(torch.cat(parts) for parts in zip(*batches, strict=True)))
 
 
 def rows_of(record: Record, rows: slice) -> Record:

@@ -1,21 +1,27 @@
-"""R generative models as one, whose batch holds R batches one after another."""
+"""R generative models, and R inferences, as one whose batch holds R batches one after another."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from copy import copy
-from typing import Self
+from typing import Any, Self, TypeAlias
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
+from savi.inference.semi_amortized import SemiAmortizedInference
 from savi.replicas.layout import Layout
+from savi.types import Codes, Index, Observations, PerExample, Rows
 from savi.vae.data_fit import DataFit
 from savi.vae.model import GaussianLikelihood, GaussianVAE
 from savi.vae.networks.stacked import stack_networks
+from savi.vae.noise import NoiseSchedule
 from savi.vae.quadratic import PixelQuadratic
 from savi.vae.variance import ObservationVariance
+
+#: Codes for the rows of a batch.
+Points: TypeAlias = Float[Tensor, "*S N d"]
 
 
 class StackedVariance(ObservationVariance):
@@ -55,7 +61,7 @@ class StackedLikelihood(GaussianLikelihood):
         self.layout = layout
 
     def forward(
-        self, x: Float[Tensor, "N D"], mean: Float[Tensor, "S N D"], outer: bool = False
+        self, x: Observations, mean: Float[Tensor, "S N D"], outer: bool = False
     ) -> tuple[Float[Tensor, "S N"], Float[Tensor, "S N"]]:
         """As that of a single model."""
         split, join = self.layout.split, self.layout.join
@@ -80,11 +86,11 @@ class StackedVAE(GaussianVAE):
         self.layout = Layout(len(models))
         self.likelihood = StackedLikelihood(variance, self.layout)
 
-    def decode(self, z: Float[Tensor, "*S N d"]) -> Float[Tensor, "*S N D"]:
+    def decode(self, z: Points) -> Float[Tensor, "*S N D"]:
         """μ_r(z)."""
         return self.layout.join(super().decode(self.layout.split(z)))
 
-    def gram(self, z: Float[Tensor, "N d"]) -> Float[Tensor, "N d d"]:
+    def gram(self, z: Codes) -> Float[Tensor, "N d d"]:
         """JᵀΓ⁻¹J at z."""
         return self.layout.join(super().gram(self.layout.split(z)), 2)
 
@@ -95,13 +101,13 @@ class StackedFit(DataFit):
     layout: Layout
 
     @classmethod
-    def of(cls, model: StackedVAE, x: Float[Tensor, "N D"]) -> Self:
+    def of(cls, model: StackedVAE, x: Observations) -> Self:
         """For a whole batch."""
         fit = cls(model, model.decoder, PixelQuadratic(model.layout.split(x), model.gamma()))
         fit.layout = model.layout
         return fit
 
-    def rows(self, index: Int[Tensor, " K"]) -> Self:
+    def rows(self, index: Index) -> Self:
         """Of some of the examples; the models may keep different numbers of theirs."""
         quadratic = self.quadratic
         assert isinstance(quadratic, PixelQuadratic)
@@ -110,24 +116,81 @@ class StackedFit(DataFit):
         few.quadratic = PixelQuadratic(quadratic.x.flatten(0, 1)[cells], quadratic.gamma)
         return few
 
-    def __call__(self, z: Float[Tensor, "*S N d"]) -> Float[Tensor, "*S N"]:
+    def __call__(self, z: Points) -> Float[Tensor, "*S N"]:
         """The values of log p(x|z), for autograd."""
         return self.layout.join(super().__call__(self.layout.split(z)), 0)
 
-    def gradient(
-        self, z: Float[Tensor, "*S N d"]
-    ) -> tuple[Float[Tensor, "*S N"], Float[Tensor, "*S N d"]]:
+    def gradient(self, z: Points) -> tuple[Float[Tensor, "*S N"], Points]:
         """The values of log p(x|z) and ∇_z log p(x|z) without a graph."""
         value, slope = super().gradient(self.layout.split(z))
         return self.layout.join(value, 0), self.layout.join(slope)
 
-    def second_order(
-        self, z: Float[Tensor, "*S N d"]
-    ) -> tuple[Float[Tensor, "*S N d"], Float[Tensor, "*S N d d"]]:
+    def second_order(self, z: Points) -> tuple[Points, Float[Tensor, "*S N d d"]]:
         """∇_z and ∇²_z of −log p(x|z) without a graph."""
         slope, hessian = super().second_order(self.layout.split(z))
         return self.layout.join(slope), self.layout.join(hessian, 2)
 
-    def gram(self, z: Float[Tensor, "N d"]) -> Float[Tensor, "N d d"]:
+    def gram(self, z: Codes) -> Float[Tensor, "N d d"]:
         """JᵀΓ⁻¹J at z."""
         return self.layout.join(super().gram(self.layout.split(z)), 2)
+
+
+class StackedEncoder(nn.Module):
+    """g_r(x) for the rows of every model r; its weights are those of the encoders."""
+
+    def __init__(self, encoders: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.network, self.layout = stack_networks(encoders), Layout(len(encoders))
+
+    def forward(self, x: Observations) -> Rows:
+        """λ0."""
+        return self.layout.join(self.network(self.layout.split(x)))
+
+
+class StackedInference(SemiAmortizedInference):
+    """x ↦ λ0 ↦ λK for the rows of every model r: one inner solve for all of them.
+
+    The result for an example never depends on its batch, so that this is R separate inferences.
+
+    Args:
+        parts: R inferences that differ in their weights, ρ and r alone.
+        inner: the ``inner`` group that they share.
+        gradient: the ``gradient`` group.
+    """
+
+    def __init__(
+        self,
+        parts: Sequence[SemiAmortizedInference],
+        inner: Mapping[str, Any],
+        gradient: Mapping[str, Any],
+    ) -> None:
+        encoders = [part.encoder for part in parts if part.encoder is not None]
+        encoder = StackedEncoder(encoders) if encoders else None
+        super().__init__(encoder, parts[0].family, inner, gradient)
+        self.parts = list(parts)
+        self.prior_params = parts[0].prior_params
+
+    def data_fit(
+        self, model: GaussianVAE, x: Observations, reference: Codes, codes: int
+    ) -> DataFit:
+        """By decoding to the data, with every model for its own rows."""
+        assert isinstance(model, StackedVAE)
+        return StackedFit.of(model, x)
+
+    def constant(self, name: str, init: Rows) -> float | PerExample:
+        """The model's own, for each of its rows; one number if they all have the same."""
+        values = [getattr(part, name) for part in self.parts]
+        if len(set(values)) == 1:
+            return values[0]
+        each = torch.tensor(values, dtype=init.dtype, device=init.device)
+        return each.repeat_interleave(len(init) // len(values))
+
+    def draw_from(self, generators: Sequence[torch.Generator], like: Codes) -> NoiseSchedule:
+        """The inner noise that each inference would draw from its own source.
+
+        Args:
+            generators: the sources.
+            like: codes of one of the R batches.
+        """
+        draws = [self.draw_noise(like, generator) for generator in generators]
+        return lambda step: torch.cat([draw(step) for draw in draws], dim=1)

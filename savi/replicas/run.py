@@ -1,19 +1,16 @@
-"""What one run of a joint training has to itself: its folder, record, loggers and checkpoints."""
+"""What one of several runs has to itself: its folder, record, loggers and checkpoints."""
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
 from contextlib import ExitStack
-from pathlib import Path
-from typing import Any
 
-import pytorch_lightning as pl
 import torch
 
-from savi.experiments.checkpoint import CONFIG_KEY
+from savi.experiments.checkpoint import save_weights
 from savi.experiments.loggers import build_loggers
-from savi.experiments.run import build, conclude, finishing, write_metrics
+from savi.experiments.run import build, conclude, finishing, keep_what_there_is
 from savi.replicas.configs import Plan
 from savi.runs.folder import claimed
 from savi.runs.record import recorded
@@ -21,8 +18,6 @@ from savi.runs.record import recorded
 
 class ReplicaRun:
     """One of the runs, which leaves in its folder what the separate run would leave there.
-
-    Its checkpoints hold no state of the optimiser: a joint training is not resumed.
 
     Attributes:
         source: where the noise of its training comes from; it begins where the global source
@@ -67,25 +62,26 @@ class ReplicaRun:
         kind, trace = (None, None) if error is None else (type(error), error.__traceback__)
         resources.__exit__(kind, error, trace)
 
-    def log(self, metrics: Mapping[str, float], epoch: int, step: int) -> None:
-        """Hand figures to the loggers."""
-        self.logged |= metrics
-        for logger in self._loggers:
-            logger.log_metrics({**metrics, "epoch": epoch}, step=step)
+    def log(self, figures: dict[str, float], epoch: int, step: int) -> None:
+        """Hand figures to the loggers, unless the run has failed."""
+        if self.error is None:
+            self.logged |= figures
+            for logger in self._loggers:
+                logger.log_metrics(figures | {"epoch": epoch}, step)
 
     def save(self, epoch: int, step: int) -> None:
         """Write ``last.ckpt``, and ``best.ckpt`` if the last ``val/elbo`` is the highest yet."""
-        last, score = self._write_last(epoch, step), self.logged["val/elbo"]
+        last, score = self.folder / "checkpoints" / "last.ckpt", self.logged["val/elbo"]
+        save_weights(last, self.module, self.config, epoch, step)
         if self._best is None or score > self._best:
             self._best = score
             shutil.copyfile(last, last.with_name("best.ckpt"))
 
     def keep_what_there_is(self, epoch: int, step: int, cost: Mapping[str, float]) -> None:
-        """After Ctrl-C: the weights and the figures so far."""
-        self._write_last(epoch, step)
-        for logger in self._loggers:
-            logger.save()
-        write_metrics(self.folder, self.logged | dict(cost))
+        """After Ctrl-C: the weights, the figures and the curves so far."""
+        last = self.folder / "checkpoints" / "last.ckpt"
+        save_weights(last, self.module, self.config, epoch, step)
+        keep_what_there_is(self.folder, self._loggers, self.logged | dict(cost))
 
     def conclude(self, cost: Mapping[str, float]) -> dict[str, float]:
         """Evaluate the best epoch, as a separate run does.
@@ -99,20 +95,3 @@ class ReplicaRun:
         if self._best is not None:
             of_training["val/elbo"] = self._best
         return conclude(self.config, self.folder, self.data, self.module, of_training, self._wandb)
-
-    def _write_last(self, epoch: int, step: int) -> Path:
-        path = self.folder / "checkpoints" / "last.ckpt"
-        path.parent.mkdir(exist_ok=True)
-        # Copies: of a view, the tensor that all runs share would be saved.
-        weights = {name: value.clone() for name, value in self.module.state_dict().items()}
-        contents: dict[str, Any] = {
-            "epoch": epoch,
-            "global_step": step,
-            "pytorch-lightning_version": pl.__version__,
-            "state_dict": weights,
-            "hparams_name": "kwargs",
-            "hyper_parameters": dict(self.module.hparams),
-            CONFIG_KEY: self.config,
-        }
-        torch.save(contents, path)
-        return path

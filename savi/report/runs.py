@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from savi.errors import InputError
-from savi.report.figures.series import Series, read_metrics
+from savi.report.figures.curves import Series, read_metrics
 from savi.runs.folder import LOCK, is_claimed
 
 STATES = ("failed", "interrupted", "missing", "unknown", "running", "finished")

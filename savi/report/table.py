@@ -1,11 +1,16 @@
-"""The closing table of a run."""
+"""What a run shows in a terminal: a bar while it works, and its closing table."""
+
+from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from itertools import groupby
 
 from rich import box
 from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -94,3 +99,23 @@ def _row(name: str, value: float) -> tuple[Text, ...]:
 def _shortened(words: str) -> Text:
     """Text that a narrow table cuts short, rather than the numbers and rather than break a row."""
     return Text(words, no_wrap=True, overflow="ellipsis")
+
+
+@contextmanager
+def shown(what: str) -> Iterator[Callable[[float], None]]:
+    """Show how far some work has come.
+
+    Args:
+        what: the work, in a few words.
+
+    Yields:
+        A function to call with the fraction that is done.
+    """
+    if not sys.stdout.isatty():
+        print(what, flush=True)
+        yield lambda fraction: None
+        return
+    columns = TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn()
+    with Progress(*columns, transient=True) as bar:
+        task = bar.add_task(what, total=1.0)
+        yield lambda fraction: bar.update(task, completed=fraction)

@@ -1,4 +1,4 @@
-"""Training with Lightning: the module, its callbacks and a whole run."""
+"""Training with Lightning: the module and its callbacks."""
 
 from savi.training.module import SemiAmortizedVAE
 

@@ -11,11 +11,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import (
-    Callback,
-)
-
-from savi.training.module import SemiAmortizedVAE
+from pytorch_lightning.callbacks import Callback
 
 
 class CostMonitor(Callback):
@@ -25,45 +21,48 @@ class CostMonitor(Callback):
     the number of codes decoded per example and step (tangents included, backward passes not), and
     ``cost/peak_memory_mb`` the peak of the GPU's allocator in a training step. Without a GPU it is
     the peak of the process so far, whatever else it did (validation, gradient checks).
+
+    Args:
+        runs: how many runs share a step, and its time.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, runs: int = 1) -> None:
+        self.runs = runs
         self.seconds: list[float] = []
         self.evaluations = 0
         self.examples = 0
         self.peak_memory_mb = 0.0
 
-    def on_train_batch_start(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
-    ) -> None:
+    def on_train_batch_start(self, trainer: Any, pl_module: Any, *args: Any) -> None:
         """Start the clock."""
-        assert isinstance(pl_module, SemiAmortizedVAE)
-        pl_module.vae.decoder_evaluations = 0
-        if pl_module.device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats(pl_module.device)
-        self._start = time.perf_counter()
+        self.start(pl_module)
 
     def on_train_batch_end(
-        self,
-        trainer: pl.Trainer,
-        pl_module: pl.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
+        self, trainer: Any, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Stop the clock and count."""
-        assert isinstance(pl_module, SemiAmortizedVAE)
+        self.stop(pl_module, len(batch.x))
+
+    def start(self, module: Any) -> None:
+        """A step of the module begins."""
+        module.vae.decoder_evaluations = 0
+        if module.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(module.device)
+        self._start = time.perf_counter()
+
+    def stop(self, module: Any, examples: int) -> None:
+        """A step on so many examples is over."""
         self.seconds.append(time.perf_counter() - self._start)
-        self.evaluations += pl_module.vae.decoder_evaluations
-        self.examples += len(batch.x)
-        self.peak_memory_mb = max(self.peak_memory_mb, peak_memory_mb(pl_module.device))
+        self.evaluations += module.vae.decoder_evaluations
+        self.examples += examples
+        self.peak_memory_mb = max(self.peak_memory_mb, peak_memory_mb(module.device))
 
     def metrics(self) -> dict[str, float]:
         """The figures so far; empty before the first step."""
         if not self.seconds:
             return {}
         return {
-            "cost/step_seconds": median(self.seconds),
+            "cost/step_seconds": median(self.seconds) / self.runs,
             "cost/decoder_evaluations": self.evaluations / self.examples,
             "cost/peak_memory_mb": self.peak_memory_mb,
         }

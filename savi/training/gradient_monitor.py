@@ -9,9 +9,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from jaxtyping import Float
 from pytorch_lightning.callbacks import Callback
-from torch import Tensor
 
 from savi.errors import require_at_least
 from savi.gradients.certificate import CERTIFICATE_WARNINGS, ImplicitGradientError
@@ -23,6 +21,7 @@ from savi.inference.gradient_check import (
     reference_gradient,
 )
 from savi.training.module import SemiAmortizedVAE
+from savi.types import Observations
 
 
 class GradientMonitor(Callback):
@@ -54,7 +53,7 @@ class GradientMonitor(Callback):
     """
 
     def __init__(
-        self, module: SemiAmortizedVAE, x: Float[Tensor, "B D"], every_n_steps: int, reference: str
+        self, module: SemiAmortizedVAE, x: Observations, every_n_steps: int, reference: str
     ) -> None:
         require_at_least("callbacks.gradient_check_every_n_steps", every_n_steps, 1)
         check_reference(reference, module.inference)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from jaxtyping import Float
 from torch import Tensor
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler
 
 from savi.data.batches import Batch
 from savi.errors import InputError, require_at_least, unknown_option
@@ -19,6 +20,7 @@ from savi.inference.semi_amortized import Inference, SemiAmortizedInference
 from savi.training.hypergradient.hyperparameters import make_tunable
 from savi.training.step_metrics import evaluation_metrics, gradient_norms, training_metrics
 from savi.training.warm_start import WarmStarts
+from savi.types import Observations
 from savi.vae.build import build_encoder, build_vae
 from savi.vae.elbo import Bound
 from savi.vae.families import POSTERIORS
@@ -143,7 +145,7 @@ class SemiAmortizedVAE(pl.LightningModule):
             self._log_training(step.bound, step.inference)
         return step.loss
 
-    def _shared_noise(self, x: Float[Tensor, "B D"]) -> dict[str, Any]:
+    def _shared_noise(self, x: Observations) -> dict[str, Any]:
         """On one of several devices, its share of the noise that one device alone would draw.
 
         All devices have the same random state, and draw for the whole batch.
@@ -165,7 +167,7 @@ class SemiAmortizedVAE(pl.LightningModule):
 
     @torch.no_grad()
     def evaluate_batch(
-        self, x: Float[Tensor, "B D"], generator: torch.Generator, samples: int
+        self, x: Observations, generator: torch.Generator, samples: int
     ) -> tuple[Inference, Bound, Bound]:
         """Infer as in a test and bound log p(x) at λK and at λ0, on the same noise.
 
@@ -208,19 +210,15 @@ class SemiAmortizedVAE(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """Adam (AdamW with a weight decay), with a constant or cosine learning rate."""
-        config = self.optimizer_config
-        decay = 0.0 if self.tuned else config["weight_decay"]
-        optimizer = torch.optim.AdamW(
-            self.parameters(), lr=config["lr"], weight_decay=decay, fused=True
+        decay = 0.0 if self.tuned else self.optimizer_config["weight_decay"]
+        groups = [{"params": list(self.parameters()), "weight_decay": decay}]
+        optimizer, schedule = outer_optimizer(
+            self.optimizer_config, groups, lambda: int(self.trainer.estimated_stepping_batches)
         )
-        if config["schedule"] == "constant":
+        if schedule is None:
             return optimizer
-        steps = int(self.trainer.estimated_stepping_batches)
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=steps)
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
-        }
+        scheduled = {"scheduler": schedule, "interval": "step"}
+        return {"optimizer": optimizer, "lr_scheduler": scheduled}
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Log the gradient norms of encoder and decoder."""
@@ -251,6 +249,22 @@ class SemiAmortizedVAE(pl.LightningModule):
         if self._certificate is not None:
             self.log_dict(self._certificate.metrics())
             self._certificate = None
+
+
+def outer_optimizer(
+    config: Mapping[str, Any], groups: list[dict[str, Any]], steps: Callable[[], int]
+) -> tuple[Optimizer, LRScheduler | None]:
+    """Adam (AdamW with a weight decay), with a constant or cosine learning rate.
+
+    Args:
+        config: the ``optimizer`` group.
+        groups: the parameters, with their weight decay and, if it is another, their learning rate.
+        steps: tells the length of the training.
+    """
+    optimizer = torch.optim.AdamW(groups, lr=config["lr"], fused=True)
+    if config["schedule"] == "constant":
+        return optimizer, None
+    return optimizer, CosineAnnealingLR(optimizer, T_max=steps())
 
 
 def kl_weight(kl: Mapping[str, Any], step: int) -> float:

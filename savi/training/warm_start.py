@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Self
 
 import pytorch_lightning as pl
 import torch
-from jaxtyping import Float, Int
 from pytorch_lightning.callbacks import Callback
-from torch import Tensor
 
 from savi.errors import InputError
 from savi.inference.semi_amortized import ANCHORED, SemiAmortizedInference
+from savi.types import Index, Rows
 
 
 class WarmStarts(Callback):
@@ -36,21 +35,18 @@ class WarmStarts(Callback):
 
     def __init__(self, inference: SemiAmortizedInference) -> None:
         self.inference = inference
-        self.table: Float[Tensor, "N P"] | None = None
-        self._saved: Float[Tensor, "N P"] | None = None
+        self.table: Rows | None = None
+        self._saved: Rows | None = None
 
     @classmethod
-    def build(
-        cls, inner: Mapping[str, Any], inference: SemiAmortizedInference
-    ) -> WarmStarts | None:
+    def build(cls, inner: Mapping[str, Any], inference: SemiAmortizedInference) -> Self | None:
         """The table that the ``inner`` group asks for, or None.
 
         Raises:
             InputError: where the start is not free to choose, or nothing is solved, or the
                 tolerance would shrink with the gradient at the start.
         """
-        # Runs of versions without warm starts can still be evaluated.
-        if not inner.get("warm_start", False):
+        if not inner["warm_start"]:
             return None
         reason = _refusal(inference)
         if reason:
@@ -86,12 +82,12 @@ class WarmStarts(Callback):
         """Begin at the prior's λ."""
         self.table = self.inference.prior_params.repeat(examples, 1)
 
-    def __getitem__(self, index: Int[Tensor, " B"]) -> Float[Tensor, "B P"]:
+    def __getitem__(self, index: Index) -> Rows:
         """A copy of the starts of some examples."""
         assert self.table is not None
         return self.table[index]
 
-    def __setitem__(self, index: Int[Tensor, " B"], value: Float[Tensor, "B P"]) -> None:
+    def __setitem__(self, index: Index, value: Rows) -> None:
         """Keep where the solves of some examples ended; a λ that is not finite is not kept."""
         assert self.table is not None
         finite = torch.isfinite(value).all(dim=-1, keepdim=True)

@@ -8,7 +8,7 @@ import yaml
 from wandb.sdk.launch.sweeps.utils import create_sweep_command, create_sweep_command_args
 
 from savi.experiments.check import check
-from savi.report.logged import OBJECTIVE
+from savi.report.wandb import OBJECTIVE
 
 SWEEP = yaml.safe_load((Path(__file__).parents[2] / "scripts" / "wandb_sweep.yaml").read_text())
 

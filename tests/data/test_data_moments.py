@@ -1,6 +1,6 @@
 import torch
 
-from savi.data.moments import covariance_eigenvalues, mean_and_variance
+from savi.data.units import covariance_eigenvalues, mean_and_variance
 
 
 def test_mean_and_variance_over_several_chunks_of_bytes():

@@ -3,7 +3,7 @@ import torch
 from torch.utils.data import SequentialSampler
 from torch.utils.data.distributed import DistributedSampler
 
-from savi.data.sampler import OrderedBatches, ShuffledBatches
+from savi.data.batches import OrderedBatches, ShuffledBatches
 
 
 def positions(sampler: ShuffledBatches) -> torch.Tensor:

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from savi.data import Examples, RawData
-from savi.data.splits import train_val_test
+from savi.data.raw import train_val_test
 from savi.errors import InputError
 
 

@@ -20,7 +20,7 @@ from savi.experiments.loggers import (
     fitted,
     log_results,
 )
-from savi.report.logged import AXES, EPOCH, INNER_STEP, STEP
+from savi.report.wandb import AXES, EPOCH, INNER_STEP, STEP
 from savi.runs.record import Origin
 
 

@@ -13,7 +13,7 @@ from savi.experiments.loggers import build_loggers, finish, log_results, quieten
 from savi.experiments.media import MediaMonitor, final_media, histograms, log_final_media
 from savi.experiments.observe import observe
 from savi.experiments.run import build, build_callbacks
-from savi.report.logged import CURVATURE, EPOCH, INNER_STEP, STATIONARITY, STEP
+from savi.report.wandb import CURVATURE, EPOCH, INNER_STEP, STATIONARITY, STEP
 from savi.runs.record import Origin
 from savi.training.callbacks import CostMonitor
 

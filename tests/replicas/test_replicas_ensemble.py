@@ -8,7 +8,7 @@ import torch
 
 from savi.data.batches import Batch
 from savi.experiments.run import build
-from savi.replicas.ensemble import Ensemble, rows_of
+from savi.replicas.ensemble import Ensemble, joined, rows_of
 from savi.training.warm_start import WarmStarts
 
 # A run that tunes its own hyperparameters is refused (test_replicas_configs.py).
@@ -72,7 +72,7 @@ def check(config, *overrides: str, atol: float = 1e-8, vary=lambda seed: ()) -> 
     for number in range(STEPS):
         index = torch.arange(SIZE * number, SIZE * (number + 1))
         batches = [Batch(x[index], index) for x in examples]
-        ensemble.update(ensemble.backward(batches))
+        ensemble.update(ensemble.gradients(joined(batches)))
         for one, batch in zip(alone, batches, strict=True):
             one.step(batch)
     for one, module in zip(alone, modules, strict=True):
@@ -84,7 +84,7 @@ def check(config, *overrides: str, atol: float = 1e-8, vary=lambda seed: ()) -> 
             torch.testing.assert_close(module.warm_starts.table, expected, rtol=0, atol=atol)
         one.module.eval()
     ensemble.eval()
-    inference, *bounds = ensemble.evaluate_batches([x[:10] for x in examples], stream=1)
+    inference, *bounds = ensemble.evaluate_batch(torch.cat([x[:10] for x in examples]), stream=1)
     for number, one in enumerate(alone):
         rows, module = slice(10 * number, 10 * (number + 1)), one.module
         own, *own_bounds = module.evaluate_batch(
@@ -157,7 +157,7 @@ def test_a_replica_that_is_not_finite_hurts_no_other(config):
     index = torch.arange(SIZE)
     batches = [Batch(x[index], index) for x in examples]
     for _ in range(2):
-        ensemble.update(ensemble.backward(batches))
+        ensemble.update(ensemble.gradients(joined(batches)))
         alone.step(batches[0])
     for name, value in alone.module.state_dict().items():
         torch.testing.assert_close(modules[0].state_dict()[name], value, rtol=0, atol=1e-8)
@@ -169,7 +169,7 @@ def test_gradients_are_clipped_for_each_replica_alone(config):
     sources = [torch.Generator().set_state(state) for state in states]
     ensemble = Ensemble(modules, sources, STEPS, max_norm=0.5)
     index = torch.arange(SIZE)
-    ensemble.update(ensemble.backward([Batch(x[index], index) for x in examples]))
+    ensemble.update(ensemble.gradients(joined([Batch(x[index], index) for x in examples])))
     for module in modules:
         norm = torch.nn.utils.get_total_norm([p.grad for p in module.parameters()])
         assert float(norm) == pytest.approx(0.5, rel=1e-5)
@@ -181,7 +181,7 @@ def test_warm_starts_are_kept_by_each_replica(config):
     sources = [torch.Generator().set_state(state) for state in states]
     ensemble = Ensemble(modules, sources, STEPS)
     index = torch.arange(SIZE)
-    ensemble.backward([Batch(x[index], index) for x in examples])
+    ensemble.gradients(joined([Batch(x[index], index) for x in examples]))
     tables = [module.warm_starts.table for module in modules]
     assert all(isinstance(module.warm_starts, WarmStarts) for module in modules)
     assert all(bool((table[index] != 0).any()) for table in tables)

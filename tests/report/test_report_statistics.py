@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from savi.report.statistics import pareto_front, summarise
+from savi.report.settings import pareto_front, summarise
 
 
 @pytest.mark.parametrize("n", [2, 3, 5, 30])

@@ -5,7 +5,7 @@ import shlex
 import pytest
 
 from savi.errors import InputError
-from savi.report.sync import offline_runs, sync_help
+from savi.report.wandb import offline_runs, sync_help
 
 
 def wandb_run(parent, name, synced=False):

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from warm_starts import EXAMPLES, WARM, Diary, quiet_trainer
 
-from savi.data.sampler import ShuffledBatches
+from savi.data.batches import ShuffledBatches
 from savi.errors import InputError
 from savi.evaluation import evaluate
 from savi.experiments.run import build

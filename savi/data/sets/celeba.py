@@ -25,10 +25,7 @@ def celeba(path: Path | None = None) -> RawData:
     The central 148x148 pixels are reduced to 64x64. There are no labels.
     """
     published = Published(
-        "celeba",
-        files=(_IMAGES, _PARTITION),
-        download=_download,
-        folder=CelebA.base_folder,
+        "celeba", files=(_IMAGES, _PARTITION), download=_download, folder=CelebA.base_folder
     )
     with published.opened(path) as folder:
         images, partition = published.locate(folder, _IMAGES), folder / _PARTITION

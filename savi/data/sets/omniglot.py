@@ -25,10 +25,7 @@ def omniglot(path: Path | None = None) -> RawData:
     Labels number the characters of each.
     """
     published = Published(
-        "omniglot",
-        files=tuple(_SPLITS.values()),
-        download=_download,
-        folder=Omniglot.folder,
+        "omniglot", files=tuple(_SPLITS.values()), download=_download, folder=Omniglot.folder
     )
     with published.opened(path) as folder:
         archives = {split: folder / file for split, file in _SPLITS.items()}

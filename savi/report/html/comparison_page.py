@@ -8,12 +8,17 @@ from typing import Any
 
 from savi.report.folders import Found
 from savi.report.html.plots.base import SYMBOLS, colour, symbol
-from savi.report.html.plots.overlays import mean_curves, overlaid_metrics, run_curves
-from savi.report.html.plots.parallel import least_width, parallel_plot
-from savi.report.html.plots.pareto import COSTS, pareto_plot
+from savi.report.html.plots.comparison import COSTS, least_width, parallel_plot, pareto_plot
+from savi.report.html.plots.curves import mean_curves, overlaid_metrics, run_curves
 from savi.report.html.run_page import pictures
-from savi.report.html.settings_table import settings_table
-from savi.report.html.status_table import ELBO, counts, seed_words, setting_words, status_rows
+from savi.report.html.tables import (
+    ELBO,
+    counts,
+    seed_words,
+    setting_words,
+    settings_table,
+    status_rows,
+)
 from savi.report.html.words import data_of, figure, method
 from savi.report.runs import Run
 from savi.report.settings import Comparison, compare, show

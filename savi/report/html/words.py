@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 from savi.report.runs import Run
-from savi.report.statistics import Summary
+from savi.report.settings import Summary
 from savi.report.table import described
 
 

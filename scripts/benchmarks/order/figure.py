@@ -7,8 +7,7 @@ from collections.abc import Mapping, Sequence
 from matplotlib.figure import Figure
 
 from benchmarks.order.measure import ErrorCurve
-from savi.report.figures.axes import legend_above
-from savi.report.figures.style import PALE, TITLE_PAD, WIDTH, styled
+from savi.report.figures.style import PALE, TITLE_PAD, WIDTH, legend_above, styled
 
 
 @styled

@@ -8,7 +8,7 @@ import torch
 
 from savi.data import DATASETS, TensorDataModule
 from savi.data.sets import mnist
-from savi.data.sets.idx import read_idx
+from savi.data.sets.mnist import read_idx
 from savi.errors import InputError
 
 SIZES = {"train": 30, "t10k": 10}

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from savi.report.figures.axes import clip, log_scale, omission, short, view
+from savi.report.figures.style import clip, log_scale, omission, short, view
 
 RISE = 60 - 2060 * np.exp(-np.arange(1, 101) / 4)
 

@@ -3,14 +3,12 @@ import plotly.graph_objects as go
 import pytest
 from run_folders import METRICS, write_run, write_sweep
 
-from savi.report.figures.series import Series
+from savi.report.figures.curves import Series
 from savi.report.folders import find_runs
 from savi.report.html.plots.base import MOST_POINTS, axis, numbers, thinned
+from savi.report.html.plots.comparison import COSTS, least_width, parallel_plot, pareto_plot
+from savi.report.html.plots.curves import mean_curves, on_common_steps, panels, run_curves
 from savi.report.html.plots.latents import latent_plots
-from savi.report.html.plots.overlays import mean_curves, on_common_steps, run_curves
-from savi.report.html.plots.panels import panels
-from savi.report.html.plots.parallel import least_width, parallel_plot
-from savi.report.html.plots.pareto import COSTS, pareto_plot
 from savi.report.runs import Verdict, read_run
 from savi.report.settings import compare
 

@@ -10,7 +10,7 @@ from typing import Any, TypedDict
 import numpy as np
 from jaxtyping import Float
 
-from savi.report.figures.axes import view
+from savi.report.figures.style import view
 from savi.report.metrics import Metric
 
 COLOURS = 6

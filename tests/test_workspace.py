@@ -6,12 +6,12 @@ import sys
 import warnings
 
 import pytest
+import workspace as module
+from workspace import PICTURES, main, metric_names, workspace
 
 from savi.errors import InputError
-from savi.report import workspace as module
-from savi.report.logged import AXES, CURVES, SPLITS, TRACE_ELBO, TRACE_STATIONARITY
 from savi.report.metrics import METRICS, parse
-from savi.report.workspace import PICTURES, main, metric_names, workspace
+from savi.report.wandb import AXES, CURVES, SPLITS, TRACE_ELBO, TRACE_STATIONARITY
 
 with warnings.catch_warnings():
     # Of its own use of pydantic.

@@ -1,11 +1,60 @@
-"""How to upload offline wandb runs later."""
+"""What runs log to wandb and against which axis, whether there is a login, and uploading later."""
 
 from __future__ import annotations
 
+import netrc
+import os
 import shlex
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from savi.errors import InputError
+
+#: The optimiser step, as Lightning's logger calls it, the epoch, and the step of an inner solve.
+STEP, EPOCH, INNER_STEP = "trainer/global_step", "epoch", "inner_trace/step"
+
+#: What a curve is drawn against: prefix of its name -> axis.
+AXES = {
+    "train": STEP,
+    "inner": STEP,
+    "gradient": STEP,
+    "ift": STEP,
+    "val": EPOCH,
+    "inner_trace": INNER_STEP,
+}
+
+#: What is logged while a run trains, for each split: ``train/elbo``, ``val/elbo`` and so on.
+CURVES, SPLITS = ("elbo", "reconstruction", "kl", "gamma"), ("train", "val")
+
+#: L(λk), averaged over examples, and the median stationarity of the trained model's inner solve.
+TRACE_ELBO, TRACE_STATIONARITY = "inner_trace/elbo", "inner_trace/stationarity"
+
+#: Where pictures and histograms are logged.
+FIGURES, HISTOGRAMS = "figures", "histograms"
+
+#: The histograms of the examples' final stationarity, as its logarithm, and of their curvature.
+STATIONARITY, CURVATURE = f"{HISTOGRAMS}/log10_stationarity", f"{HISTOGRAMS}/min_curvature"
+
+#: The figure of merit, whose best epoch counts.
+OBJECTIVE = "val/elbo"
+
+
+def axis(name: str) -> str:
+    """What the curve of a metric is drawn against."""
+    return AXES[name.partition("/")[0]]
+
+
+def has_login() -> bool:
+    """Whether wandb's credentials are in the environment or in the netrc file."""
+    import wandb
+
+    if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
+        return True
+    try:
+        known = netrc.netrc().hosts
+    except (OSError, netrc.NetrcParseError):
+        return False
+    return urlsplit(wandb.Settings().base_url).hostname in known
 
 
 def sync_help(folder: Path) -> str:

@@ -1,27 +1,88 @@
-"""One metric's curves of many runs in one plot, coloured by setting."""
+"""Curves: those of one run in small panels, and one metric of many runs in one plot."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any, TypeAlias
 
 import numpy as np
 from jaxtyping import Float
 
-from savi.report.figures.series import Series
-from savi.report.html.plots.base import (
-    Plot,
-    axis,
-    colour,
-    numbers,
-    scale_of,
-    swatch,
-    text,
-    thinned,
-)
+from savi.report.figures.curves import PANELS, Series
+from savi.report.figures.curves import Panel as Drawn
+from savi.report.figures.style import FEW
+from savi.report.html.plots.base import Plot, axis, colour, numbers, scale_of, swatch, text, thinned
+from savi.report.metrics import SPLITS, parse
 from savi.report.runs import Run
 from savi.report.settings import Comparison
 from savi.report.table import described, position
+
+#: T values of one curve, or of N at the same steps.
+Line: TypeAlias = Float[np.ndarray, " T"]
+Lines: TypeAlias = Float[np.ndarray, "N T"]
+
+SPLIT_ORDER = ("train", "val", "test")
+
+
+@dataclass(frozen=True)
+class Panel:
+    """A plot with its heading and its legend: the words of each colour."""
+
+    title: str
+    legend: tuple[tuple[str, str], ...]
+    plot: Plot
+
+
+def panels(curves: Mapping[str, Series]) -> list[Panel]:
+    """Every curve of a run: the panels of the learning curves, then whatever else there is."""
+    known = [panel for panel in PANELS if not curves.keys().isdisjoint(panel.curves)]
+    shown = {name for panel in known for name in panel.curves}
+    rest = sorted((name for name in curves if name not in shown), key=position)
+    others = [_panel_of(list(names)) for _, names in groupby(rest, key=lambda name: parse(name)[1])]
+    return [_filled(panel, curves) for panel in [*known, *others]]
+
+
+def _panel_of(names: list[str]) -> Drawn:
+    metric = described(names[0])
+    by_split = {parse(name)[0]: name for name in names}
+    labels = {by_split[split]: SPLITS[split] or split for split in SPLIT_ORDER if split in by_split}
+    return Drawn(metric.label, labels or {names[0]: ""}, scale_of(metric))
+
+
+def _filled(panel: Drawn, curves: Mapping[str, Series]) -> Panel:
+    present = {name: label for name, label in panel.curves.items() if name in curves}
+    unit = described(next(iter(present))).unit
+    values = [np.asarray(curves[name].values, dtype=float) for name in present]
+    data = [
+        _trace(number, label, curves[name])
+        for number, (name, label) in enumerate(panel.curves.items())
+        if name in present
+    ]
+    layout = {"xaxis": {"title": {"text": "step"}}, "yaxis": axis(panel.scale, values, unit)}
+    legend = tuple(
+        (colour(number), label)
+        for number, (name, label) in enumerate(panel.curves.items())
+        if name in present and label
+    )
+    title = panel.title.replace("$\\lambda_0$", "λ0")
+    return Panel(title, legend, {"data": data, "layout": layout})
+
+
+def _trace(number: int, label: str, series: Series) -> dict[str, Any]:
+    kept = thinned(len(series.steps))
+    finite = np.isfinite(series.values)
+    return {
+        "type": "scatter",
+        "mode": "lines+markers" if finite.sum() <= FEW else "lines",
+        "x": numbers(series.steps[kept]),
+        "y": numbers(series.values[kept]),
+        "name": text(label),
+        "line": swatch(number),
+        "marker": {"size": 5},
+        "hovertemplate": "%{y:.5g} %{fullData.name}<extra></extra>",
+    }
 
 
 def overlaid_metrics(runs: Sequence[Run]) -> list[str]:
@@ -57,7 +118,7 @@ def mean_curves(name: str, comparison: Comparison) -> Plot:
 
 def on_common_steps(
     log: Sequence[Series],
-) -> tuple[Float[np.ndarray, " T"], Float[np.ndarray, "N T"]]:
+) -> tuple[Line, Lines]:
     """Curves at the steps of all of them: linear in between, nan beyond a curve's ends."""
     steps = np.unique(np.concatenate([series.steps for series in log])).astype(float)
     steps = steps[thinned(len(steps))]
@@ -65,7 +126,7 @@ def on_common_steps(
     return steps, np.stack(rows)
 
 
-def _interpolated(steps: Float[np.ndarray, " T"], series: Series) -> Float[np.ndarray, " T"]:
+def _interpolated(steps: Line, series: Series) -> Line:
     finite = np.isfinite(series.values)
     if not finite.any():
         return np.full(len(steps), np.nan)
@@ -73,7 +134,7 @@ def _interpolated(steps: Float[np.ndarray, " T"], series: Series) -> Float[np.nd
     return np.interp(steps, known, values, left=np.nan, right=np.nan)
 
 
-def _over_seeds(reduce: Any, values: Float[np.ndarray, "N T"]) -> Float[np.ndarray, " T"]:
+def _over_seeds(reduce: Any, values: Lines) -> Line:
     """Reduce over the seeds that have a value; nan where none has."""
     result = np.full(values.shape[1], np.nan)
     known = np.isfinite(values).any(axis=0)
@@ -96,9 +157,7 @@ def _line(series: Series, number: int, label: str) -> dict[str, Any]:
     }
 
 
-def _band(
-    steps: Float[np.ndarray, " T"], values: Float[np.ndarray, "N T"], number: int
-) -> dict[str, Any]:
+def _band(steps: Line, values: Lines, number: int) -> dict[str, Any]:
     """The area between the smallest and the largest value, as one closed outline."""
     low, high = _over_seeds(np.nanmin, values), _over_seeds(np.nanmax, values)
     known = np.isfinite(low)
