@@ -19,7 +19,7 @@ from benchmarks.peers.systems.base import System
 from benchmarks.peers.tables import result_table, target_table
 from benchmarks.peers.targets import rivals
 from benchmarks.peers.worker import timed
-from benchmarks.step.timing import Timing
+from benchmarks.timing import Timing
 from benchmarks.trained import trained_batch
 
 from savi.errors import InputError

@@ -19,7 +19,11 @@ def solved(gradient, theta, max_steps):
         return 0.5 * (y * torch.einsum("bij,bj->bi", matrix, y)).sum(-1) - (y * theta).sum(-1)
 
     return savi.minimize(
-        value, randn(3, 4, seed=0), optimizer=LevenbergMarquardt(), gradient=gradient, max_steps=max_steps
+        value,
+        randn(3, 4, seed=0),
+        optimizer=LevenbergMarquardt(),
+        gradient=gradient,
+        max_steps=max_steps,
     )
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.peers.systems import SYSTEMS, System
-from benchmarks.step.timing import Timing
+from benchmarks.timing import Timing
 
 
 @dataclass(frozen=True)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from rich.table import Table
 
-from benchmarks.files import write_csv
+from benchmarks.harness import Config, benchmark, check_not_empty, write_csv
 from benchmarks.peers.client import Worker, WorkerError
 from benchmarks.peers.figure import relative_times
 from benchmarks.peers.limits import chosen_threads
@@ -20,38 +19,53 @@ from benchmarks.peers.reference import Reference, Vector, relative_error
 from benchmarks.peers.systems import SYSTEMS, Settings
 from benchmarks.peers.tables import result_table, target_table
 from benchmarks.progress import Progress
-from benchmarks.registry import BENCHMARKS
-from benchmarks.step.timing import Timing
-from benchmarks.trained import trained_batch
-from savi.errors import InputError, require_at_least
+from benchmarks.timing import Timing
+from benchmarks.trained import TrainedConfig, trained_batch
+from savi.errors import InputError
 from savi.report.figures.style import save
+from savi.settings import setting
 
 PARTS = ("fixed", "converged")
 REMEDY = "pip install 'savi-vae[bench]'"
 
 
-@BENCHMARKS.register("peers")
-def run_peers(config: Mapping[str, Any], folder: Path) -> list[Table]:
+@dataclass
+class PeersConfig(TrainedConfig):
+    """The problems, what the systems are told, and how they are timed.
+
+    Attributes:
+        sides: one problem for each (None for the images as they are).
+        converged_sides: those of them on which solvers go on until ``fraction`` of the examples
+            reach ``rtol``, in at most ``max_steps``.
+        systems: by name; None for all.
+        steps: K of gradient descent with the step size ``relative_lr`` / λmax.
+        tolerance: how far off a gradient that counts may be.
+        rounds: of the timing, with so many seconds of a ``turn``.
+        timeout: seconds after which a system has failed.
+    """
+
+    train_steps: int = setting(3000, at_least=1)
+    sides: list[int | None] = field(default_factory=list)
+    converged_sides: list[int | None] = field(default_factory=list)
+    systems: list[str] | None = None
+    steps: int = setting(80, at_least=2)
+    relative_lr: float = 1.0
+    rtol: float = 1e-3
+    fraction: float = 0.95
+    max_steps: int = setting(500, at_least=1)
+    tolerance: float = 1e-2
+    rounds: int = setting(9, at_least=1)
+    turn: float = setting(0.5, at_least=0)
+    timeout: float = 600.0
+
+
+@benchmark("peers", PeersConfig)
+def run_peers(config: Config, folder: Path) -> list[Table]:
     """Time an outer step in this library and in others: same weights, data, type and threads.
 
     Each system runs in a process of its own, only one at a time, in turn and round by round.
     Writes ``peers.csv``, a line for each problem, system and round; ``peers.png``; and the
-    problems as ``problem-D.npz``.
-
-    Args:
-        config: see :func:`benchmarks.trained.trained_batch`; ``sides``, one problem for each
-            (None for the images as they are); ``converged_sides``, those of them on which solvers
-            go on until ``fraction`` of the examples reach ``rtol``, in at most ``max_steps``;
-            ``steps``, K of gradient descent with the step size ``relative_lr`` / λmax; ``systems``
-            by name, or None for all; ``rounds``, and the seconds of a ``turn``; ``tolerance``, how
-            far off a gradient that counts may be; ``timeout``, after which a system has failed.
-        folder: where the files go.
-
-    Returns:
-        A table for each problem, and the targets.
-
-    Raises:
-        InputError: for values out of range, unknown names, and a system that is not installed.
+    problems as ``problem-D.npz``. Returns a table for each problem, and the targets.
     """
     _check(config)
     threads = chosen_threads(config["threads"])
@@ -122,9 +136,7 @@ class Task:
     reference: Reference
 
     @classmethod
-    def prepared(
-        cls, side: int | None, config: Mapping[str, Any], folder: Path, threads: int
-    ) -> Task:
+    def prepared(cls, side: int | None, config: Config, folder: Path, threads: int) -> Task:
         """Train, write the file, and choose the step size."""
         problem = Problem.of(trained_batch({**config, "side": side}))
         path = folder / f"problem-{problem.data_dim}.npz"
@@ -137,7 +149,7 @@ class Task:
         return cls(side, problem, path, threads, settings, reference)
 
     def measured(
-        self, part: str, names: Sequence[str], config: Mapping[str, Any], progress: Progress
+        self, part: str, names: Sequence[str], config: Config, progress: Progress
     ) -> list[Outcome]:
         """All systems of a part: each warm, its answer judged, and then timed in turn."""
         expected: dict[str, Vector] = {}
@@ -182,18 +194,14 @@ class Task:
         )
 
 
-def _check(config: Mapping[str, Any]) -> None:
-    for key, least in {"steps": 2, "max_steps": 1, "rounds": 1, "turn": 0}.items():
-        require_at_least(key, config[key], least)
+def _check(config: Config) -> None:
     for key, most in {"relative_lr": 2, "rtol": 1, "fraction": 1, "tolerance": 1}.items():
         if not 0 < config[key] <= most:
             raise InputError(f"{key} is {config[key]}: set it above 0 and to at most {most}")
     if not config["timeout"] > 0:
         raise InputError(f"timeout is {config['timeout']}: set it above 0, in seconds")
-    if config["systems"] == []:
-        raise InputError("systems is []: name at least one, or set it to null for all")
-    if not config["sides"]:
-        raise InputError("sides is []: give at least one, such as [null,64]")
+    check_not_empty(config, "systems", advice="name at least one, or set it to null for all")
+    check_not_empty(config, "sides", advice="give at least one, such as [null,64]")
     for side in config["converged_sides"]:
         if side not in config["sides"]:
             raise InputError(f"converged_sides holds {side}, which is not in sides: add it there")

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 from rich.table import Table
-from rich.text import Text
 
+from benchmarks.harness import Config, table
 from benchmarks.peers.outcome import Outcome, ours
 from benchmarks.peers.targets import rivals
-from benchmarks.table import benchmark_table
 
 CAPTIONS = {
     "fixed": (
@@ -29,7 +27,7 @@ TIMES = (
 )
 
 
-def title(outcome: Outcome, config: Mapping[str, Any]) -> str:
+def title(outcome: Outcome, config: Config) -> str:
     """What a problem asks of the systems."""
     if outcome.part == "fixed":
         task = f"{config['steps']} steps of gradient descent"
@@ -38,42 +36,39 @@ def title(outcome: Outcome, config: Mapping[str, Any]) -> str:
     return f"{task}, D = {outcome.data_dim:,}"
 
 
-def result_table(outcomes: Sequence[Outcome], config: Mapping[str, Any]) -> Table:
-    """All systems on one problem, the fastest first; those that failed last.
-
-    Args:
-        outcomes: of the problem.
-        config: that of the run.
-    """
-    base = ours(outcomes, config["tolerance"])
-    part = outcomes[0].part
-    table = benchmark_table(title(outcomes[0], config), f"{CAPTIONS[part]} {TIMES}")
-    table.add_column("System")
-    for heading in ("Seconds", f"× {base.system.label if base else '–'}", "Error"):
-        table.add_column(heading, justify="right")
-    if part == "fixed":
-        table.add_column("Deviation", justify="right")
-    for heading in ("J median", "J 95 %"):
-        table.add_column(heading, justify="right")
-    table.add_column("")
-    for outcome in sorted(outcomes, key=_order):
-        table.add_row(outcome.system.label, *_cells(outcome, base, config["tolerance"]))
-    return table
+def result_table(outcomes: Sequence[Outcome], config: Config) -> Table:
+    """All systems on one problem, the fastest first; those that failed last."""
+    base, part = ours(outcomes, config["tolerance"]), outcomes[0].part
+    deviation = ["Deviation"] if part == "fixed" else []
+    return table(
+        title(outcomes[0], config),
+        f"{CAPTIONS[part]} {TIMES}",
+        [
+            [outcome.system.label, *_cells(outcome, base, config["tolerance"])]
+            for outcome in sorted(outcomes, key=_order)
+        ],
+        left=["System"],
+        right=["Seconds", f"× {base.system.label if base else '–'}", "Error", *deviation,
+               "J median", "J 95 %"],
+        last=[""],
+        wrap=["System"],
+    )  # fmt: skip
 
 
-def target_table(problems: Sequence[Sequence[Outcome]], config: Mapping[str, Any]) -> Table:
+def target_table(problems: Sequence[Sequence[Outcome]], config: Config) -> Table:
     """What was asked of each problem, and whether it was met."""
-    table = benchmark_table(
+    rows = [
+        [title(outcomes[0], config), rival.group, rival.outcome.system.label, rival.target]
+        for outcomes in problems
+        for rival in rivals(outcomes, config["tolerance"])
+    ]
+    return table(
         "The fastest of the other systems, and their times in units of ours",
         f"Only gradients that are off by at most {config['tolerance']:g} count.",
+        rows,
+        left=[],
+        last=["Problem", "Peers", "The fastest", "Its time, target"],
     )
-    for heading in ("Problem", "Peers", "The fastest", "Its time, target"):
-        table.add_column(heading)
-    for outcomes in problems:
-        for rival in rivals(outcomes, config["tolerance"]):
-            label = rival.outcome.system.label
-            table.add_row(title(outcomes[0], config), rival.group, label, Text(str(rival.target)))
-    return table
 
 
 def _order(outcome: Outcome) -> tuple[bool, float]:

@@ -6,8 +6,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from benchmarks.harness import Target
 from benchmarks.peers.outcome import Outcome, fastest, ours
-from benchmarks.target import Target
 
 #: From so many dimensions on, the images count as large.
 LARGE = 10_000

@@ -8,7 +8,7 @@ import torch
 
 from benchmarks.peers.problem import Problem
 from benchmarks.peers.systems.base import SYSTEMS, Answer, Settings, System, fewest_steps
-from benchmarks.quiet import quiet
+from benchmarks.progress import quiet
 from savi._minimize import minimize
 from savi.gradients import GradientBackend, Implicit, StopGradient, Unrolled
 from savi.inner import GaussNewton, GradientDescent, InnerOptimizer
