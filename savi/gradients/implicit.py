@@ -81,8 +81,8 @@ class Implicit(GradientBackend):
                 raise InputError(f"gradient.{name} is {getattr(self, name)}: set it above 0")
         if not self.certify and self.on_failure != OnFailure.WARN.value:
             raise InputError(
-                f"gradient.on_failure is '{self.on_failure}' without a certificate, which finds the "
-                "examples that it is for: set gradient.certify to true"
+                f"gradient.on_failure is '{self.on_failure}' without a certificate, which finds "
+                "the examples that it is for: set gradient.certify to true"
             )
         if self.max_steps is not None:
             require_at_least("gradient.max_steps", self.max_steps, 1)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -73,20 +72,21 @@ def _normal_targets(draw: Draw, n: int) -> Tensor:
     return 2.0 * draw.normal(n)
 
 
-def _logistic(r: Tensor, t: Tensor) -> Tensor:
-    return softplus(-t * r)
+def _uniform_targets(draw: Draw, n: int) -> Tensor:
+    return draw.uniform(n, high=3.0)
 
 
-#: Quadratic first; all others are not. Log cosh r is taken with log 2, which does not overflow.
+def _log_cosh(r: Tensor, t: Tensor) -> Tensor:
+    """And log 2, without overflow."""
+    return (r - t) + softplus(-2.0 * (r - t))
+
+
+#: Quadratic first; all others are not.
 ENERGIES: dict[str, Callable[[Draw, int, float], Smooth]] = {
     "ridge": LinearModel(2, 1.0, _normal_targets, lambda r, b: 0.5 * (r - b).square(), 0.0),
-    "logistic": LinearModel(4, 2.0, Draw.signs, _logistic, -1.0),
-    "Poisson": LinearModel(
-        2, 1.0, partial(Draw.uniform, high=3.0), lambda r, c: r.exp() - c * r, 0.0
-    ),
-    "log-cosh": LinearModel(
-        3, 1.5, _normal_targets, lambda r, b: (r - b) + softplus(-2.0 * (r - b)), -1.0
-    ),
+    "logistic": LinearModel(4, 2.0, Draw.signs, lambda r, t: softplus(-t * r), -1.0),
+    "Poisson": LinearModel(2, 1.0, _uniform_targets, lambda r, c: r.exp() - c * r, 0.0),
+    "log-cosh": LinearModel(3, 1.5, _normal_targets, _log_cosh, -1.0),
     "softplus": softplus_energy,
     "decoder": decoder,
 }
