@@ -6,7 +6,7 @@ from abc import abstractmethod
 from typing import Any
 
 from benchmarks.peers.systems.base import SYSTEMS, fewest_steps
-from benchmarks.peers.systems.jax_functions import JaxSystem, Solve, decode, energy
+from benchmarks.peers.systems.jax import JaxSystem, Solve, decode, energy
 
 
 class _Vmapped(JaxSystem):
