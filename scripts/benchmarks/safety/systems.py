@@ -89,7 +89,6 @@ class _Savi(System):
     backend: ClassVar[GradientBackend]
 
     def answer(self, problem: Problem) -> Answer:
-        """Minimise, and send w backwards."""
         theta = problem.theta.clone().requires_grad_()
         solution = minimize(
             lambda y: problem.energy(y, theta),
@@ -133,7 +132,6 @@ class InnerLoop(System):
     asks = "steps"
 
     def answer(self, problem: Problem) -> Answer:
-        """Backpropagate through the steps."""
         import higher
 
         refuse_newton(problem)
@@ -155,7 +153,6 @@ class _FixedPoint(System):
     options: ClassVar[dict[str, Any]]
 
     def answer(self, problem: Problem) -> Answer:
-        """Iterate, and send w backwards."""
         from torchdeq import get_deq
 
         refuse_newton(problem)
@@ -182,7 +179,6 @@ class _CustomRoot(System):
     options: ClassVar[dict[str, Any]] = {}
 
     def answer(self, problem: Problem) -> Answer:
-        """λ* as the root of ∇J."""
         from torchopt import linear_solve
         from torchopt.diff.implicit import custom_root
 
@@ -209,7 +205,6 @@ class MetaSGD(System):
     asks = "steps"
 
     def answer(self, problem: Problem) -> Answer:
-        """Backpropagate through the steps."""
         import torchopt
 
         refuse_newton(problem)

@@ -63,7 +63,6 @@ class JaxSystem(System):
         """The differentiable solve; called once, after the arrays are there."""
 
     def step(self) -> Answer:
-        """Call the compiled function."""
         import jax
 
         gradient, value = jax.block_until_ready(self._gradient(self.weights, self.data))
@@ -158,7 +157,6 @@ class Unrolled(JaxSystem):
     label, part, kind = "jax, unrolled", "fixed", "unrolled"
 
     def solver(self) -> Solve:
-        """The scan."""
         import jax
 
         def solve(weights: Any, data: Any) -> Any:
@@ -178,7 +176,6 @@ class Implicit(JaxSystem):
     label, part, kind = "jax, implicit", "fixed", "ift"
 
     def solver(self) -> Solve:
-        """The loop with a derivative of its own."""
         return implicit(self.descend, dense, self.gamma)
 
 
@@ -189,7 +186,6 @@ class ImplicitConjugateGradients(JaxSystem):
     label, part, kind = "jax, implicit, CG", "fixed", "ift"
 
     def solver(self) -> Solve:
-        """The loop with a derivative of its own."""
         return implicit(self.descend, conjugate_gradients, self.gamma)
 
 
@@ -207,7 +203,6 @@ class _FirstOrder(JaxSystem):
     grid: ClassVar[tuple[Any, ...]]
 
     def solver(self) -> Solve:
-        """The loop of the rule and the number of steps that the warm-up has found."""
         import jax
 
         best, steps = best_of_grid(self.grid, self._stationarities, self.settings)
@@ -270,7 +265,6 @@ class Adam(_FirstOrder):
     grid = (0.01, 0.02, 0.05, 0.1)
 
     def rule(self, choice: Any) -> Rule:
-        """Of that step size."""
         import jax.numpy as jnp
 
         def adam(gradient: Any, state: Any, k: Any) -> tuple[Any, Any]:
@@ -282,7 +276,6 @@ class Adam(_FirstOrder):
         return adam
 
     def describe(self, choice: Any) -> str:
-        """Its step size."""
         return f"step size {choice:g}"
 
 
@@ -294,7 +287,6 @@ class Momentum(_FirstOrder):
     grid = tuple((c, momentum) for c in (1.0, 1.5, 2.0) for momentum in (0.8, 0.9))
 
     def rule(self, choice: Any) -> Rule:
-        """Of that step size and momentum."""
         c, momentum = choice
 
         def heavy_ball(gradient: Any, state: Any, k: Any) -> tuple[Any, Any]:
@@ -304,6 +296,5 @@ class Momentum(_FirstOrder):
         return heavy_ball
 
     def describe(self, choice: Any) -> str:
-        """Its step size and momentum."""
         c, momentum = choice
         return f"step size {c * self.settings.lr:.1e}, momentum {momentum:g}"

@@ -42,7 +42,6 @@ class SaviSystem(System):
         )
 
     def step(self) -> Answer:
-        """Solve, and differentiate the outer loss there."""
         with quiet():
             value = self.solve(self.max_steps).value
             gradient = torch.autograd.grad(self.batch.outer(value), self.batch.weights)

@@ -62,7 +62,6 @@ class TorchProblem:
         return (misfit + 0.5 * z.square().sum(dim=-1)).mean()
 
     def answer(self, solve: Callable[[], Tensor]) -> Answer:
-        """Solve, and differentiate the outer loss there."""
         value = solve()
         return Answer(value.detach(), torch.autograd.grad(self.outer(value), self.weights))
 
@@ -80,7 +79,6 @@ class DifferentiableSGD(System):
         self.higher, self.problem, self.settings = higher, TorchProblem(problem), settings
 
     def step(self) -> Answer:
-        """Backpropagate through the steps."""
         return self.problem.answer(self._solve)
 
     def _solve(self) -> Tensor:
@@ -120,7 +118,6 @@ class ImplicitDifferentiation(System):
         )
 
     def step(self) -> Answer:
-        """Iterate, and send the cotangent through the backward solver."""
         return self.problem.answer(lambda: self.deq(self._map, self.problem.start.clone())[0][-1])
 
     def _map(self, z: Tensor) -> Tensor:
@@ -151,7 +148,6 @@ class Unrolled(System):
         self.torchopt, self.problem, self.settings = torchopt, TorchProblem(problem), settings
 
     def step(self) -> Answer:
-        """Backpropagate through the steps."""
         return self.problem.answer(self._solve)
 
     def _solve(self) -> Tensor:
@@ -209,7 +205,6 @@ class _CustomRoot(System):
             z = self.torchopt.apply_updates(z, updates, inplace=True)
 
     def step(self) -> Answer:
-        """Solve, and send the cotangent through the linear solver."""
         problem = self.problem
         return problem.answer(lambda: self.solve(problem.start, *problem.weights))
 
