@@ -71,7 +71,7 @@ def run_safety(config: Config, folder: Path) -> list[Table]:
     check_not_empty(
         config, "families", "systems", advice="name at least one, or set it to null for all"
     )
-    control_last = sorted(FAMILIES, key=lambda name: name == CONTROL)
+    control_last = sorted(FAMILIES, key=lambda name: (name == CONTROL, name))
     builders = {name: FAMILIES[name] for name in config["families"] or control_last}
     systems = chosen_systems(config["systems"])
     with Progress(len(builders) * (1 + len(systems))) as progress:
