@@ -10,8 +10,7 @@ sys.path[:0] = [str(SCRIPTS.parent), str(SCRIPTS)]
 
 import hydra
 import torch
-from benchmarks import BENCHMARKS
-from benchmarks.schemas import SCHEMAS, register_schemas
+from benchmarks import BENCHMARKS, SCHEMAS, register_schemas
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 

@@ -48,10 +48,12 @@ class Implicit(GradientBackend):
         max_steps: its largest number of steps; None lets the solver choose.
         max_stationarity: the largest ‖F(λK)‖/‖F(λ0)‖ that counts as solved.
         max_error: the largest estimated error of the gradient that passes without a warning.
+        certify: whether the conditions of the theorem are judged. Without it the solution has no
+            certificate and nothing is said of a wrong gradient: for measuring what that costs.
 
     Raises:
-        InputError: for an unknown solver or policy, a number out of range, or ``max_steps`` for a
-            direct solver.
+        InputError: for an unknown solver or policy, a number out of range, ``max_steps`` for a
+            direct solver, or a policy for failed examples where none is judged.
     """
 
     solver: str | LinearSolver = "cholesky"
@@ -60,6 +62,7 @@ class Implicit(GradientBackend):
     max_steps: int | None = None
     max_stationarity: float = 0.1
     max_error: float = 1e-2
+    certify: bool = True
     name: ClassVar[str] = "ift"
     encoder_gradient: ClassVar[EncoderGradient] = EncoderGradient.ZERO
     memory: ClassVar[str] = "O(1)"
@@ -76,6 +79,11 @@ class Implicit(GradientBackend):
         for name in ("max_stationarity", "max_error", "rtol"):
             if not getattr(self, name) > 0:
                 raise InputError(f"gradient.{name} is {getattr(self, name)}: set it above 0")
+        if not self.certify and self.on_failure != OnFailure.WARN.value:
+            raise InputError(
+                f"gradient.on_failure is '{self.on_failure}' without a certificate, which finds "
+                "the examples that it is for: set gradient.certify to true"
+            )
         if self.max_steps is not None:
             require_at_least("gradient.max_steps", self.max_steps, 1)
         solver = self._linear_solver()
@@ -108,14 +116,7 @@ class Implicit(GradientBackend):
         if not differentiable:
             return solution
         linearization = objective.linearize(solution.value)
-        certificate = Certificate(
-            solution.stationarity,
-            self.max_stationarity,
-            max_residual=max(100.0 * self.rtol, 1e-3),
-            max_error=self.max_error,
-            degenerate=linearization.degenerate,
-            kinks=kinked_operations(linearization.residual, linearization.point),
-        )
+        certificate = self._certificate(solution, linearization) if self.certify else None
         fallback, unrolled = None, []
         if self.on_failure == OnFailure.FALLBACK.value:
             plain = replace(loop, compile=False)
@@ -134,6 +135,16 @@ class Implicit(GradientBackend):
         correction = ImplicitCorrection.apply(adjoint, linearization.residual, *unrolled)
         return replace(solution, value=solution.value + correction, certificate=certificate)
 
+    def _certificate(self, solution: Solution, linearization: Linearization) -> Certificate:
+        return Certificate(
+            solution.stationarity,
+            self.max_stationarity,
+            max_residual=max(100.0 * self.rtol, 1e-3),
+            max_error=self.max_error,
+            degenerate=linearization.degenerate,
+            kinks=kinked_operations(linearization.residual, linearization.point),
+        )
+
     def _linear_solver(self) -> LinearSolver:
         if isinstance(self.solver, LinearSolver):
             return self.solver
@@ -150,7 +161,7 @@ class AdjointSolve:
         linearization: F and H at λK.
         solver: of the adjoint system.
         on_failure: what to do with failed examples.
-        certificate: filled on the way.
+        certificate: filled on the way; None if nothing is judged.
         fallback: their gradient by unrolling, under that policy.
     """
 
@@ -159,7 +170,7 @@ class AdjointSolve:
     linearization: Linearization
     solver: LinearSolver
     on_failure: OnFailure
-    certificate: Certificate
+    certificate: Certificate | None
     fallback: Fallback | None
 
     def __call__(
@@ -169,10 +180,12 @@ class AdjointSolve:
         # A user may call backward inside an autocast region.
         with torch.no_grad(), full_precision(v.device.type):
             u = self.linearization.adjoint(v, lambda rhs: self._solve(rhs, v))
+        others: list[Tensor | None] = [None] * len(captured)
+        if self.certificate is None:
+            return -u, *others
         failed = self.certificate.failed
         assert failed is not None
         self.certificate.report(self.on_failure)
-        others: list[Tensor | None] = [None] * len(captured)
         if self.on_failure in HANDLED and bool(failed.any()):
             rows = failed.unsqueeze(-1)
             u = torch.where(rows, self._instead(v, failed), u)
@@ -199,6 +212,8 @@ class AdjointSolve:
         """The linear solve for the cotangent v, judged."""
         operator = self._operator()
         linear = self.solver(operator, rhs)
+        if self.certificate is None:
+            return linear.value
         point = self.linearization.point.detach()
         residual = self.linearization.residual.detach()
         if linear.inverse is not None:

@@ -1,30 +1,9 @@
 """What the library claims, measured: ``python scripts/benchmark.py NAME``."""
 
-from benchmarks import (
-    cost,
-    inner,
-    memory,
-    order,
-    peers,
-    qp,
-    replicas,
-    safety,
-    step,
-    unrolling,
-)
-from benchmarks.registry import BENCHMARKS, Benchmark
+from benchmarks import cost, inner, memory, order, peers, qp, replicas, safety, step, unrolling
+from benchmarks.harness import BENCHMARKS, SCHEMAS, register_schemas
 
 __all__ = [
-    "BENCHMARKS",
-    "Benchmark",
-    "cost",
-    "inner",
-    "memory",
-    "order",
-    "peers",
-    "qp",
-    "replicas",
-    "safety",
-    "step",
-    "unrolling",
-]
+    "BENCHMARKS", "SCHEMAS", "cost", "inner", "memory", "order", "peers", "qp", "register_schemas",
+    "replicas", "safety", "step", "unrolling",
+]  # fmt: skip

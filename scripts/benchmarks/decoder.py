@@ -3,122 +3,137 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass, field, replace
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
-from savi.errors import InputError, require_at_least
+from benchmarks.harness import Config, check_bounds
+from savi.errors import InputError
 from savi.gradients import BACKENDS
 from savi.inference.negative_elbo import NegativeELBO
 from savi.inner import Momentum
+from savi.inner.anchored import Proximal
+from savi.inner.objective import InnerObjective
+from savi.settings import setting
+from savi.types import Observations, Rows, Samples, Scalar
 from savi.vae.build import build_vae
 from savi.vae.families import DiagonalGaussianFamily
 from savi.vae.model import GaussianVAE
 from savi.vae.noise import common_noise
 
-MINIMA = {
-    "seed": 0, "batch": 1, "latent_dim": 1, "data_dim": 1, "hidden": 1, "depth": 0, "samples": 1,
-}  # fmt: skip
+
+@dataclass
+class DecoderConfig:
+    """What the benchmarks on an untrained decoder share."""
+
+    seed: int = setting(0, at_least=0)
+    threads: int | None = None
+    latent_dim: int = setting(2, at_least=1)
+    hidden: int = setting(64, at_least=1)
+    depth: int = setting(2, at_least=0)
+    activation: str = "softplus"
+    data_dim: int = setting(128, at_least=1)
+    gamma: float = setting(0.1, above=0, below=float("inf"))
+    samples: int = setting(2, at_least=1)
+
+
+@dataclass
+class StepsConfig(DecoderConfig):
+    """And a batch of data, on which numbers K of inner steps are compared."""
+
+    batch: int = setting(8, at_least=1)
+    steps: list[int] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
-class DecoderBatch:
-    """A batch of data drawn from a decoder, and where the inference of its codes starts.
+class DecoderProblem:
+    """The ELBO of a batch of codes, and an outer loss: the same, or with other noise.
+
+    With the noise of J itself, ∂L/∂λ vanishes at the solution, and with it all that a backend adds
+    to the direct gradient.
 
     Attributes:
         model: the decoder with its γ, θ.
-        x: the data.
+        x: data drawn from it.
         noise: of the inner objective, the same at every step.
-        init: λ0, the mean and the log variance of every code; requires a gradient.
+        start: λ0, the mean and the log variance of every code; where it requires a gradient, the
+            outer loss is differentiated in it, too.
+        outer_noise: of the outer loss; None for the noise of J.
+        rho: the weight of ½‖λ − λ0‖² in the inner objective, if it has such a term.
     """
 
     model: GaussianVAE
-    x: Float[Tensor, "B D"]
-    noise: Float[Tensor, "S B d"]
-    init: Float[Tensor, "B P"]
+    x: Observations
+    noise: Samples
+    start: Rows
+    outer_noise: Samples | None = None
+    rho: float | None = None
 
-    def objective(self) -> NegativeELBO:
+    def objective(self, max_steps: int = 0) -> InnerObjective:
         """J(λ; θ) = −L(θ, λ; x), made anew as in every training step."""
-        family = DiagonalGaussianFamily(self.model.latent_dim)
-        return NegativeELBO(self.model, family, self.x, lambda step: self.noise)
+        objective = self._negative_elbo(self.noise)
+        return objective if self.rho is None else Proximal(objective, self.start, self.rho)
+
+    def outer(self, value: Rows) -> Scalar:
+        """The mean of −L(θ, λ; x) over the batch."""
+        noise = self.noise if self.outer_noise is None else self.outer_noise
+        return self._negative_elbo(noise)(value).mean()
 
     @property
-    def leaves(self) -> list[Tensor]:
-        """θ and λ0: what an outer loss is differentiated in."""
-        return [*(p for p in self.model.parameters() if p.requires_grad), self.init]
+    def weights(self) -> list[Tensor]:
+        """θ, and λ0 if it requires a gradient."""
+        return [p for p in (*self.model.parameters(), self.start) if p.requires_grad]
 
     @property
     def given(self) -> list[Tensor]:
         """Every tensor that is there before the solve."""
-        return [*self.model.parameters(), *self.model.buffers(), self.x, self.noise, self.init]
+        data = [self.x, self.noise, self.start]
+        data += [] if self.outer_noise is None else [self.outer_noise]
+        return [*self.model.parameters(), *self.model.buffers(), *data]
 
-    def to(self, dtype: torch.dtype) -> DecoderBatch:
-        """A copy, the weights too, in another float type."""
-        init = self.init.detach().to(dtype).requires_grad_()
-        return replace(
-            self,
-            model=copy.deepcopy(self.model).to(dtype),
-            x=self.x.to(dtype),
-            noise=self.noise.to(dtype),
-            init=init,
-        )
+    def with_other_noise(self, config: Config) -> DecoderProblem:
+        """The problem in double precision, its outer loss with noise of its own, in θ alone."""
+        x, noise, start = (t.detach().double() for t in (self.x, self.noise, self.start))
+        model = copy.deepcopy(self.model).double()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(config["seed"] + 1)
+            other = common_noise(config["samples"], noise[0])(0)
+        return replace(self, model=model, x=x, noise=noise, start=start, outer_noise=other)
+
+    def _negative_elbo(self, noise: Samples) -> NegativeELBO:
+        family = DiagonalGaussianFamily(self.model.latent_dim)
+        return NegativeELBO(self.model, family, self.x, lambda step: noise)
 
 
-def decoder_batch(config: Mapping[str, Any]) -> DecoderBatch:
-    """An untrained decoder in float32, and data x = μ_θ(z) + √γ ε drawn from it.
+def decoder_problem(config: Config, dtype: torch.dtype = torch.float32) -> DecoderProblem:
+    """An untrained decoder with a fixed γ, and data x = μ_θ(z) + √γ ε drawn from it.
 
     Args:
-        config: ``seed``, ``batch``, ``latent_dim``, ``hidden``, ``depth``, ``activation``,
-            ``data_dim``, ``gamma``, ``samples``.
+        config: see :class:`DecoderConfig`; ``batch``, the number of examples.
+        dtype: the float type.
 
     Raises:
         InputError: for values out of range and an unknown activation.
     """
-    for key, least in MINIMA.items():
-        require_at_least(key, config[key], least)
+    check_bounds(DecoderConfig, config)
     gamma = config["gamma"]
-    if not 0 < gamma < float("inf"):
-        raise InputError(f"gamma is {gamma}: set it above 0")
+    network = {key: config[key] for key in ("latent_dim", "hidden", "depth", "activation")}
+    fixed = {"mode": "fixed", "value": gamma, "floor": gamma}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config["seed"])
-        model = untrained_decoder(config)
-        z = torch.randn(config["batch"], config["latent_dim"])
-        x = drawn(model, z)
+        values = {"decoder": "mlp", "gamma": fixed, **network}
+        model = build_vae(values, (config["data_dim"],), 1.0).to(dtype)
+        z = torch.randn(config["batch"], config["latent_dim"], dtype=dtype)
+        with torch.no_grad():
+            mean = model.decode(z)
+            x = mean + model.gamma().sqrt() * torch.randn_like(mean)
         noise = common_noise(config["samples"], z)(0)
-        init = 0.5 * torch.randn(config["batch"], 2 * config["latent_dim"])
-    return DecoderBatch(model, x, noise, init.requires_grad_())
+        init = 0.5 * torch.randn(config["batch"], 2 * config["latent_dim"], dtype=dtype)
+    return DecoderProblem(model, x, noise, init.requires_grad_())
 
 
-def untrained_decoder(config: Mapping[str, Any]) -> GaussianVAE:
-    """A multilayer perceptron with a fixed γ.
-
-    Args:
-        config: ``latent_dim``, ``hidden``, ``depth``, ``activation``, ``data_dim``, ``gamma``.
-    """
-    gamma = config["gamma"]
-    return build_vae(
-        {
-            "decoder": "mlp",
-            "gamma": {"mode": "fixed", "value": gamma, "floor": gamma},
-            **{key: config[key] for key in ("latent_dim", "hidden", "depth", "activation")},
-        },
-        (config["data_dim"],),
-        1.0,
-    )
-
-
-@torch.no_grad()
-def drawn(model: GaussianVAE, z: Float[Tensor, "B d"]) -> Float[Tensor, "B D"]:
-    """Data x = μ_θ(z) + √γ ε."""
-    mean = model.decode(z)
-    return mean + model.gamma().sqrt() * torch.randn_like(mean)
-
-
-def descent(config: Mapping[str, Any]) -> Momentum:
+def descent(config: Config) -> Momentum:
     """The inner optimiser that every backend can differentiate.
 
     Args:

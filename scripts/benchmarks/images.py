@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from itertools import count
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 from torch.nn.functional import interpolate
 
 from savi.data import TensorDataModule
 from savi.errors import InputError, require_at_least
+from savi.types import Observations
 
 #: What the grey image is multiplied by in each channel, so that no channel is another's copy.
 CHANNELS = (1.0, 0.7, 0.4)
@@ -38,7 +37,7 @@ class Images:
             return self.data.shape
         return (len(CHANNELS), self.side, self.side)
 
-    def training_batches(self) -> Iterator[Float[Tensor, "B D"]]:
+    def training_batches(self) -> Iterator[Observations]:
         """Epoch after epoch without an end, in an order that depends on the seed alone."""
         loader = self.data.train_dataloader()
         for epoch in count():
@@ -46,7 +45,7 @@ class Images:
             for batch in loader:
                 yield self._resized(batch.x)
 
-    def held_out(self, batch: int) -> Float[Tensor, "B D"]:
+    def held_out(self, batch: int) -> Observations:
         """The first examples of the validation split.
 
         Raises:
@@ -60,7 +59,7 @@ class Images:
             )
         return self._resized(x[:batch])
 
-    def _resized(self, x: Float[Tensor, "B n"]) -> Float[Tensor, "B D"]:
+    def _resized(self, x: Observations) -> Observations:
         if self.side is None:
             return x
         grey = x.unflatten(1, self.data.shape).mean(dim=1, keepdim=True)

@@ -1,14 +1,20 @@
-"""How much memory tensors hold at most, counted and not sampled."""
+"""How much memory tensors hold, counted and not sampled: at once, and for a backward."""
 
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from torch import Tensor
+from torch.autograd.graph import saved_tensors_hooks
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+
+
+def storage_of(tensor: Tensor) -> int:
+    """Which storage a tensor lies in: an address, the storage's own as long as it lives."""
+    return tensor.untyped_storage().data_ptr()
 
 
 class LiveBytes(TorchDispatchMode):
@@ -31,11 +37,7 @@ class LiveBytes(TorchDispatchMode):
         self._known: weakref.WeakSet[Any] = weakref.WeakSet()
 
     def __torch_dispatch__(
-        self,
-        func: Callable[..., Any],
-        types: Iterable[type],
-        args: tuple[Any, ...] = (),
-        kwargs: Mapping[str, Any] | None = None,
+        self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
         """Run the operation and count what it made."""
         before = {
@@ -59,3 +61,33 @@ class LiveBytes(TorchDispatchMode):
 
     def _forget(self, size: int) -> None:
         self.now -= size
+
+
+class SavedTensors:
+    """What a graph keeps, as long as it keeps it."""
+
+    def __init__(self) -> None:
+        self._alive: weakref.WeakSet[_Saved] = weakref.WeakSet()
+
+    def watched(self) -> saved_tensors_hooks:
+        """The context in which the graph is built."""
+        return saved_tensors_hooks(self._pack, lambda saved: saved.tensor)
+
+    def nbytes(self, without: Iterable[int] = ()) -> int:
+        """Bytes of all storages, each once, but those of ``without`` (see :func:`storage_of`)."""
+        sizes = {
+            storage_of(saved.tensor): saved.tensor.untyped_storage().nbytes()
+            for saved in self._alive
+        }
+        return sum(sizes[storage] for storage in sizes.keys() - set(without))
+
+    def _pack(self, tensor: Tensor) -> _Saved:
+        # With its own grad_fn, the result of an operation would keep its graph alive for ever.
+        saved = _Saved(tensor.detach())
+        self._alive.add(saved)
+        return saved
+
+
+class _Saved:
+    def __init__(self, tensor: Tensor) -> None:
+        self.tensor = tensor

@@ -1,21 +1,24 @@
-"""How far a benchmark has come: a bar on a terminal, plain lines elsewhere."""
+"""How far a benchmark has come, and silence about what says nothing of a measurement."""
 
 from __future__ import annotations
 
 import sys
 import time
-from types import TracebackType
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Self
 
 from rich.console import Console
 from rich.progress import Progress as Bar
 
+from savi.gradients.certificate import CERTIFICATE_WARNINGS
+
 
 class Progress:
-    """Counts the parts of a piece of work; a context manager.
+    """Counts the parts of a piece of work: a bar on a terminal, plain lines elsewhere.
 
-    Args:
-        parts: how many calls of ``advance`` there will be.
+    A context manager; ``parts`` is how many calls of ``advance`` there will be.
     """
 
     def __init__(self, parts: int) -> None:
@@ -29,12 +32,7 @@ class Progress:
         self._bar.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._bar.stop()
 
     def advance(self, label: str) -> None:
@@ -45,3 +43,18 @@ class Progress:
         """A line that stays, with the seconds since the start."""
         seconds = time.perf_counter() - self._started
         self._bar.console.print(f"{line} ({seconds:.0f} s)", highlight=False, markup=False)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Inside, what certificates find is not shown; it is computed all the same.
+
+    Nor is it shown that torch's forward-mode AD calls a deprecated function, and that
+    ``torch.compile`` looks at the gradient of every input.
+    """
+    with warnings.catch_warnings():
+        for category in CERTIFICATE_WARNINGS:
+            warnings.simplefilter("ignore", category)
+        warnings.filterwarnings("ignore", ".*torch.jit.script.*", category=FutureWarning)
+        warnings.filterwarnings("ignore", "The .grad attribute of a Tensor", category=UserWarning)
+        yield

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import redirect_stdout
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -13,17 +14,11 @@ from typing import Any, NamedTuple
 
 import torch
 from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
 from rich.table import Table
-from rich.text import Text
 
-from benchmarks.files import write_csv
-from benchmarks.progress import Progress
-from benchmarks.quiet import quiet
-from benchmarks.registry import BENCHMARKS
-from benchmarks.table import benchmark_table
-from benchmarks.target import Target
-from savi.config.store import conf_dir
+from benchmarks.harness import Config, Target, benchmark, table, write_csv
+from benchmarks.progress import Progress, quiet
+from savi.config.store import conf_dir, plain, register_schemas
 from savi.errors import InputError, require_at_least
 from savi.experiments.loggers import build_loggers, quieten_libraries
 from savi.experiments.run import Run
@@ -32,6 +27,17 @@ from savi.runs.record import Origin
 
 #: How many times faster the largest joint training should be.
 LEAST = 2.0
+
+
+@dataclass
+class ReplicasConfig:
+    """Which runs are trained together, how many of them, and what their config overrides."""
+
+    seed: int = 0
+    threads: int | None = None
+    experiments: list[str] = field(default_factory=list)
+    replicas: list[int] = field(default_factory=list)
+    overrides: list[str] = field(default_factory=list)
 
 
 class Row(NamedTuple):
@@ -48,23 +54,13 @@ class Row(NamedTuple):
         return self.separate_seconds / self.joint_seconds
 
 
-@BENCHMARKS.register("replicas")
-def run_replicas(config: Mapping[str, Any], folder: Path) -> list[Table]:
+@benchmark("replicas", ReplicasConfig)
+def run_replicas(config: Config, folder: Path) -> list[Table]:
     """Time whole trainings, from the config to the end of the last epoch, with their validation.
 
     The final evaluation is left out: it is the same work for every run, however it was trained.
-    Writes ``replicas.csv``, a line for each experiment and number of replicas.
-
-    Args:
-        config: ``experiments``; ``replicas``, the numbers R of runs; ``overrides`` of a run's
-            config; ``seed``, that of the first run.
-        folder: where the file goes.
-
-    Returns:
-        The seconds and the factors.
-
-    Raises:
-        InputError: for values out of range.
+    Writes ``replicas.csv``, a line for each experiment and number of replicas. Returns the seconds
+    and the factors.
     """
     if not config["experiments"] or not config["replicas"]:
         raise InputError("experiments or replicas is empty: give names, and numbers such as [2,4]")
@@ -81,7 +77,7 @@ def run_replicas(config: Mapping[str, Any], folder: Path) -> list[Table]:
     return [_table(rows)]
 
 
-def _separately(experiment: str, config: Mapping[str, Any], progress: Progress) -> list[float]:
+def _separately(experiment: str, config: Config, progress: Progress) -> list[float]:
     """The seconds of each seed, after a run that warms up."""
     seconds = []
     for number in (0, *range(max(config["replicas"]))):
@@ -91,9 +87,7 @@ def _separately(experiment: str, config: Mapping[str, Any], progress: Progress) 
     return seconds[1:]
 
 
-def _jointly(
-    experiment: str, config: Mapping[str, Any], alone: list[float], progress: Progress
-) -> list[Row]:
+def _jointly(experiment: str, config: Config, alone: list[float], progress: Progress) -> list[Row]:
     rows = []
     for number in config["replicas"]:
         together = _run_config(experiment, config, config["seed"], number)
@@ -103,9 +97,7 @@ def _jointly(
     return rows
 
 
-def _run_config(
-    experiment: str, config: Mapping[str, Any], seed: int, replicas: int = 1
-) -> dict[str, Any]:
+def _run_config(experiment: str, config: Config, seed: int, replicas: int = 1) -> dict[str, Any]:
     return _compose(
         f"experiment={experiment}", "logger=csv", *config["overrides"], f"seed={seed}",
         f"trainer.replicas={replicas}", "trainer.enable_progress_bar=false",
@@ -113,10 +105,8 @@ def _run_config(
 
 
 def _compose(*overrides: str) -> dict[str, Any]:
-    from savi.config.store import plain
-
-    if GlobalHydra.instance().is_initialized():
-        return plain(compose("config", overrides=list(overrides)))
+    register_schemas()
+    # The benchmark's own config lies elsewhere.
     with initialize_config_dir(version_base="1.3", config_dir=conf_dir()):
         return plain(compose("config", overrides=list(overrides)))
 
@@ -143,23 +133,18 @@ def _together(config: dict[str, Any], folder: Path) -> None:
 
 
 def _table(rows: list[Row]) -> Table:
-    table = benchmark_table(
-        "Training R seeds in one process",
-        "Whole trainings with validation, logs and checkpoints, without the final evaluation.",
-    )
-    table.add_column("Experiment")
-    for heading in ("R", "One after another", "Together"):
-        table.add_column(heading, justify="right")
-    table.add_column("Factor, target")
     most = max(row.replicas for row in rows)
+    cells = []
     for row in rows:
         target = Target(row.factor, "as fast", float("inf"), LEAST)
-        factor = str(target) if row.replicas == most else f"{row.factor:.2f} × as fast"
-        table.add_row(
-            row.experiment,
-            str(row.replicas),
-            f"{row.separate_seconds:.2f} s",
-            f"{row.joint_seconds:.2f} s",
-            Text(factor),
-        )
-    return table
+        factor = target if row.replicas == most else f"{row.factor:.2f} × as fast"
+        seconds = (f"{value:.2f} s" for value in (row.separate_seconds, row.joint_seconds))
+        cells.append([row.experiment, row.replicas, *seconds, factor])
+    return table(
+        "Training R seeds in one process",
+        "Whole trainings with validation, logs and checkpoints, without the final evaluation.",
+        cells,
+        left=["Experiment"],
+        right=["R", "One after another", "Together"],
+        last=["Factor, target"],
+    )

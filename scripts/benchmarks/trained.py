@@ -1,31 +1,66 @@
-"""The inner and the outer problem of a trained VAE, on images that it has not seen."""
+"""A VAE trained for a while, and its inner and outer problem on images that it has not seen."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
-from benchmarks.amortised import build_module, train
+from benchmarks.harness import Config, check_bounds
 from benchmarks.images import Images, read_images
-from savi.errors import InputError, require_at_least
+from savi.config import schema
+from savi.errors import InputError
 from savi.experiments.checkpoint import CONFIG_KEY, load_weights, read_checkpoint
 from savi.experiments.run import build
 from savi.inference.negative_elbo import NegativeELBO
+from savi.settings import setting
 from savi.training.module import SemiAmortizedVAE
+from savi.types import Codes, Observations, Scalar
 from savi.vae.data_fit import data_fit
 from savi.vae.families import PointMassFamily
 from savi.vae.model import GaussianVAE
 from savi.vae.variance import FixedVariance
 
-MINIMA = {
-    "seed": 0, "batch": 1, "latent_dim": 1, "hidden": 1, "depth": 0, "train_steps": 1,
-}  # fmt: skip
+#: The groups of a run's config that make a module.
+GROUPS: dict[str, Callable[[], Any]] = {
+    "model": schema.ModelConfig,
+    "posterior": schema.PosteriorConfig,
+    "inner": schema.InnerConfig,
+    "gradient": schema.GradientConfig,
+    "encoder_loss": lambda: schema.EncoderLossConfig(through=1.0),
+    "optimizer": schema.OptimizerConfig,
+    "evaluation": schema.EvaluationConfig,
+}
+NETWORK = ("latent_dim", "hidden", "depth", "activation")
+
+
+@dataclass
+class TrainedConfig:
+    """What the benchmarks on a trained VAE share.
+
+    Attributes:
+        dataset: the name of a data set, on which a VAE is trained for ``train_steps``.
+        data_path: a folder of its files, to do without a download.
+        batch: examples of its validation split.
+        checkpoint: a file that savi-train wrote, which then says all about the data and the model
+            but ``data_path``.
+    """
+
+    seed: int = setting(0, at_least=0)
+    threads: int | None = None
+    dataset: str = "fashion_mnist"
+    data_path: str | None = None
+    batch: int = setting(128, at_least=1)
+    latent_dim: int = setting(16, at_least=1)
+    hidden: int = setting(500, at_least=1)
+    depth: int = setting(2, at_least=0)
+    activation: str = "softplus"
+    train_steps: int = setting(2000, at_least=1)
+    checkpoint: str | None = None
 
 
 @dataclass(frozen=True)
@@ -45,10 +80,10 @@ class TrainedBatch:
     """
 
     model: GaussianVAE
-    x: Float[Tensor, "B D"]
-    start: Float[Tensor, "B d"]
-    scale: Float[Tensor, "B d"]
-    noise: Float[Tensor, "B d"]
+    x: Observations
+    start: Codes
+    scale: Codes
+    noise: Codes
 
     def objective(self, max_steps: int = 0) -> NegativeELBO:
         """J, made anew as in every training step.
@@ -61,7 +96,7 @@ class TrainedBatch:
         fit = data_fit(self.model, self.x, self.start, codes=len(self.x) * max_steps)
         return NegativeELBO(self.model, family, fit, lambda step: self.noise.unsqueeze(0))
 
-    def outer(self, z: Float[Tensor, "B d"]) -> Float[Tensor, ""]:
+    def outer(self, z: Codes) -> Scalar:
         """L = (1/B) Σ_b [−log p(x_b | z_b + s_b ∘ ε_b) + ½‖z_b‖²]."""
         sample = torch.addcmul(z, self.scale, self.noise).unsqueeze(0)
         log_likelihood, _ = self.model.likelihood(self.x, self.model.decode(sample))
@@ -99,22 +134,17 @@ class TrainedBatch:
         return replace(self, model=_with_fixed_gamma(self.model, factor))
 
 
-def trained_batch(config: Mapping[str, Any]) -> TrainedBatch:
+def trained_batch(config: Config) -> TrainedBatch:
     """A VAE trained for a while, or read from a checkpoint, and a batch of its validation split.
 
     Args:
-        config: ``seed``; ``dataset``, the name of a data set, ``data_path`` and ``side`` (see
-            :func:`read_images`); ``batch``; ``latent_dim``, ``hidden``, ``depth`` and
-            ``activation`` of both networks; ``train_steps`` of amortised training; and
-            ``checkpoint``: None, or a file that savi-train wrote, which then says all about
-            the data and the model but ``data_path``.
+        config: see :class:`TrainedConfig`, and ``side`` (see :func:`read_images`).
 
     Raises:
         InputError: for unknown names, values out of range, and data or a checkpoint that cannot
             be read.
     """
-    for key, least in MINIMA.items():
-        require_at_least(key, config[key], least)
+    check_bounds(TrainedConfig, config)
     if config["checkpoint"] is not None:
         images, module = _from_checkpoint(config)
         x = images.held_out(config["batch"])
@@ -127,7 +157,7 @@ def trained_batch(config: Mapping[str, Any]) -> TrainedBatch:
 
 
 @torch.no_grad()
-def _batch(module: SemiAmortizedVAE, x: Float[Tensor, "B D"], seed: int) -> TrainedBatch:
+def _batch(module: SemiAmortizedVAE, x: Observations, seed: int) -> TrainedBatch:
     q = module.family.distribution(module.inference.start(x), module.vae)
     noise = torch.randn(q.mean.shape, generator=torch.Generator().manual_seed(seed))
     model = _with_fixed_gamma(module.vae, 1.0)
@@ -142,7 +172,7 @@ def _with_fixed_gamma(model: GaussianVAE, factor: float) -> GaussianVAE:
     return GaussianVAE(model.decoder, fixed, model.latent_dim)
 
 
-def _from_checkpoint(config: Mapping[str, Any]) -> tuple[Images, SemiAmortizedVAE]:
+def _from_checkpoint(config: Config) -> tuple[Images, SemiAmortizedVAE]:
     if config["side"] is not None:
         raise InputError(
             f"side is {config['side']} with a checkpoint, whose images have the size that it was "
@@ -162,3 +192,43 @@ def _from_checkpoint(config: Mapping[str, Any]) -> tuple[Images, SemiAmortizedVA
         data, module = build(run)
     load_weights(module, config["checkpoint"])
     return Images(data, None), module.eval()
+
+
+def build_module(config: Config, images: Images, **groups: Mapping[str, Any]) -> SemiAmortizedVAE:
+    """An untrained module; without ``groups`` a plain VAE with a closed-form γ.
+
+    Args:
+        config: ``seed``, ``latent_dim``, ``hidden``, ``depth``, ``activation``.
+        images: the data.
+        groups: what differs from a run's own defaults, for each group of its config.
+
+    Raises:
+        InputError: for what no such module can be built from.
+    """
+    model = {key: config[key] for key in NETWORK}
+    changes = {**groups, "model": model | dict(groups.get("model", {}))}
+    values = {name: asdict(make()) | dict(changes.get(name, {})) for name, make in GROUPS.items()}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config["seed"])
+        return SemiAmortizedVAE(
+            data_shape=images.shape,
+            data_variance=images.data.variance,
+            seed=config["seed"],
+            **values,
+        )
+
+
+def train(module: SemiAmortizedVAE, images: Images, steps: int) -> None:
+    """So many steps of AdamW on the module's own outer loss; leaves it in evaluation mode."""
+    optimizer = torch.optim.AdamW(module.parameters(), lr=1e-3, weight_decay=0.0, fused=True)
+    module.train()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(module.seed)
+        for _, x in zip(range(steps), images.training_batches(), strict=False):
+            step = module.outer_loss(x, 1.0)
+            optimizer.zero_grad()
+            step.loss.backward()
+            module.vae.gamma.observe(step.bound.squared_error)
+            optimizer.step()
+    optimizer.zero_grad()
+    module.eval()

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from benchmarks.labels import End, apart, label_ends
+from benchmarks.lines import End, apart, label_ends
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 

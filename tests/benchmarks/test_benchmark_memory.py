@@ -5,12 +5,11 @@ import math
 
 import pytest
 import torch
-from benchmarks.decoder import decoder_batch, descent
-from benchmarks.live_bytes import LiveBytes
+from benchmarks.decoder import decoder_problem, descent
+from benchmarks.harness import Target
+from benchmarks.live_bytes import LiveBytes, SavedTensors, storage_of
 from benchmarks.memory import peak_target, run_memory, saved_target
-from benchmarks.memory.measure import SavedTensors, Usage, measure, outer_loss, storage_of
-from benchmarks.memory.run import variants
-from benchmarks.target import Target
+from benchmarks.outer_step import OuterStep, Usage, all_backends, memory_of
 
 from savi.errors import InputError
 from savi.gradients import BACKENDS, Reversible, StopGradient, Unrolled
@@ -46,7 +45,7 @@ def finished(tmp_path_factory):
 
 def test_every_target_is_met(finished):
     usages = finished[2]
-    assert set(usages) == set(variants())
+    assert set(usages) == set(all_backends())
     bits = math.log2(1 / 0.9) * 4 * 4
     peaks = {name: peak_target(name, usages, bits) for name in usages}
     saved = {name: saved_target(name, usages[name]) for name in usages}
@@ -85,26 +84,26 @@ def test_the_files_and_the_tables(finished):
 
 
 def test_the_same_seed_gives_the_same_bytes(finished):
-    batch = decoder_batch(CONFIG)
+    problem = decoder_problem(CONFIG)
     for name in ("ift", "reversible"):
-        usage = measure(batch, BACKENDS[name](), descent(CONFIG), 6)
+        usage = memory_of(OuterStep(problem, BACKENDS[name](), descent(CONFIG), 6))
         assert (usage.saved, usage.peak) == (finished[2][name][1].saved, finished[2][name][1].peak)
 
 
 def test_watching_what_is_saved_does_not_change_the_peak():
-    batch, optimizer = decoder_batch(CONFIG), descent(CONFIG)
+    problem, optimizer = decoder_problem(CONFIG), descent(CONFIG)
     for backend in (Unrolled(), Reversible()):
-        usage = measure(batch, backend, optimizer, 5)
+        step = OuterStep(problem, backend, optimizer, 5)
+        usage = memory_of(step)
         with LiveBytes() as memory:
-            loss = outer_loss(batch, backend, optimizer, 5)
-            torch.autograd.grad(loss, batch.leaves)
+            torch.autograd.grad(step.loss(), problem.weights)
         assert usage.peak == memory.peak
 
 
 def test_each_storage_that_a_graph_keeps_counts_once():
     given = torch.ones(10, requires_grad=True)
     graph = SavedTensors()
-    with torch.autograd.graph.saved_tensors_hooks(graph.pack, graph.unpack):
+    with graph.watched():
         forgotten = (given * 3.0).exp()
         del forgotten
         result = (given * 2.0).exp()  # keeps its result, 40 bytes
@@ -121,9 +120,9 @@ def test_each_storage_that_a_graph_keeps_counts_once():
 
 def test_what_was_there_before_does_not_count():
     """``stop`` keeps what the outer loss needs, far less than weights and data."""
-    batch = decoder_batch(CONFIG | {"hidden": 200, "depth": 1, "samples": 1, "batch": 1})
-    usage = measure(batch, StopGradient(), descent(CONFIG), 1)
-    weights = sum(parameter.nbytes for parameter in batch.model.parameters())
+    problem = decoder_problem(CONFIG | {"hidden": 200, "depth": 1, "samples": 1, "batch": 1})
+    usage = memory_of(OuterStep(problem, StopGradient(), descent(CONFIG), 1))
+    weights = sum(parameter.nbytes for parameter in problem.model.parameters())
     assert 200 * 4 <= usage.saved < 0.2 * weights
 
 

@@ -5,25 +5,23 @@ import math
 
 import pytest
 import torch
-from benchmarks.amortised import build_module
 from benchmarks.images import read_images
-from benchmarks.inner import (
+from benchmarks.inner import run_inner
+from benchmarks.inner.curves import curves
+from benchmarks.inner.report import race_target
+from benchmarks.inner.solves import (
     Finish,
-    TrainingStep,
-    build_modules,
-    curves,
+    fastest,
     quantile,
     race,
-    run_inner,
+    solve,
+    speed_of,
     steps_needed,
     tuned,
 )
-from benchmarks.inner.candidates import solve
-from benchmarks.inner.race import fastest, speed_of
-from benchmarks.inner.tables import race_target
-from benchmarks.inner.training import PLAIN, groups_of, label
-from benchmarks.step.timing import Timing
-from benchmarks.trained import trained_batch
+from benchmarks.inner.training import PLAIN, TrainingStep, build_modules, groups_of, label
+from benchmarks.timing import Timing
+from benchmarks.trained import build_module, trained_batch
 
 from savi.errors import InputError
 from savi.inner import Adam, GradientDescent, LevenbergMarquardt

@@ -4,8 +4,7 @@ import csv
 import math
 
 import pytest
-from benchmarks.order import ErrorCurve, run_order
-from benchmarks.order.measure import Point
+from benchmarks.order import ErrorCurve, Point, run_order
 
 from savi.errors import InputError
 from savi.report.table import plain_text

@@ -8,18 +8,22 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from benchmarks.peers import SYSTEMS, Settings, run_peers
+from benchmarks.peers import chosen_systems, run_peers
 from benchmarks.peers.client import Worker, WorkerError
-from benchmarks.peers.figure import relative_times
 from benchmarks.peers.limits import chosen_threads, environment, processors
-from benchmarks.peers.outcome import Judgement, Outcome, fastest, ours
+from benchmarks.peers.outcome import Judgement, Outcome
 from benchmarks.peers.problem import Problem
-from benchmarks.peers.run import chosen_systems
-from benchmarks.peers.systems.base import System
-from benchmarks.peers.tables import result_table, target_table
-from benchmarks.peers.targets import rivals
+from benchmarks.peers.report import (
+    fastest,
+    ours,
+    relative_times,
+    result_table,
+    rivals,
+    target_table,
+)
+from benchmarks.peers.systems import SYSTEMS, Settings, System
 from benchmarks.peers.worker import timed
-from benchmarks.step.timing import Timing
+from benchmarks.timing import Timing
 from benchmarks.trained import trained_batch
 
 from savi.errors import InputError

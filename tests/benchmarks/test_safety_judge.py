@@ -5,9 +5,9 @@ import warnings
 
 import pytest
 import torch
-from benchmarks.safety import CONTROL, Outcome, System, judge
-from benchmarks.safety.judge import relative_error
-from benchmarks.safety.systems import Answer, NotExpressible
+from benchmarks.safety.judge import Outcome, judge, relative_error
+from benchmarks.safety.problem import CONTROL
+from benchmarks.safety.systems import Answer, NotExpressible, System
 
 
 class Note(UserWarning):

@@ -5,8 +5,7 @@ import math
 import pytest
 import torch
 from benchmarks.reference import hessian, minimiser
-from benchmarks.safety import CONTROL, FAMILIES
-from benchmarks.safety.descent import descend, stationarity
+from benchmarks.safety.problem import CONTROL, FAMILIES, descend, stationarity
 from scipy.optimize import minimize as scipy_minimize
 
 SMOOTH = (

@@ -3,8 +3,10 @@
 import csv
 
 import pytest
-from benchmarks.safety import CONTROL, FAMILIES, SYSTEMS, Outcome, judge
-from benchmarks.safety.run import chosen_systems, run_safety, spread
+from benchmarks.safety import chosen_systems, run_safety, spread
+from benchmarks.safety.judge import Outcome, judge
+from benchmarks.safety.problem import CONTROL, FAMILIES
+from benchmarks.safety.systems import SYSTEMS
 
 from savi.errors import InputError
 from savi.report.table import plain_text

@@ -5,7 +5,9 @@ from dataclasses import replace
 
 import pytest
 import torch
-from benchmarks.safety import CONTROL, SYSTEMS, Outcome, judge
+from benchmarks.safety.judge import Outcome, judge
+from benchmarks.safety.problem import CONTROL
+from benchmarks.safety.systems import SYSTEMS
 
 #: Wrong at its defaults: the derivative of one step, and a series that diverges for H > 2.
 BIASED = {"torchdeq_one_step", "torchopt_neumann"}

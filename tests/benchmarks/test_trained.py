@@ -5,9 +5,8 @@ from dataclasses import asdict
 
 import pytest
 import torch
-from benchmarks.amortised import build_module, train
 from benchmarks.images import CHANNELS, read_images
-from benchmarks.trained import TrainedBatch, trained_batch
+from benchmarks.trained import TrainedBatch, build_module, train, trained_batch
 
 from savi.config.schema import Config
 from savi.errors import InputError

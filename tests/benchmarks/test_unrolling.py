@@ -4,17 +4,16 @@ import csv
 
 import pytest
 import torch
-from benchmarks.cost import exact_gradient, relative_error, stable_descent
-from benchmarks.memory.measure import Usage
-from benchmarks.memory.targets import SQRT
-from benchmarks.unrolling import (
-    WholeStep,
-    backends,
-    decoder_problem,
-    run_unrolling,
-    softmax_problem,
+from benchmarks.decoder import decoder_problem
+from benchmarks.outer_step import (
+    SQRT,
+    OuterStep,
+    Usage,
+    exact_gradient,
+    relative_error,
+    stable_descent,
 )
-from benchmarks.unrolling.targets import linear
+from benchmarks.unrolling import backends, linear, run_unrolling, softmax_problem
 
 from savi.errors import InputError
 from savi.gradients import Implicit, StopGradient, Unrolled
@@ -115,7 +114,7 @@ def test_the_files_and_the_tables(finished):
 def test_implicit_differentiation_gives_the_jacobian_of_softmax(solver):
     problem = softmax_problem(CONFIG)
     optimizer = stable_descent(problem, CONFIG | {"momentum": 0.9})
-    step = WholeStep(problem, Implicit(solver=solver, rtol=1e-10), optimizer, 400)
+    step = OuterStep(problem, Implicit(solver=solver, rtol=1e-10), optimizer, 400)
     solution = step.solve().value
     logits = problem.theta - problem.theta[:, -1:]
     torch.testing.assert_close(solution, logits[:, :-1], rtol=0, atol=1e-7)
@@ -134,12 +133,12 @@ def test_the_closed_form_is_the_gradient_of_softmax():
 
 
 def test_the_gradient_of_the_decoder_is_more_than_the_direct_one():
-    problem = decoder_problem(CONFIG)
+    problem = decoder_problem(CONFIG).with_other_noise(CONFIG)
     optimizer = stable_descent(problem, CONFIG | {"momentum": 0.9})
-    exact = problem.exact()
-    unrolled = WholeStep(problem, Unrolled(), optimizer, 300).gradient()
+    exact = exact_gradient(problem)
+    unrolled = OuterStep(problem, Unrolled(), optimizer, 300).gradient()
     assert relative_error(unrolled, exact) < 1e-6
-    direct = WholeStep(problem, StopGradient(), optimizer, 300).gradient()
+    direct = OuterStep(problem, StopGradient(), optimizer, 300).gradient()
     assert relative_error(direct, exact) > 1e-2
     torch.testing.assert_close(exact_gradient(problem), exact, rtol=0, atol=0)
 

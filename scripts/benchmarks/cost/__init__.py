@@ -1,35 +1,125 @@
-"""Time, memory and gradient error of a whole outer step, for every backend and optimiser."""
+"""The benchmark ``cost``: what a whole outer step costs, and what its gradient is worth."""
 
-from benchmarks.cost.measure import (
-    Cost,
-    Memory,
-    Reference,
-    exact_gradient,
-    measure,
-    memory_of,
-    relative_error,
-)
-from benchmarks.cost.run import run_cost
-from benchmarks.cost.variants import (
-    BilevelProblem,
-    OuterStep,
-    Variant,
-    by_steps,
-    stable_descent,
-)
+from __future__ import annotations
 
-__all__ = [
-    "BilevelProblem",
-    "Cost",
-    "Memory",
-    "OuterStep",
-    "Reference",
-    "Variant",
-    "by_steps",
-    "exact_gradient",
-    "measure",
-    "memory_of",
-    "relative_error",
-    "run_cost",
-    "stable_descent",
-]
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from rich.table import Table
+
+from benchmarks.cost.report import (
+    backend_tables,
+    cost_against_steps,
+    csv_row,
+    growth,
+    growth_table,
+    optimizer_table,
+)
+from benchmarks.cost.variants import PAIRED, Reference, Steps, Variant, by_steps, growing
+from benchmarks.harness import Config, benchmark, check_not_empty, check_rising, write_csv
+from benchmarks.outer_step import FLAT, all_backends, measure
+from benchmarks.progress import Progress
+from benchmarks.timing import chosen_device
+from benchmarks.trained import TrainedConfig, trained_batch
+from savi.errors import InputError, unknown_option
+from savi.inner.optimizers import OPTIMIZERS
+from savi.report.figures.style import save
+from savi.settings import setting
+
+
+@dataclass
+class CostConfig(TrainedConfig):
+    """Against what, and how often, an outer step is measured.
+
+    Attributes:
+        steps: the numbers K.
+        long_steps: those for the backends of flat memory.
+        relative_lr: of the descent (see :func:`benchmarks.outer_step.stable_descent`).
+        reference_examples: on which gradients are compared.
+        beside: an inner optimiser for one more line of ``cost.png``.
+        batches: against which ``growth_optimizers`` with ``growth_steps`` are measured.
+        latent_dims: likewise, on models trained for ``growth_train_steps``.
+    """
+
+    side: int | None = None
+    train_steps: int = setting(1000, at_least=1)
+    device: str = "cpu"
+    steps: list[int] = field(default_factory=list)
+    long_steps: list[int] = field(default_factory=list)
+    relative_lr: float = setting(2.0, above=0, below=float("inf"))
+    momentum: float = 0.9
+    reference_examples: int = setting(16, at_least=1)
+    beside: str = "newton"
+    batches: list[int] = field(default_factory=list)
+    latent_dims: list[int] = field(default_factory=list)
+    growth_optimizers: list[str] = field(default_factory=list)
+    growth_steps: int = setting(5, at_least=1)
+    growth_train_steps: int = setting(300, at_least=1)
+    repetitions: int = setting(3, at_least=1)
+
+
+@benchmark("cost", CostConfig)
+def run_cost(config: Config, folder: Path) -> list[Table]:
+    """Seconds, bytes and gradient error of an outer step on a trained VAE.
+
+    Writes ``cost.csv``, a line for each variant; ``cost.png``, all three against K; and
+    ``growth.png``, seconds and bytes against B and d. Returns seconds, bytes and errors against K,
+    the other inner optimisers, and the growth.
+    """
+    _check(config)
+    device = chosen_device(config["device"])
+    largest, repetitions = max(config["batch"], *config["batches"]), config["repetitions"]
+    with Progress((2 + repetitions) * _variants(config)) as progress:
+
+        def advance(variant: Variant) -> None:
+            progress.advance(f"{variant.backend}, {variant.optimizer}, K = {variant.K}")
+
+        whole = trained_batch({**config, "batch": largest}).to(device)
+        progress.say(f"a trained VAE; γ = {float(whole.model.gamma().mean()):.3g}")
+        batch = whole.rows(config["batch"])
+        steps, reference = by_steps(batch, config), Reference(batch, config["reference_examples"])
+        costs = measure(steps, repetitions, advance, reference.error_of)
+        progress.say(f"{len(steps)} outer steps against K")
+        by_batch: Steps = {}
+        for size in config["batches"]:
+            by_batch |= growing("batch", whole.rows(size), config)
+        costs |= measure(by_batch, repetitions, advance)
+        progress.say("growth in B")
+        by_dim: Steps = {}
+        for latent_dim in config["latent_dims"]:
+            model = {"latent_dim": latent_dim, "train_steps": config["growth_train_steps"]}
+            one = trained_batch({**config, **model, "checkpoint": None}).to(device)
+            by_dim |= growing("latent_dim", one, config)
+        costs |= measure(by_dim, repetitions, advance)
+        progress.say(f"growth in d; threads: {torch.get_num_threads()}, device: {device}")
+    write_csv(folder / "cost.csv", [csv_row(variant, cost) for variant, cost in costs.items()])
+    save(cost_against_steps(costs, config["beside"]), folder / "cost.png")
+    save(growth(costs), folder / "growth.png")
+    return [*backend_tables(costs), optimizer_table(costs), growth_table(costs)]
+
+
+def _check(config: Config) -> None:
+    for key in ("steps", "long_steps", "batches", "latent_dims"):
+        wanted = "at least two rising numbers from 1 on, such as [1,5,20]"
+        check_rising(key, config[key], wanted, least=1, count=2)
+    if config["reference_examples"] > config["batch"]:
+        raise InputError(
+            f"reference_examples is {config['reference_examples']}, above batch "
+            f"{config['batch']}: lower it"
+        )
+    check_not_empty(config, "growth_optimizers")
+    named = {"growth_optimizers": config["growth_optimizers"], "beside": [config["beside"]]}
+    for key, names in named.items():
+        for name in names:
+            if name not in OPTIMIZERS:
+                raise unknown_option(f"optimizer of {key}", name, OPTIMIZERS)
+
+
+def _variants(config: Config) -> int:
+    """How many outer steps are measured."""
+    counts = len(config["steps"])
+    against_steps = len(all_backends()) * counts + len(FLAT) * len(config["long_steps"])
+    optimizers = len(PAIRED) * (len(OPTIMIZERS) - 1) * counts
+    sizes = len(config["batches"]) + len(config["latent_dims"])
+    return against_steps + optimizers + len(PAIRED) * len(config["growth_optimizers"]) * sizes

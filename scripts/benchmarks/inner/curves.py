@@ -4,24 +4,22 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from statistics import median
+from typing import NamedTuple
 
 import torch
-from jaxtyping import Bool
-from torch import Tensor
 
-from benchmarks.device import synchronise
-from benchmarks.inner.candidates import SHARE, quantile
+from benchmarks.inner.solves import SHARE, quantile
+from benchmarks.timing import synchronise
 from benchmarks.trained import TrainedBatch
 from savi.inner.history import Iterate, Recorder
 from savi.inner.loop import InnerLoop
 from savi.inner.optimizers import InnerOptimizer
 from savi.linear.base import norm
+from savi.types import Mask
 
 
-@dataclass(frozen=True)
-class Moment:
+class Moment(NamedTuple):
     """The state of a solve before step K.
 
     Attributes:
@@ -64,7 +62,7 @@ class Watch(Recorder):
         self.evaluations: list[float] = []
         self.seconds: list[float] = []
 
-    def record(self, iterate: Iterate, active: Bool[Tensor, " B"]) -> None:
+    def record(self, iterate: Iterate, active: Mask) -> None:
         """Look at the clock and at the counter."""
         if iterate.step not in self.steps:
             return

@@ -8,16 +8,15 @@ from itertools import cycle, islice
 from typing import Any
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
-from benchmarks.amortised import build_module, train
-from benchmarks.device import synchronise
+from benchmarks.harness import Config
 from benchmarks.images import Images
-from benchmarks.step.timing import Timing, interleaved
+from benchmarks.timing import Timing, interleaved, synchronise
+from benchmarks.trained import build_module, train
 from savi.errors import InputError, unknown_option
 from savi.inner.solution import Status
 from savi.training.module import SemiAmortizedVAE
+from savi.types import Observations
 
 #: The keys of a configuration, and the group and key of a run's config that each sets.
 PLACES = {
@@ -48,7 +47,7 @@ class TrainingStep:
     """
 
     module: SemiAmortizedVAE
-    batches: Iterator[Float[Tensor, "B D"]]
+    batches: Iterator[Observations]
     solved: list[float] = field(default_factory=list)
     steps: list[float] = field(default_factory=list)
 
@@ -116,7 +115,7 @@ def groups_of(
     return groups
 
 
-def build_modules(config: Mapping[str, Any], images: Images) -> dict[str, SemiAmortizedVAE]:
+def build_modules(config: Config, images: Images) -> dict[str, SemiAmortizedVAE]:
     """The untrained modules of all configurations, by label, and the plain VAE.
 
     Args:
@@ -138,7 +137,7 @@ def build_modules(config: Mapping[str, Any], images: Images) -> dict[str, SemiAm
 
 def train_amortised(
     modules: Mapping[str, SemiAmortizedVAE],
-    config: Mapping[str, Any],
+    config: Config,
     images: Images,
     advance: Callable[[str], None],
 ) -> None:

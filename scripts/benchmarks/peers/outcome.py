@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.peers.systems import SYSTEMS, System
-from benchmarks.step.timing import Timing
+from benchmarks.timing import Timing
 
 
 @dataclass(frozen=True)
@@ -87,18 +86,3 @@ class Outcome:
             | constant
             for number, seconds in rounds or [(0, None)]
         ]
-
-
-def fastest(outcomes: Iterable[Outcome], tolerance: float) -> Outcome | None:
-    """The fastest of those that are right, if any is."""
-    right = [outcome for outcome in outcomes if outcome.is_right(tolerance)]
-    return min(right, key=lambda outcome: outcome.timing.median, default=None)
-
-
-def ours(outcomes: Iterable[Outcome], tolerance: float) -> Outcome | None:
-    """The fastest implicit gradient of this library."""
-    return fastest((o for o in outcomes if _is_base(o.system)), tolerance)
-
-
-def _is_base(system: type[System]) -> bool:
-    return system.is_ours() and system.kind in ("ift", "second_order")

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from benchmarks.peers.problem import Problem
-from benchmarks.quiet import quiet
+from benchmarks.progress import quiet
 from savi._minimize import minimize
 from savi.gradients import Implicit
 from savi.inner import LevenbergMarquardt

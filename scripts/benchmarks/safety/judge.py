@@ -12,9 +12,8 @@ from enum import Enum
 import torch
 from torch import Tensor
 
-from benchmarks.safety.descent import stationarity
-from benchmarks.safety.problem import Problem
-from benchmarks.safety.systems.base import Answer, NotExpressible, System
+from benchmarks.safety.problem import Problem, stationarity
+from benchmarks.safety.systems import Answer, NotExpressible, System
 
 
 class Outcome(Enum):

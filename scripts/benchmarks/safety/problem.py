@@ -1,19 +1,24 @@
-"""What an inner problem of the benchmark is, and how its right answer is known."""
+"""What an inner problem of the benchmark is, how its right answer is known, and plain descent."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import product
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from benchmarks.reference import Energy, implicit_gradient, minimiser
+from benchmarks.reference import Energy, hessian, implicit_gradient, minimiser
 from savi.registry import Registry
 
 #: The family in which nothing is wrong: a word about its problems is a false alarm.
 CONTROL = "well_posed"
+
+Row = Float[Tensor, "1 P"]
+Vector = Float[Tensor, " Q"]
 
 
 @dataclass(frozen=True)
@@ -38,25 +43,18 @@ class Problem:
 
     name: str
     energy: Energy = field(repr=False)
-    theta: Float[Tensor, " Q"]
-    init: Float[Tensor, "1 P"]
-    cotangent: Float[Tensor, "1 P"]
+    theta: Vector
+    init: Row
+    cotangent: Row
     lr: float
     max_steps: int
-    answer: Float[Tensor, " Q"] | None
+    answer: Vector | None
     rtol: float = 1e-3
     newton: bool = False
 
 
 #: Families of problems by name: a base seed to a list of problems.
 FAMILIES: Registry[Callable[[int], list[Problem]]] = Registry("family")
-
-
-def implicit_answer(
-    energy: Energy, theta: Tensor, start: Float[Tensor, "1 P"], cotangent: Float[Tensor, "1 P"]
-) -> Float[Tensor, " Q"]:
-    """The right answer of a problem whose minimiser has a nonsingular Hessian."""
-    return implicit_gradient(energy, theta, minimiser(energy, theta, start), cotangent)
 
 
 class Draw:
@@ -88,6 +86,10 @@ class Draw:
         """±1, each with probability ½."""
         return torch.where(self.uniform(*shape) < 0.5, -1.0, 1.0).to(self.dtype)
 
+    def zeros(self, *shape: int) -> Tensor:
+        """Nothing."""
+        return torch.zeros(*shape, dtype=self.dtype)
+
     def rotation(self, size: int) -> Float[Tensor, "P P"]:
         """A random orthogonal matrix."""
         return torch.linalg.qr(self.normal(size, size).double())[0].to(self.dtype)
@@ -96,3 +98,109 @@ class Draw:
 def alternate(index: int) -> torch.dtype:
     """Float32 and float64 in turns."""
     return torch.float64 if index % 2 else torch.float32
+
+
+def each(
+    seed: int, family: int, kinds: Iterable[str], repeats: int
+) -> Iterator[tuple[str, int, Draw]]:
+    """So many draws of each kind, float32 and float64 in turns."""
+    for (kind, name), index in product(enumerate(kinds), range(repeats)):
+        yield name, index, Draw(seed, family, kind, index, dtype=alternate(index))
+
+
+class Smooth(NamedTuple):
+    """An energy with parameters θ [Q] and a start λ0 [1, P]; all data are fixed numbers."""
+
+    energy: Energy
+    theta: Vector
+    init: Row
+
+    def curvature(self) -> float:
+        """The largest one at λ0, at λ* and half-way: gradient descent converges up to 2 over it."""
+        theta, init = self.theta.double(), self.init.double()
+        solution = minimiser(self.energy, theta, init)
+        points = (init, 0.5 * (init + solution), solution)
+        return max(
+            float(torch.linalg.eigvalsh(hessian(self.energy, y, theta)).max()) for y in points
+        )
+
+    def problem(
+        self,
+        name: str,
+        draw: Draw,
+        *,
+        cotangent: Row | None = None,
+        lr: float | None = None,
+        answered: bool = True,
+        max_steps: int = 1000,
+        rtol: float = 1e-3,
+        newton: bool = False,
+    ) -> Problem:
+        """The problem with a random w, a step size that converges and the implicit answer.
+
+        Args:
+            name: see :class:`Problem`, also for the others.
+            draw: random numbers.
+            cotangent: another w.
+            lr: another step size.
+            answered: whether the minimiser has a nonsingular Hessian, and so an answer.
+            max_steps: K.
+            rtol: where the solve stops.
+            newton: whether by Newton's method.
+        """
+        energy, theta, init = self
+        w = draw.normal(*init.shape) if cotangent is None else cotangent
+        lr = 0.8 / self.curvature() if lr is None else lr
+        answer = None
+        if answered:
+            answer = implicit_gradient(energy, theta, minimiser(energy, theta, init), w)
+        return Problem(name, energy, theta, init, w, lr, max_steps, answer, rtol, newton)
+
+
+def slope(problem: Problem, y: Tensor, theta: Tensor, create_graph: bool = False) -> Tensor:
+    """∇_y J; with its graph to y and θ if ``create_graph``."""
+    with torch.enable_grad():
+        point = y if y.requires_grad else y.detach().requires_grad_()
+        value = problem.energy(point, theta).sum()
+        if not value.requires_grad:
+            return torch.zeros_like(y)
+        (gradient,) = torch.autograd.grad(value, point, create_graph=create_graph)
+    return gradient
+
+
+class Descent(NamedTuple):
+    """Where a solve ended, and after how many steps."""
+
+    value: Row
+    steps: int
+
+
+def descend(problem: Problem, theta: Tensor) -> Descent:
+    """At most K steps of gradient descent, or of Newton's method, without a graph.
+
+    Stops as the problem asks for, at ‖∇J‖ ≤ rtol ‖∇J(λ0)‖: the solve that a user of a general
+    library writes by hand.
+    """
+    theta, y = theta.detach(), problem.init.clone()
+    tolerance = None
+    for k in range(problem.max_steps):
+        gradient = slope(problem, y, theta)
+        tolerance = problem.rtol * gradient.norm() if tolerance is None else tolerance
+        if bool(gradient.norm() <= tolerance):
+            return Descent(y, k)
+        step = problem.lr * gradient
+        if problem.newton:
+            curvature = hessian(problem.energy, y, theta)
+            step = torch.linalg.lstsq(curvature, gradient[0]).solution[None]
+        y = y - step
+    return Descent(y, problem.max_steps)
+
+
+def stationarity(problem: Problem, y: Tensor) -> float:
+    """‖∇J(y)‖ / ‖∇J(λ0)‖, 0 where both vanish."""
+    theta = problem.theta.detach()
+    here = float(slope(problem, y.detach(), theta).norm())
+    start = float(slope(problem, problem.init, theta).norm())
+    if here == 0.0:
+        return 0.0
+    return here / start if start != 0.0 else float("inf")

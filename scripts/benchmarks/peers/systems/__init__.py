@@ -1,27 +1,8 @@
-"""The systems under test, one package a file."""
+"""The systems under test: this library, those upon PyTorch, and those in JAX."""
 
-from benchmarks.peers.systems import (
-    higher,
-    jax_converged,
-    jax_fixed,
-    optimistix,
-    savi,
-    torchdeq,
-    torchopt,
-)
+from benchmarks.peers.systems import jax, optimistix, savi, torch
 from benchmarks.peers.systems.base import SYSTEMS, Answer, NotReached, Settings, System
 
 __all__ = [
-    "SYSTEMS",
-    "Answer",
-    "NotReached",
-    "Settings",
-    "System",
-    "higher",
-    "jax_converged",
-    "jax_fixed",
-    "optimistix",
-    "savi",
-    "torchdeq",
-    "torchopt",
-]
+    "SYSTEMS", "Answer", "NotReached", "Settings", "System", "jax", "optimistix", "savi", "torch",
+]  # fmt: skip

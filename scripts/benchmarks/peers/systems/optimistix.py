@@ -6,7 +6,7 @@ from abc import abstractmethod
 from typing import Any
 
 from benchmarks.peers.systems.base import SYSTEMS, fewest_steps
-from benchmarks.peers.systems.jax_functions import JaxSystem, Solve, decode, energy
+from benchmarks.peers.systems.jax import JaxSystem, Solve, decode, energy
 
 
 class _Vmapped(JaxSystem):
@@ -38,11 +38,9 @@ class FixedPoint(_Vmapped):
     label, part, kind = "optimistix, implicit", "fixed", "ift"
 
     def solver(self) -> Solve:
-        """With K iterations."""
         return lambda weights, data: self.solve(weights, data, self.settings.steps)
 
     def one(self, weights: Any, start: Any, x: Any, steps: int) -> Any:
-        """The iteration."""
         import optimistix
 
         return optimistix.fixed_point(
@@ -59,7 +57,6 @@ class _Converged(_Vmapped):
     part, kind = "converged", "second_order"
 
     def solver(self) -> Solve:
-        """With as few steps as will do."""
         import jax
 
         def stationarity_after(steps: int) -> float:
@@ -88,7 +85,6 @@ class _LeastSquares(_Converged):
         return jnp.concatenate([(x - decode(weights, z)) / self.gamma**0.5, z])
 
     def one(self, weights: Any, start: Any, x: Any, steps: int) -> Any:
-        """The solve."""
         import optimistix
 
         return optimistix.least_squares(
@@ -103,7 +99,6 @@ class GaussNewton(_LeastSquares):
     label = "optimistix, Gauss–Newton"
 
     def method(self) -> Any:
-        """The solver."""
         import lineax
         import optimistix
 
@@ -123,7 +118,6 @@ class LevenbergMarquardt(_LeastSquares):
     label = "optimistix, Levenberg–Marquardt"
 
     def method(self) -> Any:
-        """The solver."""
         import optimistix
 
         return optimistix.LevenbergMarquardt(rtol=0.0, atol=0.0)
@@ -165,7 +159,6 @@ class Newton(_Converged):
     label = "optimistix, Newton"
 
     def one(self, weights: Any, start: Any, x: Any, steps: int) -> Any:
-        """The solve."""
         import jax
         import optimistix
 

@@ -8,7 +8,7 @@ import torch
 
 from benchmarks.peers.problem import Problem
 from benchmarks.peers.systems.base import SYSTEMS, Answer, Settings, System, fewest_steps
-from benchmarks.quiet import quiet
+from benchmarks.progress import quiet
 from savi._minimize import minimize
 from savi.gradients import GradientBackend, Implicit, StopGradient, Unrolled
 from savi.inner import GaussNewton, GradientDescent, InnerOptimizer
@@ -42,7 +42,6 @@ class SaviSystem(System):
         )
 
     def step(self) -> Answer:
-        """Solve, and differentiate the outer loss there."""
         with quiet():
             value = self.solve(self.max_steps).value
             gradient = torch.autograd.grad(self.batch.outer(value), self.batch.weights)
@@ -50,6 +49,8 @@ class SaviSystem(System):
 
 
 class _Fixed(SaviSystem):
+    """K steps of gradient descent."""
+
     part = "fixed"
 
     def __init__(self, problem: Problem, settings: Settings) -> None:
@@ -58,45 +59,18 @@ class _Fixed(SaviSystem):
         self.max_steps, self.rtol = settings.steps, 0.0
 
 
-@SYSTEMS.register("savi_ift")
-class SaviImplicit(_Fixed):
-    """The implicit function theorem with its defaults."""
-
-    label, kind = "savi ift", "ift"
-    backend = Implicit()
-
-
-@SYSTEMS.register("savi_ift_cg")
-class SaviConjugateGradients(_Fixed):
-    """The same with conjugate gradients."""
-
-    label, kind = "savi ift, cg", "ift"
-    backend = Implicit(solver="cg")
-
-
-@SYSTEMS.register("savi_ift_compiled")
-class SaviCompiled(_Fixed):
-    """The same with compiled inner steps."""
-
-    label, kind = "savi ift, compiled", "ift"
-    backend = Implicit()
-    compile = True
-
-
-@SYSTEMS.register("savi_unrolled")
-class SaviUnrolled(_Fixed):
-    """Backpropagation through the steps."""
-
-    label, kind = "savi unrolled", "unrolled"
-    backend = Unrolled()
-
-
-@SYSTEMS.register("savi_stop")
-class SaviStop(_Fixed):
-    """No gradient through the solve: the floor."""
-
-    label, kind = "savi stop", "stop"
-    backend = StopGradient()
+#: By name, with the label, the kind and the backend of each, and whether inner steps are compiled;
+#: the last is the floor: no gradient through the solve.
+FIXED: dict[str, tuple[str, str, GradientBackend, bool]] = {
+    "savi_ift": ("savi ift", "ift", Implicit(), False),
+    "savi_ift_cg": ("savi ift, cg", "ift", Implicit(solver="cg"), False),
+    "savi_ift_compiled": ("savi ift, compiled", "ift", Implicit(), True),
+    "savi_unrolled": ("savi unrolled", "unrolled", Unrolled(), False),
+    "savi_stop": ("savi stop", "stop", StopGradient(), False),
+}
+for _name, (_label, _kind, _backend, _compile) in FIXED.items():
+    _attributes = {"label": _label, "kind": _kind, "backend": _backend, "compile": _compile}
+    SYSTEMS.register(_name)(type(_name, (_Fixed,), _attributes))
 
 
 class _Converged(SaviSystem):

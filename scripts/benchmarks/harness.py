@@ -1,0 +1,186 @@
+"""What every benchmark is made of: a config with bounds, a function that measures, and its output.
+
+A benchmark is registered with :func:`benchmark`; it writes ``NAME.csv`` (:func:`write_csv`) and
+figures (:mod:`benchmarks.lines`), and returns tables (:func:`table`) with targets
+(:class:`Target`).
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from functools import wraps
+from pathlib import Path
+from typing import Any, Protocol
+
+from hydra.core.config_store import ConfigStore
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from savi.errors import InputError
+from savi.registry import Registry
+from savi.settings import Bounds
+
+#: The values of a config, by key.
+Config = Mapping[str, Any]
+
+
+class Benchmark(Protocol):
+    """A function that measures, writes its files into a folder, and returns what to print."""
+
+    def __call__(self, config: Config, folder: Path) -> list[Table]:
+        """Run the benchmark.
+
+        Args:
+            config: its file of ``conf/benchmark/`` as plain values.
+            folder: the run folder, which exists.
+
+        Raises:
+            InputError: before any file is written, for whatever is wrong with the config.
+        """
+
+
+#: By name; ``conf/benchmark/NAME.yaml`` holds the config. Each writes at least ``NAME.csv``.
+BENCHMARKS: Registry[Benchmark] = Registry("benchmark")
+#: The schema of each config.
+SCHEMAS: dict[str, type] = {}
+
+
+def benchmark(name: str, schema: type) -> Callable[[Benchmark], Benchmark]:
+    """Decorate a function to make it the benchmark ``name``, whose config is a ``schema``."""
+
+    def add(run: Benchmark) -> Benchmark:
+        @wraps(run)
+        def checked(config: Config, folder: Path) -> list[Table]:
+            check_bounds(schema, config)
+            return run(config, folder)
+
+        SCHEMAS[name] = schema
+        return BENCHMARKS.register(name)(checked)
+
+    return add
+
+
+def register_schemas() -> None:
+    """Make ``benchmark/NAME_schema`` known to Hydra."""
+    store = ConfigStore.instance()
+    for name, node in SCHEMAS.items():
+        store.store(group="benchmark", name=f"{name}_schema", node=node, package="_global_")
+
+
+def check_bounds(schema: type, config: Config) -> None:
+    """Refuse a value outside the bounds that the schema declares beside its field.
+
+    Raises:
+        InputError: for the first such key.
+    """
+    for declared in fields(schema):
+        for bounds in declared.metadata.values():
+            if isinstance(bounds, Bounds) and declared.name in config:
+                bounds.check(declared.name, config[declared.name])
+
+
+def check_rising(key: str, numbers: Sequence[int], wanted: str, *, least: int, count: int) -> None:
+    """Refuse fewer than ``count`` numbers, a first one below ``least``, and any that do not rise.
+
+    Raises:
+        InputError: with the key, the numbers, and what to give instead: ``wanted``.
+    """
+    if len(numbers) < count or numbers[0] < least or list(numbers) != sorted(set(numbers)):
+        raise InputError(f"{key} is {numbers}: give {wanted}")
+
+
+def check_not_empty(config: Config, *keys: str, advice: str = "name at least one") -> None:
+    """Refuse an empty list; None is none.
+
+    Raises:
+        InputError: with the key.
+    """
+    for key in keys:
+        if config[key] is not None and not config[key]:
+            raise InputError(f"{key} is []: {advice}")
+
+
+@dataclass(frozen=True)
+class Target:
+    """What a benchmark asks of a measurement: a ratio, and the range in which it should lie.
+
+    Attributes:
+        ratio: what was measured, in units of ``base``.
+        base: what it is compared with, in words.
+        most: the upper end of the range; infinite if there is none.
+        least: its lower end; 0 where less is only better.
+    """
+
+    ratio: float
+    base: str
+    most: float
+    least: float = 0.0
+
+    @property
+    def met(self) -> bool:
+        """Whether the ratio lies in the range."""
+        return self.least <= self.ratio <= self.most
+
+    def __str__(self) -> str:
+        if not self.least:
+            span = f"at most {self.most:g}"
+        elif self.most == float("inf"):
+            span = f"at least {self.least:g}"
+        else:
+            span = f"{self.least:g} to {self.most:g}"
+        return f"{self.ratio:.2f} × {self.base}, {span}: {'met' if self.met else 'MISSED'}"
+
+
+def table(
+    title: str,
+    caption: str,
+    rows: Iterable[Sequence[object]],
+    *,
+    left: Sequence[str],
+    right: Sequence[str] = (),
+    last: Sequence[str] = (),
+    wrap: Sequence[str] = (),
+    ends: Callable[[int], bool] = lambda row: False,
+) -> Table:
+    """A table in the style of the other commands'.
+
+    Args:
+        title: above it.
+        caption: below it.
+        rows: of cells; None is an empty one.
+        left: headings of columns with words, ``right`` with figures, ``last`` with sentences.
+        right: see above.
+        last: see above.
+        wrap: those of ``left`` and ``right`` that may be broken.
+        ends: whether a line is drawn below a row, by its number.
+    """
+    made = Table(
+        title=Text(title),
+        title_justify="left",
+        caption=Text(caption),
+        caption_justify="left",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        collapse_padding=True,
+    )
+    for heading in left:
+        made.add_column(heading, no_wrap=heading not in wrap)
+    for heading in right:
+        made.add_column(heading, justify="right", no_wrap=heading not in wrap)
+    for heading in last:
+        made.add_column(heading)
+    for number, row in enumerate(rows):
+        cells = (Text("" if cell is None else str(cell)) for cell in row)
+        made.add_row(*cells, end_section=ends(number))
+    return made
+
+
+def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """One line per row under the keys of the first; floats with all their digits."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
