@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from savi.gradients.certificate import CERTIFICATE_WARNINGS
+from savi.implicit.certificate import CERTIFICATE_WARNINGS
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from savi.errors import InputError, require_at_least, unknown_option
-from savi.gradients.certificate import ImplicitGradientError, ImplicitGradientWarning
+from savi.implicit.certificate import ImplicitGradientError, ImplicitGradientWarning
 from savi.implicit.qp.kkt_inverse import KKTInverse
 from savi.implicit.qp.matrices import outer, times
 from savi.implicit.qp.program import QPData, checked

@@ -3,7 +3,7 @@
 from benchmarks.step.run import run_step
 from benchmarks.step.tables import certificate_share
 from benchmarks.step.timing import Timing, interleaved
-from benchmarks.step.uncertified import UnjudgedCholesky, without_certificate
+from benchmarks.step.uncertified import UnjudgedCholesky
 from benchmarks.step.variants import Variant, variants
 
 __all__ = [
@@ -14,5 +14,4 @@ __all__ = [
     "interleaved",
     "run_step",
     "variants",
-    "without_certificate",
 ]

@@ -1,43 +1,15 @@
-"""The implicit gradient without its certificate, for nothing but to measure what that costs."""
+"""A linear solver that judges nothing, for nothing but to measure what that costs."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import ClassVar
-from unittest.mock import patch
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from savi.gradients import implicit
-from savi.gradients.implicit import AdjointSolve
-from savi.inner.precision import full_precision
 from savi.linear.base import LinearSolution, LinearSolver, SymmetricOperator
-
-
-@contextmanager
-def without_certificate() -> Iterator[None]:
-    """Inside, ``ift`` looks for no kinks and judges nothing; its gradient is the same."""
-    with (
-        patch.object(implicit, "AdjointSolve", _UnjudgedAdjoint),
-        patch.object(implicit, "kinked_operations", lambda residual, point: ()),
-    ):
-        yield
-
-
-class _UnjudgedAdjoint(AdjointSolve):
-    """v ↦ −H⁻¹v, with neither a probe nor a judgement."""
-
-    def __call__(
-        self, v: Float[Tensor, "B P"], captured: tuple[Tensor, ...]
-    ) -> tuple[Tensor | None, ...]:
-        """The cotangent of F alone."""
-        with torch.no_grad(), full_precision(v.device.type):
-            u = self.linearization.adjoint(v, lambda rhs: self.solver(self._operator(), rhs).value)
-        return -u, *[None] * len(captured)
 
 
 @dataclass(frozen=True)

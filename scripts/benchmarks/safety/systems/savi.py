@@ -8,7 +8,7 @@ from benchmarks.safety.problem import Problem
 from benchmarks.safety.systems.base import SYSTEMS, Answer, System, pulled_back
 from savi._minimize import minimize
 from savi.gradients import GradientBackend, Implicit, Unrolled
-from savi.gradients.certificate import SmoothnessNote
+from savi.implicit.certificate import SmoothnessNote
 from savi.inner import GradientDescent, LevenbergMarquardt
 
 
