@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cache
 
 import torch
+from torch import Tensor
 
 from savi.implicit.adjoint_certificate import AdjointVerdict, Conditions
 from savi.implicit.certificate import MAX_NONLINEARITY, SAFETY
@@ -21,7 +25,10 @@ from savi.linear.base import (
     irregular,
     norm,
 )
-from savi.types import Mask, PerExample, Rows
+from savi.linear.dense import multiply
+from savi.types import Mask, Rows
+
+Solve = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -89,13 +96,14 @@ class Adjoint:
             newton_step = -to_solution.value
             linear = joined(linear, to_solution, elsewhere)
         seen = probe(self.objective, self.init, point, residual, newton_step, linear, rhs)
-        seen, kinked = self._closer(seen, operator, linear, newton_step, conditions, needed)
+        solve = linear.inverse or (lambda r: self.solver(operator, r).value)
+        seen, kinked = self._closer(seen, solve, linear, newton_step, conditions, needed)
         return linear.value, conditions.judge(linear, seen, kinked, self.solver, needed)
 
     def _closer(
         self,
         seen: Probe,
-        operator: SymmetricOperator,
+        solve: Solve,
         linear: LinearSolution,
         newton_step: Rows,
         conditions: Conditions,
@@ -107,42 +115,39 @@ class Adjoint:
             What was seen by now, and where F has a kink or mixes its rows.
         """
         doubtful = needed & ~(seen.nonlinearity <= MAX_JUMP) & torch.isfinite(linear.value).all(-1)
-        root_eps = torch.finfo(newton_step.dtype).eps ** 0.5
-        drifts = conditions.asks_for_error and bool((seen.displacement > root_eps).any())
+        far = needed & (seen.displacement > torch.finfo(newton_step.dtype).eps ** 0.5)
+        # A gradient in closed form is that of a network, whose ∂F/∂θ varies as F does.
+        known = self.objective.closed_gradient or math.isinf(conditions.max_error)
+        follows = not known and bool((far & (seen.error_bound <= conditions.max_error)).any())
         kinked = torch.zeros_like(needed)
-        if not (drifts or conditions.kinked.in_params or bool(doubtful.any())):
+        if not (follows or conditions.kinked.in_params or bool(doubtful.any())):
             return seen, kinked
-        nearby = self._nearby(operator, linear)
+        nearby = self._nearby(solve, linear)
         if doubtful.any():
             refuse_changed(doubtful & self._changed(nearby.value, seen, conditions))
             kinked = doubtful & ~(nearby.jump_in_x() <= MAX_JUMP)
         if conditions.kinked.in_params:
             kinked = kinked | ~(nearby.jump_in_params() <= MAX_JUMP)
-        if drifts:
-            drift = torch.where(needed, nearby.drift(newton_step), 0.0)
-            seen = replace(seen, error_bound=seen.error_bound.maximum(SAFETY * drift))
+        if follows:
+            drift = torch.where(far, SAFETY * nearby.drift(newton_step), 0.0)
+            seen = replace(seen, error_bound=seen.error_bound.maximum(drift))
         return seen, kinked
 
-    def _nearby(self, operator: SymmetricOperator, linear: LinearSolution) -> Nearby:
+    def _nearby(self, solve: Solve, linear: LinearSolution) -> Nearby:
         """∇J around λK, with H⁻¹ as the solver has it."""
         point = self.linearization.point.detach()
-        system = System.of(
-            lambda y: self.objective.gradient(y, create_graph=True)[1], point, params=()
-        )
-        value = system.residual(point, system.inputs).detach()
+        system = System.of(lambda y: self.objective.gradient(y, create_graph=True)[1], point, ())
         direction = irregular(point)
         stretch = norm(self.linearization.hessian_vector_product(direction)) / norm(direction)
-        size = point.shape[-1] ** 0.5 * stretch / linear.min_curvature.clamp_min(0.0)
-        return Nearby(
-            system,
-            point,
-            value,
-            self.linearization.hessian_vector_product,
-            linear.inverse or (lambda rhs: self.solver(operator, rhs).value),
-            torch.finfo(point.dtype).eps * size.nan_to_num(nan=0.0, posinf=0.0),
-        )
+        stretch = stretch * point.shape[-1] ** 0.5
+        condition = stretch / linear.min_curvature.clamp_min(0.0)
+        rounding = torch.finfo(point.dtype).eps * condition.nan_to_num(nan=0.0, posinf=0.0)
+        value = system.residual(point, system.inputs).detach()
+        # Not by products, which would hold what other rows add where they are mixed.
+        hessian = cache(self.linearization.hessian)
+        return Nearby(system, point, value, lambda p: multiply(hessian(), p), solve, rounding)
 
-    def _changed(self, gradient: Rows, seen: Probe, conditions: Conditions) -> PerExample:
+    def _changed(self, gradient: Rows, seen: Probe, conditions: Conditions) -> Mask:
         """Where F(λK) is not what it was, by as much as raised the doubt."""
         point = self.linearization.point.detach()
         before = self.linearization.residual.detach()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -53,11 +52,6 @@ class Conditions:
     max_stationarity: float
     max_residual: float
     max_error: float
-
-    @property
-    def asks_for_error(self) -> bool:
-        """Whether any error is too large."""
-        return self.max_error < math.inf
 
     def judge(
         self, linear: LinearSolution, seen: Probe, kinked: Mask, solver: LinearSolver, needed: Mask
