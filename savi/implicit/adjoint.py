@@ -15,7 +15,7 @@ from savi.implicit.certificate import MAX_NONLINEARITY, SAFETY
 from savi.implicit.damping import damped
 from savi.implicit.nearby import MAX_JUMP, Nearby
 from savi.implicit.probe import Probe, probe
-from savi.implicit.system import System, refuse_changed
+from savi.implicit.system import System
 from savi.inner.objective import InnerObjective, Linearization
 from savi.linear.base import (
     LinearSolution,
@@ -29,6 +29,12 @@ from savi.linear.dense import multiply
 from savi.types import Mask, Rows
 
 Solve = Callable[[Tensor], Tensor]
+
+_CHANGED = (
+    "gradient 'ift': the objective has changed since the solve (weights or buffers updated in "
+    "between) or is not deterministic, so that its linearisation is that of another one: change "
+    "nothing in between"
+)
 
 
 @dataclass(frozen=True)
@@ -60,7 +66,7 @@ class Adjoint:
         """H⁻¹v and what is to be thought of it.
 
         Raises:
-            InputError: if the objective is another one by now.
+            RuntimeError: if the objective is another one by now.
         """
         needed = (v != 0).any(dim=-1)
         verdicts = []
@@ -124,7 +130,8 @@ class Adjoint:
             return seen, kinked
         nearby = self._nearby(solve, linear)
         if doubtful.any():
-            refuse_changed(doubtful & self._changed(nearby.value, seen, conditions))
+            if (doubtful & self._changed(nearby.value, seen, conditions)).any():
+                raise RuntimeError(_CHANGED)
             kinked = doubtful & ~(nearby.jump_in_x() <= MAX_JUMP)
         if conditions.kinked.in_params:
             kinked = kinked | ~(nearby.jump_in_params() <= MAX_JUMP)

@@ -12,7 +12,7 @@ from torch import Tensor
 from savi.errors import InputError
 from savi.implicit.captured import Replaced, captured_tensors
 from savi.inner.precision import full_precision
-from savi.types import Mask, Rows
+from savi.types import Rows
 
 Equations = Callable[..., Tensor]
 
@@ -115,23 +115,6 @@ def require_tensors(x: Tensor, params: tuple[Tensor, ...]) -> None:
         raise InputError(
             "an implicit solution inside a transform of torch.func: take its derivatives by "
             "torch.autograd.grad, or by torch.autograd.forward_ad"
-        )
-
-
-def refuse_changed(changed: Mask) -> None:
-    """Refuse the derivative of an F that is another one by now.
-
-    Args:
-        changed: where it is not what it was at the solution.
-
-    Raises:
-        InputError: if it has changed anywhere.
-    """
-    if changed.any():
-        raise InputError(
-            "F has changed since its solution was made differentiable (a tensor, module or "
-            "variable that it closes over): take the derivative before, or pass what changes "
-            "as a parameter"
         )
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from savi.errors import InputError
 from savi.implicit.smoothness import kinked_operations
-from savi.implicit.system import System, jacobian, refuse_changed
+from savi.implicit.system import System, jacobian
 from savi.inner.precision import full_precision
 from savi.linear.dense import identity_unless
 from savi.linear.lu import LUFactor
@@ -68,7 +68,12 @@ class Linearized:
         """
         largest = self.x.abs().amax(dim=-1)
         size = torch.where(largest > 0, largest, 1.0) * torch.finfo(self.x.dtype).eps ** 0.5
-        refuse_changed(self.solve(value - self.value).abs().amax(dim=-1) > size)
+        if (self.solve(value - self.value).abs().amax(dim=-1) > size).any():
+            raise InputError(
+                "F has changed since its solution was made differentiable (a tensor, module or "
+                "variable that it closes over): take the derivative before, or pass what changes "
+                "as a parameter"
+            )
 
 
 def attach(linearized: Linearized, usable: Mask) -> Rows:
