@@ -6,9 +6,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from savi.errors import InputError, require_at_least, unknown_option
+from savi.implicit.policy import OnFailure
 from savi.linear import SOLVERS
 from savi.training.hypergradient.hyperparameters import HYPERPARAMETERS
-from savi.training.hypergradient.tuner import ON_FAILURE
+from savi.training.hypergradient.tuner import POLICIES
 from savi.vae.families import POSTERIORS
 
 _MINIMA = {"every_n_steps": 1, "start_epoch": 0, "max_steps": 1, "examples": 1, "samples": 1}
@@ -49,8 +50,7 @@ def _check_settings(settings: Mapping[str, Any]) -> None:
     known = [name for name, solver in SOLVERS.items() if not solver.needs_gauss_newton]
     if settings["solver"] not in known:
         raise unknown_option("hypergradient.solver", settings["solver"], known)
-    if settings["on_failure"] not in ON_FAILURE:
-        raise unknown_option("hypergradient.on_failure", settings["on_failure"], ON_FAILURE)
+    OnFailure.named(settings["on_failure"], POLICIES, "hypergradient.on_failure")
 
 
 def _refusals(config: Mapping[str, Any], tune: list[str]) -> Iterator[tuple[str, str, str]]:

@@ -14,7 +14,7 @@ from pytorch_lightning.loggers import CSVLogger, Logger, WandbLogger
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 from savi.errors import InputError, unknown_option
-from savi.gradients.certificate import CERTIFICATE_WARNINGS
+from savi.implicit.certificate import CERTIFICATE_WARNINGS
 from savi.report.wandb import AXES, FIGURES, HISTOGRAMS, OBJECTIVE, STEP, has_login
 from savi.runs.record import Origin
 

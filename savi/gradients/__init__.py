@@ -1,13 +1,6 @@
 """Gradient backends: how the solution of the inner problem is differentiated."""
 
 from savi.gradients.base import BACKENDS, EncoderGradient, GradientBackend
-from savi.gradients.certificate import (
-    Certificate,
-    ImplicitGradientError,
-    ImplicitGradientWarning,
-    OnFailure,
-    SmoothnessNote,
-)
 from savi.gradients.checkpointed import Checkpointed
 from savi.gradients.finite_difference import FiniteDifference
 from savi.gradients.implicit import Implicit
@@ -16,6 +9,13 @@ from savi.gradients.reversible import Reversible
 from savi.gradients.stop import StopGradient
 from savi.gradients.truncated import Truncated
 from savi.gradients.unrolled import Unrolled
+from savi.implicit.adjoint_certificate import Certificate
+from savi.implicit.certificate import (
+    ImplicitGradientError,
+    ImplicitGradientWarning,
+    SmoothnessNote,
+)
+from savi.implicit.policy import OnFailure
 
 __all__ = [
     "BACKENDS",

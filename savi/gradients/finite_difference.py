@@ -13,8 +13,8 @@ from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from savi.errors import InputError
 from savi.gradients.base import BACKENDS, EncoderGradient
-from savi.gradients.captured import Replaced
 from savi.gradients.recompute import Adjoint, RecomputingBackend, Run, Segment, leaf
+from savi.implicit.captured import Replaced
 from savi.inner.history import EveryNth
 from savi.inner.loop import InnerLoop, Trajectory
 from savi.inner.objective import InnerObjective

@@ -6,23 +6,26 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import torch
-from jaxtyping import Bool, Float
 from torch import Tensor
 
-from savi.errors import InputError, require_at_least, unknown_option
+from savi.errors import InputError, require_at_least
 from savi.gradients.base import BACKENDS, EncoderGradient, GradientBackend
-from savi.gradients.certificate import HANDLED, Certificate, OnFailure, damped
 from savi.gradients.checkpointed import Checkpointed
-from savi.gradients.probe import probe
 from savi.gradients.recompute import Run, captured_in_a_step, require_same, sweep
 from savi.gradients.second_derivative import refuse_second_derivative
-from savi.gradients.smoothness import kinked_operations
+from savi.implicit.adjoint import Adjoint
+from savi.implicit.adjoint_certificate import Certificate, Conditions
+from savi.implicit.policy import HANDLED, OnFailure
+from savi.implicit.smoothness import kinks, sequence_number
 from savi.inner.loop import InnerLoop
-from savi.inner.objective import InnerObjective, Linearization
+from savi.inner.objective import InnerObjective
 from savi.inner.precision import full_precision
 from savi.inner.solution import Solution
-from savi.linear import SOLVERS, LinearSolution, LinearSolver, LinearStatus, SymmetricOperator
-from savi.linear.base import irregular
+from savi.linear import SOLVERS, LinearSolver
+from savi.types import Rows
+
+#: What can be done about an example that breaks a condition.
+POLICIES = tuple(policy for policy in OnFailure if policy.value not in ("silent", "skip"))
 
 
 @BACKENDS.register("ift")
@@ -41,19 +44,19 @@ class Implicit(GradientBackend):
     Args:
         solver: a linear solver's name, or the solver itself.
         on_failure: what to do with examples that break a condition of the theorem
-            (:class:`savi.gradients.certificate.OnFailure`): ``warn``, ``raise``, ``mask``, ``damp``
+            (:class:`savi.implicit.policy.OnFailure`): ``warn``, ``raise``, ``mask``, ``damp``
             or ``fallback``.
         rtol: relative residual at which an iterative solver named by ``solver`` stops; the
             certificate accepts max(100 rtol, 1e-3).
         max_steps: its largest number of steps; None lets the solver choose.
         max_stationarity: the largest ‖F(λK)‖/‖F(λ0)‖ that counts as solved.
         max_error: the largest estimated error of the gradient that passes without a warning.
-        certify: whether the conditions of the theorem are judged. Without it the solution has no
-            certificate and nothing is said of a wrong gradient: for measuring what that costs.
+        certify: whether the conditions are judged. Without, every gradient is used as it comes,
+            and the solution has no certificate.
 
     Raises:
         InputError: for an unknown solver or policy, a number out of range, ``max_steps`` for a
-            direct solver, or a policy for failed examples where none is judged.
+            direct solver, or a policy for failures that are not looked for.
     """
 
     solver: str | LinearSolver = "cholesky"
@@ -72,18 +75,15 @@ class Implicit(GradientBackend):
     )
 
     def __post_init__(self) -> None:
-        if self.on_failure not in {policy.value for policy in OnFailure}:
-            raise unknown_option(
-                "gradient.on_failure", self.on_failure, (policy.value for policy in OnFailure)
+        OnFailure.named(self.on_failure, POLICIES, "gradient.on_failure")
+        if not self.certify and self.on_failure != OnFailure.WARN.value:
+            raise InputError(
+                f"gradient.on_failure '{self.on_failure}' without a certificate, which would find "
+                "the failures: set certify=True"
             )
         for name in ("max_stationarity", "max_error", "rtol"):
             if not getattr(self, name) > 0:
                 raise InputError(f"gradient.{name} is {getattr(self, name)}: set it above 0")
-        if not self.certify and self.on_failure != OnFailure.WARN.value:
-            raise InputError(
-                f"gradient.on_failure is '{self.on_failure}' without a certificate, which finds "
-                "the examples that it is for: set gradient.certify to true"
-            )
         if self.max_steps is not None:
             require_at_least("gradient.max_steps", self.max_steps, 1)
         solver = self._linear_solver()
@@ -98,11 +98,7 @@ class Implicit(GradientBackend):
         return EncoderGradient.EXACT if anchored else EncoderGradient.ZERO
 
     def solve(
-        self,
-        loop: InnerLoop,
-        objective: InnerObjective,
-        init: Float[Tensor, "B P"],
-        differentiable: bool,
+        self, loop: InnerLoop, objective: InnerObjective, init: Rows, differentiable: bool
     ) -> Solution:
         """Run the loop without a graph, then attach the theorem."""
         solver = self._linear_solver()
@@ -115,35 +111,32 @@ class Implicit(GradientBackend):
         solution = trajectory.solution(trajectory.value.detach())
         if not differentiable:
             return solution
+        since = sequence_number()
         linearization = objective.linearize(solution.value)
-        certificate = self._certificate(solution, linearization) if self.certify else None
+        adjoint = Adjoint(objective, init.detach(), linearization, solver)
+        certificate = None
+        if self.certify:
+            conditions = Conditions(
+                solution.stationarity,
+                linearization.degenerate,
+                kinks(linearization.residual, linearization.point, since),
+                self.max_stationarity,
+                max_residual=max(100.0 * self.rtol, 1e-3),
+                max_error=self.max_error,
+            )
+            certificate = Certificate(conditions)
         fallback, unrolled = None, []
         if self.on_failure == OnFailure.FALLBACK.value:
             plain = replace(loop, compile=False)
             fallback = Fallback(plain, objective, init.detach(), solution.value)
             captured = captured_in_a_step(self.name, plain, objective, init, solution.value)
             unrolled = [init, *captured]
-        adjoint = AdjointSolve(
-            objective,
-            init.detach(),
-            linearization,
-            solver,
-            OnFailure(self.on_failure),
-            certificate,
-            fallback,
+        correction = ImplicitCorrection.apply(
+            Correction(adjoint, OnFailure(self.on_failure), certificate, fallback),
+            linearization.residual,
+            *unrolled,
         )
-        correction = ImplicitCorrection.apply(adjoint, linearization.residual, *unrolled)
         return replace(solution, value=solution.value + correction, certificate=certificate)
-
-    def _certificate(self, solution: Solution, linearization: Linearization) -> Certificate:
-        return Certificate(
-            solution.stationarity,
-            self.max_stationarity,
-            max_residual=max(100.0 * self.rtol, 1e-3),
-            max_error=self.max_error,
-            degenerate=linearization.degenerate,
-            kinks=kinked_operations(linearization.residual, linearization.point),
-        )
 
     def _linear_solver(self) -> LinearSolver:
         if isinstance(self.solver, LinearSolver):
@@ -152,104 +145,40 @@ class Implicit(GradientBackend):
 
 
 @dataclass(frozen=True)
-class AdjointSolve:
-    """The map v ↦ −H⁻¹v at the linearisation point, with its failures taken care of.
+class Correction:
+    """The map v ↦ −H⁻¹v, with its failures taken care of.
 
     Attributes:
-        objective: the inner objective.
-        init: λ0.
-        linearization: F and H at λK.
-        solver: of the adjoint system.
+        adjoint: v ↦ H⁻¹v.
         on_failure: what to do with failed examples.
-        certificate: filled on the way; None if nothing is judged.
-        fallback: their gradient by unrolling, under that policy.
+        certificate: told the verdict; None where none is wanted.
+        fallback: the gradient of failed examples by unrolling, under that policy.
     """
 
-    objective: InnerObjective
-    init: Float[Tensor, "B P"]
-    linearization: Linearization
-    solver: LinearSolver
+    adjoint: Adjoint
     on_failure: OnFailure
     certificate: Certificate | None
     fallback: Fallback | None
 
-    def __call__(
-        self, v: Float[Tensor, "B P"], captured: tuple[Tensor, ...]
-    ) -> tuple[Tensor | None, ...]:
+    def __call__(self, v: Rows, captured: tuple[Tensor, ...]) -> tuple[Tensor | None, ...]:
         """The cotangents of F, of λ0 and of the captured tensors (the latter for ``fallback``)."""
+        others: list[Tensor | None] = [None] * len(captured)
         # A user may call backward inside an autocast region.
         with torch.no_grad(), full_precision(v.device.type):
-            u = self.linearization.adjoint(v, lambda rhs: self._solve(rhs, v))
-        others: list[Tensor | None] = [None] * len(captured)
-        if self.certificate is None:
-            return -u, *others
-        failed = self.certificate.failed
-        assert failed is not None
-        self.certificate.report(self.on_failure)
-        if self.on_failure in HANDLED and bool(failed.any()):
-            rows = failed.unsqueeze(-1)
-            u = torch.where(rows, self._instead(v, failed), u)
-            if self.fallback is not None:
-                others = self.fallback(torch.where(rows, v, 0.0), list(captured[1:]))
+            if self.certificate is None:
+                return -self.adjoint(v), *others
+            u, verdict = self.adjoint.judged(v, self.certificate.conditions)
+            self.certificate.verdict = verdict
+            verdict.report(self.on_failure)
+            if self.on_failure not in HANDLED or not bool(verdict.failed.any()):
+                return -u, *others
+            damp = self.on_failure is OnFailure.DAMP
+            instead = self.adjoint.damped(v, verdict.failed) if damp else torch.zeros_like(v)
+            rows = verdict.failed.unsqueeze(-1)
+            u = torch.where(rows, instead, u)
+        if self.fallback is not None:
+            others = self.fallback(torch.where(rows, v, 0.0), list(captured[1:]))
         return -u, *others
-
-    def _instead(self, v: Float[Tensor, "B P"], failed: Bool[Tensor, " B"]) -> Float[Tensor, "B P"]:
-        """What stands in for H⁻¹v in the failed examples: 0 unless they are damped."""
-        if self.on_failure is not OnFailure.DAMP:
-            return torch.zeros_like(v)
-        with torch.no_grad(), full_precision(v.device.type):
-            hessian = self._operator().dense()
-            return self.linearization.adjoint(v, lambda rhs: damped(hessian, rhs, failed))
-
-    def _operator(self) -> SymmetricOperator:
-        return self.linearization.operator(
-            (lambda: self.objective.curvature(self.linearization.point.detach()))
-            if self.objective.gauss_newton
-            else None
-        )
-
-    def _solve(self, rhs: Float[Tensor, "B P"], v: Float[Tensor, "B P"]) -> Float[Tensor, "B P"]:
-        """The linear solve for the cotangent v, judged."""
-        operator = self._operator()
-        linear = self.solver(operator, rhs)
-        if self.certificate is None:
-            return linear.value
-        point = self.linearization.point.detach()
-        residual = self.linearization.residual.detach()
-        if linear.inverse is not None:
-            newton_step = -linear.inverse(residual)
-        else:
-            # What the cotangent does not touch, negative curvature above all, these may.
-            to_solution = self.solver(operator, residual)
-            elsewhere = type(self.solver).configured(0.1, 8)(operator, irregular(rhs))
-            newton_step = -to_solution.value
-            linear = joined(linear, to_solution, elsewhere)
-        seen = probe(self.objective, self.init, point, residual, newton_step, linear, rhs)
-        self.certificate.fill(linear, seen, self.solver, v)
-        return linear.value
-
-
-def joined(
-    linear: LinearSolution, to_solution: LinearSolution, elsewhere: LinearSolution
-) -> LinearSolution:
-    """A solve with what two others with the same matrices have shown.
-
-    Args:
-        linear: the solve for the adjoint.
-        to_solution: that for the Newton step, which must have succeeded as well.
-        elsewhere: a rough one in other directions, of which only the curvature counts.
-    """
-    indefinite = elsewhere.status == LinearStatus.INDEFINITE
-    status = torch.maximum(linear.status, to_solution.status)
-    return replace(
-        linear,
-        residual=linear.residual.maximum(to_solution.residual),
-        steps=linear.steps + to_solution.steps + elsewhere.steps,
-        status=torch.where(indefinite, status.clamp_min(LinearStatus.INDEFINITE), status),
-        min_curvature=linear.min_curvature.minimum(to_solution.min_curvature).minimum(
-            elsewhere.min_curvature
-        ),
-    )
 
 
 @dataclass(frozen=True)
@@ -265,10 +194,10 @@ class Fallback:
 
     loop: InnerLoop
     objective: InnerObjective
-    init: Float[Tensor, "B P"]
-    value: Float[Tensor, "B P"]
+    init: Rows
+    value: Rows
 
-    def __call__(self, v: Float[Tensor, "B P"], captured: list[Tensor]) -> list[Tensor | None]:
+    def __call__(self, v: Rows, captured: list[Tensor]) -> list[Tensor | None]:
         """The cotangents of λ0 and of the captured tensors.
 
         Raises:
@@ -288,19 +217,19 @@ class ImplicitCorrection(torch.autograd.Function):
     """A(F): value 0, backward v ↦ −H⁻¹v. A second derivative is refused."""
 
     @staticmethod
-    def forward(adjoint: AdjointSolve, residual: Tensor, *unrolled: Tensor) -> Tensor:
+    def forward(correct: Correction, residual: Tensor, *unrolled: Tensor) -> Tensor:
         """Zero, whatever F is."""
         return torch.zeros_like(residual)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        """Keep the adjoint solve for the backward."""
-        ctx.adjoint = inputs[0]
+        """Keep what the backward needs."""
+        ctx.correct = inputs[0]
         ctx.save_for_backward(*inputs[1:])
 
     @staticmethod
     def backward(ctx: Any, v: Tensor) -> tuple[Tensor | None, ...]:
         """The cotangent of F, and those of the unrolled steps where they stand in."""
         _, *unrolled = ctx.saved_tensors
-        cotangents = ctx.adjoint(v.detach(), tuple(unrolled))
+        cotangents = ctx.correct(v.detach(), tuple(unrolled))
         return None, *refuse_second_derivative("ift", cotangents, (v, *ctx.saved_tensors))

@@ -19,8 +19,8 @@ from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 
 from savi.gradients.base import GradientBackend
-from savi.gradients.captured import Replaced, captured_tensors
 from savi.gradients.second_derivative import refuse_second_derivative
+from savi.implicit.captured import Replaced, captured_tensors
 from savi.inner.history import Decision, Iterate
 from savi.inner.loop import InnerLoop, Trajectory
 from savi.inner.objective import InnerObjective

@@ -7,20 +7,18 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from savi.errors import InputError
-from savi.implicit.hypergradient_certificate import (
-    HypergradientCertificate,
-    biases,
-    ratio,
-    reasons,
-    require_policy,
-)
+from savi.implicit.hypergradient_certificate import HypergradientCertificate, Limits, certify
+from savi.implicit.policy import OnFailure
 from savi.implicit.weight_hessian import WeightHessian, flat, or_zeros
 from savi.inner.precision import full_precision
-from savi.linear import SOLVERS, LinearSolution, LinearSolver, LinearStatus, Nystrom
+from savi.linear import SOLVERS, LinearSolver, Nystrom
+from savi.types import Scalar
+
+#: What can be done about a broken condition.
+POLICIES = (OnFailure.WARN, OnFailure.RAISE, OnFailure.SILENT)
 
 #: The rank of the sketch of ``nystrom`` where it is chosen by its name: its own default, half of
 #: the number of weights, costs as many products with the Hessian.
@@ -43,8 +41,8 @@ class Hypergradient:
 
 
 def hypergradient(
-    inner: Float[Tensor, ""],
-    outer: Float[Tensor, ""],
+    inner: Scalar,
+    outer: Scalar,
     weights: Sequence[Tensor],
     hyper: Sequence[Tensor],
     *,
@@ -54,6 +52,7 @@ def hypergradient(
     max_steps: int | None = None,
     max_stationarity: float = 0.1,
     max_residual: float = 1e-3,
+    max_error: float = 1e-2,
     on_failure: str = "warn",
 ) -> Hypergradient:
     """Differentiate outer in h through the best response w*(h) = argmin_w inner(w, h).
@@ -88,6 +87,9 @@ def hypergradient(
         max_steps: its largest number of steps; None lets the solver choose.
         max_stationarity: the largest relative stationarity that counts as trained.
         max_residual: the largest relative residual that counts as solved.
+        max_error: the largest estimated error that passes without a warning. Unless it is infinite,
+            weights that are not quite at the minimum cost a few steps of another linear solve and
+            third derivatives of inner.
         on_failure: ``warn``, ``raise``, or ``silent``, which leaves it to the certificate.
 
     Returns:
@@ -106,21 +108,22 @@ def hypergradient(
     >>> hypergradient(inner, w.sum(), [w], [penalty]).gradients  # w* = y / (1 + penalty)
     (tensor(-0.7500),)
     """
-    require_policy(on_failure)
+    policy = OnFailure.named(on_failure, POLICIES)
     _check(inner, outer, weights, hyper, damping)
     chosen = _solver(solver, rtol, max_steps, sum(w.numel() for w in weights))
+    limits = Limits(max_stationarity, max_residual, max_error)
     # A caller may have switched gradients off once the losses were computed.
     with torch.enable_grad():
         of_inner = _partial(inner, weights, hyper, create_graph=True)
         of_outer = _partial(outer, weights, hyper)
         _require_used(of_inner, of_outer)
-        hessian = WeightHessian(flat(of_inner.weights, weights), weights, damping)
+        hessian = WeightHessian.of(of_inner.weights, weights, damping)
         v = flat(of_outer.weights, weights)
     with torch.no_grad(), full_precision(v.device.type):
         linear = chosen(hessian.operator(), v)
         response = hessian.pull_back(hyper, -linear.value)
-        certificate = _judge(hessian, linear, v, response, max_stationarity, max_residual)
-    certificate.report(on_failure)
+        certificate = certify(hessian, linear, v, hyper, response, chosen, limits)
+    certificate.report(policy)
     direct = tuple(or_zeros(of_outer.hyper, hyper))
     moved = or_zeros(response, hyper)
     return Hypergradient(
@@ -142,44 +145,6 @@ def _partial(
         loss, [*weights, *hyper], retain_graph=True, create_graph=create_graph, allow_unused=True
     )
     return _Partial(found[: len(weights)], found[len(weights) :])
-
-
-def _judge(
-    hessian: WeightHessian,
-    linear: LinearSolution,
-    v: Float[Tensor, "1 P"],
-    response: Sequence[Tensor | None],
-    max_stationarity: float,
-    max_residual: float,
-) -> HypergradientCertificate:
-    gradient, u = hessian.gradient.detach(), linear.value
-    scale = hessian.undamped(flat(hessian.weights, hessian.weights).detach())
-    relative = ratio(float(gradient.norm()), float(scale.norm()))
-    residual, status = float(linear.residual), LinearStatus(int(linear.status))
-    unmoved = tuple(index for index, part in enumerate(response) if part is None)
-    damped = ratio(hessian.damping * float(u.norm()), float(v.norm()))
-    curvature = float(linear.min_curvature) - hessian.damping
-    return HypergradientCertificate(
-        stationarity=float(gradient.norm()),
-        relative_stationarity=relative,
-        outer_shift=-float((gradient * u).sum()),
-        linear_residual=residual,
-        damping_residual=damped,
-        linear_steps=int(linear.steps),
-        status=status,
-        min_curvature=curvature,
-        kinks=hessian.kinks(),
-        unmoved=unmoved,
-        reasons=reasons(
-            relative_stationarity=relative,
-            max_stationarity=max_stationarity,
-            linear_residual=residual,
-            max_residual=max_residual,
-            status=status,
-            unmoved=unmoved,
-        ),
-        biases=biases(hessian.damping, damped, curvature),
-    )
 
 
 def _check(

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from savi.errors import unknown_option
-from savi.gradients.certificate import (
-    ImplicitGradientError,
-    ImplicitGradientWarning,
-    SmoothnessNote,
-)
-from savi.linear import LinearStatus
+import torch
+from torch import Tensor
 
-#: What can be done about a broken condition: say so, refuse, or leave it to the certificate.
-POLICIES = ("warn", "raise", "silent")
+from savi.implicit.certificate import SAFETY, Reporter, judge, linear_checks
+from savi.implicit.policy import OnFailure
+from savi.implicit.weight_hessian import WeightHessian, flat
+from savi.linear import LinearSolution, LinearSolver, LinearStatus
+from savi.types import Rows
+
+_REPORT = Reporter("hypergradient without its conditions", "inner", "hypergradient")
 
 
 @dataclass(frozen=True)
@@ -34,6 +33,9 @@ class HypergradientCertificate:
             w less that at 0: this is then the stationarity relative to the start w = 0.
         outer_shift: −(∇_w inner)ᵀ H⁻¹ ∇_w outer, by how much outer would change, to first order, if
             the weights went on to the minimum; in the units of outer.
+        error_bound: an estimate of the relative error of the part through w*, no proof: twice what
+            Hu and (∂∇_w inner/∂h)ᵀu change, to first order, on a rough Newton step to the minimum,
+            relative to themselves. 0 where the weights are at the minimum, or any error is allowed.
         linear_residual: ‖(H + δI) u − v‖ / ‖v‖ of the system that was solved, with v = ∇_w outer
             and the damping δ.
         damping_residual: δ ‖u‖ / ‖v‖, what the damping leaves of the system without it: its bias.
@@ -44,13 +46,14 @@ class HypergradientCertificate:
         unmoved: the positions in ``hyper`` of what ∇_w inner does not depend on: the weights do not
             respond to it.
         reasons: a sentence for each condition that is broken.
-        biases: a sentence for each way in which the damping decides the answer, which is no
-            failure: the damping was asked for.
+        biases: a sentence for each way in which the answer may be off although no condition is
+            broken: the damping decides it, or the estimated error is too large.
     """
 
     stationarity: float
     relative_stationarity: float
     outer_shift: float
+    error_bound: float
     linear_residual: float
     damping_residual: float
     linear_steps: int
@@ -58,92 +61,134 @@ class HypergradientCertificate:
     min_curvature: float
     kinks: tuple[str, ...]
     unmoved: tuple[int, ...]
-    reasons: tuple[str, ...]
-    biases: tuple[str, ...]
+    reasons: list[str]
+    biases: list[str]
 
     @property
     def failed(self) -> bool:
         """Whether a condition is broken."""
         return bool(self.reasons)
 
-    def report(self, on_failure: str) -> None:
+    def report(self, policy: OnFailure) -> None:
         """Say what is wrong, by the policy.
 
         Raises:
             ImplicitGradientError: under ``raise``, if a condition is broken.
         """
-        text = "hypergradient without its conditions: "
-        if self.reasons and on_failure == "raise":
-            raise ImplicitGradientError(text + "; ".join(self.reasons))
-        told = self.reasons + self.biases
-        if told and on_failure != "silent":
-            warnings.warn(text + "; ".join(told), ImplicitGradientWarning, stacklevel=3)
-        if self.kinks and on_failure != "silent":
-            warnings.warn(
-                f"inner has operations with kinks ({', '.join(self.kinks)}): its hypergradient is "
-                "right inside a smooth piece, and says nothing of the others",
-                SmoothnessNote,
-                stacklevel=3,
-            )
-
-
-def reasons(
-    *,
-    relative_stationarity: float,
-    max_stationarity: float,
-    linear_residual: float,
-    max_residual: float,
-    status: LinearStatus,
-    unmoved: Sequence[int],
-) -> tuple[str, ...]:
-    """A sentence for each condition that is broken."""
-    singular = status == LinearStatus.SINGULAR
-    checks = {
-        "the weights are no stationary point of inner (train them further)": (
-            not relative_stationarity <= max_stationarity
-        ),
-        "the Hessian of inner is not positive definite, so that the weights are no minimum (train "
-        "them further, or raise damping)": status == LinearStatus.INDEFINITE,
-        "the Hessian of inner is singular or not finite (raise damping, or add a weight decay)": (
-            singular
-        ),
-        "the linear system is not solved (raise max_steps, damping or rtol)": (
-            not singular and not linear_residual <= max_residual
-        ),
-    }
-    found = [reason for reason, broken in checks.items() if broken]
-    if unmoved:
-        which = ", ".join(f"hyper[{index}]" for index in unmoved)
-        found.append(
-            f"the gradient of inner does not depend on {which}, to which the weights do not respond"
+        raising = policy is OnFailure.RAISE
+        told = self.reasons if raising else [*self.reasons, *self.biases]
+        _REPORT(
+            policy,
+            ["; ".join(told)] if told else [],
+            self.kinks,
+            examples=0,
+            remarks=["; ".join(self.biases)] if raising and self.biases else [],
         )
-    return tuple(found)
 
 
-def biases(damping: float, damping_residual: float, min_curvature: float) -> tuple[str, ...]:
-    """A sentence for each way in which the damping decides the answer."""
-    checks = {
+@dataclass(frozen=True)
+class Limits:
+    """What passes: relative stationarity, linear residual and estimated error."""
+
+    max_stationarity: float
+    max_residual: float
+    max_error: float
+
+
+def certify(
+    hessian: WeightHessian,
+    linear: LinearSolution,
+    v: Rows,
+    hyper: Sequence[Tensor],
+    response: Sequence[Tensor | None],
+    solver: LinearSolver,
+    limits: Limits,
+) -> HypergradientCertificate:
+    """Measure and judge.
+
+    Args:
+        hessian: H at w.
+        linear: the solve for u = (H + δI)⁻¹v.
+        v: ∇_w outer.
+        hyper: h.
+        response: −(∂∇_w inner/∂h)ᵀu.
+        solver: what solved.
+        limits: what passes.
+    """
+    gradient, u = hessian.residual.detach(), linear.value
+    scale = hessian.hessian_vector_product(hessian.point)
+    relative = _ratio(gradient, scale)
+    trained = relative <= torch.finfo(v.dtype).eps ** 0.5
+    indefinite, singular, unsolved = linear_checks(linear, limits.max_residual)
+    unmoved = tuple(index for index, part in enumerate(response) if part is None)
+    which = ", ".join(f"hyper[{index}]" for index in unmoved)
+    _, reasons = judge(
+        {
+            "the weights are no stationary point of inner (train them further)": torch.tensor(
+                [not relative <= limits.max_stationarity]
+            ),
+            "the Hessian of inner is not positive definite, so that the weights are no minimum "
+            "(train them further, or raise damping)": indefinite.cpu(),
+            "the Hessian of inner is singular or not finite (raise damping, or add a weight "
+            "decay)": singular.cpu(),
+            "the linear system is not solved (raise max_steps, damping or rtol)": unsolved.cpu(),
+            f"the gradient of inner does not depend on {which}, to which the weights do not "
+            "respond": torch.tensor([bool(unmoved)]),
+        }
+    )
+    error = 0.0
+    if limits.max_error < math.inf and not trained and not reasons:
+        error = _error(hessian, linear, hyper, response, solver)
+    damped = _ratio(hessian.damping * u, v)
+    curvature = float(linear.min_curvature) - hessian.damping
+    biases = {
         "the damping leaves more than half of the system unsolved (lower it: the answer is close "
-        "to the direct part)": damping_residual > 0.5,
+        "to the direct part)": damped > 0.5,
         "the Hessian has negative curvature that the damping hides (train the weights further)": (
-            damping > 0 and min_curvature < 0
+            hessian.damping > 0 and curvature < 0
+        ),
+        "the estimated error exceeds max_error (train the weights further, or raise it)": (
+            not error <= limits.max_error
         ),
     }
-    return tuple(reason for reason, found in checks.items() if found)
+    return HypergradientCertificate(
+        stationarity=float(gradient.norm()),
+        relative_stationarity=relative,
+        outer_shift=-float((gradient * u).sum()),
+        error_bound=error,
+        linear_residual=float(linear.residual),
+        damping_residual=damped,
+        linear_steps=int(linear.steps),
+        status=LinearStatus(int(linear.status)),
+        min_curvature=curvature,
+        kinks=hessian.kinks(),
+        unmoved=unmoved,
+        reasons=reasons,
+        biases=[bias for bias, found in biases.items() if found],
+    )
 
 
-def ratio(value: float, scale: float) -> float:
-    """The quotient value / scale, where 0 / 0 is 0 and anything else over 0 infinite."""
-    if scale == 0.0:
-        return 0.0 if value == 0.0 else math.inf
-    return value / scale
+def _error(
+    hessian: WeightHessian,
+    linear: LinearSolution,
+    hyper: Sequence[Tensor],
+    response: Sequence[Tensor | None],
+    solver: LinearSolver,
+) -> float:
+    """See ``error_bound``; both changes are taken to first order in the step."""
+    residual = hessian.residual.detach()
+    if linear.inverse is not None:
+        step = -linear.inverse(residual)
+    else:
+        step = -solver.rough()(hessian.operator(), residual).value
+    bending, drift = hessian.bent(hyper, linear.value, step)
+    product = hessian.hessian_vector_product(linear.value)
+    return SAFETY * (_ratio(bending, product) + _ratio(flat(drift, hyper), flat(response, hyper)))
 
 
-def require_policy(on_failure: str) -> None:
-    """Refuse an unknown policy.
-
-    Raises:
-        InputError: with the known ones.
-    """
-    if on_failure not in POLICIES:
-        raise unknown_option("on_failure", on_failure, POLICIES)
+def _ratio(value: Tensor, scale: Tensor) -> float:
+    """The quotient of the norms, where 0 / 0 is 0 and anything else over 0 infinite."""
+    size, unit = float(value.norm()), float(scale.norm())
+    if unit == 0.0:
+        return 0.0 if size == 0.0 else math.inf
+    return size / unit

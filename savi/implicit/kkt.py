@@ -9,10 +9,11 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from savi.errors import InputError
-from savi.implicit.certificate import Conditions, judge, require_policy
 from savi.implicit.multipliers import Multipliers, multipliers, reduced_curvature
+from savi.implicit.policy import OnFailure
 from savi.implicit.problem import Problem
-from savi.implicit.root import ImplicitSolution, certified
+from savi.implicit.root import POLICIES, ImplicitSolution, attached
+from savi.implicit.root_certificate import Constraints, certify
 from savi.implicit.system import System, require_tensors
 from savi.implicit.theorem import Linearized
 
@@ -76,7 +77,7 @@ def kkt(
     >>> theta.grad
     tensor([[1., 0.]])
     """
-    require_policy(on_failure)
+    policy = OnFailure.named(on_failure, POLICIES)
     if tolerance is not None and not tolerance > 0:
         raise InputError(f"tolerance is {tolerance}: set it above 0")
     require_tensors(solution, params)
@@ -86,9 +87,9 @@ def kkt(
     n, m = x.shape[-1], found.equality.shape[-1]
     linearized, units = _well_scaled(problem, x, params, found)
     hessian = units.unsqueeze(-1) * linearized.matrix[:, :n, :n]
-    conditions = _conditions(hessian, linearized.matrix[:, n:, :n], found, near)
-    certificate = judge(linearized.measure(), conditions)
-    value = certified(linearized, certificate, on_failure)
+    constraints = _constraints(hessian, linearized.matrix[:, n:, :n], found, near)
+    certificate = certify(linearized, constraints)
+    value = attached(linearized, certificate, policy)
     return KKTSolution(
         value=value[:, :n],
         certificate=certificate,
@@ -142,12 +143,12 @@ def _linearized(
     return Linearized.at(System.of(equations, y, params), y)
 
 
-def _conditions(
+def _constraints(
     hessian: Float[Tensor, "B n n"],
     normals: Float[Tensor, "B M n"],
     found: Multipliers,
     tolerance: float,
-) -> Conditions:
+) -> Constraints:
     """What the Lagrangian's Hessian and the multipliers say of the minimum.
 
     Args:
@@ -160,7 +161,7 @@ def _conditions(
     # What a force must be compared with: that of moving x by its own size.
     scale = torch.linalg.matrix_norm(hessian).unsqueeze(-1) * found.size
     weak = found.touching & (found.force <= tolerance * scale)
-    return Conditions(
+    return Constraints(
         degenerate=weak.any(dim=-1),
         infeasible=~(found.violation <= tolerance),
         min_curvature=curvature,

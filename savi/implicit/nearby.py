@@ -7,13 +7,11 @@ from dataclasses import dataclass
 from functools import partial
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from savi.implicit.system import System
 from savi.linear.base import irregular
-from savi.linear.dense import multiply
-from savi.linear.lu import LUFactor
+from savi.types import PerExample, Rows
 
 #: A smooth F changes its derivative by less than that in a step of 1e-6 of x (1e-3 in float32).
 MAX_JUMP = 0.05
@@ -27,29 +25,37 @@ class Nearby:
         system: F.
         x: the solution.
         value: F(x).
-        matrix: J.
-        factor: its factor.
-        rounding: ε κ₁(J).
+        product: p ↦ J p.
+        solve: r ↦ J⁻¹ r.
+        rounding: ε κ(J), what rounding may do to J⁻¹ΔF; 0 where that is unknown.
     """
 
     system: System
-    x: Float[Tensor, "B P"]
-    value: Float[Tensor, "B P"]
-    matrix: Float[Tensor, "B P P"]
-    factor: LUFactor
-    rounding: Float[Tensor, " B"]
+    x: Rows
+    value: Rows
+    product: Callable[[Tensor], Tensor]
+    solve: Callable[[Tensor], Tensor]
+    rounding: PerExample
 
-    def jump(self) -> Float[Tensor, " B"]:
-        """How much the derivatives of F change in a small step of x or θ, where that is a kink.
+    def jump_in_x(self) -> PerExample:
+        """How much ∂F/∂x changes in a small step of x, where that is a kink or rows are mixed.
 
-        Curvature shrinks with the step and a kink does not: what falls by half or more in a step
-        of a quarter counts as 0.
+        The largest ‖J⁻¹[F(x + δ) − F(x) − Jδ]‖∞ / ‖δ‖∞ for four δ of the same relative size. A kink
+        may show on one side only, and not at all along a direction that leads along it: hence two
+        directions and both signs. Every coordinate of δ is small beside that of x, so that x + δ
+        stays where x must stay (above 0, say). Every row moves differently, which shows an F that
+        mixes its rows.
         """
-        return self._where_it_stays(self._jump_in_x).maximum(
-            self._where_it_stays(self._jump_in_params)
-        )
+        return self._where_it_stays(self._jump_in_x)
 
-    def drift(self, step: Float[Tensor, "B P"]) -> Float[Tensor, " B"]:
+    def jump_in_params(self) -> PerExample:
+        """The same for ∂F/∂θ in a small step of θ, in the directions of :meth:`drift`.
+
+        ‖J⁻¹[F(θ + δ) − 2F(θ) + F(θ − δ)]‖ relative to ‖J⁻¹[F(θ + δ) − F(θ − δ)]‖ / 2.
+        """
+        return self._where_it_stays(self._jump_in_params)
+
+    def drift(self, step: Rows) -> PerExample:
         """The relative change of J⁻¹ ∂F/∂θ from x to x + s, the largest over the parameters.
 
         One direction in each parameter is tried, and one in all tensors together that F closes
@@ -61,52 +67,42 @@ class Nearby:
         goes_on = ~(torch.linalg.vector_norm(step, dim=-1) <= least)
         if not goes_on.any():
             return worst
-        h = self._h()
+        h = step_size(self.x)
         for moved in self._directions():
             effects = [
-                self._in_x(self._at(x, moved(h)) - self._at(x, moved(-h))) / (2.0 * h)
+                self.solve(self._at(x, moved(h)) - self._at(x, moved(-h))) / (2.0 * h)
                 for x in (self.x, self.x + step)
             ]
             change = torch.linalg.vector_norm(effects[1] - effects[0], dim=-1)
             worst = worst.maximum(change / self._size(*effects))
         return torch.where(goes_on, worst.nan_to_num(nan=torch.inf), 0.0)
 
-    def _jump_in_x(self, h: float) -> Float[Tensor, " B"]:
-        """The largest ‖J⁻¹[F(x + δ) − F(x) − Jδ]‖∞ / ‖δ‖∞ for four δ of the relative size h.
-
-        A kink may show on one side only, and not at all along a direction that leads along it:
-        hence two directions and both signs. Every coordinate of δ is small beside that of x, so
-        that x + δ stays where x must stay (above 0, say). Every row moves differently, which shows
-        an F that mixes its rows.
-        """
-        rows = torch.arange(len(self.x), dtype=self.x.dtype, device=self.x.device)
-        # The golden ratio keeps the factors of any two rows apart.
-        factors = (0.5 + (0.618034 * rows) % 1.0) * torch.where(rows % 2 == 0, 1.0, -1.0)
-        scale = h * factors.unsqueeze(-1) * _scale(self.x, self.x.abs().amax(-1, keepdim=True))
+    def _jump_in_x(self, h: float) -> PerExample:
+        scale = h * row_factors(self.x) * _scale(self.x, self.x.abs().amax(-1, keepdim=True))
         jump = torch.zeros_like(self.rounding)
         for direction in (irregular(self.x), irregular(self.x).flip(-1)):
             for delta in (direction * scale, -direction * scale):
-                value = self._at(self.x + delta)
-                moved = self._in_x(value - self.value - multiply(self.matrix, delta))
+                moved = self.solve(self._at(self.x + delta) - self.value - self.product(delta))
                 size = delta.abs().amax(dim=-1)
                 # Less what rounding makes of a step so small.
                 jump = jump.maximum(moved.abs().amax(dim=-1) / size - 4.0 * self.rounding / h)
         return jump.nan_to_num(nan=torch.inf)
 
-    def _jump_in_params(self, h: float) -> Float[Tensor, " B"]:
-        """‖J⁻¹[F(θ + δ) − 2F(θ) + F(θ − δ)]‖ relative to ‖J⁻¹[F(θ + δ) − F(θ − δ)]‖ / 2."""
+    def _jump_in_params(self, h: float) -> PerExample:
         jump = torch.zeros_like(self.rounding)
         for moved in self._directions():
-            up, down = (self._in_x(self._at(self.x, moved(s)) - self.value) / h for s in (h, -h))
+            up, down = (self.solve(self._at(self.x, moved(s)) - self.value) / h for s in (h, -h))
             bend = torch.linalg.vector_norm(up + down, dim=-1)
             jump = jump.maximum(bend / self._size(up, down))
         return jump.nan_to_num(nan=torch.inf)
 
-    def _where_it_stays(self, measure: Callable[[float], Tensor]) -> Float[Tensor, " B"]:
-        first = measure(self._h())
+    def _where_it_stays(self, measure: Callable[[float], Tensor]) -> PerExample:
+        """Curvature shrinks with the step and a kink does not: what halves in a quarter is 0."""
+        h = step_size(self.x)
+        first = measure(h)
         if not (first > MAX_JUMP).any():
             return first
-        return torch.where(measure(0.25 * self._h()) > 0.5 * first, first, torch.zeros_like(first))
+        return torch.where(measure(0.25 * h) > 0.5 * first, first, torch.zeros_like(first))
 
     def _directions(self) -> Iterator[Callable[[float], list[Tensor]]]:
         """Functions of s that move some inputs of F by about s of their size."""
@@ -117,24 +113,30 @@ class Nearby:
             if chosen:
                 yield partial(_all_moved, inputs, chosen)
 
-    def _at(self, x: Float[Tensor, "B P"], inputs: list[Tensor] | None = None) -> Tensor:
+    def _at(self, x: Rows, inputs: list[Tensor] | None = None) -> Tensor:
         given = [t.detach() for t in self.system.inputs] if inputs is None else inputs
         return self.system.residual(x, given).detach()
 
-    def _in_x(self, difference: Float[Tensor, "B P"]) -> Float[Tensor, "B P"]:
-        return self.factor.solve(difference.unsqueeze(-1)).squeeze(-1)
-
-    def _size(self, *effects: Float[Tensor, "B P"]) -> Float[Tensor, " B"]:
+    def _size(self, *effects: Rows) -> PerExample:
         """That of the largest, at least what rounding may have made of nothing."""
         eps = torch.finfo(self.x.dtype).eps
-        least = (8.0 * self.rounding / self._h()).clamp_min(eps**0.5)
+        least = (8.0 * self.rounding / step_size(self.x)).clamp_min(eps**0.5)
         floor = least * torch.linalg.vector_norm(self.x, dim=-1)
         largest = torch.stack([torch.linalg.vector_norm(e, dim=-1) for e in effects]).amax(dim=0)
         return largest.maximum(floor).clamp_min(torch.finfo(self.x.dtype).tiny)
 
-    def _h(self) -> float:
-        """Where the rounding and the curvature of a difference weigh about the same."""
-        return torch.finfo(self.x.dtype).eps ** 0.4
+
+def step_size(x: Rows) -> float:
+    """Where the rounding and the curvature of a difference weigh about the same."""
+    return torch.finfo(x.dtype).eps ** 0.4
+
+
+def row_factors(x: Rows) -> Tensor:
+    """A number of size 0.5 to 1.5 and a sign for every row, [B, 1]; no two rows have the same."""
+    rows = torch.arange(len(x), dtype=x.dtype, device=x.device)
+    # The golden ratio keeps the factors of any two rows apart.
+    factors = (0.5 + (0.618034 * rows) % 1.0) * torch.where(rows % 2 == 0, 1.0, -1.0)
+    return factors.unsqueeze(-1)
 
 
 def _all_moved(inputs: list[Tensor], chosen: set[int], s: float) -> list[Tensor]:

@@ -5,12 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
-from savi.implicit.certificate import RootCertificate, judge, require_policy
+from savi.implicit.policy import OnFailure
+from savi.implicit.root_certificate import RootCertificate, certify
 from savi.implicit.system import Equations, System
 from savi.implicit.theorem import Linearized, attach
+from savi.types import Rows
+
+#: What can be done about an example that breaks a condition.
+POLICIES = (OnFailure.WARN, OnFailure.RAISE, OnFailure.MASK)
 
 
 @dataclass(frozen=True)
@@ -22,15 +26,12 @@ class ImplicitSolution:
         certificate: whether the theorem's conditions hold there.
     """
 
-    value: Float[Tensor, "B P"]
+    value: Rows
     certificate: RootCertificate
 
 
 def root(
-    F: Equations,
-    solution: Float[Tensor, "B P"],
-    *params: Tensor,
-    on_failure: str = "warn",
+    F: Equations, solution: Rows, *params: Tensor, on_failure: str = "warn"
 ) -> ImplicitSolution:
     """Differentiate a solution of F(x; θ) = 0 that any solver may have found.
 
@@ -67,17 +68,14 @@ def root(
     >>> theta.grad  # 1 / (2 √θ)
     tensor([0.3536, 0.1667])
     """
-    require_policy(on_failure)
+    policy = OnFailure.named(on_failure, POLICIES)
     linearized = Linearized.at(System.of(F, solution, params), solution.detach())
-    certificate = judge(linearized.measure())
-    return ImplicitSolution(certified(linearized, certificate, on_failure), certificate)
+    certificate = certify(linearized)
+    return ImplicitSolution(attached(linearized, certificate, policy), certificate)
 
 
-def certified(
-    linearized: Linearized, certificate: RootCertificate, on_failure: str
-) -> Float[Tensor, "B P"]:
+def attached(linearized: Linearized, certificate: RootCertificate, policy: OnFailure) -> Rows:
     """The solution with its derivative, as the policy has it for the examples that failed."""
-    certificate.report(on_failure)
+    certificate.report(policy)
     failed = certificate.failed
-    usable = ~failed if on_failure == "mask" else torch.ones_like(failed)
-    return attach(linearized, usable)
+    return attach(linearized, ~failed if policy is OnFailure.MASK else torch.ones_like(failed))

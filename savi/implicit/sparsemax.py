@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from savi.errors import InputError
-from savi.gradients.certificate import ImplicitGradientWarning
+from savi.implicit.certificate import ImplicitGradientWarning
 from savi.implicit.problem import Problem
 
 _KINK = (
@@ -63,7 +63,7 @@ def sparsemax(theta: Float[Tensor, "*B n"]) -> Float[Tensor, "*B n"]:
 
     Where a θ_i equals τ the projection has no derivative; to differentiate it there with a nonzero
     cotangent or tangent warns once with
-    :class:`~savi.gradients.certificate.ImplicitGradientWarning`. A utility of −∞ excludes its item.
+    :class:`~savi.implicit.certificate.ImplicitGradientWarning`. A utility of −∞ excludes its item.
 
     Args:
         theta: the utilities, projected along the last dimension.

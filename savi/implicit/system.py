@@ -10,8 +10,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from savi.errors import InputError
-from savi.gradients.captured import Replaced, captured_tensors
+from savi.implicit.captured import Replaced, captured_tensors
 from savi.inner.precision import full_precision
+from savi.types import Rows
 
 Equations = Callable[..., Tensor]
 
@@ -33,9 +34,7 @@ class System:
     captured: tuple[Tensor, ...]
 
     @classmethod
-    def of(
-        cls, equations: Equations, x: Float[Tensor, "B P"], params: tuple[Tensor, ...]
-    ) -> System:
+    def of(cls, equations: Equations, x: Rows, params: tuple[Tensor, ...]) -> System:
         """Find what the equations close over, and see whether they fit x.
 
         Raises:
@@ -61,13 +60,11 @@ class System:
         """Everything that may receive a derivative."""
         return (*self.params, *self.captured)
 
-    def residual(self, x: Float[Tensor, "B P"], inputs: Sequence[Tensor]) -> Float[Tensor, "B P"]:
+    def residual(self, x: Rows, inputs: Sequence[Tensor]) -> Rows:
         """F(x) with ``inputs`` in place of :attr:`inputs`."""
         return self._residual(x, inputs)[0]
 
-    def residual_at_leaves(
-        self, x: Float[Tensor, "B P"], inputs: Sequence[Tensor]
-    ) -> Float[Tensor, "B P"]:
+    def residual_at_leaves(self, x: Rows, inputs: Sequence[Tensor]) -> Rows:
         """The same, where x and the inputs are leaves, so that the graph shows what is missing.
 
         Raises:
@@ -122,7 +119,7 @@ def require_tensors(x: Tensor, params: tuple[Tensor, ...]) -> None:
 
 
 def jacobian(
-    value: Float[Tensor, "B M"], x: Float[Tensor, "B P"], create_graph: bool = False
+    value: Float[Tensor, "B M"], x: Rows, create_graph: bool = False
 ) -> Float[Tensor, "B M P"]:
     """∂value/∂x of every example, one row of the Jacobians at a time.
 

@@ -7,17 +7,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float
 from torch import Tensor
 
 from savi.errors import InputError
-from savi.gradients.smoothness import kinked_operations
-from savi.implicit.certificate import Measured
-from savi.implicit.nearby import Nearby
+from savi.implicit.smoothness import kinked_operations
 from savi.implicit.system import System, jacobian
 from savi.inner.precision import full_precision
-from savi.linear.dense import finite_blocks, identity_unless
+from savi.linear.dense import identity_unless
 from savi.linear.lu import LUFactor
+from savi.types import Blocks, Mask, Rows
 
 
 @dataclass(frozen=True)
@@ -34,39 +32,32 @@ class Linearized:
     """
 
     system: System
-    x: Float[Tensor, "B P"]
-    value: Float[Tensor, "B P"]
-    matrix: Float[Tensor, "B P P"]
+    x: Rows
+    value: Rows
+    matrix: Blocks
     factor: LUFactor
     kinks: tuple[str, ...]
 
     @classmethod
-    def at(cls, system: System, x: Float[Tensor, "B P"]) -> Linearized:
+    def at(cls, system: System, x: Rows) -> Linearized:
         """Compute F and J at x."""
-        value, matrix, kinks = _value_and_jacobian(system, x)
+        value, matrix, kinks = cls.evaluated(system, x)
         return cls(system, x, value, matrix, LUFactor.of(matrix), kinks)
 
-    def measure(self) -> Measured:
-        """How well x solves F = 0, and how regular J is."""
-        step = -self.factor.solve(self.value.unsqueeze(-1)).squeeze(-1)
-        _, there, _ = _value_and_jacobian(self.system, self.x + step)
-        size = torch.linalg.vector_norm(self.x, dim=-1).clamp_min(1.0)
-        rounding = torch.finfo(self.x.dtype).eps * self.factor.condition
-        nearby = Nearby(self.system, self.x, self.value, self.matrix, self.factor, rounding)
-        bending = torch.linalg.matrix_norm(self.factor.solve(there - self.matrix))
-        return Measured(
-            residual=torch.linalg.vector_norm(self.value, dim=-1),
-            distance=torch.linalg.vector_norm(step, dim=-1) / size,
-            bending=bending.maximum(nearby.drift(step)),
-            condition=self.factor.condition,
-            singular=self.factor.singular,
-            finite=finite_blocks(self.matrix) & finite_blocks(self.value.unsqueeze(-1)),
-            kinks=self.kinks,
-            jump=nearby.jump(),
-            rounding=rounding,
-        )
+    @staticmethod
+    def evaluated(system: System, x: Rows) -> tuple[Rows, Blocks, tuple[str, ...]]:
+        """F(x) and ∂F/∂x without a graph, and the operations with a kink between them."""
+        with torch.enable_grad(), full_precision(x.device.type):
+            point = x.detach().requires_grad_()
+            value = system.residual_at_leaves(point, [t.detach() for t in system.inputs])
+            matrix = jacobian(value, point)
+        return value.detach(), matrix, kinked_operations(value, point)
 
-    def require_unchanged(self, value: Float[Tensor, "B P"]) -> None:
+    def solve(self, rhs: Rows) -> Rows:
+        """J⁻¹ rhs, and 0 for a singular J."""
+        return self.factor.solve(rhs.unsqueeze(-1)).squeeze(-1)
+
+    def require_unchanged(self, value: Rows) -> None:
         """Refuse the derivative of an F that is another one by now.
 
         Args:
@@ -75,10 +66,9 @@ class Linearized:
         Raises:
             InputError: if it differs from what it was by more than rounding.
         """
-        change = self.factor.solve((value - self.value).unsqueeze(-1)).squeeze(-1)
         largest = self.x.abs().amax(dim=-1)
         size = torch.where(largest > 0, largest, 1.0) * torch.finfo(self.x.dtype).eps ** 0.5
-        if (change.abs().amax(dim=-1) > size).any():
+        if (self.solve(value - self.value).abs().amax(dim=-1) > size).any():
             raise InputError(
                 "F has changed since its solution was made differentiable (a tensor, module or "
                 "variable that it closes over): take the derivative before, or pass what changes "
@@ -86,18 +76,7 @@ class Linearized:
             )
 
 
-def _value_and_jacobian(
-    system: System, x: Float[Tensor, "B P"]
-) -> tuple[Float[Tensor, "B P"], Float[Tensor, "B P P"], tuple[str, ...]]:
-    """F(x) and ∂F/∂x without a graph, and the operations with a kink between them."""
-    with torch.enable_grad(), full_precision(x.device.type):
-        point = x.detach().requires_grad_()
-        value = system.residual_at_leaves(point, [t.detach() for t in system.inputs])
-        matrix = jacobian(value, point)
-    return value.detach(), matrix, kinked_operations(value, point)
-
-
-def attach(linearized: Linearized, usable: Bool[Tensor, " B"]) -> Float[Tensor, "B P"]:
+def attach(linearized: Linearized, usable: Mask) -> Rows:
     """The solution with its derivative in everything that F depends on.
 
     Args:
@@ -117,9 +96,7 @@ class _Solution(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(
-        linearized: Linearized, usable: Tensor, x: Tensor, *inputs: Tensor
-    ) -> Float[Tensor, "B P"]:
+    def forward(linearized: Linearized, usable: Tensor, x: Tensor, *inputs: Tensor) -> Rows:
         """The solution."""
         return x.clone()
 
@@ -147,7 +124,7 @@ class _Solution(torch.autograd.Function):
         return None, None, None, *gradients
 
     @staticmethod
-    def jvp(ctx: Any, *tangents: Any) -> Float[Tensor, "B P"]:
+    def jvp(ctx: Any, *tangents: Any) -> Rows:
         """−J⁻¹ (∂F/∂θ) θ̇, the middle product by two reverse passes."""
         linearized, usable = ctx.linearized, ctx.usable
         x, *inputs = ctx.saved_tensors
@@ -166,7 +143,7 @@ class _Solution(torch.autograd.Function):
 
 
 def _evaluate(
-    linearized: Linearized, x: Float[Tensor, "B P"], inputs: Sequence[Tensor], linked: bool
+    linearized: Linearized, x: Rows, inputs: Sequence[Tensor], linked: bool
 ) -> tuple[Tensor, list[Tensor], Tensor]:
     """F at new tensors for x and θ, to be differentiated in these alone.
 
@@ -194,13 +171,13 @@ def _evaluate(
 
 def _solve(
     linearized: Linearized,
-    usable: Bool[Tensor, " B"],
-    point: Float[Tensor, "B P"],
-    value: Float[Tensor, "B P"],
-    rhs: Float[Tensor, "B P"],
+    usable: Mask,
+    point: Rows,
+    value: Rows,
+    rhs: Rows,
     again: bool,
     transposed: bool = False,
-) -> Float[Tensor, "B P"]:
+) -> Rows:
     """J⁻¹ rhs or J⁻ᵀ rhs: by the factor that is there, or by a J that can be differentiated.
 
     Args:
@@ -213,10 +190,10 @@ def _solve(
         transposed: whether Jᵀ is meant.
     """
     column = rhs.unsqueeze(-1)
+    if not again and not transposed:
+        return linearized.solve(rhs)
     if not again:
-        factor = linearized.factor
-        solve = factor.solve_transposed if transposed else factor.solve
-        return solve(column).squeeze(-1)
+        return linearized.factor.solve_transposed(column).squeeze(-1)
     matrix = identity_unless(usable, jacobian(value, point, create_graph=True))
     return torch.linalg.solve(matrix.mT if transposed else matrix, column).squeeze(-1)
 
@@ -242,9 +219,7 @@ def _grad(
     )
 
 
-def _require_finite(
-    gradients: Sequence[Tensor], usable: Bool[Tensor, " B"], v: Float[Tensor, "B P"]
-) -> None:
+def _require_finite(gradients: Sequence[Tensor], usable: Mask, v: Rows) -> None:
     """Refuse what a masked example has spoiled although its cotangent is 0.
 
     Raises:

@@ -2,60 +2,89 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
-from savi.gradients.smoothness import kinked_operations
+from savi.implicit.smoothness import kinked_operations
+from savi.inner.objective import Linearization
 from savi.linear import SymmetricOperator
+from savi.linear.dense import plus_diagonal
+from savi.types import Rows
 
 
-@dataclass(frozen=True)
-class WeightHessian:
-    """H + δI as one block of the size P of all weights together, by products.
+@dataclass(frozen=True, kw_only=True)
+class WeightHessian(Linearization):
+    """∇_w inner = 0 as one system of the size P of all weights together, so that B = 1.
 
     Attributes:
-        gradient: ∇_w inner with its graph, shape [1, P].
-        weights: w.
-        damping: δ.
+        weights: w, whose entries are the point.
+        damping: δ, which is added to H where a system is solved.
     """
 
-    gradient: Float[Tensor, "1 P"]
     weights: Sequence[Tensor]
     damping: float
 
-    def undamped(self, v: Float[Tensor, "1 P"]) -> Float[Tensor, "1 P"]:
+    @classmethod
+    def of(
+        cls, gradient: Sequence[Tensor | None], weights: Sequence[Tensor], damping: float = 0.0
+    ) -> WeightHessian:
+        """From ∇_w inner with its graph, None for a weight that inner does not depend on."""
+        point = flat(weights, weights).detach()
+        return cls(point=point, residual=flat(gradient, weights), weights=weights, damping=damping)
+
+    def hessian_vector_product(self, v: Rows, create_graph: bool = False) -> Rows:
         """H v."""
-        return flat(self.pull_back(self.weights, v), self.weights)
+        return flat(self.pull_back(self.weights, v, create_graph), self.weights)
 
-    def product(self, v: Float[Tensor, "1 P"]) -> Float[Tensor, "1 P"]:
-        """(H + δI) v."""
-        return self.undamped(v) + self.damping * v
-
-    def dense(self) -> Float[Tensor, "1 P P"]:
-        """H + δI by P products, symmetrised."""
-        one_hots = torch.eye(self.gradient.shape[1]).to(self.gradient)
-        matrix = torch.stack([self.product(e.unsqueeze(0)) for e in one_hots], dim=-1)
-        return 0.5 * (matrix + matrix.mT)
-
-    def operator(self) -> SymmetricOperator:
-        """As the linear solvers see it: one example."""
-        return SymmetricOperator(self.product, self.dense)
+    def operator(self, curvature: Callable[[], Tensor] | None = None) -> SymmetricOperator:
+        """H + δI."""
+        return SymmetricOperator(
+            lambda v: self.hessian_vector_product(v) + self.damping * v,
+            lambda: plus_diagonal(
+                self.by_products(), torch.tensor([[self.damping]]).to(self.point)
+            ),
+        )
 
     def pull_back(
-        self, inputs: Sequence[Tensor], v: Float[Tensor, "1 P"]
+        self, inputs: Sequence[Tensor], v: Rows, create_graph: bool = False
     ) -> tuple[Tensor | None, ...]:
         """(∂∇_w inner/∂input)ᵀ v for each input; None where there is no dependence."""
-        if not self.gradient.requires_grad:
+        if not self.residual.requires_grad:
             return (None,) * len(inputs)
-        return torch.autograd.grad(self.gradient, inputs, v, retain_graph=True, allow_unused=True)
+        return torch.autograd.grad(
+            self.residual,
+            inputs,
+            v,
+            retain_graph=True,
+            create_graph=create_graph,
+            allow_unused=True,
+        )
+
+    def bent(
+        self, hyper: Sequence[Tensor], u: Rows, step: Rows
+    ) -> tuple[Rows, tuple[Tensor | None, ...]]:
+        """How Hu and (∂∇_w inner/∂h)ᵀu change, to first order, when the weights move by ``step``.
+
+        Both are derivatives of uᵀ∇_w inner, and so their changes along s are those of uᵀHs in w
+        and in h: two more gradients, of third derivatives of inner.
+        """
+        nothing = torch.zeros_like(u), (None,) * len(hyper)
+        with torch.enable_grad():
+            product = self.hessian_vector_product(u, create_graph=True)
+            along = (product * step).sum()
+        if not along.requires_grad:
+            return nothing
+        inputs = [*self.weights, *hyper]
+        found = torch.autograd.grad(along, inputs, retain_graph=True, allow_unused=True)
+        count = len(self.weights)
+        return flat(found[:count], self.weights), found[count:]
 
     def kinks(self) -> tuple[str, ...]:
         """The operations with a kink between the weights and ∇_w inner."""
-        named = {name for w in self.weights for name in kinked_operations(self.gradient, w)}
+        named = {name for w in self.weights for name in kinked_operations(self.residual, w)}
         return tuple(sorted(named))
 
 
@@ -64,6 +93,6 @@ def or_zeros(found: Sequence[Tensor | None], like: Sequence[Tensor]) -> list[Ten
     return [torch.zeros_like(t) if g is None else g for g, t in zip(found, like, strict=True)]
 
 
-def flat(found: Sequence[Tensor | None], like: Sequence[Tensor]) -> Float[Tensor, "1 P"]:
+def flat(found: Sequence[Tensor | None], like: Sequence[Tensor]) -> Rows:
     """All entries in one row."""
     return torch.cat([part.reshape(-1) for part in or_zeros(found, like)]).unsqueeze(0)

@@ -4,13 +4,23 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from jaxtyping import Float, Int
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from savi.gradients.certificate import Certificate
+from savi.types import Mask
+
+
+class Certified(Protocol):
+    """What a backend that checks its derivative says of it, as ``savi.gradients.Certificate``."""
+
+    @property
+    def failed(self) -> Mask | None:
+        """Which examples have no derivative that can be trusted; None before the backward."""
+
+    def metrics(self) -> dict[str, float]:
+        """The worst case over the batch, under the names that are logged."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +46,7 @@ class Solution:
     stationarity: Float[Tensor, " B"]
     objective: Float[Tensor, " B"]
     multiplier: Float[Tensor, " B"] | None = None
-    certificate: Certificate | None = None
+    certificate: Certified | None = None
 
     def describe(self) -> str:
         """A line for each outcome that occurs: how many examples, and the advice."""

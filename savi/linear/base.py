@@ -86,6 +86,10 @@ class LinearSolver(ABC):
         """The solver with a gradient backend's stopping rule, which a direct one has no use for."""
         return cls()
 
+    def rough(self) -> LinearSolver:
+        """A cheap solver of the same kind, for a look in other directions."""
+        return self
+
     def __call__(self, operator: SymmetricOperator, rhs: Float[Tensor, "B P"]) -> LinearSolution:
         """Solve with each right-hand side scaled to norm 1.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -48,6 +48,10 @@ class IterativeSolver(LinearSolver):
     def configured(cls, rtol: float, max_steps: int | None) -> LinearSolver:
         """The solver with this stopping rule."""
         return cls(rtol=rtol, max_steps=max_steps)
+
+    def rough(self) -> LinearSolver:
+        """A few steps to a tenth."""
+        return replace(self, rtol=0.1, max_steps=8)
 
     def step_limit(self, size: int) -> int:
         """``max_steps``, or its default for blocks of this size."""

@@ -12,7 +12,7 @@ import torch
 from pytorch_lightning.callbacks import Callback
 
 from savi.errors import require_at_least
-from savi.gradients.certificate import CERTIFICATE_WARNINGS, ImplicitGradientError
+from savi.implicit.certificate import CERTIFICATE_WARNINGS, ImplicitGradientError
 from savi.inference.gradient_check import (
     ProbeBatch,
     check_reference,

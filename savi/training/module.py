@@ -13,10 +13,10 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler
 
 from savi.data.batches import Batch
 from savi.errors import InputError, require_at_least, unknown_option
-from savi.gradients.certificate import Certificate
 from savi.inference.encoder_losses import EncoderObjective
 from savi.inference.outer_loss import OuterLoss
 from savi.inference.semi_amortized import Inference, SemiAmortizedInference
+from savi.inner.solution import Certified
 from savi.training.hypergradient.hyperparameters import make_tunable
 from savi.training.step_metrics import evaluation_metrics, gradient_norms, training_metrics
 from savi.training.warm_start import WarmStarts
@@ -89,7 +89,7 @@ class SemiAmortizedVAE(pl.LightningModule):
         self.settings, self.optimizer_config, self.seed = evaluation, optimizer, seed
         self.kl_weight, self.weight_decay = self.kl["weight"], optimizer["weight_decay"]
         self.tuned: tuple[str, ...] = tuple(hypergradient["tune"]) if hypergradient else ()
-        self._certificate: Certificate | None = None
+        self._certificate: Certified | None = None
         self._squared_error: Tensor | None = None
         self._check()
         make_tunable(self, self.tuned)

@@ -96,7 +96,7 @@ class Model:
             if size < tolerance:
                 break
             if self.spectrum is None or (before > 0.0 and size > 0.7 * before):
-                hessian = WeightHessian(gradient, weights, 0.0).dense()[0]
+                hessian = WeightHessian.of(parts, weights).hessian()[0]
                 self.spectrum = torch.linalg.eigh(hessian)
             eigenvalues, q = self.spectrum
             rotated = q.T @ gradient[0].detach()

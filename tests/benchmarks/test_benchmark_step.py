@@ -70,10 +70,10 @@ def test_without_a_certificate_none_of_its_work_is_done(monkeypatch):
 
     calls = variants(decoder_problem(CONFIG), CONFIG)
     for target in (
-        "savi.gradients.implicit.probe",
-        "savi.gradients.implicit.kinked_operations",
-        "savi.gradients.certificate.Certificate.fill",
-        "savi.gradients.certificate.Certificate.report",
+        "savi.implicit.adjoint.probe",
+        "savi.gradients.implicit.kinks",
+        "savi.implicit.adjoint_certificate.Conditions.judge",
+        "savi.implicit.adjoint_certificate.AdjointVerdict.report",
         "savi.linear.cholesky.judge",
         "savi.linear.dense.true_residual",
     ):

@@ -48,5 +48,5 @@ def test_nothing_is_said_about_a_solve_that_was_stopped_early():
 
 
 def test_a_policy_needs_the_certificate():
-    with pytest.raises(InputError, match="is 'mask' without a certificate"):
+    with pytest.raises(InputError, match="'mask' without a certificate"):
         Implicit(certify=False, on_failure="mask")

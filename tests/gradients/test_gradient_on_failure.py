@@ -8,7 +8,7 @@ from inner_problems import Nonlinear, Quadratic, gradients, nonlinear_inputs, ra
 
 import savi
 from savi.gradients import Implicit, ImplicitGradientError, ImplicitGradientWarning, Unrolled
-from savi.gradients.certificate import DAMPING, damped
+from savi.implicit.damping import DAMPING, damped
 from savi.inner import AutogradObjective, GradientDescent, LevenbergMarquardt
 from savi.inner.anchored import Proximal
 

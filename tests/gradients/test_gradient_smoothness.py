@@ -8,7 +8,7 @@ from torch.nn.functional import elu, gelu, hardtanh, leaky_relu, relu, silu, sof
 
 import savi
 from savi.gradients import Implicit, ImplicitGradientWarning, SmoothnessNote
-from savi.gradients.smoothness import kinked_operations
+from savi.implicit.smoothness import kinked_operations
 from savi.inner import AutogradObjective, GradientDescent, LevenbergMarquardt
 
 ACTIVATIONS = {

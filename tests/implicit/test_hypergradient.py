@@ -1,12 +1,13 @@
 """Hypergradients against closed forms, finite differences of retrained weights, and each other."""
 
+import math
 import warnings
 
 import pytest
 import torch
 
 from savi.errors import InputError
-from savi.gradients.certificate import (
+from savi.implicit.certificate import (
     ImplicitGradientError,
     ImplicitGradientWarning,
     SmoothnessNote,
@@ -169,7 +170,30 @@ def test_weights_that_are_not_trained_are_reported(ridge):
     with pytest.raises(ImplicitGradientError, match="no stationary point"):
         taken(ridge, weights, on_failure="raise")
     assert taken(ridge, weights, on_failure="silent").certificate.failed
-    assert not taken(ridge, weights, max_stationarity=10.0).certificate.failed
+    lenient = {"max_stationarity": 10.0, "max_error": math.inf}
+    assert not taken(ridge, weights, **lenient).certificate.failed
+
+
+def test_an_answer_that_changes_on_the_way_to_the_minimum_is_told():
+    """inner = (w − 1)²/2 + h w³ at h = 0: ∂F/∂h = 3w² changes by about 2ε on the way ε to 1."""
+    h = torch.zeros((), dtype=torch.float64, requires_grad=True)
+    bounds = []
+    for offset in (1e-3, 1e-1):
+        w = torch.tensor([1.0 + offset], dtype=torch.float64, requires_grad=True)
+        inner, outer = 0.5 * (w - 1.0).square().sum() + h * (w**3).sum(), w.sum()
+        options = {"solver": "cholesky", "max_stationarity": 1.0}
+        if offset < 1e-2:
+            found = hypergradient(inner, outer, [w], [h], **options)
+        else:
+            with pytest.warns(ImplicitGradientWarning, match="exceeds max_error"):
+                found = hypergradient(inner, outer, [w], [h], **options)
+        assert not found.certificate.failed
+        error = abs(float(found.gradients[0]) / -3.0 - 1.0)
+        assert error < found.certificate.error_bound < 4.0 * error
+        bounds.append(found.certificate.error_bound)
+        lenient = hypergradient(inner, outer, [w], [h], **options, max_error=math.inf)
+        assert lenient.certificate.error_bound == 0.0
+    assert bounds[0] < 1e-2 < bounds[1]
 
 
 def quadratic(curvatures, slope=1.0):

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from savi.errors import InputError
-from savi.gradients.certificate import ImplicitGradientError, ImplicitGradientWarning
 from savi.implicit import kkt, root
+from savi.implicit.certificate import ImplicitGradientError, ImplicitGradientWarning
 from savi.implicit.softmax import (
     entropy_problem,
     report_inverse,

@@ -5,8 +5,8 @@ from scipy import optimize
 from torch.autograd import gradcheck, gradgradcheck
 
 from savi.errors import InputError
-from savi.gradients.certificate import ImplicitGradientError, ImplicitGradientWarning
 from savi.implicit import Problem, kkt
+from savi.implicit.certificate import ImplicitGradientError, ImplicitGradientWarning
 
 
 def entropy(x, theta):

@@ -8,12 +8,12 @@ import torch
 from torch.autograd import forward_ad
 
 from savi.errors import InputError
-from savi.gradients.certificate import (
+from savi.implicit import root
+from savi.implicit.certificate import (
     ImplicitGradientError,
     ImplicitGradientWarning,
     SmoothnessNote,
 )
-from savi.implicit import root
 
 
 def square(x, theta):

@@ -9,8 +9,8 @@ import torch
 from torch.autograd import forward_ad
 
 from savi.errors import InputError
-from savi.gradients.certificate import ImplicitGradientWarning
 from savi.implicit import kkt
+from savi.implicit.certificate import ImplicitGradientWarning
 from savi.implicit.qp import QPLayer
 from savi.implicit.sparsemax import simplex_projection_problem, sparsemax, sparsemax_solution
 

@@ -9,8 +9,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from savi.errors import InputError, require_at_least, unknown_option
-from savi.gradients.certificate import ImplicitGradientError, ImplicitGradientWarning
+from savi.errors import InputError, require_at_least
+from savi.implicit.certificate import ImplicitGradientError, ImplicitGradientWarning
+from savi.implicit.policy import OnFailure
 from savi.implicit.qp.kkt_inverse import KKTInverse
 from savi.implicit.qp.matrices import outer, times
 from savi.implicit.qp.program import QPData, checked
@@ -19,7 +20,8 @@ from savi.implicit.qp.solver import Accuracy, solve
 from savi.inner.precision import full_precision
 from savi.types import Equalities, Inequalities, Points
 
-POLICIES = ("warn", "raise")
+#: What can be done about an example without a solution, or without a derivative.
+POLICIES = (OnFailure.WARN, OnFailure.RAISE)
 
 _DEGENERATE = (
     "implicit derivative of a quadratic program without its conditions in some examples: an active "
@@ -67,8 +69,7 @@ class QPLayer(nn.Module):
         if not 1e-14 <= tolerance <= 1e-4:
             raise InputError(f"tolerance is {tolerance}: set it between 1e-14 and 1e-4")
         require_at_least("max_steps", max_steps, 1)
-        if on_failure not in POLICIES:
-            raise unknown_option("on_failure", on_failure, POLICIES)
+        OnFailure.named(on_failure, POLICIES)
         self.tolerance, self.max_steps, self.on_failure = tolerance, max_steps, on_failure
 
     def extra_repr(self) -> str:

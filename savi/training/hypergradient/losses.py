@@ -5,21 +5,56 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from savi.gradients import Implicit
+from savi.implicit.root import root
 from savi.inference.gradient_check import ProbeBatch
 from savi.inference.outer_loss import OuterLoss
+from savi.inner.loop import InnerLoop
+from savi.inner.objective import InnerObjective
 from savi.inner.optimizers import LevenbergMarquardt
-from savi.training.hypergradient.exact import ExactSolution
+from savi.inner.solution import Solution
+from savi.types import Rows
 
 #: Those of :data:`HYPERPARAMETERS` that are not constants of the training, by their names.
 Hyper = Mapping[str, Float[Tensor, ""]]
 
 #: How well λ* is solved for: to the limits of float64, so that its derivatives are right.
 _RTOL, _MAX_STEPS = 1e-9, 200
+
+
+@dataclass(frozen=True)
+class ExactSolution(Implicit):
+    """λ* with ∇J(λ*) = 0, attached to the graph by :func:`savi.implicit.root`.
+
+    A hypergradient differentiates the gradient of the training loss, and so λ* twice, which the
+    backend ``ift`` refuses. Here P×P Jacobians are formed with their graphs: for a few examples at
+    a time, not for training. Only ``on_failure`` counts of the options.
+    """
+
+    name: ClassVar[str] = "root"
+    second_derivatives: ClassVar[str] = "right"
+    refuses_constraints: ClassVar[str] = "its solution may lie on the constraint"
+
+    def solve(
+        self, loop: InnerLoop, objective: InnerObjective, init: Rows, differentiable: bool
+    ) -> Solution:
+        """Run the loop without a graph, then attach the theorem."""
+        trajectory = loop.run(objective, init.detach())
+        solution = trajectory.solution(trajectory.value.detach())
+        if not differentiable:
+            return solution
+        exact = root(
+            lambda y: objective.gradient(y, create_graph=True)[1],
+            solution.value,
+            on_failure=self.on_failure,
+        )
+        return replace(solution, value=exact.value)
 
 
 @dataclass(frozen=True)
@@ -65,7 +100,7 @@ class Bilevel:
             beta: β.
             samples: S, the samples of the bounds.
             seed: of the noise.
-            on_failure: see :class:`savi.training.hypergradient.exact.ExactSolution`.
+            on_failure: see :class:`ExactSolution`.
         """
         loss = replace(copy.deepcopy(loss), samples=samples)
         # Apple's GPUs have no float64.
@@ -74,7 +109,10 @@ class Bilevel:
         for module in (loss.model, loss.inference):
             module.to(device).double()
         inference = loss.inference
-        inference.backend, inference.optimizer = ExactSolution(on_failure), LevenbergMarquardt()
+        inference.backend, inference.optimizer = (
+            ExactSolution(on_failure=on_failure),
+            LevenbergMarquardt(),
+        )
         inference.rtol, inference.atol, inference.compiled = _RTOL, 0.0, False
         inference.max_steps = _MAX_STEPS if inference.max_steps > 0 else 0
         like = next(loss.model.parameters())

@@ -14,12 +14,13 @@ from torch import Tensor
 
 from savi.data import TensorDataModule
 from savi.implicit.hypergradient import Hypergradient, hypergradient
+from savi.implicit.policy import OnFailure
 from savi.training.hypergradient.hyperparameters import assign, values
 from savi.training.hypergradient.losses import Bilevel
 from savi.training.module import SemiAmortizedVAE
 
-#: What is done about a hypergradient whose conditions are broken.
-ON_FAILURE = ("warn", "skip", "raise")
+#: What can be done about a hypergradient whose conditions are broken.
+POLICIES = (OnFailure.WARN, OnFailure.SKIP, OnFailure.RAISE)
 
 
 class HypergradientTuner(Callback):
@@ -130,6 +131,7 @@ class HypergradientTuner(Callback):
             rtol=settings["rtol"],
             max_steps=settings["max_steps"],
             max_stationarity=settings["max_stationarity"],
+            max_error=math.inf,
             on_failure="silent" if settings["on_failure"] == "skip" else settings["on_failure"],
         )
 

@@ -7,7 +7,7 @@ from benchmarks.qp import random_programs
 from qp_problems import random_problems, tensor
 from torch.autograd import gradcheck, gradgradcheck
 
-from savi.gradients.certificate import ImplicitGradientError, ImplicitGradientWarning
+from savi.implicit.certificate import ImplicitGradientError, ImplicitGradientWarning
 from savi.implicit.qp import QPLayer, QPStatus
 
 

@@ -73,15 +73,17 @@ def test_its_second_derivatives_are_right(built):
     logs = {n: torch.tensor(v).double().log().requires_grad_() for n, v in
             values(module, module.tuned).items()}  # fmt: skip
 
-    def gradient(create_graph=False):
+    def gradients(create_graph=False):
         loss = bilevel.train_loss({name: log.exp() for name, log in logs.items()})
-        found = torch.autograd.grad(loss, bilevel.weights, create_graph=create_graph)
-        return flat(found, bilevel.weights)
+        return torch.autograd.grad(loss, bilevel.weights, create_graph=create_graph)
 
-    hessian = WeightHessian(gradient(create_graph=True), bilevel.weights, 0.0)
+    def gradient():
+        return flat(gradients(), bilevel.weights)
+
+    hessian = WeightHessian.of(gradients(create_graph=True), bilevel.weights)
     generator = torch.Generator().manual_seed(0)
-    v = torch.randn(hessian.gradient.shape, generator=generator, dtype=torch.float64)
-    product = hessian.undamped(v)
+    v = torch.randn(hessian.point.shape, generator=generator, dtype=torch.float64)
+    product = hessian.hessian_vector_product(v)
     mixed = torch.stack(hessian.pull_back([*logs.values()], v))
     ends = [0, *torch.tensor([w.numel() for w in bilevel.weights]).cumsum(0).tolist()]
 

@@ -18,6 +18,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from savi.errors import InputError
+from savi.implicit.smoothness import sequence_number
 
 
 def captured_tensors(function: Callable[[], Any], own: Sequence[Tensor]) -> list[Tensor]:
@@ -41,7 +42,7 @@ class _Capture(TorchFunctionMode):
         # Strong references: an id is only unique as long as its tensor lives.
         self.own: dict[int, Tensor] = {id(tensor): tensor for tensor in own}
         self.captured: dict[int, Tensor] = {}
-        self.start = _sequence_number()
+        self.start = sequence_number()
 
     def __torch_function__(
         self,
@@ -71,13 +72,6 @@ class _Capture(TorchFunctionMode):
             return False
         # Results of function transforms do not pass through here, but they are younger.
         return tensor.grad_fn is None or tensor.grad_fn._sequence_nr() < self.start
-
-
-def _sequence_number() -> int:
-    """The number of an autograd node made now: those of this thread's earlier nodes are lower."""
-    node = torch.zeros((), requires_grad=True).clone().grad_fn
-    assert node is not None
-    return node._sequence_nr()
 
 
 class Replaced(TorchFunctionMode):

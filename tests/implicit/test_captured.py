@@ -18,7 +18,7 @@ from savi.gradients import (
     Truncated,
     Unrolled,
 )
-from savi.gradients.captured import Replaced, captured_tensors
+from savi.implicit.captured import Replaced, captured_tensors
 from savi.inner import Momentum
 
 FEW_STEPS = {"optimizer": Momentum(0.05, 0.5), "max_steps": 4, "rtol": 0.0}

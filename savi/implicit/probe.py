@@ -5,14 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
+from savi.implicit.certificate import SAFETY
+from savi.implicit.nearby import row_factors, step_size
 from savi.inner.objective import InnerObjective
 from savi.linear.base import LinearSolution, norm
-
-#: For what two gradients do not show.
-SAFETY = 2.0
+from savi.types import PerExample, Rows
 
 
 @dataclass(frozen=True)
@@ -23,20 +21,24 @@ class Probe:
         error_bound: an estimate of the relative error of the implicit gradient, see :func:`probe`.
         nonlinearity: ‖F(λK + p) − F(λK) − Hp‖ / ‖Hp‖, the worse of the two p; infinite where a
             constraint lies between λK and the solution.
+        expected: ‖Hp‖, the smaller of the two.
+        displacement: ‖s‖ relative to λ.
     """
 
-    error_bound: Float[Tensor, " B"]
-    nonlinearity: Float[Tensor, " B"]
+    error_bound: PerExample
+    nonlinearity: PerExample
+    expected: PerExample
+    displacement: PerExample
 
 
 def probe(
     objective: InnerObjective,
-    init: Float[Tensor, "B P"],
-    point: Float[Tensor, "B P"],
-    residual: Float[Tensor, "B P"],
-    newton_step: Float[Tensor, "B P"],
+    init: Rows,
+    point: Rows,
+    residual: Rows,
+    newton_step: Rows,
     linear: LinearSolution,
-    v: Float[Tensor, "B P"],
+    v: Rows,
 ) -> Probe:
     """Look at F at λK + s ± hû: s = −H⁻¹F leads to the solution, û = u/‖u‖ is where u points.
 
@@ -51,11 +53,12 @@ def probe(
 
     What u is applied to, ∂F/∂θ, is taken to vary on the scale of λ itself, max(‖λK‖, ‖λK − λ0‖/10)
     with the second for solutions near 0: by ‖s‖ over it, and by the same for each coordinate,
-    weighted by |u|. An objective that varies faster in θ than in λ is beyond this estimate.
+    weighted by |u|.
 
     ``error_bound`` is twice the sum. It is an estimate and no proof: Λ is sampled, μ an estimate
     from above. The products Hs = −F and Hû = v/‖u‖ are known, so that the price is two gradients;
-    both signs of û are tried because a kink at λK shows on one side of it only.
+    both signs of û are tried because a kink at λK shows on one side of it only, and every row
+    has an h of its own, so that an objective that mixes its rows shows.
 
     Args:
         objective: the inner objective.
@@ -70,45 +73,40 @@ def probe(
     size, distance = norm(u), norm(newton_step)
     direction = torch.where(size > 0, u.mT / size, 0.0).mT
     image = torch.where(size > 0, v.mT / size, 0.0).mT
-    h = _step_size(init, point).unsqueeze(-1)
+    scale = norm(point).maximum(norm(point - init))
+    h = step_size(point) * row_factors(point) * torch.where(scale > 0, scale, 1.0).unsqueeze(-1)
 
     target = point + newton_step
     nonlinearity, bending = torch.zeros_like(size), torch.zeros_like(size)
+    smallest = torch.full_like(size, torch.inf)
     seen = []
-    for sign in (1.0, -1.0):
-        moved = objective.project(target + sign * h * direction)
+    for signed in (h, -h):
+        moved = objective.project(target + signed * direction)
         seen.append(objective.residual(moved, objective.gradient(moved)[1]))
-        expected = -residual + sign * h * image
-        mismatch = norm(seen[-1] - residual - expected)
-        nonlinearity = nonlinearity.maximum(mismatch / norm(expected).clamp_min(tiny))
+        product = -residual + signed * image
+        mismatch, expected = norm(seen[-1] - residual - product), norm(product)
+        nonlinearity = nonlinearity.maximum(mismatch / expected.clamp_min(tiny))
         bending = bending.maximum(2.0 * mismatch / norm(moved - point).square().clamp_min(tiny))
+        smallest = smallest.minimum(expected)
     held_back = norm(objective.project(target) - target) > 0.1 * distance
     nonlinearity = torch.where(held_back, torch.inf, nonlinearity)
 
     by_differences = norm((seen[0] - seen[1]) / (2.0 * h) - image)
     by_samples = linear.residual * norm(v) / size + bending * distance
     error = by_samples.maximum(by_differences) / linear.min_curvature.clamp_min(0.0)
-    bound = SAFETY * (error + _displacement(init, point, newton_step, u))
+    displacement = _displacement(init, point, newton_step, u)
+    bound = SAFETY * (error + displacement)
     # Without a u there is nothing to bound: no cotangent, or a system that has failed.
     solved = size > 0
     return Probe(
         torch.where(solved, bound, torch.zeros_like(bound)),
         torch.where(solved, nonlinearity, torch.zeros_like(nonlinearity)),
+        smallest,
+        torch.where(solved, displacement, torch.zeros_like(displacement)),
     )
 
 
-def _step_size(init: Float[Tensor, "B P"], point: Float[Tensor, "B P"]) -> Float[Tensor, " B"]:
-    """The h at which the rounding of F and the curvature of F weigh about the same."""
-    scale = norm(point).maximum(norm(point - init))
-    return torch.finfo(point.dtype).eps ** 0.4 * torch.where(scale > 0, scale, 1.0)
-
-
-def _displacement(
-    init: Float[Tensor, "B P"],
-    point: Float[Tensor, "B P"],
-    newton_step: Float[Tensor, "B P"],
-    u: Float[Tensor, "B P"],
-) -> Float[Tensor, " B"]:
+def _displacement(init: Rows, point: Rows, newton_step: Rows, u: Rows) -> PerExample:
     """The way to the solution relative to λ, in the norm and weighted by |u|; the larger."""
     tiny = torch.finfo(point.dtype).tiny
     scale = norm(point).maximum(0.1 * norm(point - init)).clamp_min(tiny)
