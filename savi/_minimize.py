@@ -5,8 +5,6 @@ from __future__ import annotations
 from contextlib import nullcontext
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from savi.errors import InputError
 from savi.gradients.base import GradientBackend
@@ -15,11 +13,12 @@ from savi.inner.objective import InnerObjective, ObjectiveFunction, as_objective
 from savi.inner.optimizers.base import InnerOptimizer
 from savi.inner.precision import OrdinaryTensors, full_precision
 from savi.inner.solution import Solution
+from savi.types import Rows
 
 
 def minimize(
     objective: InnerObjective | ObjectiveFunction,
-    init: Float[Tensor, "B P"],
+    init: Rows,
     *,
     optimizer: InnerOptimizer,
     gradient: GradientBackend,

@@ -6,15 +6,13 @@ from abc import ABC, abstractmethod
 from enum import Enum
 from typing import ClassVar
 
-from jaxtyping import Float
-from torch import Tensor
-
 from savi.errors import InputError
 from savi.inner.loop import InnerLoop
 from savi.inner.objective import COMPILE, FRESH_NOISE, TRUST_REGION, InnerObjective
 from savi.inner.optimizers.base import InnerOptimizer
 from savi.inner.solution import Solution
 from savi.registry import Registry
+from savi.types import Rows
 
 BACKENDS: Registry[type[GradientBackend]] = Registry("gradient")
 
@@ -99,11 +97,7 @@ class GradientBackend(ABC):
 
     @abstractmethod
     def solve(
-        self,
-        loop: InnerLoop,
-        objective: InnerObjective,
-        init: Float[Tensor, "B P"],
-        differentiable: bool,
+        self, loop: InnerLoop, objective: InnerObjective, init: Rows, differentiable: bool
     ) -> Solution:
         """Run ``loop`` on ``objective`` from ``init``; both have passed :meth:`check`.
 

@@ -7,15 +7,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
-from jaxtyping import Float
-from torch import Tensor
-
 from savi.errors import InputError, unknown_option
 from savi.gradients.base import BACKENDS, EncoderGradient
 from savi.gradients.recompute import RecomputingBackend, Segment
 from savi.inner.history import EveryNth
 from savi.inner.loop import InnerLoop, Trajectory
 from savi.inner.objective import InnerObjective
+from savi.types import Rows
 
 #: Named choices of ``every``: n as a function of K.
 EVERY: dict[str, Callable[[int], int]] = {
@@ -58,7 +56,7 @@ class Checkpointed(RecomputingBackend):
             raise InputError(f"gradient.every is {self.every}: set it to 1 or more, sqrt or step")
 
     def run(
-        self, loop: InnerLoop, objective: InnerObjective, init: Float[Tensor, "B P"]
+        self, loop: InnerLoop, objective: InnerObjective, init: Rows
     ) -> tuple[Trajectory, Callable[[], Iterator[Segment]]]:
         """Keep every n-th iterate; the steps between two of them are a segment."""
         n = self.every if isinstance(self.every, int) else EVERY[self.every](loop.max_steps)

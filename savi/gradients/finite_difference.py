@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from savi.errors import InputError
@@ -20,6 +18,7 @@ from savi.inner.loop import InnerLoop, Trajectory
 from savi.inner.objective import InnerObjective
 from savi.inner.optimizers.base import InnerOptimizer, Point
 from savi.linear.base import norm
+from savi.types import PerExample, Rows
 
 
 @BACKENDS.register("finite_difference")
@@ -66,14 +65,14 @@ class FiniteDifference(RecomputingBackend):
             raise self.refusal(optimizer, "its steps use second derivatives of the objective")
 
     def run(
-        self, loop: InnerLoop, objective: InnerObjective, init: Float[Tensor, "B P"]
+        self, loop: InnerLoop, objective: InnerObjective, init: Rows
     ) -> tuple[Trajectory, Callable[[], Iterator[Segment]]]:
         """Keep every iterate."""
         recorder = EveryNth(1)
         trajectory = loop.run(objective, init, recorder=recorder)
         return trajectory, lambda: (Segment(it, 1) for it in reversed(recorder.iterates))
 
-    def pull_back(self, run: Run, segment: Segment, adjoint: Adjoint) -> Float[Tensor, "B P"]:
+    def pull_back(self, run: Run, segment: Segment, adjoint: Adjoint) -> Rows:
         """The step by autograd as a function of its gradient; the gradient by differences."""
         step, y, state = segment.start
         problem = run.objective.at_step(step)
@@ -92,13 +91,8 @@ class FiniteDifference(RecomputingBackend):
         return y_next.detach()
 
     def _through_gradient(
-        self,
-        problem: InnerObjective,
-        y: Float[Tensor, "B P"],
-        u: Float[Tensor, "B P"],
-        run: Run,
-        adjoint: Adjoint,
-    ) -> Float[Tensor, "B P"]:
+        self, problem: InnerObjective, y: Rows, u: Rows, run: Run, adjoint: Adjoint
+    ) -> Rows:
         """Hu; what (∂g/∂θ)ᵀu sends to the captured tensors is added to ``adjoint``."""
         size = norm(u)
         # Of the examples that have one: another's NaN must not reach their gradients.
@@ -121,7 +115,7 @@ class FiniteDifference(RecomputingBackend):
         adjoint.add([None if other is None else largest * other for other in others])
         return torch.zeros_like(u) if plus is None else largest * (plus + minus)
 
-    def _step_size(self, run: Run, y: Float[Tensor, "B P"]) -> Float[Tensor, " B"]:
+    def _step_size(self, run: Run, y: Rows) -> PerExample:
         """The length of the difference, for each example."""
         travelled = norm(run.value - run.init)
         # An example that never moved is seen at the scale of its numbers.

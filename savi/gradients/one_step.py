@@ -5,15 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from jaxtyping import Float
-from torch import Tensor
-
 from savi.gradients.base import BACKENDS, EncoderGradient, GradientBackend
 from savi.gradients.second_derivative import once_differentiable
 from savi.inner.loop import InnerLoop
 from savi.inner.objective import InnerObjective
 from savi.inner.optimizers.base import InnerOptimizer, Point
 from savi.inner.solution import Solution
+from savi.types import Rows
 
 
 @BACKENDS.register("one_step")
@@ -51,11 +49,7 @@ class OneStep(GradientBackend):
             raise self.refusal(optimizer, "its step is no function of λ alone")
 
     def solve(
-        self,
-        loop: InnerLoop,
-        objective: InnerObjective,
-        init: Float[Tensor, "B P"],
-        differentiable: bool,
+        self, loop: InnerLoop, objective: InnerObjective, init: Rows, differentiable: bool
     ) -> Solution:
         """Run the loop without a graph, then attach one step from λK, whose value is left out."""
         trajectory = loop.run(objective, init.detach())

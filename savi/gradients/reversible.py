@@ -19,6 +19,7 @@ from savi.inner.loop import InnerLoop, Trajectory
 from savi.inner.objective import InnerObjective
 from savi.inner.optimizers import GradientDescent
 from savi.inner.optimizers.base import InnerOptimizer, Point
+from savi.types import Rows
 
 
 @BACKENDS.register("reversible")
@@ -59,7 +60,7 @@ class Reversible(RecomputingBackend):
         as_fraction(optimizer.momentum)
 
     def run(
-        self, loop: InnerLoop, objective: InnerObjective, init: Float[Tensor, "B P"]
+        self, loop: InnerLoop, objective: InnerObjective, init: Rows
     ) -> tuple[Trajectory, Callable[[], Iterator[Segment]]]:
         """Run in integers; the segments are single steps, each undone when its turn comes."""
         assert isinstance(loop.optimizer, GradientDescent)
@@ -143,16 +144,14 @@ class ExactMomentum(InnerOptimizer):
     name: ClassVar[str] = "momentum"
 
     @classmethod
-    def like(
-        cls, lr: float, momentum: float, init: Float[Tensor, "B P"], gradient: Float[Tensor, "B P"]
-    ) -> ExactMomentum:
+    def like(cls, lr: float, momentum: float, init: Rows, gradient: Rows) -> ExactMomentum:
         """The same method in integers, for runs from ``init`` where ∇J is ``gradient``."""
         scale = init.abs().maximum(lr * gradient.abs()).amax(dim=-1, keepdim=True).double()
         usable = torch.isfinite(scale) & (scale > 0)
         exponent = torch.where(usable, scale, 1.0).log2().ceil() - FRACTION_BITS
         return cls(lr, as_fraction(momentum), torch.exp2(exponent))
 
-    def init(self, y: Float[Tensor, "B P"]) -> Any:
+    def init(self, y: Rows) -> Any:
         """At rest at y; a row that cannot be represented never moves."""
         position = _to_units(y.double() / self.unit)
         zero = torch.zeros_like(position)
@@ -160,7 +159,7 @@ class ExactMomentum(InnerOptimizer):
 
     def step(
         self, objective: InnerObjective, point: Point, state: Any, create_graph: bool
-    ) -> tuple[Float[Tensor, "B P"], Any]:
+    ) -> tuple[Rows, Any]:
         """One step; NaN where a number leaves the range that is exact."""
         n, d = self.momentum.as_integer_ratio()
         lost, filled, words = state.lost, state.filled, state.words
@@ -177,11 +176,11 @@ class ExactMomentum(InnerOptimizer):
         y = torch.where(_exact(position, velocity), position.double() * self.unit, torch.nan)
         return y.to(point.y.dtype), following
 
-    def before(self, state: ExactState) -> Float[Tensor, "B P"]:
+    def before(self, state: ExactState) -> Rows:
         """The position that the last step left, as floating-point numbers."""
         return (state.position - state.velocity).double() * self.unit
 
-    def undo(self, state: ExactState, gradient: Float[Tensor, "B P"]) -> ExactState:
+    def undo(self, state: ExactState, gradient: Rows) -> ExactState:
         """The state before the last step, given the gradient that the step used."""
         n, d = self.momentum.as_integer_ratio()
         velocity, words = state.velocity + self._kick(gradient), state.words
@@ -195,7 +194,7 @@ class ExactMomentum(InnerOptimizer):
         position = state.position - state.velocity
         return ExactState(position, velocity, lost, 0, words, state.steps - 1)
 
-    def _kick(self, gradient: Float[Tensor, "B P"]) -> Int[Tensor, "B P"]:
+    def _kick(self, gradient: Rows) -> Int[Tensor, "B P"]:
         return _to_units(gradient.detach().double() * (self.lr / self.unit))
 
 
@@ -215,7 +214,7 @@ def as_fraction(momentum: float) -> Fraction:
     return fraction
 
 
-def _to_units(value: Float[Tensor, "B P"]) -> Int[Tensor, "B P"]:
+def _to_units(value: Rows) -> Int[Tensor, "B P"]:
     """The nearest integers; a sentinel outside the exact range for what is not representable."""
     usable = value.abs() < LARGEST
     return torch.where(usable, value.round(), 2.0 * LARGEST).to(torch.int64)

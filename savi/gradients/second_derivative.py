@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
+
+from savi.types import Rows
 
 
 def refuse_second_derivative(
@@ -31,9 +32,7 @@ def refuse_second_derivative(
     )
 
 
-def once_differentiable(
-    backend: str, value: Float[Tensor, "B P"], graph: Float[Tensor, "B P"]
-) -> Float[Tensor, "B P"]:
+def once_differentiable(backend: str, value: Rows, graph: Rows) -> Rows:
     """The numbers of ``value`` with the gradient of ``graph``, whose own derivative is refused.
 
     For a graph that leaves out a part of what ``value`` depends on, on purpose: its first

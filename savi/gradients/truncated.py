@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from savi.errors import InputError, require_at_least
 from savi.gradients.base import BACKENDS, EncoderGradient, GradientBackend
@@ -17,6 +15,7 @@ from savi.inner.history import Iterate, LastSteps
 from savi.inner.loop import InnerLoop
 from savi.inner.objective import InnerObjective
 from savi.inner.solution import Solution
+from savi.types import Rows
 
 
 @BACKENDS.register("truncated")
@@ -57,11 +56,7 @@ class Truncated(GradientBackend):
         return EncoderGradient.TRUNCATED if anchored else EncoderGradient.ZERO
 
     def solve(
-        self,
-        loop: InnerLoop,
-        objective: InnerObjective,
-        init: Float[Tensor, "B P"],
-        differentiable: bool,
+        self, loop: InnerLoop, objective: InnerObjective, init: Rows, differentiable: bool
     ) -> Solution:
         """Run the loop without a graph, then repeat the last T steps with one."""
         recorder = LastSteps(self.steps)

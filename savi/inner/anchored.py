@@ -6,12 +6,11 @@ from abc import abstractmethod
 from typing import Self
 
 import torch
-from jaxtyping import Float, Int
-from torch import Tensor
 
 from savi.errors import InputError
 from savi.inner.objective import InnerObjective
 from savi.linear.dense import plus_diagonal
+from savi.types import Blocks, Index, PerExample, Rows
 
 
 class AnchoredObjective(InnerObjective):
@@ -27,7 +26,7 @@ class AnchoredObjective(InnerObjective):
 
     anchored = True
 
-    def __init__(self, base: InnerObjective, anchor: Float[Tensor, "B P"]) -> None:
+    def __init__(self, base: InnerObjective, anchor: Rows) -> None:
         if base.constrained:
             raise InputError(
                 f"{type(self).__name__} around a constrained objective, whose constraint would be "
@@ -43,21 +42,19 @@ class AnchoredObjective(InnerObjective):
         """The same problem around another base objective."""
 
     @abstractmethod
-    def cut(self, base: InnerObjective, index: Int[Tensor, " R"]) -> Self:
+    def cut(self, base: InnerObjective, index: Index) -> Self:
         """The same problem for some of the examples, whose base objective is given."""
 
-    def rows(self, index: Int[Tensor, " R"]) -> InnerObjective | None:
+    def rows(self, index: Index) -> InnerObjective | None:
         """The same for some of the examples."""
         base = self.base.rows(index)
         return None if base is None else self.cut(base, index)
 
-    def natural_gradient(
-        self, y: Float[Tensor, "B P"], gradient: Float[Tensor, "B P"]
-    ) -> Float[Tensor, "B P"]:
+    def natural_gradient(self, y: Rows, gradient: Rows) -> Rows:
         """In the metric of the base objective's distribution."""
         return self.base.natural_gradient(y, gradient)
 
-    def evaluated(self, y: Float[Tensor, "B P"]) -> None:
+    def evaluated(self, y: Rows) -> None:
         """Counted by J."""
         self.base.evaluated(y)
 
@@ -81,9 +78,7 @@ class Proximal(AnchoredObjective):
         InputError: if a ρ is not above 0, or J is constrained.
     """
 
-    def __init__(
-        self, base: InnerObjective, anchor: Float[Tensor, "B P"], rho: float | Float[Tensor, " B"]
-    ) -> None:
+    def __init__(self, base: InnerObjective, anchor: Rows, rho: float | PerExample) -> None:
         dtype = torch.promote_types(anchor.dtype, torch.float32)
         self.rho = torch.as_tensor(rho, dtype=dtype, device=anchor.device)
         if self.rho.shape not in ((), anchor.shape[:1]):
@@ -99,17 +94,15 @@ class Proximal(AnchoredObjective):
         """The same problem around another J."""
         return Proximal(base, self.anchor, self.rho)
 
-    def cut(self, base: InnerObjective, index: Int[Tensor, " R"]) -> Proximal:
+    def cut(self, base: InnerObjective, index: Index) -> Proximal:
         """With those rows of the anchor."""
         return Proximal(base, self.anchor[index], self.rho[index] if self.rho.ndim else self.rho)
 
-    def __call__(self, y: Float[Tensor, "B P"]) -> Float[Tensor, " B"]:
+    def __call__(self, y: Rows) -> PerExample:
         """J plus the proximal term."""
         return self.base(y) + 0.5 * self.rho * (y - self.anchor).square().sum(dim=-1)
 
-    def gradient(
-        self, y: Float[Tensor, "B P"], create_graph: bool = False
-    ) -> tuple[Float[Tensor, " B"], Float[Tensor, "B P"]]:
+    def gradient(self, y: Rows, create_graph: bool = False) -> tuple[PerExample, Rows]:
         """J plus the proximal term, and ∇J + ρ (λ − λ0)."""
         if create_graph or not self.base.closed_gradient:
             return super().gradient(y, create_graph)
@@ -119,17 +112,13 @@ class Proximal(AnchoredObjective):
             value = value + 0.5 * self.rho * n.square().sum(dim=-1)
             return value, torch.addcmul(gradient, n, self.rho.unsqueeze(-1))
 
-    def curvature(
-        self, y: Float[Tensor, "B P"], create_graph: bool = False
-    ) -> Float[Tensor, "B P P"]:
+    def curvature(self, y: Rows, create_graph: bool = False) -> Blocks:
         """C + ρI."""
         return self._plus_rho(self.base.curvature(y, create_graph))
 
-    def exact_curvature(
-        self, y: Float[Tensor, "B P"], create_graph: bool = False
-    ) -> Float[Tensor, "B P P"]:
+    def exact_curvature(self, y: Rows, create_graph: bool = False) -> Blocks:
         """∇²J + ρI."""
         return self._plus_rho(self.base.exact_curvature(y, create_graph))
 
-    def _plus_rho(self, matrix: Float[Tensor, "B P P"]) -> Float[Tensor, "B P P"]:
+    def _plus_rho(self, matrix: Blocks) -> Blocks:
         return plus_diagonal(matrix, self.rho.unsqueeze(-1))

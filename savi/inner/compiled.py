@@ -6,19 +6,19 @@ from collections.abc import Callable
 from functools import cache
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 from torch._dynamo.exc import TorchDynamoException
 
 from savi.errors import InputError
 from savi.inner.objective import InnerObjective, require_one_value_per_example
+from savi.types import PerExample, Rows
 
 ValueAndGradient = Callable[[InnerObjective, Tensor], tuple[Tensor, Tensor]]
 
 
 def compiled_gradient(
-    objective: InnerObjective, y: Float[Tensor, "B P"], create_graph: bool
-) -> tuple[Float[Tensor, " B"], Float[Tensor, "B P"]]:
+    objective: InnerObjective, y: Rows, create_graph: bool
+) -> tuple[PerExample, Rows]:
     """As :meth:`InnerObjective.gradient`, compiled once for each kind of objective and shape.
 
     On a GPU, steps without a graph are recorded as a CUDA graph.

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from savi.errors import InputError, require_at_least
@@ -17,6 +16,7 @@ from savi.inner.objective import InnerObjective
 from savi.inner.optimizers.base import InnerOptimizer, Point
 from savi.inner.progress import Progress
 from savi.inner.solution import Solution
+from savi.types import Counts, Mask, PerExample, Rows
 
 #: On a GPU, whether all examples have stopped is asked only once in so many steps: the answer
 #: makes the host wait for the device.
@@ -31,17 +31,17 @@ class Trajectory:
     ``state`` is the optimiser's at the end of the run of the whole batch.
     """
 
-    value: Float[Tensor, "B P"]
-    objective: Float[Tensor, " B"]
-    stationarity: Float[Tensor, " B"]
-    steps: Int[Tensor, " B"]
-    status: Int[Tensor, " B"]
-    best_step: Int[Tensor, " B"]
-    retreated: Bool[Tensor, " B"]
+    value: Rows
+    objective: PerExample
+    stationarity: PerExample
+    steps: Counts
+    status: Counts
+    best_step: Counts
+    retreated: Mask
     state: Any
-    multiplier: Float[Tensor, " B"] | None = None
+    multiplier: PerExample | None = None
 
-    def solution(self, value: Float[Tensor, "B P"]) -> Solution:
+    def solution(self, value: Rows) -> Solution:
         """The public record, with the differentiable ``value`` that a backend made of it."""
         return Solution(
             value, self.status, self.steps, self.stationarity, self.objective, self.multiplier
@@ -78,7 +78,7 @@ class InnerLoop:
     def run(
         self,
         objective: InnerObjective,
-        init: Float[Tensor, "B P"],
+        init: Rows,
         create_graph: bool = False,
         recorder: Recorder | None = None,
     ) -> Trajectory:
@@ -116,10 +116,10 @@ class InnerLoop:
         objective: InnerObjective,
         start: Iterate,
         count: int,
-        steps: Int[Tensor, " B"],
+        steps: Counts,
         create_graph: bool,
         decisions: Sequence[Decision] = (),
-    ) -> tuple[Float[Tensor, "B P"], Any]:
+    ) -> tuple[Rows, Any]:
         """Repeat ``count`` steps of an earlier run: no stopping rule, since that run has decided.
 
         Args:
@@ -146,10 +146,10 @@ class InnerLoop:
         k: int,
         point: Point,
         state: Any,
-        moving: Bool[Tensor, " B"],
+        moving: Mask,
         create_graph: bool,
         decision: Decision | None = None,
-    ) -> tuple[Float[Tensor, "B P"], Any]:
+    ) -> tuple[Rows, Any]:
         """Step ``k`` of an earlier run from ``point``, of the examples that are ``moving``."""
         y, state = self._trial(objective, k, point, state, create_graph)
         if self.optimizer.judges:
@@ -160,9 +160,7 @@ class InnerLoop:
             moving = moving & accepted
         return torch.where(moving.unsqueeze(-1), y, point.y), state
 
-    def _evaluate(
-        self, objective: InnerObjective, step: int, y: Float[Tensor, "B P"], create_graph: bool
-    ) -> Point:
+    def _evaluate(self, objective: InnerObjective, step: int, y: Rows, create_graph: bool) -> Point:
         problem = objective.at_step(step)
         if self.compile:
             return Point(y, *compiled_gradient(problem, y, create_graph))
@@ -170,16 +168,14 @@ class InnerLoop:
 
     def _trial(
         self, objective: InnerObjective, k: int, point: Point, state: Any, create_graph: bool
-    ) -> tuple[Float[Tensor, "B P"], Any]:
+    ) -> tuple[Rows, Any]:
         # A constraint of its own may hold a graph that nobody asked for.
         with torch.set_grad_enabled(create_graph):
             problem = objective.at_step(k)
             proposal, state = self.optimizer.step(problem, point, state, create_graph)
             return objective.project(proposal), state
 
-    def _judge(
-        self, point: Point, trial: Float[Tensor, "B P"], value: Float[Tensor, " B"], state: Any
-    ) -> tuple[Bool[Tensor, " B"], Any]:
+    def _judge(self, point: Point, trial: Rows, value: PerExample, state: Any) -> tuple[Mask, Any]:
         with torch.no_grad():
             plain = Point(point.y.detach(), point.value, point.gradient.detach())
             return self.optimizer.judge(plain, trial.detach(), value, state)
@@ -222,10 +218,10 @@ class InnerLoop:
     def _run(
         self,
         objective: InnerObjective,
-        init: Float[Tensor, "B P"],
+        init: Rows,
         create_graph: bool,
         recorder: Recorder | None,
-        limits: Int[Tensor, " B"] | None,
+        limits: Counts | None,
     ) -> Trajectory:
         if recorder is not None:
             recorder.begin()

@@ -15,12 +15,12 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from savi.errors import InputError
 from savi.linear.base import SymmetricOperator
 from savi.linear.dense import solve_cholesky
+from savi.types import Blocks, Index, Mask, PerExample, Rows
 
 ObjectiveFunction = Callable[[Tensor], Tensor]
 
@@ -40,9 +40,9 @@ class Linearization:
         closed: the blocks H in closed form, where that is known.
     """
 
-    point: Float[Tensor, "B P"]
-    residual: Float[Tensor, "B P"]
-    degenerate: Bool[Tensor, " B"] | None = None
+    point: Rows
+    residual: Rows
+    degenerate: Mask | None = None
     closed: Callable[[], Tensor] | None = None
 
     def operator(self, curvature: Callable[[], Tensor] | None = None) -> SymmetricOperator:
@@ -53,15 +53,11 @@ class Linearization:
         """
         return SymmetricOperator(self.hessian_vector_product, self.hessian, curvature)
 
-    def adjoint(
-        self, v: Float[Tensor, "B P"], solve: Callable[[Tensor], Tensor]
-    ) -> Float[Tensor, "B P"]:
+    def adjoint(self, v: Rows, solve: Callable[[Tensor], Tensor]) -> Rows:
         """(∂F/∂λ)⁻ᵀ v by one solve with :meth:`operator`: here H⁻¹v."""
         return solve(v)
 
-    def hessian_vector_product(
-        self, v: Float[Tensor, "B P"], create_graph: bool = False
-    ) -> Float[Tensor, "B P"]:
+    def hessian_vector_product(self, v: Rows, create_graph: bool = False) -> Rows:
         """H v for every example at once (H is symmetric, so vᵀH serves)."""
         if not self.residual.requires_grad:
             return torch.zeros_like(v)
@@ -75,11 +71,11 @@ class Linearization:
         )
         return torch.zeros_like(v) if product is None else product
 
-    def hessian(self) -> Float[Tensor, "B P P"]:
+    def hessian(self) -> Blocks:
         """All P×P blocks, without a graph."""
         return self.by_products() if self.closed is None else self.closed()
 
-    def by_products(self, create_graph: bool = False) -> Float[Tensor, "B P P"]:
+    def by_products(self, create_graph: bool = False) -> Blocks:
         """All P×P blocks by P products with one-hot vectors, symmetrised."""
         one_hots = torch.eye(self.point.shape[-1], dtype=self.point.dtype, device=self.point.device)
         columns = [
@@ -115,28 +111,26 @@ class InnerObjective(ABC):
     has_fisher: bool = False
 
     @abstractmethod
-    def __call__(self, y: Float[Tensor, "B P"]) -> Float[Tensor, " B"]:
+    def __call__(self, y: Rows) -> PerExample:
         """J(y), one value per example (nats when J is a negative ELBO)."""
 
     def at_step(self, step: int) -> InnerObjective:
         """The objective of inner step ``step``; differs between steps only if stochastic."""
         return self
 
-    def rows(self, index: Int[Tensor, " R"]) -> InnerObjective | None:
+    def rows(self, index: Index) -> InnerObjective | None:
         """The same problem for some of the examples, or None where it cannot be cut.
 
         The inner loop drops converged examples with it.
         """
         return None
 
-    def value(self, y: Float[Tensor, "B P"]) -> Float[Tensor, " B"]:
+    def value(self, y: Rows) -> PerExample:
         """J(y) without a graph."""
         with torch.no_grad():
             return self(y)
 
-    def gradient(
-        self, y: Float[Tensor, "B P"], create_graph: bool = False
-    ) -> tuple[Float[Tensor, " B"], Float[Tensor, "B P"]]:
+    def gradient(self, y: Rows, create_graph: bool = False) -> tuple[PerExample, Rows]:
         """J(y), detached, and ∇J(y); the gradient keeps its graph if ``create_graph``.
 
         With a graph, the gradient is connected to y's own; without, y is treated as a constant.
@@ -159,21 +153,17 @@ class InnerObjective(ABC):
             )
         return value.detach(), torch.zeros_like(y) if gradient is None else gradient
 
-    def natural_gradient(
-        self, y: Float[Tensor, "B P"], gradient: Float[Tensor, "B P"]
-    ) -> Float[Tensor, "B P"]:
+    def natural_gradient(self, y: Rows, gradient: Rows) -> Rows:
         """F(y)⁻¹ g, differentiable, with F the Fisher matrix of the distribution that λ describes.
 
         Only where ``has_fisher``.
         """
         raise NotImplementedError(f"{type(self).__name__} has no Fisher matrix")
 
-    def evaluated(self, y: Float[Tensor, "B P"]) -> None:  # noqa: B027  (most count nothing)
+    def evaluated(self, y: Rows) -> None:  # noqa: B027  (most count nothing)
         """Called after a compiled evaluation at y, which cannot keep counts of its cost itself."""
 
-    def project(
-        self, y: Float[Tensor, "B P"], metric: Float[Tensor, "B P"] | None = None
-    ) -> Float[Tensor, "B P"]:
+    def project(self, y: Rows, metric: Rows | None = None) -> Rows:
         """The feasible point nearest to y: y itself where nothing is constrained.
 
         Args:
@@ -182,24 +172,15 @@ class InnerObjective(ABC):
         """
         return y
 
-    def residual(
-        self, y: Float[Tensor, "B P"], gradient: Float[Tensor, "B P"]
-    ) -> Float[Tensor, "B P"]:
+    def residual(self, y: Rows, gradient: Rows) -> Rows:
         """What vanishes at a solution, from y and ∇J(y): without constraints the gradient."""
         return gradient
 
-    def multiplier(
-        self, y: Float[Tensor, "B P"], gradient: Float[Tensor, "B P"]
-    ) -> Float[Tensor, " B"] | None:
+    def multiplier(self, y: Rows, gradient: Rows) -> PerExample | None:
         """The Lagrange multiplier of the constraint at y, detached; None without a constraint."""
         return None
 
-    def model_step(
-        self,
-        matrix: Float[Tensor, "B P P"],
-        gradient: Float[Tensor, "B P"],
-        y: Float[Tensor, "B P"],
-    ) -> tuple[Float[Tensor, "B P"], Bool[Tensor, " B"]]:
+    def model_step(self, matrix: Blocks, gradient: Rows, y: Rows) -> tuple[Rows, Mask]:
         """argmin_δ gᵀδ + ½ δᵀAδ over feasible y + δ: without constraints −A⁻¹g.
 
         Returns:
@@ -207,7 +188,7 @@ class InnerObjective(ABC):
         """
         return solve_cholesky(matrix, -gradient)
 
-    def linearize(self, y: Float[Tensor, "B P"], create_graph: bool = False) -> Linearization:
+    def linearize(self, y: Rows, create_graph: bool = False) -> Linearization:
         """F = ∇J at y, with a graph to y and to everything J closes over.
 
         Unless ``create_graph``, y is cut off from whatever it was computed from.
@@ -218,9 +199,7 @@ class InnerObjective(ABC):
         closed = (lambda: self.exact_curvature(point.detach())) if self.closed_hessian else None
         return Linearization(point, residual, closed=closed)
 
-    def curvature(
-        self, y: Float[Tensor, "B P"], create_graph: bool = False
-    ) -> Float[Tensor, "B P P"]:
+    def curvature(self, y: Rows, create_graph: bool = False) -> Blocks:
         """The matrix that second-order optimisers use for ∇²J(y).
 
         By default the exact Hessian, which may be indefinite away from a minimum. A problem of
@@ -229,9 +208,7 @@ class InnerObjective(ABC):
         """
         return self.exact_curvature(y, create_graph)
 
-    def exact_curvature(
-        self, y: Float[Tensor, "B P"], create_graph: bool = False
-    ) -> Float[Tensor, "B P P"]:
+    def exact_curvature(self, y: Rows, create_graph: bool = False) -> Blocks:
         """∇²J(y) itself, whether definite or not.
 
         A problem that knows its Hessian in closed form overrides it, for no graph at least, and
@@ -248,7 +225,7 @@ class AutogradObjective(InnerObjective):
     def __init__(self, function: ObjectiveFunction) -> None:
         self.function = function
 
-    def __call__(self, y: Float[Tensor, "B P"]) -> Float[Tensor, " B"]:
+    def __call__(self, y: Rows) -> PerExample:
         """The callable's values."""
         return self.function(y)
 
@@ -258,7 +235,7 @@ def as_objective(objective: InnerObjective | ObjectiveFunction) -> InnerObjectiv
     return objective if isinstance(objective, InnerObjective) else AutogradObjective(objective)
 
 
-def require_one_value_per_example(value: object, y: Float[Tensor, "B P"]) -> None:
+def require_one_value_per_example(value: object, y: Rows) -> None:
     """Refuse what is no value of an inner objective at y."""
     if not isinstance(value, Tensor) or not value.is_floating_point():
         kind = value.dtype if isinstance(value, Tensor) else type(value).__name__

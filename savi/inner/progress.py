@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
@@ -13,14 +12,15 @@ from savi.inner.objective import InnerObjective
 from savi.inner.optimizers.base import Point
 from savi.inner.solution import Status
 from savi.linear.base import norm
+from savi.types import Counts, Index, Mask, PerExample
 
 
 class Measure(NamedTuple):
     """J, the norm of what must vanish at a solution, and whether all is finite; without a graph."""
 
-    value: Float[Tensor, " B"]
-    slope: Float[Tensor, " B"]
-    finite: Bool[Tensor, " B"]
+    value: PerExample
+    slope: PerExample
+    finite: Mask
 
     @classmethod
     def of(cls, objective: InnerObjective, point: Point) -> Measure:
@@ -52,12 +52,12 @@ class Progress(NamedTuple):
     state: Any
     now: Measure
     start: Measure
-    tolerance: Float[Tensor, " B"]
-    active: Bool[Tensor, " B"]
-    stalled: Bool[Tensor, " B"]
-    steps: Int[Tensor, " B"]
-    best_value: Float[Tensor, " B"]
-    best_step: Int[Tensor, " B"]
+    tolerance: PerExample
+    active: Mask
+    stalled: Mask
+    steps: Counts
+    best_value: PerExample
+    best_step: Counts
 
     @classmethod
     def begin(
@@ -79,16 +79,14 @@ class Progress(NamedTuple):
             steps,
         )
 
-    def going_on(self, limits: Int[Tensor, " B"] | None) -> Progress:
+    def going_on(self, limits: Counts | None) -> Progress:
         """With the examples that are to take another step, at most ``limits`` in all, as active."""
         # Cumulative: under fresh noise the gradient changes even where the iterate does not,
         # and a frozen example must not wake because its neighbours go on.
         active = self.active & self.now.finite & (self.now.slope > self.tolerance) & ~self.stalled
         return self._replace(active=active if limits is None else active & (self.steps < limits))
 
-    def after(
-        self, objective: InnerObjective, point: Point, state: Any, stalled: Bool[Tensor, " B"]
-    ) -> Progress:
+    def after(self, objective: InnerObjective, point: Point, state: Any, stalled: Mask) -> Progress:
         """After a step of the active examples to ``point``."""
         pairs = zip(Measure.of(objective, point), self.now, strict=True)
         now = Measure(*(torch.where(self.active, new, old) for new, old in pairs))
@@ -104,11 +102,11 @@ class Progress(NamedTuple):
             best_step=torch.where(improved, steps, self.best_step),
         )
 
-    def rows(self, index: Int[Tensor, " R"]) -> Progress:
+    def rows(self, index: Index) -> Progress:
         """Of some of the examples."""
         return tree_map(lambda part: part[index] if isinstance(part, Tensor) else part, self)
 
-    def put(self, index: Int[Tensor, " R"], rows: Progress) -> Progress:
+    def put(self, index: Index, rows: Progress) -> Progress:
         """With those rows in place of the old ones."""
 
         def replaced(old: Any, new: Any) -> Any:
@@ -116,7 +114,7 @@ class Progress(NamedTuple):
 
         return tree_map(replaced, self, rows)
 
-    def status(self, worse: Bool[Tensor, " B"]) -> Int[Tensor, " B"]:
+    def status(self, worse: Mask) -> Counts:
         """How each example ended."""
         status = torch.full_like(self.steps, Status.MAX_STEPS)
         status[self.stalled] = Status.STALLED
@@ -124,7 +122,7 @@ class Progress(NamedTuple):
         status[worse] = Status.DIVERGED
         return status
 
-    def worse_than_start(self, stochastic: bool) -> Bool[Tensor, " B"]:
+    def worse_than_start(self, stochastic: bool) -> Mask:
         """Which examples are not finite, or end above their start by more than rounding."""
         if stochastic:
             return ~self.now.finite

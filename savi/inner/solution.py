@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
-from jaxtyping import Float, Int
-from torch import Tensor
+from savi.types import Counts, PerExample, Rows
 
 if TYPE_CHECKING:
     from savi.gradients.certificate import Certificate
@@ -30,12 +29,12 @@ class Solution:
             when the backward has run.
     """
 
-    value: Float[Tensor, "B P"]
-    status: Int[Tensor, " B"]
-    steps: Int[Tensor, " B"]
-    stationarity: Float[Tensor, " B"]
-    objective: Float[Tensor, " B"]
-    multiplier: Float[Tensor, " B"] | None = None
+    value: Rows
+    status: Counts
+    steps: Counts
+    stationarity: PerExample
+    objective: PerExample
+    multiplier: PerExample | None = None
     certificate: Certificate | None = None
 
     def describe(self) -> str:

@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from savi.linear.base import SOLVERS, LinearSolution, LinearStatus, SymmetricOperator
 from savi.linear.dense import (
@@ -18,6 +16,7 @@ from savi.linear.dense import (
     multiply,
     safe_cholesky,
 )
+from savi.types import Blocks, Rows
 
 
 @SOLVERS.register("cholesky")
@@ -38,14 +37,14 @@ class Cholesky(DirectSolver):
 
     name: ClassVar[str] = "cholesky"
 
-    def solve(self, operator: SymmetricOperator, rhs: Float[Tensor, "B P"]) -> LinearSolution:
+    def solve(self, operator: SymmetricOperator, rhs: Rows) -> LinearSolution:
         """Factorise all blocks at once; fall back to LU for those that are not definite."""
         hessian = operator.dense()
         factorised = factorise(hessian, self.inverse_iterations)
         return factorised.solution(lambda u: multiply(hessian, u), rhs)
 
 
-def factorise(blocks: Float[Tensor, "B P P"], inverse_iterations: int) -> Factorised:
+def factorise(blocks: Blocks, inverse_iterations: int) -> Factorised:
     """Cholesky factors, and LU factors of the blocks that Cholesky refused."""
     factor, definite = safe_cholesky(blocks)
     status, curvature = judge(
@@ -55,7 +54,7 @@ def factorise(blocks: Float[Tensor, "B P P"], inverse_iterations: int) -> Factor
     refused = ~definite & ~singular.squeeze(-1)
     lu = torch.linalg.lu_factor(blocks[refused]) if refused.any() else None
 
-    def inverse(w: Float[Tensor, "B P"]) -> Float[Tensor, "B P"]:
+    def inverse(w: Rows) -> Rows:
         u = by_cholesky(factor, w)
         if lu is not None:
             u[refused] = torch.linalg.lu_solve(*lu, w[refused].unsqueeze(-1)).squeeze(-1)

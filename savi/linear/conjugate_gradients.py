@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from savi.linear.base import SOLVERS, LinearSolution, SymmetricOperator, dot, rounding
@@ -19,6 +18,7 @@ from savi.linear.iterative import (
     gauss_newton_preconditioner,
     verdict,
 )
+from savi.types import Rows
 
 
 @SOLVERS.register("cg")
@@ -42,7 +42,7 @@ class ConjugateGradients(IterativeSolver):
 
     name: ClassVar[str] = "cg"
 
-    def solve(self, operator: SymmetricOperator, rhs: Float[Tensor, "B P"]) -> LinearSolution:
+    def solve(self, operator: SymmetricOperator, rhs: Rows) -> LinearSolution:
         """Iterate until every example has stopped; the residual returned is recomputed."""
         precondition = gauss_newton_preconditioner(operator)
         max_steps = self.step_limit(rhs.shape[-1])
@@ -52,7 +52,7 @@ class ConjugateGradients(IterativeSolver):
 
 def conjugate_gradients(
     operator: SymmetricOperator,
-    rhs: Float[Tensor, "B P"],
+    rhs: Rows,
     precondition: Callable[[Tensor], Tensor],
     rtol: float,
     max_steps: int,

@@ -6,13 +6,12 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from savi.errors import InputError
 from savi.linear.base import SOLVERS, LinearSolution, LinearStatus, SymmetricOperator, dot, rounding
 from savi.linear.cholesky import factorise
 from savi.linear.dense import DirectSolver
+from savi.types import Rows
 
 
 @SOLVERS.register("gauss_newton")
@@ -41,7 +40,7 @@ class GaussNewtonSolve(DirectSolver):
     biased: ClassVar[bool] = True
     needs_gauss_newton: ClassVar[bool] = True
 
-    def solve(self, operator: SymmetricOperator, rhs: Float[Tensor, "B P"]) -> LinearSolution:
+    def solve(self, operator: SymmetricOperator, rhs: Rows) -> LinearSolution:
         """Factorise C; one product with H shows how far the answer is off."""
         if operator.preconditioner is None:
             raise InputError(
@@ -62,7 +61,7 @@ class GaussNewtonSolve(DirectSolver):
         status[(status == LinearStatus.SOLVED) & (along_u <= zero)] = LinearStatus.INDEFINITE
         status[broken] = LinearStatus.SINGULAR
 
-        def inverse(w: Float[Tensor, "B P"]) -> Float[Tensor, "B P"]:
+        def inverse(w: Rows) -> Rows:
             return torch.where(broken.unsqueeze(-1), 0.0, factorised.inverse(w))
 
         judged = replace(factorised, inverse=inverse, status=status, curvature=curvature)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from savi.errors import require_at_least
@@ -23,6 +23,7 @@ from savi.linear.iterative import (
     orthogonalise,
     restarted,
 )
+from savi.types import Counts, Mask, PerExample, Rows
 
 
 @SOLVERS.register("gmres")
@@ -58,7 +59,7 @@ class GMRES(IterativeSolver):
         if self.restart is not None:
             require_at_least("gradient.solver 'gmres': restart", self.restart, 1)
 
-    def solve(self, operator: SymmetricOperator, rhs: Float[Tensor, "B P"]) -> LinearSolution:
+    def solve(self, operator: SymmetricOperator, rhs: Rows) -> LinearSolution:
         """Iterate until every example has stopped; the residual returned is recomputed."""
         precondition = gauss_newton_preconditioner(operator)
         max_steps = self.step_limit(rhs.shape[-1])
@@ -73,11 +74,11 @@ class GMRES(IterativeSolver):
 def _cycle(
     operator: SymmetricOperator,
     precondition: Callable[[Tensor], Tensor],
-    r: Float[Tensor, "B P"],
-    running: Bool[Tensor, " B"],
-    target: Float[Tensor, " B"],
-    budget: Int[Tensor, " B"],
-    scale: Float[Tensor, " B"],
+    r: Rows,
+    running: Mask,
+    target: PerExample,
+    budget: Counts,
+    scale: PerExample,
     length: int,
 ) -> Correction:
     """At most ``length`` Arnoldi vectors from the residual r.
@@ -128,9 +129,7 @@ def _cycle(
     return Correction(best, steps, *_curvature(z, hz, scale), scale)
 
 
-def _rotate(
-    rotations: Float[Tensor, "B M M"], k: int, c: Float[Tensor, " B"], s: Float[Tensor, " B"]
-) -> None:
+def _rotate(rotations: Float[Tensor, "B M M"], k: int, c: PerExample, s: PerExample) -> None:
     """Turn rows k and k + 1 by the rotation (c, s)."""
     upper, lower = rotations[:, k].clone(), rotations[:, k + 1].clone()
     c, s = c.unsqueeze(-1), s.unsqueeze(-1)
@@ -138,8 +137,8 @@ def _rotate(
 
 
 def _curvature(
-    z: Float[Tensor, "B M P"], hz: Float[Tensor, "B M P"], scale: Float[Tensor, " B"]
-) -> tuple[Bool[Tensor, " B"], Float[Tensor, " B"]]:
+    z: Float[Tensor, "B M P"], hz: Float[Tensor, "B M P"], scale: PerExample
+) -> tuple[Mask, PerExample]:
     """Whether H is not positive definite on the rows of z, and its smallest curvature there."""
     tried = (z != 0).any(dim=-1)
     compression = z @ hz.mT

@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from savi.linear.base import SOLVERS, LinearSolution, LinearStatus, SymmetricOperator
 from savi.linear.dense import (
@@ -18,6 +16,7 @@ from savi.linear.dense import (
     judge,
     multiply,
 )
+from savi.types import Blocks, Rows
 
 
 @SOLVERS.register("ldl")
@@ -39,19 +38,19 @@ class LDL(DirectSolver):
 
     name: ClassVar[str] = "ldl"
 
-    def solve(self, operator: SymmetricOperator, rhs: Float[Tensor, "B P"]) -> LinearSolution:
+    def solve(self, operator: SymmetricOperator, rhs: Rows) -> LinearSolution:
         """Factorise all blocks at once, whatever the signs of their eigenvalues."""
         hessian = operator.dense()
         factorised = self._factorise(hessian)
         return factorised.solution(lambda u: multiply(hessian, u), rhs)
 
-    def _factorise(self, blocks: Float[Tensor, "B P P"]) -> Factorised:
+    def _factorise(self, blocks: Blocks) -> Factorised:
         factor, pivots, info = torch.linalg.ldl_factor_ex(
             identity_unless(finite_blocks(blocks), blocks)
         )
         definite = ((pivots > 0) & (factor.diagonal(dim1=-2, dim2=-1) > 0)).all(dim=-1)
 
-        def by_ldl(w: Float[Tensor, "B P"]) -> Float[Tensor, "B P"]:
+        def by_ldl(w: Rows) -> Rows:
             return torch.linalg.ldl_solve(factor, pivots, w.unsqueeze(-1)).squeeze(-1)
 
         status, curvature = judge(blocks, definite, by_ldl, self.inverse_iterations)

@@ -13,13 +13,14 @@ from torch import Tensor
 from savi.errors import InputError
 from savi.inner.objective import InnerObjective
 from savi.inner.optimizers.base import OPTIMIZERS, InnerOptimizer, Point, require_positive
+from savi.types import Rows
 
 
 class AdamState(NamedTuple):
     """First and second moment of the gradient, and the number of steps taken, per example."""
 
-    m: Float[Tensor, "B P"]
-    v: Float[Tensor, "B P"]
+    m: Rows
+    v: Rows
     steps: Float[Tensor, "B 1"]
 
 
@@ -55,13 +56,13 @@ class Adam(InnerOptimizer):
                     f"inner.optimizer 'adam': {label} is {beta}, but it must lie in [0, 1)"
                 )
 
-    def init(self, y: Float[Tensor, "B P"]) -> Any:
+    def init(self, y: Rows) -> Any:
         """Zero moments."""
         return AdamState(torch.zeros_like(y), torch.zeros_like(y), torch.zeros_like(y[:, :1]))
 
     def step(
         self, objective: InnerObjective, point: Point, state: Any, create_graph: bool
-    ) -> tuple[Float[Tensor, "B P"], Any]:
+    ) -> tuple[Rows, Any]:
         """One bias-corrected step."""
         g, t = point.gradient, state.steps + 1
         m = self.beta1 * state.m + (1.0 - self.beta1) * g

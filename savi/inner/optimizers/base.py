@@ -5,12 +5,12 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar, NamedTuple
 
-from jaxtyping import Bool, Float
 from torch import Tensor
 
 from savi.errors import InputError
 from savi.inner.objective import FRESH_NOISE, TRUST_REGION, InnerObjective
 from savi.registry import Registry
+from savi.types import Blocks, Mask, PerExample, Rows
 
 OPTIMIZERS: Registry[type[InnerOptimizer]] = Registry("inner.optimizer")
 
@@ -18,9 +18,9 @@ OPTIMIZERS: Registry[type[InnerOptimizer]] = Registry("inner.optimizer")
 class Point(NamedTuple):
     """An iterate with what is known there."""
 
-    y: Float[Tensor, "B P"]
-    value: Float[Tensor, " B"]
-    gradient: Float[Tensor, "B P"]
+    y: Rows
+    value: PerExample
+    gradient: Rows
 
 
 class InnerOptimizer(ABC):
@@ -80,18 +80,16 @@ class InnerOptimizer(ABC):
             choice.refuse(owner, made=made, reason=reason, otherwise=other)
 
     @abstractmethod
-    def init(self, y: Float[Tensor, "B P"]) -> Any:
+    def init(self, y: Rows) -> Any:
         """The state before the first step."""
 
     @abstractmethod
     def step(
         self, objective: InnerObjective, point: Point, state: Any, create_graph: bool
-    ) -> tuple[Float[Tensor, "B P"], Any]:
+    ) -> tuple[Rows, Any]:
         """The next iterate (or trial) and state; differentiable if ``create_graph``."""
 
-    def judge(
-        self, point: Point, trial: Float[Tensor, "B P"], value: Float[Tensor, " B"], state: Any
-    ) -> tuple[Bool[Tensor, " B"], Any]:
+    def judge(self, point: Point, trial: Rows, value: PerExample, state: Any) -> tuple[Mask, Any]:
         """Which trials are taken, and the state after the verdict; called without a graph.
 
         Args:
@@ -102,11 +100,11 @@ class InnerOptimizer(ABC):
         """
         raise NotImplementedError(f"inner.optimizer '{self.name}' takes every step")
 
-    def fixed_point(self, objective: InnerObjective, point: Point) -> Float[Tensor, "B P"]:
+    def fixed_point(self, objective: InnerObjective, point: Point) -> Rows:
         """T(y), differentiable: a full step as a map whose fixed points are the solutions."""
         raise NotImplementedError(f"inner.optimizer '{self.name}' has no fixed-point map")
 
-    def stalled(self, state: Any, y: Tensor, proposal: Tensor) -> Bool[Tensor, " B"]:
+    def stalled(self, state: Any, y: Tensor, proposal: Tensor) -> Mask:
         """Which examples can make no further progress: by default, those that did not move."""
         return (proposal.detach() == y.detach()).all(dim=-1)
 
@@ -116,7 +114,7 @@ class CurvatureOptimizer(InnerOptimizer):
 
     has_fixed_point: ClassVar[bool] = True
 
-    def fixed_point(self, objective: InnerObjective, point: Point) -> Float[Tensor, "B P"]:
+    def fixed_point(self, objective: InnerObjective, point: Point) -> Rows:
         """The full step y − C(y)⁻¹ ∇J(y) (its feasible counterpart), without damping or acceptance.
 
         An example whose C is not positive definite stays where it is.
@@ -125,9 +123,7 @@ class CurvatureOptimizer(InnerOptimizer):
         delta, _ = objective.model_step(matrix, point.gradient, point.y)
         return point.y + delta
 
-    def matrix(
-        self, objective: InnerObjective, y: Float[Tensor, "B P"], create_graph: bool
-    ) -> Float[Tensor, "B P P"]:
+    def matrix(self, objective: InnerObjective, y: Rows, create_graph: bool) -> Blocks:
         """C(y): by default the objective's curvature."""
         return objective.curvature(y, create_graph)
 

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
 import torch
-from jaxtyping import Bool, Float
 from torch import Tensor
 
 from savi.errors import require_at_least
@@ -21,6 +20,7 @@ from savi.inner.optimizers.levenberg_marquardt import (
 from savi.inner.precision import short_products
 from savi.linear.base import dot, norm
 from savi.linear.dense import multiply
+from savi.types import Blocks, Mask, PerExample, Rows
 
 #: A step that leaves more than this part of the gradient is slow.
 SLOW = 0.5
@@ -37,10 +37,10 @@ class Chord(NamedTuple):
         damping: as in Levenberg–Marquardt.
     """
 
-    matrix: Float[Tensor, "B P P"]
-    y: Float[Tensor, "B P"]
-    gradient: Float[Tensor, "B P"]
-    slow: Float[Tensor, " B"]
+    matrix: Blocks
+    y: Rows
+    gradient: Rows
+    slow: PerExample
     damping: Damping
 
 
@@ -76,7 +76,7 @@ class ChordLevenbergMarquardt(LevenbergMarquardt):
         super().__post_init__()
         require_at_least("inner.optimizer 'chord': patience", self.patience, 1)
 
-    def init(self, y: Float[Tensor, "B P"]) -> Any:
+    def init(self, y: Rows) -> Any:
         """No matrix yet."""
         identity = torch.eye(y.shape[-1], dtype=y.dtype, device=y.device)
         damping = Damping.like(y, self.damping)
@@ -91,7 +91,7 @@ class ChordLevenbergMarquardt(LevenbergMarquardt):
 
     def step(
         self, objective: InnerObjective, point: Point, state: Any, create_graph: bool
-    ) -> tuple[Float[Tensor, "B P"], Any]:
+    ) -> tuple[Rows, Any]:
         """One trial step per example, with the matrix brought up to date."""
         s, q = point.y - state.y, point.gradient - state.gradient
         moved = (s != 0).any(dim=-1) & ~state.slow.isnan()
@@ -110,25 +110,18 @@ class ChordLevenbergMarquardt(LevenbergMarquardt):
             state.damping._replace(predicted=predicted),
         )
 
-    def judge(
-        self, point: Point, trial: Float[Tensor, "B P"], value: Float[Tensor, " B"], state: Any
-    ) -> tuple[Bool[Tensor, " B"], Any]:
+    def judge(self, point: Point, trial: Rows, value: PerExample, state: Any) -> tuple[Mask, Any]:
         """Take what lowers J; move μ by the gain ratio; count what was rejected."""
         accepted, damping = judge_by_gain(point.value, value, state.damping, self.max_damping)
         slow = torch.where(accepted, state.slow, state.slow + 1)
         return accepted, state._replace(slow=slow, damping=damping)
 
-    def stalled(self, state: Any, y: Tensor, proposal: Tensor) -> Bool[Tensor, " B"]:
+    def stalled(self, state: Any, y: Tensor, proposal: Tensor) -> Mask:
         """Rejections have driven the damping past its ceiling."""
         return super().stalled(state.damping, y, proposal)
 
 
-def bfgs(
-    matrix: Float[Tensor, "B P P"],
-    s: Float[Tensor, "B P"],
-    q: Float[Tensor, "B P"],
-    moved: Bool[Tensor, " B"],
-) -> Float[Tensor, "B P P"]:
+def bfgs(matrix: Blocks, s: Rows, q: Rows, moved: Mask) -> Blocks:
     """Powell's damped update of the matrices of the examples that have moved."""
     # The others have s = 0, whose 0/0 would reach the gradient even where it is not taken.
     safe = torch.where(moved.unsqueeze(-1), s, torch.ones_like(s))
@@ -145,12 +138,8 @@ def bfgs(
 
 
 def _refreshed(
-    objective: InnerObjective,
-    y: Float[Tensor, "B P"],
-    matrix: Float[Tensor, "B P P"],
-    rows: Bool[Tensor, " B"],
-    create_graph: bool,
-) -> Float[Tensor, "B P P"]:
+    objective: InnerObjective, y: Rows, matrix: Blocks, rows: Mask, create_graph: bool
+) -> Blocks:
     """The objective's curvature in those rows, computed for them alone where that is possible."""
     count = int(rows.sum())
     if count == 0:

@@ -6,12 +6,11 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from savi.errors import InputError
 from savi.inner.objective import InnerObjective
 from savi.inner.optimizers.base import OPTIMIZERS, InnerOptimizer, Point, require_positive
+from savi.types import Rows
 
 
 @OPTIMIZERS.register("gd")
@@ -42,18 +41,18 @@ class GradientDescent(InnerOptimizer):
                 "[0, 1)"
             )
 
-    def init(self, y: Float[Tensor, "B P"]) -> Any:
+    def init(self, y: Rows) -> Any:
         """The velocity v, at rest."""
         return torch.zeros_like(y)
 
     def step(
         self, objective: InnerObjective, point: Point, state: Any, create_graph: bool
-    ) -> tuple[Float[Tensor, "B P"], Any]:
+    ) -> tuple[Rows, Any]:
         """One heavy-ball step."""
         velocity = self.momentum * state - self.lr * point.gradient
         return point.y + velocity, velocity
 
-    def fixed_point(self, objective: InnerObjective, point: Point) -> Float[Tensor, "B P"]:
+    def fixed_point(self, objective: InnerObjective, point: Point) -> Rows:
         """A step from rest, y − α ∇J(y), moved to the nearest feasible point."""
         return objective.project(point.y - self.lr * point.gradient)
 
