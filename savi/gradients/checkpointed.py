@@ -11,8 +11,9 @@ from savi.errors import InputError, unknown_option
 from savi.gradients.base import BACKENDS, EncoderGradient
 from savi.gradients.recompute import RecomputingBackend, Segment
 from savi.inner.history import EveryNth
-from savi.inner.loop import InnerLoop, Trajectory
+from savi.inner.loop import InnerLoop
 from savi.inner.objective import InnerObjective
+from savi.inner.solution import Solution
 from savi.types import Rows
 
 #: Named choices of ``every``: n as a function of K.
@@ -57,15 +58,15 @@ class Checkpointed(RecomputingBackend):
 
     def run(
         self, loop: InnerLoop, objective: InnerObjective, init: Rows
-    ) -> tuple[Trajectory, Callable[[], Iterator[Segment]]]:
+    ) -> tuple[Solution, Callable[[], Iterator[Segment]]]:
         """Keep every n-th iterate; the steps between two of them are a segment."""
         n = self.every if isinstance(self.every, int) else EVERY[self.every](loop.max_steps)
         recorder = EveryNth(n)
-        trajectory = loop.run(objective, init, recorder=recorder)
-        last = int(trajectory.steps.max()) if len(trajectory.steps) else 0
+        solution = loop.run(objective, init, recorder=recorder)
+        last = int(solution.steps.max()) if len(solution.steps) else 0
 
         def segments() -> Iterator[Segment]:
             for iterate in reversed(recorder.iterates):
                 yield Segment(iterate, min(n, last - iterate.step), recorder.decisions)
 
-        return trajectory, segments
+        return solution, segments

@@ -14,9 +14,10 @@ from savi.gradients.base import BACKENDS, EncoderGradient
 from savi.gradients.captured import Replaced
 from savi.gradients.recompute import Adjoint, RecomputingBackend, Run, Segment, leaf
 from savi.inner.history import EveryNth
-from savi.inner.loop import InnerLoop, Trajectory
+from savi.inner.loop import InnerLoop
 from savi.inner.objective import InnerObjective
 from savi.inner.optimizers.base import InnerOptimizer, Point
+from savi.inner.solution import Solution
 from savi.linear.base import norm
 from savi.types import PerExample, Rows
 
@@ -66,11 +67,11 @@ class FiniteDifference(RecomputingBackend):
 
     def run(
         self, loop: InnerLoop, objective: InnerObjective, init: Rows
-    ) -> tuple[Trajectory, Callable[[], Iterator[Segment]]]:
+    ) -> tuple[Solution, Callable[[], Iterator[Segment]]]:
         """Keep every iterate."""
         recorder = EveryNth(1)
-        trajectory = loop.run(objective, init, recorder=recorder)
-        return trajectory, lambda: (Segment(it, 1) for it in reversed(recorder.iterates))
+        solution = loop.run(objective, init, recorder=recorder)
+        return solution, lambda: (Segment(it, 1) for it in reversed(recorder.iterates))
 
     def pull_back(self, run: Run, segment: Segment, adjoint: Adjoint) -> Rows:
         """The step by autograd as a function of its gradient; the gradient by differences."""

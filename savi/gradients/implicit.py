@@ -103,8 +103,7 @@ class Implicit(GradientBackend):
                 f"gradient.solver '{solver.name}' with an objective that has no "
                 "Gauss–Newton matrix: set gradient.solver=cholesky"
             )
-        trajectory = loop.run(objective, init.detach())
-        solution = trajectory.solution(trajectory.value.detach())
+        solution = loop.run(objective, init)
         if not differentiable:
             return solution
         linearization = objective.linearize(solution.value)
@@ -261,10 +260,10 @@ class Fallback:
         """
         backend = Checkpointed()
         with torch.enable_grad(), full_precision(v.device.type):
-            trajectory, segments = backend.run(self.loop, self.objective, self.init)
-        require_same("ift", trajectory.value.detach(), self.value, self.init)
+            solution, segments = backend.run(self.loop, self.objective, self.init)
+        require_same("ift", solution.value, self.value, self.init)
         run = Run(
-            self.loop, self.objective, self.init, self.value, trajectory.steps, segments, captured
+            self.loop, self.objective, self.init, self.value, solution.steps, segments, captured
         )
         return sweep(backend, run, v)
 

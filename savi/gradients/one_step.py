@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from savi.gradients.base import BACKENDS, EncoderGradient, GradientBackend
@@ -52,12 +52,12 @@ class OneStep(GradientBackend):
         self, loop: InnerLoop, objective: InnerObjective, init: Rows, differentiable: bool
     ) -> Solution:
         """Run the loop without a graph, then attach one step from λK, whose value is left out."""
-        trajectory = loop.run(objective, init.detach())
-        value = trajectory.value.detach()
+        solution = loop.run(objective, init)
         if not differentiable:
-            return trajectory.solution(value)
-        point = Point(value, *objective.gradient(value.clone(), create_graph=True))
+            return solution
+        y = solution.value
+        point = Point(y, *objective.gradient(y.clone(), create_graph=True))
         step = loop.optimizer.fixed_point(objective, point)
-        if step.requires_grad:
-            value = once_differentiable(self.name, value, step)
-        return trajectory.solution(value)
+        if not step.requires_grad:
+            return solution
+        return replace(solution, value=once_differentiable(self.name, y, step))

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, NamedTuple
 
 import torch
@@ -21,7 +21,7 @@ from savi.gradients.base import GradientBackend
 from savi.gradients.captured import Replaced, captured_tensors
 from savi.gradients.second_derivative import refuse_second_derivative
 from savi.inner.history import Decision, Iterate
-from savi.inner.loop import InnerLoop, Trajectory
+from savi.inner.loop import InnerLoop
 from savi.inner.objective import InnerObjective
 from savi.inner.precision import full_precision
 from savi.inner.solution import Solution
@@ -75,7 +75,7 @@ class RecomputingBackend(GradientBackend):
     @abstractmethod
     def run(
         self, loop: InnerLoop, objective: InnerObjective, init: Rows
-    ) -> tuple[Trajectory, Callable[[], Iterator[Segment]]]:
+    ) -> tuple[Solution, Callable[[], Iterator[Segment]]]:
         """Run the loop without a graph; the second result cuts the run into segments, backwards."""
 
     def pull_back(self, run: Run, segment: Segment, adjoint: Adjoint) -> Rows:
@@ -105,15 +105,15 @@ class RecomputingBackend(GradientBackend):
         self, loop: InnerLoop, objective: InnerObjective, init: Rows, differentiable: bool
     ) -> Solution:
         """Run the loop without a graph; attach λK to the tensors that it depends on."""
-        trajectory, segments = self.run(loop, objective, init.detach())
-        value = trajectory.value.detach()
-        if differentiable:
-            captured = captured_in_a_step(self.name, loop, objective, init, value)
-            run = Run(loop, objective, init.detach(), value, trajectory.steps, segments, captured)
-            # Even if nothing is known to need it: the backward finds what was hidden.
-            start = init if init.requires_grad or captured else init.detach().requires_grad_()
-            value = Recomputed.apply(self, run, start, *captured)
-        return trajectory.solution(value)
+        solution, segments = self.run(loop, objective, init.detach())
+        if not differentiable:
+            return solution
+        value, steps = solution.value, solution.steps
+        captured = captured_in_a_step(self.name, loop, objective, init, value)
+        run = Run(loop, objective, init.detach(), value, steps, segments, captured)
+        # Even if nothing is known to need it: the backward finds what was hidden.
+        start = init if init.requires_grad or captured else init.detach().requires_grad_()
+        return replace(solution, value=Recomputed.apply(self, run, start, *captured))
 
 
 def sweep(backend: RecomputingBackend, run: Run, v: Rows) -> list[Tensor | None]:

@@ -15,10 +15,11 @@ from savi.errors import InputError
 from savi.gradients.base import BACKENDS, EncoderGradient
 from savi.gradients.recompute import RecomputingBackend, Segment
 from savi.inner.history import Iterate, WholeBatch
-from savi.inner.loop import InnerLoop, Trajectory
+from savi.inner.loop import InnerLoop
 from savi.inner.objective import InnerObjective
 from savi.inner.optimizers import GradientDescent
 from savi.inner.optimizers.base import InnerOptimizer, Point
+from savi.inner.solution import Solution
 from savi.types import Rows
 
 
@@ -61,19 +62,20 @@ class Reversible(RecomputingBackend):
 
     def run(
         self, loop: InnerLoop, objective: InnerObjective, init: Rows
-    ) -> tuple[Trajectory, Callable[[], Iterator[Segment]]]:
+    ) -> tuple[Solution, Callable[[], Iterator[Segment]]]:
         """Run in integers; the segments are single steps, each undone when its turn comes."""
         assert isinstance(loop.optimizer, GradientDescent)
-        _, slope = objective.at_step(0).gradient(init)
-        exact = ExactMomentum.like(loop.optimizer.lr, loop.optimizer.momentum, init, slope)
-        trajectory = replace(loop, optimizer=exact).run(objective, init, recorder=WholeBatch())
+        _, gradient = objective.at_step(0).gradient(init)
+        exact = ExactMomentum.like(loop.optimizer.lr, loop.optimizer.momentum, init, gradient)
+        recorder = WholeBatch()
+        solution = replace(loop, optimizer=exact).run(objective, init, recorder=recorder)
 
         def segments() -> Iterator[Segment]:
-            state = trajectory.state
+            state = recorder.state
             for step in reversed(range(state.steps)):
-                moving = (step < trajectory.steps).unsqueeze(-1)
+                moving = (step < solution.steps).unsqueeze(-1)
                 y = init if step == 0 else exact.before(state).to(init.dtype)
-                y = torch.where(moving, y, trajectory.value.detach())
+                y = torch.where(moving, y, solution.value)
                 _, gradient = objective.at_step(step).gradient(y)
                 state = exact.undo(state, gradient)
                 velocity = (state.velocity.double() * exact.unit).to(init.dtype)
@@ -86,7 +88,7 @@ class Reversible(RecomputingBackend):
                     "deterministic, or set gradient=checkpointed"
                 )
 
-        return trajectory, segments
+        return solution, segments
 
 
 #: Numbers are multiples of 2^-46 of a scale of each example, and may reach 32,768 times that scale.

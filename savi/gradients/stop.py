@@ -30,5 +30,4 @@ class StopGradient(GradientBackend):
         self, loop: InnerLoop, objective: InnerObjective, init: Rows, differentiable: bool
     ) -> Solution:
         """Run the loop without a graph."""
-        trajectory = loop.run(objective, init.detach())
-        return trajectory.solution(trajectory.value.detach())
+        return loop.run(objective, init)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
@@ -60,20 +60,20 @@ class Truncated(GradientBackend):
     ) -> Solution:
         """Run the loop without a graph, then repeat the last T steps with one."""
         recorder = LastSteps(self.steps)
-        trajectory = loop.run(objective, init.detach(), recorder=recorder)
-        if not differentiable or not recorder.iterates:
-            value = trajectory.value if not differentiable else init
-            return trajectory.solution(value)
+        solution = loop.run(objective, init, recorder=recorder)
+        if not differentiable:
+            return solution
+        if not recorder.iterates:
+            return replace(solution, value=init)
         oldest = recorder.iterates[0]
-        whole = trajectory.steps <= self.steps
+        whole = solution.steps <= self.steps
         start = torch.where(whole.unsqueeze(-1), init, oldest.y)
         graph, _ = loop.replay(
             objective,
             Iterate(0, start, oldest.state),
             len(recorder.iterates),
-            trajectory.steps.clamp_max(self.steps),
+            solution.steps.clamp_max(self.steps),
             create_graph=True,
         )
-        require_same(self.name, graph.detach(), trajectory.value.detach(), start.detach())
-        value = once_differentiable(self.name, trajectory.value, graph)
-        return trajectory.solution(value)
+        require_same(self.name, graph.detach(), solution.value, start.detach())
+        return replace(solution, value=once_differentiable(self.name, solution.value, graph))

@@ -30,6 +30,4 @@ class Unrolled(GradientBackend):
         self, loop: InnerLoop, objective: InnerObjective, init: Rows, differentiable: bool
     ) -> Solution:
         """Run the loop with its graph kept."""
-        trajectory = loop.run(objective, init, create_graph=differentiable)
-        value = trajectory.value if differentiable else trajectory.value.detach()
-        return trajectory.solution(value)
+        return loop.run(objective, init, create_graph=differentiable)

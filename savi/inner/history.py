@@ -57,10 +57,16 @@ def _is_scalar(leaf: Any) -> bool:
 
 
 class Recorder(ABC):
-    """Sees every iterate of a run before the step from it is taken."""
+    """Sees every iterate of a run before the step from it is taken.
+
+    Attributes:
+        iterates: those that were kept.
+        state: the optimiser's at the end of the run.
+    """
 
     def __init__(self) -> None:
         self.iterates: list[Iterate] = []
+        self.state: Any = None
 
     def begin(self) -> None:
         """Forget an earlier run."""

@@ -24,31 +24,6 @@ GPU_STRIDE = 8
 
 
 @dataclass(frozen=True)
-class Trajectory:
-    """Where the loop ended, and the best iterate that it passed.
-
-    ``value`` carries the unrolled graph if the loop was asked for one; all else is detached.
-    ``state`` is the optimiser's at the end of the run of the whole batch.
-    """
-
-    value: Rows
-    objective: PerExample
-    stationarity: PerExample
-    steps: Counts
-    status: Counts
-    best_step: Counts
-    retreated: Mask
-    state: Any
-    multiplier: PerExample | None = None
-
-    def solution(self, value: Rows) -> Solution:
-        """The public record, with the differentiable ``value`` that a backend made of it."""
-        return Solution(
-            value, self.status, self.steps, self.stationarity, self.objective, self.multiplier
-        )
-
-
-@dataclass(frozen=True)
 class InnerLoop:
     """At most ``max_steps`` optimiser steps per example, with its own stopping rule and status.
 
@@ -81,7 +56,7 @@ class InnerLoop:
         init: Rows,
         create_graph: bool = False,
         recorder: Recorder | None = None,
-    ) -> Trajectory:
+    ) -> Solution:
         """Minimise from ``init``; an example never ends above its start.
 
         Where the last iterate is worse than the start, or not finite, the run is repeated up to
@@ -93,23 +68,18 @@ class InnerLoop:
             init: λ0.
             create_graph: whether the steps are differentiated by autograd.
             recorder: sees the iterates of the run that is returned.
+
+        Returns:
+            The solution, whose ``value`` carries the graph of the steps if that was asked for.
         """
-        trajectory = self._run(objective, init, create_graph, recorder, limits=None)
-        if not trajectory.retreated.any():
-            return trajectory
-        limits = torch.where(trajectory.retreated, trajectory.best_step, trajectory.steps)
-        replay = self._run(objective, init, create_graph, recorder, limits)
-        return Trajectory(
-            value=replay.value,
-            objective=replay.objective,
-            stationarity=replay.stationarity,
-            steps=replay.steps,
-            status=trajectory.status,
-            best_step=replay.best_step,
-            retreated=trajectory.retreated,
-            state=replay.state,
-            multiplier=replay.multiplier,
-        )
+        init = init if create_graph else init.detach()
+        progress = self._run(objective, init, create_graph, recorder)
+        worse = progress.worse_than_start(objective.stochastic)
+        reason, returns = progress.reason(worse), worse & (progress.best_step < progress.steps)
+        if returns.any():
+            limits = torch.where(returns, progress.best_step, progress.steps)
+            progress = self._run(objective, init, create_graph, recorder, limits)
+        return progress.solution(objective, reason)
 
     def replay(
         self,
@@ -221,8 +191,8 @@ class InnerLoop:
         init: Rows,
         create_graph: bool,
         recorder: Recorder | None,
-        limits: Counts | None,
-    ) -> Trajectory:
+        limits: Counts | None = None,
+    ) -> Progress:
         if recorder is not None:
             recorder.begin()
         point = self._evaluate(objective, 0, init, create_graph and self.max_steps > 0)
@@ -250,25 +220,12 @@ class InnerLoop:
             progress = self._advance(problem, k, progress, create_graph, recorder)
         for whole, kept in reversed(dropped):
             progress = whole.put(kept, progress)
-        return self._trajectory(objective, progress)
+        if recorder is not None:
+            recorder.state = progress.state
+        return progress
 
     def _asks(self, k: int, init: Tensor) -> bool:
         """Whether to look, before step ``k``, at which examples go on."""
         if init.device.type == "cpu":
             return True
         return (self.rtol > 0 or self.atol > 0) and k % GPU_STRIDE == 0
-
-    def _trajectory(self, objective: InnerObjective, progress: Progress) -> Trajectory:
-        worse = progress.worse_than_start(objective.stochastic)
-        point, slope = progress.point, progress.now.slope
-        return Trajectory(
-            value=point.y,
-            objective=progress.now.value,
-            stationarity=torch.where(slope == 0, slope, slope / progress.start.slope),
-            steps=progress.steps,
-            status=progress.status(worse),
-            best_step=progress.best_step,
-            retreated=worse & (progress.best_step < progress.steps),
-            state=progress.state,
-            multiplier=objective.multiplier(point.y.detach(), point.gradient.detach()),
-        )

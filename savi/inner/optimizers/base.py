@@ -5,12 +5,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar, NamedTuple
 
-from torch import Tensor
+import torch
 
 from savi.errors import InputError
 from savi.inner.objective import FRESH_NOISE, TRUST_REGION, InnerObjective
+from savi.inner.solution import Reason
 from savi.registry import Registry
-from savi.types import Blocks, Mask, PerExample, Rows
+from savi.types import Blocks, Counts, Mask, PerExample, Rows
 
 OPTIMIZERS: Registry[type[InnerOptimizer]] = Registry("inner.optimizer")
 
@@ -104,9 +105,13 @@ class InnerOptimizer(ABC):
         """T(y), differentiable: a full step as a map whose fixed points are the solutions."""
         raise NotImplementedError(f"inner.optimizer '{self.name}' has no fixed-point map")
 
-    def stalled(self, state: Any, y: Tensor, proposal: Tensor) -> Mask:
-        """Which examples can make no further progress: by default, those that did not move."""
-        return (proposal.detach() == y.detach()).all(dim=-1)
+    def stalled(self, state: Any, y: Rows, proposal: Rows) -> Counts:
+        """Why an example can make no further progress, as a :class:`Reason`, and 0 where it can.
+
+        By default those that did not move cannot.
+        """
+        moved = (proposal.detach() != y.detach()).any(dim=-1)
+        return torch.where(moved, 0, Reason.NO_MOVEMENT)
 
 
 class CurvatureOptimizer(InnerOptimizer):

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
 import torch
-from torch import Tensor
 
 from savi.errors import require_at_least
 from savi.inner.objective import InnerObjective
@@ -20,7 +19,7 @@ from savi.inner.optimizers.levenberg_marquardt import (
 from savi.inner.precision import short_products
 from savi.linear.base import dot, norm
 from savi.linear.dense import multiply
-from savi.types import Blocks, Mask, PerExample, Rows
+from savi.types import Blocks, Counts, Mask, PerExample, Rows
 
 #: A step that leaves more than this part of the gradient is slow.
 SLOW = 0.5
@@ -116,8 +115,8 @@ class ChordLevenbergMarquardt(LevenbergMarquardt):
         slow = torch.where(accepted, state.slow, state.slow + 1)
         return accepted, state._replace(slow=slow, damping=damping)
 
-    def stalled(self, state: Any, y: Tensor, proposal: Tensor) -> Mask:
-        """Rejections have driven the damping past its ceiling."""
+    def stalled(self, state: Any, y: Rows, proposal: Rows) -> Counts:
+        """Those whose rejections have driven the damping past its ceiling."""
         return super().stalled(state.damping, y, proposal)
 
 

@@ -15,9 +15,10 @@ from savi.errors import InputError, require_at_least
 from savi.inner.objective import InnerObjective
 from savi.inner.optimizers.base import OPTIMIZERS, InnerOptimizer, Point
 from savi.inner.optimizers.step_length import MIN_LENGTH, judge_length, unit_length
+from savi.inner.solution import Reason
 from savi.linear.base import dot, norm
 from savi.linear.dense import multiply
-from savi.types import Blocks, Mask, PerExample, Rows
+from savi.types import Blocks, Counts, Mask, PerExample, Rows
 
 #: A line search that has gone below it begins again, without a history.
 RESTART = 2.0**-12
@@ -121,9 +122,10 @@ class LBFGS(InnerOptimizer):
         length = (state.length * factor).clamp(MIN_LENGTH, 1.0 / MIN_LENGTH)
         return accepted, state._replace(length=length)
 
-    def stalled(self, state: Any, y: Tensor, proposal: Tensor) -> Mask:
+    def stalled(self, state: Any, y: Rows, proposal: Rows) -> Counts:
         """Those that did not move, or found no t at which J falls."""
-        return super().stalled(state, y, proposal) | (state.length <= MIN_LENGTH)
+        reason = super().stalled(state, y, proposal)
+        return torch.where(state.length <= MIN_LENGTH, Reason.FAILED_LINE_SEARCH, reason)
 
 
 def _feasible(

@@ -11,9 +11,10 @@ from torch import Tensor
 from savi.errors import InputError
 from savi.inner.objective import InnerObjective
 from savi.inner.optimizers.base import OPTIMIZERS, CurvatureOptimizer, Point, require_positive
+from savi.inner.solution import Reason
 from savi.linear.base import dot
 from savi.linear.dense import multiply, plus_diagonal
-from savi.types import Blocks, Mask, PerExample, Rows
+from savi.types import Blocks, Counts, Mask, PerExample, Rows
 
 #: Relative to the diagonal of C; below it, damping changes no digit of a step.
 MIN_DAMPING = 1e-16
@@ -89,9 +90,9 @@ class LevenbergMarquardt(CurvatureOptimizer):
         """Take what lowers J; move μ by the gain ratio."""
         return judge_by_gain(point.value, value, state, self.max_damping)
 
-    def stalled(self, state: Any, y: Tensor, proposal: Tensor) -> Mask:
-        """Rejections have driven the damping past its ceiling."""
-        return state.mu > self.max_damping
+    def stalled(self, state: Any, y: Rows, proposal: Rows) -> Counts:
+        """Those whose rejections have driven the damping past its ceiling."""
+        return torch.where(state.mu > self.max_damping, Reason.DAMPING_CEILING, 0)
 
 
 def damped_step(

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor
 
 from savi.inner.objective import InnerObjective
 from savi.inner.optimizers.base import OPTIMIZERS, InnerOptimizer, Point, require_positive
 from savi.inner.optimizers.step_length import MIN_LENGTH, judge_length
-from savi.types import Mask, PerExample, Rows
+from savi.inner.solution import Reason
+from savi.types import Counts, Mask, PerExample, Rows
 
 #: How far the step size may grow above the one it began with.
 MAX_GROWTH = 2.0**10
@@ -60,6 +60,7 @@ class NaturalGradient(InnerOptimizer):
         accepted, factor = judge_length(point, trial, value)
         return accepted, (state * factor).clamp(self.lr * MIN_LENGTH, self.lr * MAX_GROWTH)
 
-    def stalled(self, state: Any, y: Tensor, proposal: Tensor) -> Mask:
+    def stalled(self, state: Any, y: Rows, proposal: Rows) -> Counts:
         """Those that did not move, or found no α at which J falls."""
-        return super().stalled(state, y, proposal) | (state <= self.lr * MIN_LENGTH)
+        reason = super().stalled(state, y, proposal)
+        return torch.where(state <= self.lr * MIN_LENGTH, Reason.FAILED_LINE_SEARCH, reason)

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from benchmarks.trained import TrainedBatch
 from savi.errors import InputError
-from savi.inner.loop import InnerLoop, Trajectory
+from savi.inner.loop import InnerLoop
 from savi.inner.optimizers import OPTIMIZERS, InnerOptimizer
-from savi.inner.solution import Status
+from savi.inner.solution import Solution, Status
 
 #: The share of examples that must be solved.
 SHARE = 0.95
@@ -50,9 +50,7 @@ class Trial:
         return steps, -self.converged, flat
 
 
-def solve(
-    optimizer: InnerOptimizer, batch: TrainedBatch, max_steps: int, rtol: float
-) -> Trajectory:
+def solve(optimizer: InnerOptimizer, batch: TrainedBatch, max_steps: int, rtol: float) -> Solution:
     """The bare inner solve, without any gradient of its solution.
 
     Raises:
@@ -125,14 +123,14 @@ def is_tuned(name: str) -> bool:
     return cls.first_order and "lr" in {field.name for field in fields(cls)}  # type: ignore[arg-type]
 
 
-def steps_needed(end: Trajectory) -> int | None:
+def steps_needed(end: Solution) -> int | None:
     """The K after which :data:`SHARE` of the examples are solved; None if fewer ever are."""
     solved = end.steps[end.status == Status.CONVERGED].sort().values
     needed = math.ceil(SHARE * len(end.steps))
     return int(solved[needed - 1]) if needed <= len(solved) else None
 
 
-def converged(end: Trajectory) -> float:
+def converged(end: Solution) -> float:
     """The share of examples that are solved."""
     return float((end.status == Status.CONVERGED).double().mean())
 
