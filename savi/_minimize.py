@@ -95,17 +95,8 @@ def minimize(
     loop = InnerLoop(optimizer, max_steps, rtol, atol, compile and not inference)
     differentiable = torch.is_grad_enabled() and not inference
     problem = as_objective(objective)
-    optimizer.check(
-        stochastic=problem.stochastic,
-        constrained=problem.constrained,
-        has_fisher=problem.has_fisher,
-    )
-    gradient.check(
-        optimizer,
-        stochastic=problem.stochastic,
-        constrained=problem.constrained,
-        compiled=compile,
-    )
+    optimizer.check(problem)
+    gradient.check(optimizer, problem, compiled=compile)
     # Validation loops disable gradients, and Trainer.test even records inference tensors: the
     # inner solve needs gradients in y all the same.
     with (

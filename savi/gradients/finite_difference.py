@@ -50,9 +50,7 @@ class FiniteDifference(RecomputingBackend):
     encoder_gradient: ClassVar[EncoderGradient] = EncoderGradient.EXACT
     memory: ClassVar[str] = "O(1)"
     second_derivatives: ClassVar[str] = "refused"
-    optimizers: ClassVar[tuple[str, ...] | None] = (
-        "gd", "momentum", "adam", "lbfgs", "natural_gradient",
-    )  # fmt: skip
+    refuses_optimizers: ClassVar[str] = "its steps use second derivatives of the objective"
 
     def __post_init__(self) -> None:
         if self.relative_step is not None and not 0.0 < self.relative_step < float("inf"):
@@ -60,10 +58,10 @@ class FiniteDifference(RecomputingBackend):
                 f"gradient.relative_step is {self.relative_step}: set it above 0, or to null"
             )
 
-    def check_optimizer(self, optimizer: InnerOptimizer) -> None:
-        """Refuse an optimiser that uses curvature."""
-        if not optimizer.first_order:
-            raise self.refusal(optimizer, "its steps use second derivatives of the objective")
+    @classmethod
+    def differentiates(cls, optimizer: type[InnerOptimizer]) -> bool:
+        """Those that use no curvature."""
+        return optimizer.first_order
 
     def run(
         self, loop: InnerLoop, objective: InnerObjective, init: Rows

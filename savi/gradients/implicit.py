@@ -10,12 +10,11 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from savi.errors import InputError, require_at_least, unknown_option
-from savi.gradients.base import BACKENDS, EncoderGradient, GradientBackend
+from savi.gradients.base import BACKENDS, EncoderGradient, GradientBackend, refuse_second_derivative
 from savi.gradients.certificate import HANDLED, Certificate, OnFailure, damped
 from savi.gradients.checkpointed import Checkpointed
 from savi.gradients.probe import probe
 from savi.gradients.recompute import Run, captured_in_a_step, require_same, sweep
-from savi.gradients.second_derivative import refuse_second_derivative
 from savi.gradients.smoothness import kinked_operations
 from savi.inner.loop import InnerLoop
 from savi.inner.objective import InnerObjective, Linearization

@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from savi.gradients.base import BACKENDS, EncoderGradient, GradientBackend
-from savi.gradients.second_derivative import once_differentiable
+from savi.gradients.base import BACKENDS, EncoderGradient, GradientBackend, once_differentiable
 from savi.inner.loop import InnerLoop
 from savi.inner.objective import InnerObjective
 from savi.inner.optimizers.base import InnerOptimizer, Point
@@ -35,18 +34,16 @@ class OneStep(GradientBackend):
     refuses_fresh_noise: ClassVar[str] = (
         "an objective that is redrawn at every step has no fixed point"
     )
-    optimizers: ClassVar[tuple[str, ...] | None] = (
-        "gd", "momentum", "gauss_newton", "levenberg_marquardt", "chord", "newton",
-    )  # fmt: skip
+    refuses_optimizers: ClassVar[str] = "its step is no function of λ alone"
 
     def encoder_gradient_for(self, anchored: bool, max_steps: int) -> EncoderGradient:
         """Some of it through the anchor of a proximal problem, none otherwise."""
         return EncoderGradient.TRUNCATED if anchored else EncoderGradient.ZERO
 
-    def check_optimizer(self, optimizer: InnerOptimizer) -> None:
-        """Refuse an optimiser whose step is no map of λ alone."""
-        if not optimizer.has_fixed_point:
-            raise self.refusal(optimizer, "its step is no function of λ alone")
+    @classmethod
+    def differentiates(cls, optimizer: type[InnerOptimizer]) -> bool:
+        """Those whose step is a map of λ alone."""
+        return optimizer.has_fixed_point
 
     def solve(
         self, loop: InnerLoop, objective: InnerObjective, init: Rows, differentiable: bool

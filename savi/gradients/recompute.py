@@ -17,9 +17,8 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 
-from savi.gradients.base import GradientBackend
+from savi.gradients.base import GradientBackend, refuse_second_derivative
 from savi.gradients.captured import Replaced, captured_tensors
-from savi.gradients.second_derivative import refuse_second_derivative
 from savi.inner.history import Decision, Iterate
 from savi.inner.loop import InnerLoop
 from savi.inner.objective import InnerObjective

@@ -14,11 +14,11 @@ from torch import Tensor
 from savi.errors import InputError
 from savi.gradients.base import BACKENDS, EncoderGradient
 from savi.gradients.recompute import RecomputingBackend, Segment
-from savi.inner.history import Iterate, WholeBatch
+from savi.inner.history import Iterate, Recorder
 from savi.inner.loop import InnerLoop
 from savi.inner.objective import InnerObjective
 from savi.inner.optimizers import GradientDescent
-from savi.inner.optimizers.base import InnerOptimizer, Point
+from savi.inner.optimizers.base import InnerOptimizer, Point, Step
 from savi.inner.solution import Solution
 from savi.types import Rows
 
@@ -46,12 +46,12 @@ class Reversible(RecomputingBackend):
     second_derivatives: ClassVar[str] = "refused"
     exact: ClassVar[bool] = True
     refuses_constraints: ClassVar[str] = "a projection cannot be undone"
-    optimizers: ClassVar[tuple[str, ...] | None] = ("gd", "momentum")
+    refuses_optimizers: ClassVar[str] = "only steps with a momentum above 0 can be undone"
 
     def check_optimizer(self, optimizer: InnerOptimizer) -> None:
         """Refuse all but descent with momentum."""
-        if not isinstance(optimizer, GradientDescent):
-            raise self.refusal(optimizer, "only steps with a momentum above 0 can be undone")
+        super().check_optimizer(optimizer)
+        assert isinstance(optimizer, GradientDescent)
         if optimizer.momentum == 0.0:
             raise InputError(
                 "gradient 'reversible' with inner.momentum 0: a step without momentum forgets "
@@ -60,6 +60,11 @@ class Reversible(RecomputingBackend):
             )
         as_fraction(optimizer.momentum)
 
+    @classmethod
+    def differentiates(cls, optimizer: type[InnerOptimizer]) -> bool:
+        """Gradient descent, whose momentum :meth:`check_optimizer` looks at."""
+        return issubclass(optimizer, GradientDescent)
+
     def run(
         self, loop: InnerLoop, objective: InnerObjective, init: Rows
     ) -> tuple[Solution, Callable[[], Iterator[Segment]]]:
@@ -67,7 +72,7 @@ class Reversible(RecomputingBackend):
         assert isinstance(loop.optimizer, GradientDescent)
         _, gradient = objective.at_step(0).gradient(init)
         exact = ExactMomentum.like(loop.optimizer.lr, loop.optimizer.momentum, init, gradient)
-        recorder = WholeBatch()
+        recorder = Recorder()
         solution = replace(loop, optimizer=exact).run(objective, init, recorder=recorder)
 
         def segments() -> Iterator[Segment]:
@@ -159,9 +164,7 @@ class ExactMomentum(InnerOptimizer):
         zero = torch.zeros_like(position)
         return ExactState(position, zero, zero, 0, (), 0)
 
-    def step(
-        self, objective: InnerObjective, point: Point, state: Any, create_graph: bool
-    ) -> tuple[Rows, Any]:
+    def step(self, objective: InnerObjective, point: Point, state: Any, create_graph: bool) -> Step:
         """One step; NaN where a number leaves the range that is exact."""
         n, d = self.momentum.as_integer_ratio()
         lost, filled, words = state.lost, state.filled, state.words

@@ -8,9 +8,8 @@ from typing import ClassVar
 import torch
 
 from savi.errors import InputError, require_at_least
-from savi.gradients.base import BACKENDS, EncoderGradient, GradientBackend
+from savi.gradients.base import BACKENDS, EncoderGradient, GradientBackend, once_differentiable
 from savi.gradients.recompute import require_same
-from savi.gradients.second_derivative import once_differentiable
 from savi.inner.history import Iterate, LastSteps
 from savi.inner.loop import InnerLoop
 from savi.inner.objective import InnerObjective

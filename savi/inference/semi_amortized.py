@@ -15,7 +15,7 @@ from savi.errors import InputError, require_at_least, unknown_option
 from savi.gradients import BACKENDS, EncoderGradient
 from savi.inference.negative_elbo import OBJECTIVES, NegativeELBO
 from savi.inner.anchored import Proximal
-from savi.inner.objective import InnerObjective
+from savi.inner.objective import InnerObjective, Traits
 from savi.inner.optimizers import OPTIMIZERS
 from savi.inner.solution import Solution
 from savi.inner.trust_region import TrustRegion
@@ -116,14 +116,13 @@ class SemiAmortizedInference(nn.Module):
                 f"posterior 'laplace' with inner.objective '{self.objective_name}': its mean is a "
                 "MAP solution, so set inner.objective=map"
             )
-        stochastic = self.noise_name == "fresh"
-        constrained = self.objective_name == "trust_region"
-        self.optimizer.check(
-            stochastic=stochastic, constrained=constrained, has_fisher=not self.family.is_map
+        problem = Traits(
+            stochastic=self.noise_name == "fresh",
+            constrained=self.objective_name == "trust_region",
+            has_fisher=not self.family.is_map,
         )
-        self.backend.check(
-            self.optimizer, stochastic=stochastic, constrained=constrained, compiled=self.compiled
-        )
+        self.optimizer.check(problem)
+        self.backend.check(self.optimizer, problem, compiled=self.compiled)
         if self.backend.name == "ift" and self.max_steps == 0:
             raise InputError(
                 "gradient 'ift' with inner.max_steps 0: there is no solution to differentiate, so "

@@ -33,9 +33,7 @@ class AnchoredObjective(InnerObjective):
                 "lost: give it the unconstrained one"
             )
         self.base, self.anchor = base, anchor
-        self.stochastic, self.gauss_newton = base.stochastic, base.gauss_newton
-        self.closed_gradient, self.closed_hessian = base.closed_gradient, base.closed_hessian
-        self.has_fisher = base.has_fisher
+        self.take_over(base)
 
     @abstractmethod
     def around(self, base: InnerObjective) -> Self:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -56,8 +55,10 @@ def _is_scalar(leaf: Any) -> bool:
     return isinstance(leaf, Tensor) and leaf.ndim == 1
 
 
-class Recorder(ABC):
-    """Sees every iterate of a run before the step from it is taken.
+class Recorder:
+    """Sees every iterate of a run before the step from it is taken. This one keeps none of them.
+
+    A run that is watched keeps its batch together: the state at its end is that of all examples.
 
     Attributes:
         iterates: those that were kept.
@@ -72,19 +73,11 @@ class Recorder(ABC):
         """Forget an earlier run."""
         self.iterates = []
 
-    def decide(self, accepted: Mask, state: Any) -> None:  # noqa: B027  (most need not)
-        """Look at what was decided about the trial from the last iterate."""
-
-    @abstractmethod
     def record(self, iterate: Iterate, active: Mask) -> None:
         """Look at an iterate, from which the ``active`` examples go on."""
 
-
-class WholeBatch(Recorder):
-    """Keeps nothing, but the batch together: the state at the end is that of all examples."""
-
-    def record(self, iterate: Iterate, active: Mask) -> None:
-        """Look away."""
+    def decide(self, accepted: Mask, state: Any) -> None:
+        """Look at what was decided about the trial from the last iterate."""
 
 
 class EveryNth(Recorder):

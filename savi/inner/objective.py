@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import NamedTuple
 
 import torch
@@ -85,30 +85,38 @@ class Linearization:
         return 0.5 * (hessian + hessian.mT)
 
 
-class InnerObjective(ABC):
-    """J: [B, P] -> [B], with the derivatives that optimisers and gradient backends ask for."""
+@dataclass(eq=False, kw_only=True)
+class Traits:
+    """What kind of problem an objective is, and what it knows of itself: flags of its class.
 
-    #: True when ``gradient`` needs no autograd unless it is asked for a graph.
+    Attributes:
+        stochastic: J is redrawn at every step, so that it has no stationary point.
+        constrained: not every λ is feasible, so that ``project`` is not the identity.
+        anchored: the problem itself depends on λ0 (a proximal term, a trust region): so does λ*.
+        has_fisher: λ describes a distribution, so that there is a ``natural_gradient``.
+        gauss_newton: ``curvature`` is a Gauss–Newton matrix: positive definite, and cheap enough
+            to precondition iterative solves with the exact Hessian.
+        closed_gradient: ``gradient`` needs no autograd unless it is asked for a graph.
+        closed_hessian: ``exact_curvature`` is cheaper than P Hessian-vector products.
+    """
+
+    stochastic: bool = False
+    constrained: bool = False
+    anchored: bool = False
+    has_fisher: bool = False
+    gauss_newton: bool = False
     closed_gradient: bool = False
-
-    #: True when ``exact_curvature`` is cheaper than P Hessian-vector products.
     closed_hessian: bool = False
 
-    #: True when J is redrawn at every step, so that it has no stationary point.
-    stochastic: bool = False
+    def take_over(self, other: Traits) -> None:
+        """Be all that another problem is, besides what this one is itself."""
+        for trait in fields(Traits):
+            own = getattr(self, trait.name) or getattr(other, trait.name)
+            setattr(self, trait.name, own)
 
-    #: True when ``curvature`` is a Gauss–Newton matrix: positive definite, and cheap enough to
-    #: precondition iterative solves with the exact Hessian.
-    gauss_newton: bool = False
 
-    #: True when not every λ is feasible, so that ``project`` is not the identity.
-    constrained: bool = False
-
-    #: True when the problem itself depends on λ0 (a proximal term, a trust region): so does λ*.
-    anchored: bool = False
-
-    #: True when λ describes a distribution, so that there is a ``natural_gradient``.
-    has_fisher: bool = False
+class InnerObjective(Traits, ABC):
+    """J: [B, P] -> [B], with the derivatives that optimisers and gradient backends ask for."""
 
     @abstractmethod
     def __call__(self, y: Rows) -> PerExample:
@@ -160,7 +168,7 @@ class InnerObjective(ABC):
         """
         raise NotImplementedError(f"{type(self).__name__} has no Fisher matrix")
 
-    def evaluated(self, y: Rows) -> None:  # noqa: B027  (most count nothing)
+    def evaluated(self, y: Rows) -> None:
         """Called after a compiled evaluation at y, which cannot keep counts of its cost itself."""
 
     def project(self, y: Rows, metric: Rows | None = None) -> Rows:
@@ -257,24 +265,23 @@ class Choice(NamedTuple):
     name: str
     instead: str
 
-    def refuse(self, owner: str, *, made: bool, reason: str, otherwise: str) -> None:
-        """Refuse the choice if it was made and there is a reason against it.
-
-        Args:
-            owner: who refuses, as a config names it.
-            made: whether it was made.
-            reason: why not; empty if there is nothing against it.
-            otherwise: what to set to keep the choice.
-
-        Raises:
-            InputError: if so, with the reason.
-        """
-        if made and reason:
-            raise InputError(
-                f"{owner} with {self.name}: {reason}, so set {self.instead} or {otherwise}"
-            )
-
 
 FRESH_NOISE = Choice("inner.noise 'fresh'", "inner.noise=crn")
 TRUST_REGION = Choice("inner.objective 'trust_region'", "inner=proximal")
 COMPILE = Choice("inner.compile", "inner.compile=false")
+
+
+def refuse(owner: str, otherwise: str, *choices: tuple[Choice, bool, str]) -> None:
+    """Refuse the first choice that was made and has a reason against it.
+
+    Args:
+        owner: who refuses, as a config names it.
+        otherwise: what to set to keep the choice.
+        choices: each with whether it was made, and why not; empty if there is nothing against it.
+
+    Raises:
+        InputError: with the reason.
+    """
+    for (name, instead), made, reason in choices:
+        if made and reason:
+            raise InputError(f"{owner} with {name}: {reason}, so set {instead} or {otherwise}")

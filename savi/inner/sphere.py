@@ -11,6 +11,7 @@ from torch.linalg import vector_norm
 
 from savi.inner.objective import Linearization
 from savi.linear.base import SymmetricOperator, dot, norm
+from savi.linear.dense import by_cholesky, plus_diagonal
 from savi.types import Blocks, Mask, PerExample, Rows
 
 #: Newton's method needs about ten steps; a block that needs more than this has failed.
@@ -82,18 +83,16 @@ def _newton_step(
     p = offset + delta
     size = vector_norm(p, dim=-1)
     unit = p / size.unsqueeze(-1)
-    slope = dot(unit, torch.cholesky_solve(unit.unsqueeze(-1), factor).squeeze(-1))
-    return (size - radius) / (radius * slope)
+    return (size - radius) / (radius * dot(unit, by_cholesky(factor, unit)))
 
 
 def _shifted_solve(
     matrix: Tensor, gradient: Tensor, offset: Tensor, multiplier: Tensor
 ) -> tuple[Rows, Blocks]:
     """δ(ν), and the Cholesky factor of A + νI."""
-    shift = torch.diag_embed(multiplier.unsqueeze(-1).expand_as(gradient))
-    factor, _ = torch.linalg.cholesky_ex(matrix + shift)
+    factor, _ = torch.linalg.cholesky_ex(plus_diagonal(matrix, multiplier.unsqueeze(-1)))
     rhs = gradient + multiplier.unsqueeze(-1) * offset
-    return -torch.cholesky_solve(rhs.unsqueeze(-1), factor).squeeze(-1), factor
+    return -by_cholesky(factor, rhs), factor
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from savi.errors import InputError
 from savi.inner.objective import InnerObjective
-from savi.inner.optimizers.base import OPTIMIZERS, InnerOptimizer, Point, require_positive
+from savi.inner.optimizers.base import OPTIMIZERS, InnerOptimizer, Point, Step, require_positive
 from savi.types import Rows
 
 
@@ -60,9 +60,7 @@ class Adam(InnerOptimizer):
         """Zero moments."""
         return AdamState(torch.zeros_like(y), torch.zeros_like(y), torch.zeros_like(y[:, :1]))
 
-    def step(
-        self, objective: InnerObjective, point: Point, state: Any, create_graph: bool
-    ) -> tuple[Rows, Any]:
+    def step(self, objective: InnerObjective, point: Point, state: Any, create_graph: bool) -> Step:
         """One bias-corrected step."""
         g, t = point.gradient, state.steps + 1
         m = self.beta1 * state.m + (1.0 - self.beta1) * g

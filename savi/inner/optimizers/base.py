@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, TypeAlias
 
 import torch
 
 from savi.errors import InputError
-from savi.inner.objective import FRESH_NOISE, TRUST_REGION, InnerObjective
+from savi.inner.objective import FRESH_NOISE, TRUST_REGION, InnerObjective, Traits, refuse
 from savi.inner.solution import Reason
 from savi.registry import Registry
 from savi.types import Blocks, Counts, Mask, PerExample, Rows
+
+#: The next iterate (or a trial), and the optimiser's state with it.
+Step: TypeAlias = tuple[Rows, Any]
 
 OPTIMIZERS: Registry[type[InnerOptimizer]] = Registry("inner.optimizer")
 
@@ -55,39 +58,33 @@ class InnerOptimizer(ABC):
     #: Why it refuses a constrained objective, if it does.
     refuses_constraints: ClassVar[str] = ""
 
-    def check(self, *, stochastic: bool, constrained: bool, has_fisher: bool) -> None:
-        """Refuse an objective that the optimiser cannot minimise, before any work is done.
-
-        Args:
-            stochastic: whether the objective is redrawn at every step.
-            constrained: whether it is constrained.
-            has_fisher: whether it has a natural gradient.
+    def check(self, problem: Traits) -> None:
+        """Refuse a kind of problem that the optimiser cannot minimise, before any work is done.
 
         Raises:
             InputError: for one that it cannot, with the reason.
         """
         owner = f"inner.optimizer '{self.name}'"
         other = "inner.optimizer=levenberg_marquardt"
-        if self.needs_fisher and not has_fisher:
+        if self.needs_fisher and not problem.has_fisher:
             raise InputError(
                 f"{owner} with an objective whose λ describes no distribution (a plain function, "
                 "or posterior 'laplace' or 'point_mass'), and so has no Fisher matrix: set "
                 f"{other}, or posterior=diagonal_gaussian or posterior=full_gaussian"
             )
-        for choice, made, reason in (
-            (FRESH_NOISE, stochastic, self.refuses_fresh_noise),
-            (TRUST_REGION, constrained, self.refuses_constraints),
-        ):
-            choice.refuse(owner, made=made, reason=reason, otherwise=other)
+        refuse(
+            owner,
+            other,
+            (FRESH_NOISE, problem.stochastic, self.refuses_fresh_noise),
+            (TRUST_REGION, problem.constrained, self.refuses_constraints),
+        )
 
     @abstractmethod
     def init(self, y: Rows) -> Any:
         """The state before the first step."""
 
     @abstractmethod
-    def step(
-        self, objective: InnerObjective, point: Point, state: Any, create_graph: bool
-    ) -> tuple[Rows, Any]:
+    def step(self, objective: InnerObjective, point: Point, state: Any, create_graph: bool) -> Step:
         """The next iterate (or trial) and state; differentiable if ``create_graph``."""
 
     def judge(self, point: Point, trial: Rows, value: PerExample, state: Any) -> tuple[Mask, Any]:

@@ -1,4 +1,4 @@
-"""Levenberg–Marquardt with a matrix that is kept from step to step."""
+"""Levenberg–Marquardt with a quasi-Newton matrix: kept from step to step, it learns by BFGS."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 
 from savi.errors import require_at_least
 from savi.inner.objective import InnerObjective
-from savi.inner.optimizers.base import OPTIMIZERS, Point
+from savi.inner.optimizers.base import OPTIMIZERS, Point, Step
 from savi.inner.optimizers.levenberg_marquardt import (
     Damping,
     LevenbergMarquardt,
@@ -88,9 +88,7 @@ class ChordLevenbergMarquardt(LevenbergMarquardt):
             damping,
         )
 
-    def step(
-        self, objective: InnerObjective, point: Point, state: Any, create_graph: bool
-    ) -> tuple[Rows, Any]:
+    def step(self, objective: InnerObjective, point: Point, state: Any, create_graph: bool) -> Step:
         """One trial step per example, with the matrix brought up to date."""
         s, q = point.y - state.y, point.gradient - state.gradient
         moved = (s != 0).any(dim=-1) & ~state.slow.isnan()

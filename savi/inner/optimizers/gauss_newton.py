@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import torch
 
 from savi.inner.objective import InnerObjective
-from savi.inner.optimizers.base import OPTIMIZERS, CurvatureOptimizer, Point, require_positive
+from savi.inner.optimizers.base import OPTIMIZERS, CurvatureOptimizer, Point, Step, require_positive
 from savi.types import Rows
 
 
@@ -39,9 +39,7 @@ class GaussNewton(CurvatureOptimizer):
         """The number of steps taken, per example."""
         return torch.zeros_like(y[:, :1])
 
-    def step(
-        self, objective: InnerObjective, point: Point, state: Any, create_graph: bool
-    ) -> tuple[Rows, Any]:
+    def step(self, objective: InnerObjective, point: Point, state: Any, create_graph: bool) -> Step:
         """One damped Gauss–Newton step."""
         step_size = self.lr / (state + 1 if self.decay else torch.ones_like(state))
         # A step size on C⁻¹g would keep a constrained iterate off the boundary for ever.

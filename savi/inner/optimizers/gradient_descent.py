@@ -9,7 +9,7 @@ import torch
 
 from savi.errors import InputError
 from savi.inner.objective import InnerObjective
-from savi.inner.optimizers.base import OPTIMIZERS, InnerOptimizer, Point, require_positive
+from savi.inner.optimizers.base import OPTIMIZERS, InnerOptimizer, Point, Step, require_positive
 from savi.types import Rows
 
 
@@ -45,9 +45,7 @@ class GradientDescent(InnerOptimizer):
         """The velocity v, at rest."""
         return torch.zeros_like(y)
 
-    def step(
-        self, objective: InnerObjective, point: Point, state: Any, create_graph: bool
-    ) -> tuple[Rows, Any]:
+    def step(self, objective: InnerObjective, point: Point, state: Any, create_graph: bool) -> Step:
         """One heavy-ball step."""
         velocity = self.momentum * state - self.lr * point.gradient
         return point.y + velocity, velocity

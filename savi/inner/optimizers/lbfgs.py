@@ -13,7 +13,7 @@ from torch import Tensor
 
 from savi.errors import InputError, require_at_least
 from savi.inner.objective import InnerObjective
-from savi.inner.optimizers.base import OPTIMIZERS, InnerOptimizer, Point
+from savi.inner.optimizers.base import OPTIMIZERS, InnerOptimizer, Point, Step
 from savi.inner.optimizers.step_length import MIN_LENGTH, judge_length, unit_length
 from savi.inner.solution import Reason
 from savi.linear.base import dot, norm
@@ -99,9 +99,7 @@ class LBFGS(InnerOptimizer):
         zeros = torch.zeros_like(y)
         return Search(y, zeros, Pairs.none(y, self.history), zeros[:, 0])
 
-    def step(
-        self, objective: InnerObjective, point: Point, state: Any, create_graph: bool
-    ) -> tuple[Rows, Any]:
+    def step(self, objective: InnerObjective, point: Point, state: Any, create_graph: bool) -> Step:
         """One trial per example."""
         state = state.at(point)
         metric = None

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from savi.errors import InputError
 from savi.inner.objective import InnerObjective
-from savi.inner.optimizers.base import OPTIMIZERS, CurvatureOptimizer, Point, require_positive
+from savi.inner.optimizers.base import OPTIMIZERS, CurvatureOptimizer, Point, Step, require_positive
 from savi.inner.solution import Reason
 from savi.linear.base import dot
 from savi.linear.dense import multiply, plus_diagonal
@@ -78,9 +78,7 @@ class LevenbergMarquardt(CurvatureOptimizer):
         """The same initial damping for every example."""
         return Damping.like(y, self.damping)
 
-    def step(
-        self, objective: InnerObjective, point: Point, state: Any, create_graph: bool
-    ) -> tuple[Rows, Any]:
+    def step(self, objective: InnerObjective, point: Point, state: Any, create_graph: bool) -> Step:
         """One trial step per example."""
         curvature = self.matrix(objective, point.y, create_graph)
         delta, predicted = damped_step(objective, point, curvature, state.mu)

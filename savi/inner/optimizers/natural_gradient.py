@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import torch
 
 from savi.inner.objective import InnerObjective
-from savi.inner.optimizers.base import OPTIMIZERS, InnerOptimizer, Point, require_positive
+from savi.inner.optimizers.base import OPTIMIZERS, InnerOptimizer, Point, Step, require_positive
 from savi.inner.optimizers.step_length import MIN_LENGTH, judge_length
 from savi.inner.solution import Reason
 from savi.types import Counts, Mask, PerExample, Rows
@@ -48,9 +48,7 @@ class NaturalGradient(InnerOptimizer):
         """The same initial α for every example."""
         return torch.full_like(y[:, 0].detach(), self.lr)
 
-    def step(
-        self, objective: InnerObjective, point: Point, state: Any, create_graph: bool
-    ) -> tuple[Rows, Any]:
+    def step(self, objective: InnerObjective, point: Point, state: Any, create_graph: bool) -> Step:
         """One trial per example."""
         direction = objective.natural_gradient(point.y, point.gradient)
         return point.y - state.unsqueeze(-1) * direction, state

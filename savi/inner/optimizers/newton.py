@@ -104,9 +104,9 @@ class _Derivative(torch.autograd.Function):
         rise = images.unsqueeze(-1) - images.unsqueeze(-2)
         run = eigenvalues.unsqueeze(-1) - eigenvalues.unsqueeze(-2)
         own = torch.where(images == eigenvalues.abs(), eigenvalues.sign(), 0.0)
-        slope = torch.where(run == 0, own.unsqueeze(-1), rise / torch.where(run == 0, 1.0, run))
+        ratio = torch.where(run == 0, own.unsqueeze(-1), rise / torch.where(run == 0, 1.0, run))
         inner = vectors.mT @ (0.5 * (direction + direction.mT)) @ vectors
-        return vectors @ (slope * inner) @ vectors.mT
+        return vectors @ (ratio * inner) @ vectors.mT
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
