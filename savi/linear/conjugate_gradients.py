@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from savi.linear.base import SOLVERS, LinearSolution, SymmetricOperator, dot, rounding

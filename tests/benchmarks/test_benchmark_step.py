@@ -81,7 +81,7 @@ def test_without_a_certificate_none_of_its_work_is_done(monkeypatch):
         "savi.gradients.implicit.kinked_operations",
         "savi.gradients.certificate.Certificate.fill",
         "savi.gradients.certificate.Certificate.report",
-        "savi.linear.cholesky.judge",
+        "savi.linear.direct.judge",
         "savi.linear.dense.true_residual",
     ):
         with monkeypatch.context() as patch:
