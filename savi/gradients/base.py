@@ -9,12 +9,13 @@ from typing import ClassVar
 from jaxtyping import Float
 from torch import Tensor
 
-from savi.errors import InputError
+from savi.errors import CombinationError
 from savi.inner.loop import InnerLoop
-from savi.inner.objective import COMPILE, FRESH_NOISE, TRUST_REGION, InnerObjective
-from savi.inner.optimizers.base import InnerOptimizer
+from savi.inner.objective import COMPILE, CONSTRAINT, FRESH_NOISE, InnerObjective, Words
+from savi.inner.optimizers.base import OPTIMIZERS, InnerOptimizer
 from savi.inner.solution import Solution
 from savi.registry import Registry
+from savi.settings import Checked
 
 BACKENDS: Registry[type[GradientBackend]] = Registry("gradient")
 
@@ -27,7 +28,7 @@ class EncoderGradient(Enum):
     ZERO = "zero"
 
 
-class GradientBackend(ABC):
+class GradientBackend(Checked, ABC):
     """Runs the inner loop and returns its result with a derivative.
 
     Attributes:
@@ -76,26 +77,34 @@ class GradientBackend(ABC):
         self.check_optimizer(optimizer)
         for choice, made, reason in (
             (FRESH_NOISE, stochastic, self.refuses_fresh_noise),
-            (TRUST_REGION, constrained, self.refuses_constraints),
+            (CONSTRAINT, constrained, self.refuses_constraints),
             (COMPILE, compiled, self.refuses_compile),
         ):
-            choice.refuse(
-                f"gradient '{self.name}'", made=made, reason=reason, otherwise="gradient=unrolled"
-            )
+            if made:
+                choice.refuse(self.words, reason, Words("gradient=Unrolled()", "gradient=unrolled"))
 
-    def check_optimizer(self, optimizer: InnerOptimizer) -> None:  # noqa: B027  (most take all)
+    def check_optimizer(self, optimizer: InnerOptimizer) -> None:
         """Refuse an inner optimiser that the backend cannot differentiate.
 
         Raises:
             InputError: if it cannot, with the reason.
         """
 
-    def refusal(self, optimizer: InnerOptimizer, reason: str) -> InputError:
+    def refusal(self, optimizer: InnerOptimizer, reason: str) -> CombinationError:
         """The error of :meth:`check_optimizer`."""
-        return InputError(
-            f"gradient '{self.name}' with inner.optimizer '{optimizer.name}': {reason}, so set "
-            f"inner.optimizer to {' or '.join(self.optimizers or ())}, or gradient=unrolled"
+        owner, chosen, names = self.words, optimizer.words, self.optimizers or ()
+        classes = " or ".join(f"{OPTIMIZERS[name].__name__}()" for name in names)
+        return CombinationError(
+            f"{owner.call} with {chosen.call}: {reason}, so give optimizer={classes}, or "
+            "gradient=Unrolled()",
+            in_config=f"{owner.config} with {chosen.config}: {reason}, so set inner.optimizer to "
+            f"{' or '.join(names)}, or gradient=unrolled",
         )
+
+    @property
+    def words(self) -> Words:
+        """What the backend is called in a refusal."""
+        return Words(type(self).__name__, f"gradient '{self.name}'")
 
     @abstractmethod
     def solve(

@@ -10,12 +10,12 @@ from typing import ClassVar
 from jaxtyping import Float
 from torch import Tensor
 
-from savi.errors import InputError, unknown_option
 from savi.gradients.base import BACKENDS, EncoderGradient
 from savi.gradients.recompute import RecomputingBackend, Segment
 from savi.inner.history import EveryNth
 from savi.inner.loop import InnerLoop, Trajectory
 from savi.inner.objective import InnerObjective
+from savi.settings import setting
 
 #: Named choices of ``every``: n as a function of K.
 EVERY: dict[str, Callable[[int], int]] = {
@@ -43,19 +43,11 @@ class Checkpointed(RecomputingBackend):
         InputError: for an unknown name or an n below 1.
     """
 
-    every: int | str = "sqrt"
+    every: int | str = setting("sqrt", at_least=1, one_of=EVERY)
     name: ClassVar[str] = "checkpointed"
     encoder_gradient: ClassVar[EncoderGradient] = EncoderGradient.EXACT
     memory: ClassVar[str] = "O(√K)"
     second_derivatives: ClassVar[str] = "refused"
-
-    def __post_init__(self) -> None:
-        if isinstance(self.every, str) and self.every not in EVERY:
-            raise unknown_option("gradient.every", self.every, (*EVERY, "a number of steps"))
-        if not isinstance(self.every, str) and (
-            not isinstance(self.every, int) or isinstance(self.every, bool) or self.every < 1
-        ):
-            raise InputError(f"gradient.every is {self.every}: set it to 1 or more, sqrt or step")
 
     def run(
         self, loop: InnerLoop, objective: InnerObjective, init: Float[Tensor, "B P"]

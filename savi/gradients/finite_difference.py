@@ -11,7 +11,6 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
-from savi.errors import InputError
 from savi.gradients.base import BACKENDS, EncoderGradient
 from savi.gradients.captured import Replaced
 from savi.gradients.recompute import Adjoint, RecomputingBackend, Run, Segment, leaf
@@ -20,6 +19,7 @@ from savi.inner.loop import InnerLoop, Trajectory
 from savi.inner.objective import InnerObjective
 from savi.inner.optimizers.base import InnerOptimizer, Point
 from savi.linear.base import norm
+from savi.settings import positive
 
 
 @BACKENDS.register("finite_difference")
@@ -45,7 +45,7 @@ class FiniteDifference(RecomputingBackend):
         InputError: if ``relative_step`` is not above 0.
     """
 
-    relative_step: float | None = None
+    relative_step: float | None = positive(None)
     name: ClassVar[str] = "finite_difference"
     encoder_gradient: ClassVar[EncoderGradient] = EncoderGradient.EXACT
     memory: ClassVar[str] = "O(1)"
@@ -53,12 +53,6 @@ class FiniteDifference(RecomputingBackend):
     optimizers: ClassVar[tuple[str, ...] | None] = (
         "gd", "momentum", "adam", "lbfgs", "natural_gradient",
     )  # fmt: skip
-
-    def __post_init__(self) -> None:
-        if self.relative_step is not None and not 0.0 < self.relative_step < float("inf"):
-            raise InputError(
-                f"gradient.relative_step is {self.relative_step}: set it above 0, or to null"
-            )
 
     def check_optimizer(self, optimizer: InnerOptimizer) -> None:
         """Refuse an optimiser that uses curvature."""

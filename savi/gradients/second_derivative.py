@@ -57,8 +57,8 @@ class _Refusal(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *cotangents: Tensor) -> None:
         raise RuntimeError(
-            f"gradient '{ctx.backend}' has no second derivative: set gradient=unrolled, or do not "
-            "differentiate its gradient again"
+            f"gradient backend '{ctx.backend}' has no second derivative: take 'unrolled', or do "
+            "not differentiate its gradient again"
         )
 
 

@@ -9,7 +9,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from savi.errors import InputError, require_at_least
 from savi.gradients.base import BACKENDS, EncoderGradient, GradientBackend
 from savi.gradients.recompute import require_same
 from savi.gradients.second_derivative import once_differentiable
@@ -17,6 +16,7 @@ from savi.inner.history import Iterate, LastSteps
 from savi.inner.loop import InnerLoop
 from savi.inner.objective import InnerObjective
 from savi.inner.solution import Solution
+from savi.settings import setting
 
 
 @BACKENDS.register("truncated")
@@ -36,7 +36,7 @@ class Truncated(GradientBackend):
         InputError: if T is no whole number above 0.
     """
 
-    steps: int = 5
+    steps: int = setting(5, at_least=1)
     name: ClassVar[str] = "truncated"
     encoder_gradient: ClassVar[EncoderGradient] = EncoderGradient.TRUNCATED
     memory: ClassVar[str] = "O(T)"
@@ -44,11 +44,6 @@ class Truncated(GradientBackend):
     refuses_fresh_noise: ClassVar[str] = (
         "the last steps of examples that stop at different times are repeated together"
     )
-
-    def __post_init__(self) -> None:
-        require_at_least("gradient.steps", self.steps, 1)
-        if not isinstance(self.steps, int):
-            raise InputError(f"gradient.steps is {self.steps}: set it to a whole number")
 
     def encoder_gradient_for(self, anchored: bool, max_steps: int) -> EncoderGradient:
         """Exact if no step is left out; else only what an ``anchored`` objective sends."""

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from savi._minimize import minimize
-from savi.errors import InputError, require_at_least, unknown_option
+from savi.errors import InputError, require_at_least, unknown_option, within
 from savi.gradients import BACKENDS, EncoderGradient
 from savi.inference.negative_elbo import OBJECTIVES, NegativeELBO
 from savi.inner.anchored import Proximal
@@ -87,10 +87,12 @@ class SemiAmortizedInference(nn.Module):
         self.compiled: bool = inner.get("compile", False)
         self.linear_head: str = inner.get("linear_head", "auto")
         options = {key: value for key, value in inner.items() if key not in PROBLEM_KEYS}
-        self.optimizer = build(OPTIMIZERS, inner["optimizer"], options)
-        self.backend = build(
-            BACKENDS, gradient["name"], {k: v for k, v in gradient.items() if k != "name"}
-        )
+        with within("inner"):
+            self.optimizer = build(OPTIMIZERS, inner["optimizer"], options)
+        with within("gradient"):
+            self.backend = build(
+                BACKENDS, gradient["name"], {k: v for k, v in gradient.items() if k != "name"}
+            )
         self._check()
         self.register_buffer("prior_params", family.prior_params(), persistent=False)
 
@@ -118,12 +120,16 @@ class SemiAmortizedInference(nn.Module):
             )
         stochastic = self.noise_name == "fresh"
         constrained = self.objective_name == "trust_region"
-        self.optimizer.check(
-            stochastic=stochastic, constrained=constrained, has_fisher=not self.family.is_map
-        )
-        self.backend.check(
-            self.optimizer, stochastic=stochastic, constrained=constrained, compiled=self.compiled
-        )
+        with within("inner"):
+            self.optimizer.check(
+                stochastic=stochastic, constrained=constrained, has_fisher=not self.family.is_map
+            )
+            self.backend.check(
+                self.optimizer,
+                stochastic=stochastic,
+                constrained=constrained,
+                compiled=self.compiled,
+            )
         if self.backend.name == "ift" and self.max_steps == 0:
             raise InputError(
                 "gradient 'ift' with inner.max_steps 0: there is no solution to differentiate, so "

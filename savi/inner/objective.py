@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from savi.errors import InputError
+from savi.errors import CombinationError, InputError
 from savi.linear.base import SymmetricOperator
 from savi.linear.dense import solve_cholesky
 
@@ -274,30 +274,49 @@ def require_one_value_per_example(value: object, y: Float[Tensor, "B P"]) -> Non
         )
 
 
-class Choice(NamedTuple):
-    """What a config calls a choice, and what to set instead of it."""
+class Words(NamedTuple):
+    """What something is called in a call of the library, and in a config."""
 
-    name: str
+    call: str
+    config: str
+
+
+class Choice(NamedTuple):
+    """A choice that an optimiser or a backend may refuse, and what a config sets instead."""
+
+    name: Words
     instead: str
 
-    def refuse(self, owner: str, *, made: bool, reason: str, otherwise: str) -> None:
-        """Refuse the choice if it was made and there is a reason against it.
+    def refuse(self, owner: Words, reason: str, otherwise: Words) -> None:
+        """Refuse the choice if there is a reason against it.
 
         Args:
-            owner: who refuses, as a config names it.
-            made: whether it was made.
-            reason: why not; empty if there is nothing against it.
-            otherwise: what to set to keep the choice.
+            owner: who refuses.
+            reason: why; empty if there is nothing against it.
+            otherwise: what to choose in the owner's place.
 
         Raises:
-            InputError: if so, with the reason.
+            CombinationError: if so.
         """
-        if made and reason:
-            raise InputError(
-                f"{owner} with {self.name}: {reason}, so set {self.instead} or {otherwise}"
+        if reason:
+            raise CombinationError(
+                f"{owner.call} with {self.name.call}: {reason}, so give {otherwise.call}",
+                in_config=f"{owner.config} with {self.name.config}: {reason}, so set "
+                f"{self.instead} or {otherwise.config}",
             )
 
 
-FRESH_NOISE = Choice("inner.noise 'fresh'", "inner.noise=crn")
-TRUST_REGION = Choice("inner.objective 'trust_region'", "inner=proximal")
-COMPILE = Choice("inner.compile", "inner.compile=false")
+FRESH_NOISE = Choice(
+    Words("an objective that is redrawn at every step", "inner.noise 'fresh'"), "inner.noise=crn"
+)
+CONSTRAINT = Choice(
+    Words("a constrained objective", "inner.objective 'trust_region'"), "inner=proximal"
+)
+COMPILE = Choice(Words("compile=True", "inner.compile"), "inner.compile=false")
+NO_DISTRIBUTION = Choice(
+    Words(
+        "an objective whose λ describes no distribution",
+        "an objective whose λ describes no distribution (posterior 'laplace' or 'point_mass')",
+    ),
+    "posterior=diagonal_gaussian",
+)

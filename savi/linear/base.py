@@ -13,8 +13,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from savi.registry import Registry
+from savi.settings import Checked
 
-SOLVERS: Registry[type[LinearSolver]] = Registry("gradient.solver")
+SOLVERS: Registry[type[LinearSolver]] = Registry("solver")
 
 
 class LinearStatus(IntEnum):
@@ -66,7 +67,7 @@ class LinearSolution:
     inverse: Callable[[Tensor], Tensor] | None = None
 
 
-class LinearSolver(ABC):
+class LinearSolver(Checked, ABC):
     """Solves H u = v for each example by itself: own dot products, own stopping, own status.
 
     Attributes:

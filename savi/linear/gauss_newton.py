@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from savi.errors import InputError
+from savi.errors import SettingError
 from savi.linear.base import SOLVERS, LinearSolution, LinearStatus, SymmetricOperator, dot, rounding
 from savi.linear.cholesky import factorise
 from savi.linear.dense import DirectSolver
@@ -44,9 +44,10 @@ class GaussNewtonSolve(DirectSolver):
     def solve(self, operator: SymmetricOperator, rhs: Float[Tensor, "B P"]) -> LinearSolution:
         """Factorise C; one product with H shows how far the answer is off."""
         if operator.preconditioner is None:
-            raise InputError(
-                "gradient.solver 'gauss_newton' needs an objective with a Gauss-Newton matrix: "
-                "this one has none, so set gradient.solver=cholesky"
+            raise SettingError(
+                "solver",
+                "'gauss_newton' needs an objective with a Gauss-Newton matrix: this one has none, "
+                "so take 'cholesky'",
             )
         blocks = operator.preconditioner()
         factorised = factorise(blocks, self.inverse_iterations)

@@ -449,5 +449,6 @@ def test_backends_work_with_the_optimisers_that_they_declare(backend, optimizer)
     if backend.optimizers is None or optimizer.name in backend.optimizers:
         assert savi.minimize(problem, init, **options).value.shape == init.shape
         return
-    with pytest.raises(InputError, match=f"set inner.optimizer to {backend.optimizers[0]}"):
+    first = OPTIMIZERS[backend.optimizers[0]].__name__
+    with pytest.raises(InputError, match=rf"so give optimizer={first}\(\)"):
         savi.minimize(problem, init, **options)

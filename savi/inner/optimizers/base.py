@@ -8,11 +8,19 @@ from typing import Any, ClassVar, NamedTuple
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from savi.errors import InputError
-from savi.inner.objective import FRESH_NOISE, TRUST_REGION, InnerObjective
+from savi.inner.objective import (
+    CONSTRAINT,
+    FRESH_NOISE,
+    NO_DISTRIBUTION,
+    InnerObjective,
+    Words,
+)
 from savi.registry import Registry
+from savi.settings import Checked
 
 OPTIMIZERS: Registry[type[InnerOptimizer]] = Registry("inner.optimizer")
+
+_OTHERWISE = Words("optimizer=LevenbergMarquardt()", "inner.optimizer=levenberg_marquardt")
 
 
 class Point(NamedTuple):
@@ -23,7 +31,7 @@ class Point(NamedTuple):
     gradient: Float[Tensor, "B P"]
 
 
-class InnerOptimizer(ABC):
+class InnerOptimizer(Checked, ABC):
     """A rule y_{k+1} = step(y_k, state_k), written with differentiable tensor operations only.
 
     Every operation acts on each example by itself: no dot product, norm or decision is shared
@@ -65,19 +73,19 @@ class InnerOptimizer(ABC):
         Raises:
             InputError: for one that it cannot, with the reason.
         """
-        owner = f"inner.optimizer '{self.name}'"
-        other = "inner.optimizer=levenberg_marquardt"
-        if self.needs_fisher and not has_fisher:
-            raise InputError(
-                f"{owner} with an objective whose λ describes no distribution (a plain function, "
-                "or posterior 'laplace' or 'point_mass'), and so has no Fisher matrix: set "
-                f"{other}, or posterior=diagonal_gaussian or posterior=full_gaussian"
-            )
+        needs_fisher = "it has no Fisher matrix" if self.needs_fisher else ""
         for choice, made, reason in (
+            (NO_DISTRIBUTION, not has_fisher, needs_fisher),
             (FRESH_NOISE, stochastic, self.refuses_fresh_noise),
-            (TRUST_REGION, constrained, self.refuses_constraints),
+            (CONSTRAINT, constrained, self.refuses_constraints),
         ):
-            choice.refuse(owner, made=made, reason=reason, otherwise=other)
+            if made:
+                choice.refuse(self.words, reason, _OTHERWISE)
+
+    @property
+    def words(self) -> Words:
+        """What the optimiser is called in a refusal."""
+        return Words(type(self).__name__, f"inner.optimizer '{self.name}'")
 
     @abstractmethod
     def init(self, y: Float[Tensor, "B P"]) -> Any:
@@ -100,11 +108,11 @@ class InnerOptimizer(ABC):
             value: J at the trial.
             state: as :meth:`step` returned it.
         """
-        raise NotImplementedError(f"inner.optimizer '{self.name}' takes every step")
+        raise NotImplementedError(f"{type(self).__name__} takes every step")
 
     def fixed_point(self, objective: InnerObjective, point: Point) -> Float[Tensor, "B P"]:
         """T(y), differentiable: a full step as a map whose fixed points are the solutions."""
-        raise NotImplementedError(f"inner.optimizer '{self.name}' has no fixed-point map")
+        raise NotImplementedError(f"{type(self).__name__} has no fixed-point map")
 
     def stalled(self, state: Any, y: Tensor, proposal: Tensor) -> Bool[Tensor, " B"]:
         """Which examples can make no further progress: by default, those that did not move."""
@@ -130,10 +138,3 @@ class CurvatureOptimizer(InnerOptimizer):
     ) -> Float[Tensor, "B P P"]:
         """C(y): by default the objective's curvature."""
         return objective.curvature(y, create_graph)
-
-
-def require_positive(owner: str, **values: float) -> None:
-    """Refuse step sizes and the like that are not finite and above 0."""
-    for name, value in values.items():
-        if not 0.0 < value < float("inf"):
-            raise InputError(f"{owner}: {name} is {value}, but it must be a number above 0")

@@ -9,7 +9,6 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from savi.errors import require_at_least
 from savi.inner.objective import InnerObjective
 from savi.inner.optimizers.base import OPTIMIZERS, Point
 from savi.inner.optimizers.levenberg_marquardt import (
@@ -21,6 +20,7 @@ from savi.inner.optimizers.levenberg_marquardt import (
 from savi.inner.precision import short_products
 from savi.linear.base import dot, norm
 from savi.linear.dense import multiply
+from savi.settings import setting
 
 #: A step that leaves more than this part of the gradient is slow.
 SLOW = 0.5
@@ -69,12 +69,8 @@ class ChordLevenbergMarquardt(LevenbergMarquardt):
         InputError: for a number out of range.
     """
 
-    patience: int = 5
+    patience: int = setting(5, at_least=1)
     name: ClassVar[str] = "chord"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require_at_least("inner.optimizer 'chord': patience", self.patience, 1)
 
     def init(self, y: Float[Tensor, "B P"]) -> Any:
         """No matrix yet."""

@@ -10,7 +10,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from savi.inner.objective import InnerObjective
-from savi.inner.optimizers.base import OPTIMIZERS, CurvatureOptimizer, Point, require_positive
+from savi.inner.optimizers.base import OPTIMIZERS, CurvatureOptimizer, Point
+from savi.settings import positive
 
 
 @OPTIMIZERS.register("gauss_newton")
@@ -29,12 +30,9 @@ class GaussNewton(CurvatureOptimizer):
         decay: whether the step size decays as 1/(t+1).
     """
 
-    lr: float = 0.5
+    lr: float = positive(0.5)
     decay: bool = True
     name: ClassVar[str] = "gauss_newton"
-
-    def __post_init__(self) -> None:
-        require_positive("inner.optimizer 'gauss_newton'", lr=self.lr)
 
     def init(self, y: Float[Tensor, "B P"]) -> Any:
         """The number of steps taken, per example."""

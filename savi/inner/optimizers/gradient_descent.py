@@ -9,9 +9,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from savi.errors import InputError
 from savi.inner.objective import InnerObjective
-from savi.inner.optimizers.base import OPTIMIZERS, InnerOptimizer, Point, require_positive
+from savi.inner.optimizers.base import OPTIMIZERS, InnerOptimizer, Point
+from savi.settings import positive, setting
 
 
 @OPTIMIZERS.register("gd")
@@ -28,19 +28,11 @@ class GradientDescent(InnerOptimizer):
         momentum: m in [0, 1).
     """
 
-    lr: float = 0.01
-    momentum: float = 0.0
+    lr: float = positive(0.01)
+    momentum: float = setting(0.0, at_least=0, below=1)
     name: ClassVar[str] = "gd"
     first_order: ClassVar[bool] = True
     has_fixed_point: ClassVar[bool] = True
-
-    def __post_init__(self) -> None:
-        require_positive(f"inner.optimizer '{self.name}'", lr=self.lr)
-        if not 0.0 <= self.momentum < 1.0:
-            raise InputError(
-                f"inner.optimizer '{self.name}': momentum is {self.momentum}, but it must lie in "
-                "[0, 1)"
-            )
 
     def init(self, y: Float[Tensor, "B P"]) -> Any:
         """The velocity v, at rest."""
@@ -63,5 +55,5 @@ class GradientDescent(InnerOptimizer):
 class Momentum(GradientDescent):
     """Gradient descent with heavy-ball momentum, 0.9 unless set otherwise (Polyak 1964)."""
 
-    momentum: float = 0.9
+    momentum: float = setting(0.9, at_least=0, below=1)
     name: ClassVar[str] = "momentum"

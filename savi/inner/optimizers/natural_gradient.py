@@ -10,8 +10,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from savi.inner.objective import InnerObjective
-from savi.inner.optimizers.base import OPTIMIZERS, InnerOptimizer, Point, require_positive
+from savi.inner.optimizers.base import OPTIMIZERS, InnerOptimizer, Point
 from savi.inner.optimizers.step_length import MIN_LENGTH, judge_length
+from savi.settings import positive
 
 #: How far the step size may grow above the one it began with.
 MAX_GROWTH = 2.0**10
@@ -32,7 +33,7 @@ class NaturalGradient(InnerOptimizer):
             with the diagonal of the Hessian in the mean.
     """
 
-    lr: float = 1.0
+    lr: float = positive(1.0)
     name: ClassVar[str] = "natural_gradient"
     first_order: ClassVar[bool] = True
     judges: ClassVar[bool] = True
@@ -40,9 +41,6 @@ class NaturalGradient(InnerOptimizer):
     refuses_constraints: ClassVar[str] = (
         "the feasible step nearest in KL is not the one nearest in λ, which would settle elsewhere"
     )
-
-    def __post_init__(self) -> None:
-        require_positive(f"inner.optimizer '{self.name}'", lr=self.lr)
 
     def init(self, y: Float[Tensor, "B P"]) -> Any:
         """The same initial α for every example."""
