@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import NamedTuple
 
 
 class InputError(ValueError):
@@ -52,6 +53,39 @@ def within(group: str) -> Iterator[None]:
         raise SettingError(f"{group}.{error.name}", error.problem, error.before) from error
     except CombinationError as error:
         raise InputError(error.in_config) from error
+
+
+class Conflict(NamedTuple):
+    """A choice that another one excludes.
+
+    Attributes:
+        made: whether it was made.
+        choice: what a config calls it.
+        instead: what to set instead of it.
+        reason: why it is excluded, if that needs to be said.
+    """
+
+    made: bool
+    choice: str
+    instead: str
+    reason: str = ""
+
+
+def refuse(owner: str, conflicts: Iterable[Conflict], otherwise: str = "") -> None:
+    """Refuse the first conflict that there is.
+
+    Args:
+        owner: the choice that excludes the others.
+        conflicts: the others.
+        otherwise: what to set instead of the owner.
+
+    Raises:
+        InputError: with the two choices, the reason, and what to set instead.
+    """
+    for made, choice, instead, reason in conflicts:
+        if made:
+            why, rather = reason and f", {reason}", otherwise and f", or {otherwise}"
+            raise InputError(f"{owner} with {choice}{why}: set {instead}{rather}")
 
 
 def require_at_least(name: str, value: float, least: float) -> None:

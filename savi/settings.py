@@ -11,7 +11,8 @@ from typing import Any, get_type_hints
 
 from savi.errors import SettingError, within
 
-_BOUNDS = "savi.bounds"
+#: Where the metadata of a field hold its :class:`Bounds`.
+BOUNDS = "savi.bounds"
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ def setting(
     ``int`` has to be whole.
     """
     bounds = Bounds(at_least, above, at_most, below, one_of)
-    return field(default=default, metadata={_BOUNDS: bounds})
+    return field(default=default, metadata={BOUNDS: bounds})
 
 
 def positive(default: float | None) -> Any:
@@ -93,7 +94,7 @@ def check_settings(schema: type, values: Mapping[str, Any]) -> None:
             if is_dataclass(inner):
                 with within(declared.name):
                     check_settings(inner, value)
-        elif bounds := declared.metadata.get(_BOUNDS):
+        elif bounds := declared.metadata.get(BOUNDS):
             whole = re.search(r"\bint\b", str(declared.type)) is not None
             bounds.check(declared.name, value, whole)
 
