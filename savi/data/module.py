@@ -11,13 +11,15 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from savi.data.batches import Batch, DequantisedExamples, FixedExamples
+from savi.data.config import DataConfig
 from savi.data.randomness import generator
 from savi.data.raw import Examples, RawData
 from savi.data.registry import bind
 from savi.data.sampler import OrderedBatches, ShuffledBatches
 from savi.data.splits import train_val_test
 from savi.data.units import Units
-from savi.errors import require_at_least, unknown_option
+from savi.errors import unknown_option
+from savi.settings import check_settings
 
 
 class TensorDataModule(LightningDataModule):
@@ -85,13 +87,7 @@ class TensorDataModule(LightningDataModule):
     ) -> None:
         super().__init__()
         self._load = bind(name, path, options)
-        for key, value, least in (
-            ("limit", limit, 1),
-            ("batch_size", batch_size, 1),
-            ("seed", seed, 0),
-        ):
-            if value is not None:
-                require_at_least(f"data.{key}", value, least)
+        check_settings(DataConfig, {"limit": limit, "batch_size": batch_size, "seed": seed})
         self.name = name
         self.limit = limit
         self.batch_size = batch_size

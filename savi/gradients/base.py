@@ -9,12 +9,21 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from savi.errors import InputError
+from savi.errors import CombinationError
 from savi.inner.loop import InnerLoop
-from savi.inner.objective import COMPILE, FRESH_NOISE, TRUST_REGION, InnerObjective, Traits, refuse
+from savi.inner.objective import (
+    COMPILE,
+    CONSTRAINT,
+    FRESH_NOISE,
+    InnerObjective,
+    Traits,
+    Words,
+    refuse,
+)
 from savi.inner.optimizers.base import OPTIMIZERS, InnerOptimizer
 from savi.inner.solution import Solution
 from savi.registry import Registry
+from savi.settings import Checked
 from savi.types import Rows
 
 BACKENDS: Registry[type[GradientBackend]] = Registry("gradient")
@@ -28,7 +37,7 @@ class EncoderGradient(Enum):
     ZERO = "zero"
 
 
-class GradientBackend(ABC):
+class GradientBackend(Checked, ABC):
     """Runs the inner loop and returns its result with a derivative.
 
     Attributes:
@@ -73,10 +82,10 @@ class GradientBackend(ABC):
         """
         self.check_optimizer(optimizer)
         refuse(
-            f"gradient '{self.name}'",
-            "gradient=unrolled",
+            self.words,
+            Words("gradient=Unrolled()", "gradient=unrolled"),
             (FRESH_NOISE, problem.stochastic, self.refuses_fresh_noise),
-            (TRUST_REGION, problem.constrained, self.refuses_constraints),
+            (CONSTRAINT, problem.constrained, self.refuses_constraints),
             (COMPILE, compiled, self.refuses_compile),
         )
 
@@ -87,17 +96,25 @@ class GradientBackend(ABC):
             InputError: if it cannot, with the reason and the ones that it can.
         """
         if not self.differentiates(type(optimizer)):
-            known = [name for name, kind in OPTIMIZERS.items() if self.differentiates(kind)]
-            raise InputError(
-                f"gradient '{self.name}' with inner.optimizer '{optimizer.name}': "
-                f"{self.refuses_optimizers}, so set inner.optimizer to {' or '.join(known)}, or "
-                "gradient=unrolled"
+            owner, chosen, reason = self.words, optimizer.words, self.refuses_optimizers
+            known = {name: kind for name, kind in OPTIMIZERS.items() if self.differentiates(kind)}
+            classes = " or ".join(f"{kind.__name__}()" for kind in known.values())
+            raise CombinationError(
+                f"{owner.call} with {chosen.call}: {reason}, so give optimizer={classes}, or "
+                "gradient=Unrolled()",
+                in_config=f"{owner.config} with {chosen.config}: {reason}, so set inner.optimizer "
+                f"to {' or '.join(known)}, or gradient=unrolled",
             )
 
     @classmethod
     def differentiates(cls, optimizer: type[InnerOptimizer]) -> bool:
         """Whether it differentiates the steps of an inner optimiser; by default those of all."""
         return True
+
+    @property
+    def words(self) -> Words:
+        """What the backend is called in a refusal."""
+        return Words(type(self).__name__, f"gradient '{self.name}'")
 
     @abstractmethod
     def solve(
@@ -162,8 +179,8 @@ class _Refusal(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *cotangents: Tensor) -> None:
         raise RuntimeError(
-            f"gradient '{ctx.backend}' has no second derivative: set gradient=unrolled, or do not "
-            "differentiate its gradient again"
+            f"gradient backend '{ctx.backend}' has no second derivative: take 'unrolled', or do "
+            "not differentiate its gradient again"
         )
 
 

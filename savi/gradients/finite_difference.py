@@ -9,7 +9,6 @@ from typing import ClassVar
 import torch
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
-from savi.errors import InputError
 from savi.gradients.base import BACKENDS, EncoderGradient
 from savi.gradients.captured import Replaced
 from savi.gradients.recompute import Adjoint, RecomputingBackend, Run, Segment, leaf
@@ -19,6 +18,7 @@ from savi.inner.objective import InnerObjective
 from savi.inner.optimizers.base import InnerOptimizer, Point
 from savi.inner.solution import Solution
 from savi.linear.base import norm
+from savi.settings import positive
 from savi.types import PerExample, Rows
 
 
@@ -45,18 +45,12 @@ class FiniteDifference(RecomputingBackend):
         InputError: if ``relative_step`` is not above 0.
     """
 
-    relative_step: float | None = None
+    relative_step: float | None = positive(None)
     name: ClassVar[str] = "finite_difference"
     encoder_gradient: ClassVar[EncoderGradient] = EncoderGradient.EXACT
     memory: ClassVar[str] = "O(1)"
     second_derivatives: ClassVar[str] = "refused"
     refuses_optimizers: ClassVar[str] = "its steps use second derivatives of the objective"
-
-    def __post_init__(self) -> None:
-        if self.relative_step is not None and not 0.0 < self.relative_step < float("inf"):
-            raise InputError(
-                f"gradient.relative_step is {self.relative_step}: set it above 0, or to null"
-            )
 
     @classmethod
     def differentiates(cls, optimizer: type[InnerOptimizer]) -> bool:

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from savi.errors import InputError, require_at_least, unknown_option
+from savi.errors import SettingError
 from savi.gradients.base import BACKENDS, EncoderGradient, GradientBackend, refuse_second_derivative
 from savi.gradients.certificate import HANDLED, Certificate, OnFailure, damped
 from savi.gradients.checkpointed import Checkpointed
@@ -22,6 +22,7 @@ from savi.inner.precision import full_precision
 from savi.inner.solution import Solution
 from savi.linear import SOLVERS, LinearSolution, LinearSolver, LinearStatus, SymmetricOperator
 from savi.linear.base import irregular
+from savi.settings import setting
 
 
 @BACKENDS.register("ift")
@@ -53,12 +54,12 @@ class Implicit(GradientBackend):
             direct solver.
     """
 
-    solver: str | LinearSolver = "cholesky"
-    on_failure: str = "warn"
-    rtol: float = 1e-5
-    max_steps: int | None = None
-    max_stationarity: float = 0.1
-    max_error: float = 1e-2
+    solver: str | LinearSolver = setting("cholesky", one_of=SOLVERS)
+    on_failure: str = setting("warn", one_of=[policy.value for policy in OnFailure])
+    rtol: float = setting(1e-5, above=0)
+    max_steps: int | None = setting(None, at_least=1)
+    max_stationarity: float = setting(0.1, above=0)
+    max_error: float = setting(1e-2, above=0)
     name: ClassVar[str] = "ift"
     encoder_gradient: ClassVar[EncoderGradient] = EncoderGradient.ZERO
     memory: ClassVar[str] = "O(1)"
@@ -68,21 +69,11 @@ class Implicit(GradientBackend):
     )
 
     def __post_init__(self) -> None:
-        if self.on_failure not in {policy.value for policy in OnFailure}:
-            raise unknown_option(
-                "gradient.on_failure", self.on_failure, (policy.value for policy in OnFailure)
-            )
-        for name in ("max_stationarity", "max_error", "rtol"):
-            if not getattr(self, name) > 0:
-                raise InputError(f"gradient.{name} is {getattr(self, name)}: set it above 0")
-        if self.max_steps is not None:
-            require_at_least("gradient.max_steps", self.max_steps, 1)
+        super().__post_init__()
         solver = self._linear_solver()
         if self.max_steps is not None and solver.direct:
-            raise InputError(
-                f"gradient.max_steps with gradient.solver '{solver.name}', a direct solver without "
-                "steps: set it to null, or gradient.solver=cg"
-            )
+            direct = f"solver '{solver.name}', a direct solver without steps"
+            raise SettingError("max_steps", f"with {direct}: leave it out, or take solver 'cg'")
 
     def encoder_gradient_for(self, anchored: bool, max_steps: int) -> EncoderGradient:
         """Exact through an objective that is anchored at λ0, zero otherwise."""
@@ -98,9 +89,10 @@ class Implicit(GradientBackend):
         """Run the loop without a graph, then attach the theorem."""
         solver = self._linear_solver()
         if solver.needs_gauss_newton and not objective.gauss_newton:
-            raise InputError(
-                f"gradient.solver '{solver.name}' with an objective that has no "
-                "Gauss–Newton matrix: set gradient.solver=cholesky"
+            raise SettingError(
+                "solver",
+                f"'{solver.name}' with an objective that has no Gauss–Newton matrix: "
+                "take solver 'cholesky'",
             )
         solution = loop.run(objective, init)
         if not differentiable:

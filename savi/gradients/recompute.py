@@ -194,10 +194,10 @@ def require_same(backend: str, recomputed: Rows, reached: Rows, start: Rows) -> 
     same = (norm(recomputed - reached) <= allowed) | ~torch.isfinite(norm(reached))
     if not bool(same.all()):
         raise RuntimeError(
-            f"gradient '{backend}': inner steps that were repeated for the backward ended "
+            f"gradient backend '{backend}': inner steps that were repeated for the backward ended "
             "elsewhere, so the objective has changed since the solve (weights or buffers updated "
-            "in between) or is not deterministic: change nothing in between, or set "
-            "gradient=unrolled"
+            "in between) or is not deterministic: change nothing in between, or take "
+            "'unrolled'"
         )
 
 

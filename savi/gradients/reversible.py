@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from savi.errors import InputError
+from savi.errors import CombinationError, SettingError
 from savi.gradients.base import BACKENDS, EncoderGradient
 from savi.gradients.recompute import RecomputingBackend, Segment
 from savi.inner.history import Iterate, Recorder
@@ -53,10 +53,12 @@ class Reversible(RecomputingBackend):
         super().check_optimizer(optimizer)
         assert isinstance(optimizer, GradientDescent)
         if optimizer.momentum == 0.0:
-            raise InputError(
-                "gradient 'reversible' with inner.momentum 0: a step without momentum forgets "
-                "where it came from, so set inner.momentum above 0 (0.9, say), or "
-                "gradient=checkpointed"
+            reason = "a step without momentum forgets where it came from"
+            raise CombinationError(
+                f"Reversible with momentum 0: {reason}, so give a momentum above 0 (0.9, say), or "
+                "gradient=Checkpointed()",
+                in_config=f"gradient 'reversible' with inner.momentum 0: {reason}, so set "
+                "inner.momentum above 0 (0.9, say), or gradient=checkpointed",
             )
         as_fraction(optimizer.momentum)
 
@@ -88,9 +90,9 @@ class Reversible(RecomputingBackend):
             start = exact.init(init)
             if not (torch.equal(state.position, start.position) and not state.velocity.any()):
                 raise RuntimeError(
-                    "gradient 'reversible': the reversal did not arrive at the start, so the "
+                    "the gradient backend 'reversible' did not arrive at the start, so the "
                     "objective gives different gradients at the same point: make it "
-                    "deterministic, or set gradient=checkpointed"
+                    "deterministic, or take 'checkpointed'"
                 )
 
         return solution, segments
@@ -211,10 +213,10 @@ def as_fraction(momentum: float) -> Fraction:
     """
     fraction = Fraction(momentum).limit_denominator(MAX_DENOMINATOR)
     if abs(float(fraction) - momentum) > 1e-15 or fraction == 0:
-        raise InputError(
-            f"gradient 'reversible' with inner.momentum {momentum}: exact reversal needs a "
-            f"fraction with a denominator of at most 1000, so round it, say to "
-            f"{max(momentum, 0.001):.3f}"
+        raise SettingError(
+            "momentum",
+            f"is {momentum}: exact reversal needs a fraction with a denominator of at most 1000, "
+            f"so round it, say to {max(momentum, 0.001):.3f}",
         )
     return fraction
 

@@ -7,13 +7,13 @@ from typing import ClassVar
 
 import torch
 
-from savi.errors import InputError, require_at_least
 from savi.gradients.base import BACKENDS, EncoderGradient, GradientBackend, once_differentiable
 from savi.gradients.recompute import require_same
 from savi.inner.history import Iterate, LastSteps
 from savi.inner.loop import InnerLoop
 from savi.inner.objective import InnerObjective
 from savi.inner.solution import Solution
+from savi.settings import setting
 from savi.types import Rows
 
 
@@ -34,7 +34,7 @@ class Truncated(GradientBackend):
         InputError: if T is no whole number above 0.
     """
 
-    steps: int = 5
+    steps: int = setting(5, at_least=1)
     name: ClassVar[str] = "truncated"
     encoder_gradient: ClassVar[EncoderGradient] = EncoderGradient.TRUNCATED
     memory: ClassVar[str] = "O(T)"
@@ -42,11 +42,6 @@ class Truncated(GradientBackend):
     refuses_fresh_noise: ClassVar[str] = (
         "the last steps of examples that stop at different times are repeated together"
     )
-
-    def __post_init__(self) -> None:
-        require_at_least("gradient.steps", self.steps, 1)
-        if not isinstance(self.steps, int):
-            raise InputError(f"gradient.steps is {self.steps}: set it to a whole number")
 
     def encoder_gradient_for(self, anchored: bool, max_steps: int) -> EncoderGradient:
         """Exact if no step is left out; else only what an ``anchored`` objective sends."""

@@ -6,9 +6,11 @@ from abc import abstractmethod
 from typing import Self
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
-from savi.errors import InputError
-from savi.inner.objective import InnerObjective
+from savi.errors import InputError, SettingError
+from savi.inner.objective import AnyObjective, InnerObjective, as_objective
 from savi.linear.dense import plus_diagonal
 from savi.types import Blocks, Index, PerExample, Rows
 
@@ -17,7 +19,7 @@ class AnchoredObjective(InnerObjective):
     """A problem around a base objective J that depends on λ0 itself: so does its solution.
 
     Args:
-        base: J.
+        base: J, which may be a plain callable.
         anchor: λ0, with its graph.
 
     Raises:
@@ -26,7 +28,8 @@ class AnchoredObjective(InnerObjective):
 
     anchored = True
 
-    def __init__(self, base: InnerObjective, anchor: Rows) -> None:
+    def __init__(self, base: AnyObjective, anchor: Rows) -> None:
+        base = as_objective(base)
         if base.constrained:
             raise InputError(
                 f"{type(self).__name__} around a constrained objective, whose constraint would be "
@@ -61,6 +64,25 @@ class AnchoredObjective(InnerObjective):
         return self.around(self.base.at_step(step)) if self.stochastic else self
 
 
+def positive_constant(name: str, value: float | Tensor, anchor: Rows) -> Float[Tensor, "*batch"]:
+    """A number, or one value per example, in the float type and on the device of λ0.
+
+    Raises:
+        SettingError: for another shape, or a value that is no finite number above 0.
+    """
+    dtype = torch.promote_types(anchor.dtype, torch.float32)
+    constant = torch.as_tensor(value, dtype=dtype, device=anchor.device)
+    if constant.shape not in ((), (1,), anchor.shape[:1]):
+        shape = tuple(constant.shape)
+        raise SettingError(
+            name, f"has shape {shape}: set it to a number, or to one value per example"
+        )
+    constant = constant.reshape(()) if constant.shape == (1,) else constant
+    for refused in constant[~((constant > 0) & torch.isfinite(constant))].tolist():
+        raise SettingError(name, f"is {refused}: set it to a finite number above 0")
+    return constant
+
+
 class Proximal(AnchoredObjective):
     """J(λ) + ρ/2 ‖λ − λ0‖²: the inner problem of iMAML (Rajeswaran et al. 2019).
 
@@ -68,7 +90,7 @@ class Proximal(AnchoredObjective):
     implicit gradient reaches the encoder.
 
     Args:
-        base: J.
+        base: J, which may be a plain callable.
         anchor: λ0, with its graph.
         rho: ρ > 0; a number, or one value per example.
 
@@ -76,16 +98,8 @@ class Proximal(AnchoredObjective):
         InputError: if a ρ is not above 0, or J is constrained.
     """
 
-    def __init__(self, base: InnerObjective, anchor: Rows, rho: float | PerExample) -> None:
-        dtype = torch.promote_types(anchor.dtype, torch.float32)
-        self.rho = torch.as_tensor(rho, dtype=dtype, device=anchor.device)
-        if self.rho.shape not in ((), anchor.shape[:1]):
-            raise InputError(
-                f"inner.rho has shape {tuple(self.rho.shape)}: set it to a number, or to one value "
-                "per example"
-            )
-        for refused in self.rho[~((self.rho > 0) & torch.isfinite(self.rho))].tolist():
-            raise InputError(f"inner.rho is {refused}: the proximal problem needs a number above 0")
+    def __init__(self, base: AnyObjective, anchor: Rows, rho: float | PerExample) -> None:
+        self.rho = positive_constant("rho", rho, anchor)
         super().__init__(base, anchor)
 
     def around(self, base: InnerObjective) -> Proximal:

@@ -40,8 +40,8 @@ def compiled_gradient(
                 str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             )
             raise InputError(
-                f"inner.compile: torch.compile failed ({reason}): set inner.compile=false, or "
-                "install what it needs (a C++ compiler)"
+                f"torch.compile of the inner steps failed ({reason}): leave compile out "
+                "(inner.compile=false in a config), or install what it needs (a C++ compiler)"
             ) from error
     if recorded:
         # The next replay of the CUDA graph writes its results into the same memory.

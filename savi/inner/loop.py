@@ -9,13 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from savi.errors import InputError, require_at_least
 from savi.inner.compiled import compiled_gradient
 from savi.inner.history import Decision, Iterate, Recorder
 from savi.inner.objective import InnerObjective
 from savi.inner.optimizers.base import InnerOptimizer, Point
 from savi.inner.progress import Progress
 from savi.inner.solution import Solution
+from savi.settings import Checked, setting
 from savi.types import Counts, Mask, PerExample, Rows
 
 #: On a GPU, whether all examples have stopped is asked only once in so many steps: the answer
@@ -24,7 +24,7 @@ GPU_STRIDE = 8
 
 
 @dataclass(frozen=True)
-class InnerLoop:
+class InnerLoop(Checked):
     """At most ``max_steps`` optimiser steps per example, with its own stopping rule and status.
 
     An example stops when ‖∇J(y)‖ ≤ atol + rtol ‖∇J(λ0)‖, when its optimiser stalls, or when J or
@@ -39,16 +39,10 @@ class InnerLoop:
     """
 
     optimizer: InnerOptimizer
-    max_steps: int = 20
-    rtol: float = 1e-3
-    atol: float = 0.0
+    max_steps: int = setting(20, at_least=0)
+    rtol: float = setting(1e-3, at_least=0)
+    atol: float = setting(0.0, at_least=0)
     compile: bool = False
-
-    def __post_init__(self) -> None:
-        for name in ("max_steps", "rtol", "atol"):
-            require_at_least(f"inner.{name}", getattr(self, name), 0)
-        if not isinstance(self.max_steps, int):
-            raise InputError(f"inner.max_steps is {self.max_steps}: set it to a whole number")
 
     def run(
         self,

@@ -11,18 +11,21 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass, fields
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
 
-from savi.errors import InputError
+from savi.errors import CombinationError, InputError
 from savi.linear.base import SymmetricOperator
 from savi.linear.dense import solve_cholesky
 from savi.types import Blocks, Index, Mask, PerExample, Rows
 
 ObjectiveFunction = Callable[[Tensor], Tensor]
+
+#: What becomes an inner objective by :func:`as_objective`.
+AnyObjective: TypeAlias = "InnerObjective | ObjectiveFunction"
 
 
 @dataclass(frozen=True)
@@ -85,7 +88,6 @@ class Linearization:
         return 0.5 * (hessian + hessian.mT)
 
 
-@dataclass(eq=False, kw_only=True)
 class Traits:
     """What kind of problem an objective is, and what it knows of itself: flags of its class.
 
@@ -108,11 +110,13 @@ class Traits:
     closed_gradient: bool = False
     closed_hessian: bool = False
 
+    def __init__(self, **flags: bool) -> None:
+        vars(self).update(flags)
+
     def take_over(self, other: Traits) -> None:
         """Be all that another problem is, besides what this one is itself."""
-        for trait in fields(Traits):
-            own = getattr(self, trait.name) or getattr(other, trait.name)
-            setattr(self, trait.name, own)
+        for name in Traits.__annotations__:
+            setattr(self, name, getattr(self, name) or getattr(other, name))
 
 
 class InnerObjective(Traits, ABC):
@@ -238,7 +242,7 @@ class AutogradObjective(InnerObjective):
         return self.function(y)
 
 
-def as_objective(objective: InnerObjective | ObjectiveFunction) -> InnerObjective:
+def as_objective(objective: AnyObjective) -> InnerObjective:
     """The objective itself, or a plain callable wrapped by autograd."""
     return objective if isinstance(objective, InnerObjective) else AutogradObjective(objective)
 
@@ -259,29 +263,51 @@ def require_one_value_per_example(value: object, y: Rows) -> None:
         )
 
 
-class Choice(NamedTuple):
-    """What a config calls a choice, and what to set instead of it."""
+class Words(NamedTuple):
+    """What something is called in a call of the library, and in a config."""
 
-    name: str
+    call: str
+    config: str
+
+
+class Choice(NamedTuple):
+    """A choice that an optimiser or a backend may refuse, and what a config sets instead."""
+
+    name: Words
     instead: str
 
 
-FRESH_NOISE = Choice("inner.noise 'fresh'", "inner.noise=crn")
-TRUST_REGION = Choice("inner.objective 'trust_region'", "inner=proximal")
-COMPILE = Choice("inner.compile", "inner.compile=false")
+FRESH_NOISE = Choice(
+    Words("an objective that is redrawn at every step", "inner.noise 'fresh'"), "inner.noise=crn"
+)
+CONSTRAINT = Choice(
+    Words("a constrained objective", "inner.objective 'trust_region'"), "inner=proximal"
+)
+COMPILE = Choice(Words("compile=True", "inner.compile"), "inner.compile=false")
+NO_DISTRIBUTION = Choice(
+    Words(
+        "an objective whose λ describes no distribution",
+        "an objective whose λ describes no distribution (posterior 'laplace' or 'point_mass')",
+    ),
+    "posterior=diagonal_gaussian",
+)
 
 
-def refuse(owner: str, otherwise: str, *choices: tuple[Choice, bool, str]) -> None:
+def refuse(owner: Words, otherwise: Words, *choices: tuple[Choice, bool, str]) -> None:
     """Refuse the first choice that was made and has a reason against it.
 
     Args:
-        owner: who refuses, as a config names it.
-        otherwise: what to set to keep the choice.
+        owner: who refuses.
+        otherwise: what to choose in the owner's place.
         choices: each with whether it was made, and why not; empty if there is nothing against it.
 
     Raises:
-        InputError: with the reason.
+        CombinationError: with the reason.
     """
     for (name, instead), made, reason in choices:
         if made and reason:
-            raise InputError(f"{owner} with {name}: {reason}, so set {instead} or {otherwise}")
+            raise CombinationError(
+                f"{owner.call} with {name.call}: {reason}, so give {otherwise.call}",
+                in_config=f"{owner.config} with {name.config}: {reason}, so set {instead} or "
+                f"{otherwise.config}",
+            )

@@ -7,9 +7,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.linalg import vector_norm
 
-from savi.errors import InputError
-from savi.inner.anchored import AnchoredObjective
-from savi.inner.objective import InnerObjective, Linearization
+from savi.inner.anchored import AnchoredObjective, positive_constant
+from savi.inner.objective import AnyObjective, InnerObjective, Linearization
 from savi.inner.sphere import SphereLinearization, minimise_on_sphere
 from savi.linear.base import dot, norm
 from savi.linear.dense import solve_cholesky
@@ -28,7 +27,7 @@ class TrustRegion(AnchoredObjective):
     minimise their model within it.
 
     Args:
-        base: J.
+        base: J, which may be a plain callable.
         anchor: λ0, with its graph.
         radius: r > 0, in the units of λ; a number, or a tensor of one value or one per example,
             which may require grad.
@@ -40,21 +39,13 @@ class TrustRegion(AnchoredObjective):
     constrained = True
 
     def __init__(
-        self, base: InnerObjective, anchor: Rows, radius: float | Float[Tensor, "*batch"]
+        self, base: AnyObjective, anchor: Rows, radius: float | Float[Tensor, "*batch"]
     ) -> None:
-        dtype = torch.promote_types(anchor.dtype, torch.float32)
-        r = torch.as_tensor(radius, dtype=dtype, device=anchor.device)
-        if r.shape not in ((), (1,), anchor.shape[:1]):
-            raise InputError(
-                f"inner.radius has shape {tuple(r.shape)}: set it to a number, or to one value "
-                "per example"
-            )
-        for refused in r[~((r > 0) & torch.isfinite(r))].flatten().tolist():
-            raise InputError(f"inner.radius is {refused}: a trust region needs a number above 0")
         super().__init__(base, anchor)
-        self.radius = r.expand(len(anchor))
+        self.radius = positive_constant("radius", radius, anchor).expand(len(anchor))
         # λ − λ0 cannot tell the boundary from its neighbourhood below this.
-        self._rounding = 8.0 * torch.finfo(dtype).eps * (self.radius + norm(anchor)).detach()
+        eps = torch.finfo(self.radius.dtype).eps
+        self._rounding = 8.0 * eps * (self.radius + norm(anchor)).detach()
 
     def __call__(self, y: Rows) -> PerExample:
         """J: the constraint has no price inside the ball."""

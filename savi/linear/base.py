@@ -13,9 +13,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from savi.registry import Registry
+from savi.settings import Checked
 from savi.types import Counts, PerExample, Rows
 
-SOLVERS: Registry[type[LinearSolver]] = Registry("gradient.solver")
+SOLVERS: Registry[type[LinearSolver]] = Registry("solver")
 
 
 class LinearStatus(IntEnum):
@@ -67,7 +68,7 @@ class LinearSolution:
     inverse: Callable[[Tensor], Tensor] | None = None
 
 
-class LinearSolver(ABC):
+class LinearSolver(Checked, ABC):
     """Solves H u = v for each example by itself: own dot products, own stopping, own status.
 
     Attributes:

@@ -10,7 +10,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from savi.errors import require_at_least
 from savi.linear.base import (
     LinearSolution,
     LinearSolver,
@@ -19,6 +18,7 @@ from savi.linear.base import (
     rounding,
     true_residual,
 )
+from savi.settings import setting
 from savi.types import Blocks, Counts, Mask, PerExample, Rows
 
 
@@ -60,12 +60,8 @@ class DirectSolver(LinearSolver):
         InputError: if ``inverse_iterations`` is below 1.
     """
 
-    inverse_iterations: int = 4
+    inverse_iterations: int = setting(4, at_least=1)
     direct: ClassVar[bool] = True
-
-    def __post_init__(self) -> None:
-        name = f"gradient.solver '{self.name}': inverse_iterations"
-        require_at_least(name, self.inverse_iterations, 1)
 
 
 def finite_blocks(blocks: Blocks) -> Mask:

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import torch
 
-from savi.errors import InputError
+from savi.errors import SettingError
 from savi.linear.base import SOLVERS, LinearSolution, LinearStatus, SymmetricOperator, dot, rounding
 from savi.linear.dense import (
     DirectSolver,
@@ -136,9 +136,10 @@ class GaussNewtonSolve(DirectSolver):
     def solve(self, operator: SymmetricOperator, rhs: Rows) -> LinearSolution:
         """Factorise C; one product with H shows how far the answer is off."""
         if operator.preconditioner is None:
-            raise InputError(
-                "gradient.solver 'gauss_newton' needs an objective with a Gauss-Newton matrix: "
-                "this one has none, so set gradient.solver=cholesky"
+            raise SettingError(
+                "solver",
+                "'gauss_newton' needs an objective with a Gauss-Newton matrix: this one has none, "
+                "so take 'cholesky'",
             )
         blocks = operator.preconditioner()
         factorised = factorise(blocks, self.inverse_iterations)

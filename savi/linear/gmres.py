@@ -10,7 +10,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from savi.errors import require_at_least
 from savi.linear.base import SOLVERS, LinearSolution, SymmetricOperator, norm, rounding
 from savi.linear.dense import finite_blocks, identity_unless, multiply, rank_tolerance
 from savi.linear.iterative import (
@@ -23,6 +22,7 @@ from savi.linear.iterative import (
     orthogonalise,
     restarted,
 )
+from savi.settings import setting
 from savi.types import Counts, Mask, PerExample, Rows
 
 
@@ -51,13 +51,8 @@ class GMRES(IterativeSolver):
         InputError: unless ``rtol`` is above 0 and ``max_steps`` and ``restart`` 1 or more.
     """
 
-    restart: int | None = None
+    restart: int | None = setting(None, at_least=1)
     name: ClassVar[str] = "gmres"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.restart is not None:
-            require_at_least("gradient.solver 'gmres': restart", self.restart, 1)
 
     def solve(self, operator: SymmetricOperator, rhs: Rows) -> LinearSolution:
         """Iterate until every example has stopped; the residual returned is recomputed."""

@@ -9,7 +9,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from savi.errors import InputError, require_at_least
 from savi.linear.base import (
     LinearSolution,
     LinearSolver,
@@ -21,6 +20,7 @@ from savi.linear.base import (
     true_residual,
 )
 from savi.linear.dense import by_cholesky, multiply, safe_cholesky
+from savi.settings import setting
 from savi.types import Counts, Mask, PerExample, Rows
 
 
@@ -36,14 +36,8 @@ class IterativeSolver(LinearSolver):
         InputError: unless ``rtol`` is above 0 and ``max_steps`` 1 or more.
     """
 
-    rtol: float = 1e-5
-    max_steps: int | None = None
-
-    def __post_init__(self) -> None:
-        if not self.rtol > 0:
-            raise InputError(f"gradient.rtol is {self.rtol}: set it above 0")
-        if self.max_steps is not None:
-            require_at_least("gradient.max_steps", self.max_steps, 1)
+    rtol: float = setting(1e-5, above=0)
+    max_steps: int | None = setting(None, at_least=1)
 
     @classmethod
     def configured(cls, rtol: float, max_steps: int | None) -> LinearSolver:

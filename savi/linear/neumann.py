@@ -9,7 +9,6 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from savi.errors import require_at_least
 from savi.linear.base import (
     SOLVERS,
     LinearSolution,
@@ -28,6 +27,7 @@ from savi.linear.iterative import (
     gauss_newton_preconditioner,
     restarted,
 )
+from savi.settings import setting
 from savi.types import Counts, Mask, PerExample, Rows
 
 #: η λ_max. The series converges below 2; above 1 the soft directions, which need most of the steps,
@@ -60,13 +60,8 @@ class Neumann(IterativeSolver):
         InputError: unless ``rtol`` is above 0 and ``max_steps`` and ``power_iterations`` 1 or more.
     """
 
-    power_iterations: int = 10
+    power_iterations: int = setting(10, at_least=1)
     name: ClassVar[str] = "neumann"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        name = "gradient.solver 'neumann': power_iterations"
-        require_at_least(name, self.power_iterations, 1)
 
     def step_limit(self, size: int) -> int:
         """``max_steps``, or 500: the steps needed do not depend on the size."""

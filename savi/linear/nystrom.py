@@ -10,11 +10,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from savi.errors import require_at_least
 from savi.linear.base import SOLVERS, LinearSolution, LinearStatus, SymmetricOperator, norm
 from savi.linear.conjugate_gradients import conjugate_gradients
 from savi.linear.dense import finite_blocks, identity_unless, multiply, rank_tolerance
 from savi.linear.iterative import IterativeSolver
+from savi.settings import setting
 from savi.types import Mask, PerExample, Rows
 
 
@@ -46,13 +46,8 @@ class Nystrom(IterativeSolver):
         InputError: unless ``rtol`` is above 0 and ``max_steps`` and ``rank`` 1 or more.
     """
 
-    rank: int | None = None
+    rank: int | None = setting(None, at_least=1)
     name: ClassVar[str] = "nystrom"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.rank is not None:
-            require_at_least("gradient.solver 'nystrom': rank", self.rank, 1)
 
     def solve(self, operator: SymmetricOperator, rhs: Rows) -> LinearSolution:
         """Sketch H, then iterate; the residual returned is recomputed."""

@@ -7,16 +7,26 @@ from typing import Any, ClassVar, NamedTuple, TypeAlias
 
 import torch
 
-from savi.errors import InputError
-from savi.inner.objective import FRESH_NOISE, TRUST_REGION, InnerObjective, Traits, refuse
+from savi.inner.objective import (
+    CONSTRAINT,
+    FRESH_NOISE,
+    NO_DISTRIBUTION,
+    InnerObjective,
+    Traits,
+    Words,
+    refuse,
+)
 from savi.inner.solution import Reason
 from savi.registry import Registry
+from savi.settings import Checked
 from savi.types import Blocks, Counts, Mask, PerExample, Rows
 
 #: The next iterate (or a trial), and the optimiser's state with it.
 Step: TypeAlias = tuple[Rows, Any]
 
 OPTIMIZERS: Registry[type[InnerOptimizer]] = Registry("inner.optimizer")
+
+_OTHERWISE = Words("optimizer=LevenbergMarquardt()", "inner.optimizer=levenberg_marquardt")
 
 
 class Point(NamedTuple):
@@ -27,7 +37,7 @@ class Point(NamedTuple):
     gradient: Rows
 
 
-class InnerOptimizer(ABC):
+class InnerOptimizer(Checked, ABC):
     """A rule y_{k+1} = step(y_k, state_k), written with differentiable tensor operations only.
 
     Every operation acts on each example by itself: no dot product, norm or decision is shared
@@ -64,20 +74,22 @@ class InnerOptimizer(ABC):
         Raises:
             InputError: for one that it cannot, with the reason.
         """
-        owner = f"inner.optimizer '{self.name}'"
-        other = "inner.optimizer=levenberg_marquardt"
-        if self.needs_fisher and not problem.has_fisher:
-            raise InputError(
-                f"{owner} with an objective whose λ describes no distribution (a plain function, "
-                "or posterior 'laplace' or 'point_mass'), and so has no Fisher matrix: set "
-                f"{other}, or posterior=diagonal_gaussian or posterior=full_gaussian"
-            )
         refuse(
-            owner,
-            other,
+            self.words,
+            _OTHERWISE,
+            (
+                NO_DISTRIBUTION,
+                not problem.has_fisher,
+                "it has no Fisher matrix" if self.needs_fisher else "",
+            ),
             (FRESH_NOISE, problem.stochastic, self.refuses_fresh_noise),
-            (TRUST_REGION, problem.constrained, self.refuses_constraints),
+            (CONSTRAINT, problem.constrained, self.refuses_constraints),
         )
+
+    @property
+    def words(self) -> Words:
+        """What the optimiser is called in a refusal."""
+        return Words(type(self).__name__, f"inner.optimizer '{self.name}'")
 
     @abstractmethod
     def init(self, y: Rows) -> Any:
@@ -96,11 +108,11 @@ class InnerOptimizer(ABC):
             value: J at the trial.
             state: as :meth:`step` returned it.
         """
-        raise NotImplementedError(f"inner.optimizer '{self.name}' takes every step")
+        raise NotImplementedError(f"{type(self).__name__} takes every step")
 
     def fixed_point(self, objective: InnerObjective, point: Point) -> Rows:
         """T(y), differentiable: a full step as a map whose fixed points are the solutions."""
-        raise NotImplementedError(f"inner.optimizer '{self.name}' has no fixed-point map")
+        raise NotImplementedError(f"{type(self).__name__} has no fixed-point map")
 
     def stalled(self, state: Any, y: Rows, proposal: Rows) -> Counts:
         """Why an example can make no further progress, as a :class:`Reason`, and 0 where it can.
@@ -128,10 +140,3 @@ class CurvatureOptimizer(InnerOptimizer):
     def matrix(self, objective: InnerObjective, y: Rows, create_graph: bool) -> Blocks:
         """C(y): by default the objective's curvature."""
         return objective.curvature(y, create_graph)
-
-
-def require_positive(owner: str, **values: float) -> None:
-    """Refuse step sizes and the like that are not finite and above 0."""
-    for name, value in values.items():
-        if not 0.0 < value < float("inf"):
-            raise InputError(f"{owner}: {name} is {value}, but it must be a number above 0")

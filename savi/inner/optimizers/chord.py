@@ -7,7 +7,6 @@ from typing import Any, ClassVar, NamedTuple
 
 import torch
 
-from savi.errors import require_at_least
 from savi.inner.objective import InnerObjective
 from savi.inner.optimizers.base import OPTIMIZERS, Point, Step
 from savi.inner.optimizers.levenberg_marquardt import (
@@ -19,6 +18,7 @@ from savi.inner.optimizers.levenberg_marquardt import (
 from savi.inner.precision import short_products
 from savi.linear.base import dot, norm
 from savi.linear.dense import multiply
+from savi.settings import setting
 from savi.types import Blocks, Counts, Mask, PerExample, Rows
 
 #: A step that leaves more than this part of the gradient is slow.
@@ -68,12 +68,8 @@ class ChordLevenbergMarquardt(LevenbergMarquardt):
         InputError: for a number out of range.
     """
 
-    patience: int = 5
+    patience: int = setting(5, at_least=1)
     name: ClassVar[str] = "chord"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require_at_least("inner.optimizer 'chord': patience", self.patience, 1)
 
     def init(self, y: Rows) -> Any:
         """No matrix yet."""

@@ -8,7 +8,8 @@ from typing import Any, ClassVar
 import torch
 
 from savi.inner.objective import InnerObjective
-from savi.inner.optimizers.base import OPTIMIZERS, CurvatureOptimizer, Point, Step, require_positive
+from savi.inner.optimizers.base import OPTIMIZERS, CurvatureOptimizer, Point, Step
+from savi.settings import positive
 from savi.types import Rows
 
 
@@ -28,12 +29,9 @@ class GaussNewton(CurvatureOptimizer):
         decay: whether the step size decays as 1/(t+1).
     """
 
-    lr: float = 0.5
+    lr: float = positive(0.5)
     decay: bool = True
     name: ClassVar[str] = "gauss_newton"
-
-    def __post_init__(self) -> None:
-        require_positive("inner.optimizer 'gauss_newton'", lr=self.lr)
 
     def init(self, y: Rows) -> Any:
         """The number of steps taken, per example."""

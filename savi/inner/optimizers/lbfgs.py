@@ -11,13 +11,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from savi.errors import InputError, require_at_least
 from savi.inner.objective import InnerObjective
 from savi.inner.optimizers.base import OPTIMIZERS, InnerOptimizer, Point, Step
 from savi.inner.optimizers.step_length import MIN_LENGTH, judge_length, unit_length
 from savi.inner.solution import Reason
 from savi.linear.base import dot, norm
 from savi.linear.dense import multiply
+from savi.settings import setting
 from savi.types import Blocks, Counts, Mask, PerExample, Rows
 
 #: A line search that has gone below it begins again, without a history.
@@ -79,19 +79,13 @@ class LBFGS(InnerOptimizer):
         InputError: if m is no whole number above 0.
     """
 
-    history: int = 10
+    history: int = setting(10, at_least=1)
     name: ClassVar[str] = "lbfgs"
     first_order: ClassVar[bool] = True
     judges: ClassVar[bool] = True
     refuses_fresh_noise: ClassVar[str] = (
         "gradients under different noise do not show how the objective bends"
     )
-
-    def __post_init__(self) -> None:
-        owner = f"inner.optimizer '{self.name}': history"
-        require_at_least(owner, self.history, 1)
-        if not isinstance(self.history, int):
-            raise InputError(f"{owner} is {self.history}: set it to a whole number")
 
     def init(self, y: Rows) -> Any:
         """No pairs."""

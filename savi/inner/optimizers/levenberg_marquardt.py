@@ -8,12 +8,13 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
-from savi.errors import InputError
+from savi.errors import SettingError
 from savi.inner.objective import InnerObjective
-from savi.inner.optimizers.base import OPTIMIZERS, CurvatureOptimizer, Point, Step, require_positive
+from savi.inner.optimizers.base import OPTIMIZERS, CurvatureOptimizer, Point, Step
 from savi.inner.solution import Reason
 from savi.linear.base import dot
 from savi.linear.dense import multiply, plus_diagonal
+from savi.settings import positive
 from savi.types import Blocks, Counts, Mask, PerExample, Rows
 
 #: Relative to the diagonal of C; below it, damping changes no digit of a step.
@@ -61,17 +62,16 @@ class LevenbergMarquardt(CurvatureOptimizer):
         max_damping: an example whose μ exceeds it has stalled.
     """
 
-    damping: float = 1e-3
-    max_damping: float = 1e8
+    damping: float = positive(1e-3)
+    max_damping: float = positive(1e8)
     name: ClassVar[str] = "levenberg_marquardt"
     judges: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        owner = f"inner.optimizer '{self.name}'"
-        require_positive(owner, damping=self.damping, max_damping=self.max_damping)
+        super().__post_init__()
         if self.damping >= self.max_damping:
-            raise InputError(
-                f"{owner}: damping {self.damping} must be below max_damping {self.max_damping}"
+            raise SettingError(
+                "damping", f"is {self.damping}: set it below max_damping {self.max_damping}"
             )
 
     def init(self, y: Rows) -> Any:

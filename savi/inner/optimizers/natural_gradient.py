@@ -8,9 +8,10 @@ from typing import Any, ClassVar
 import torch
 
 from savi.inner.objective import InnerObjective
-from savi.inner.optimizers.base import OPTIMIZERS, InnerOptimizer, Point, Step, require_positive
+from savi.inner.optimizers.base import OPTIMIZERS, InnerOptimizer, Point, Step
 from savi.inner.optimizers.step_length import MIN_LENGTH, judge_length
 from savi.inner.solution import Reason
+from savi.settings import positive
 from savi.types import Counts, Mask, PerExample, Rows
 
 #: How far the step size may grow above the one it began with.
@@ -32,7 +33,7 @@ class NaturalGradient(InnerOptimizer):
             with the diagonal of the Hessian in the mean.
     """
 
-    lr: float = 1.0
+    lr: float = positive(1.0)
     name: ClassVar[str] = "natural_gradient"
     first_order: ClassVar[bool] = True
     judges: ClassVar[bool] = True
@@ -40,9 +41,6 @@ class NaturalGradient(InnerOptimizer):
     refuses_constraints: ClassVar[str] = (
         "the feasible step nearest in KL is not the one nearest in λ, which would settle elsewhere"
     )
-
-    def __post_init__(self) -> None:
-        require_positive(f"inner.optimizer '{self.name}'", lr=self.lr)
 
     def init(self, y: Rows) -> Any:
         """The same initial α for every example."""

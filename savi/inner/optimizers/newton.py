@@ -115,7 +115,6 @@ class _Derivative(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, cotangent: Tensor) -> None:
         raise RuntimeError(
-            "inner.optimizer 'newton' has no second derivative where the Hessian is not positive "
-            "definite: set inner.optimizer=levenberg_marquardt, or do not differentiate its "
-            "gradient again"
+            "optimizer 'newton' has no second derivative where the Hessian is not positive "
+            "definite: take 'levenberg_marquardt', or do not differentiate its gradient again"
         )

@@ -19,7 +19,6 @@ from savi.training.hypergradient.losses import Bilevel
 from savi.training.module import SemiAmortizedVAE
 
 #: What is done about a hypergradient whose conditions are broken.
-ON_FAILURE = ("warn", "skip", "raise")
 
 
 class HypergradientTuner(Callback):
