@@ -9,7 +9,7 @@ import torch
 from savi.errors import InputError
 from savi.gradients.base import GradientBackend
 from savi.inner.loop import InnerLoop
-from savi.inner.objective import InnerObjective, ObjectiveFunction, as_objective
+from savi.inner.objective import AnyObjective, as_objective
 from savi.inner.optimizers.base import InnerOptimizer
 from savi.inner.precision import OrdinaryTensors, full_precision
 from savi.inner.solution import Solution
@@ -17,7 +17,7 @@ from savi.types import Rows
 
 
 def minimize(
-    objective: InnerObjective | ObjectiveFunction,
+    objective: AnyObjective,
     init: Rows,
     *,
     optimizer: InnerOptimizer,
@@ -65,7 +65,8 @@ def minimize(
 
     Returns:
         A :class:`Solution`. An example whose objective became non-finite, or would end above its
-        start, is returned at its best iterate with status ``DIVERGED``.
+        start, is returned at its best iterate with status ``DIVERGED``; ``reason`` says why each
+        example ended.
 
     Raises:
         InputError: for a start that is not a floating-point matrix, an objective that does not
