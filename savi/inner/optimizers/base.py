@@ -5,8 +5,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar, NamedTuple, TypeAlias
 
-import torch
-
 from savi.inner.objective import (
     CONSTRAINT,
     FRESH_NOISE,
@@ -119,8 +117,7 @@ class InnerOptimizer(Checked, ABC):
 
         By default those that did not move cannot.
         """
-        moved = (proposal.detach() != y.detach()).any(dim=-1)
-        return torch.where(moved, 0, Reason.NO_MOVEMENT)
+        return (proposal.detach() == y.detach()).all(dim=-1) * Reason.NO_MOVEMENT
 
 
 class CurvatureOptimizer(InnerOptimizer):

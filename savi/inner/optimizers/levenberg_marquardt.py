@@ -90,7 +90,7 @@ class LevenbergMarquardt(CurvatureOptimizer):
 
     def stalled(self, state: Any, y: Rows, proposal: Rows) -> Counts:
         """Those whose rejections have driven the damping past its ceiling."""
-        return torch.where(state.mu > self.max_damping, Reason.DAMPING_CEILING, 0)
+        return (state.mu > self.max_damping) * Reason.DAMPING_CEILING
 
 
 def damped_step(
