@@ -5,21 +5,20 @@ from __future__ import annotations
 from contextlib import nullcontext
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from savi.errors import InputError
 from savi.gradients.base import GradientBackend
 from savi.inner.loop import InnerLoop
-from savi.inner.objective import InnerObjective, ObjectiveFunction, as_objective
+from savi.inner.objective import AnyObjective, as_objective
 from savi.inner.optimizers.base import InnerOptimizer
 from savi.inner.precision import OrdinaryTensors, full_precision
 from savi.inner.solution import Solution
+from savi.types import Rows
 
 
 def minimize(
-    objective: InnerObjective | ObjectiveFunction,
-    init: Float[Tensor, "B P"],
+    objective: AnyObjective,
+    init: Rows,
     *,
     optimizer: InnerOptimizer,
     gradient: GradientBackend,
@@ -66,7 +65,8 @@ def minimize(
 
     Returns:
         A :class:`Solution`. An example whose objective became non-finite, or would end above its
-        start, is returned at its best iterate with status ``DIVERGED``.
+        start, is returned at its best iterate with status ``DIVERGED``; ``reason`` says why each
+        example ended.
 
     Raises:
         InputError: for a start that is not a floating-point matrix, an objective that does not
@@ -96,17 +96,8 @@ def minimize(
     loop = InnerLoop(optimizer, max_steps, rtol, atol, compile and not inference)
     differentiable = torch.is_grad_enabled() and not inference
     problem = as_objective(objective)
-    optimizer.check(
-        stochastic=problem.stochastic,
-        constrained=problem.constrained,
-        has_fisher=problem.has_fisher,
-    )
-    gradient.check(
-        optimizer,
-        stochastic=problem.stochastic,
-        constrained=problem.constrained,
-        compiled=compile,
-    )
+    optimizer.check(problem)
+    gradient.check(optimizer, problem, compiled=compile)
     # Validation loops disable gradients, and Trainer.test even records inference tensors: the
     # inner solve needs gradients in y all the same.
     with (

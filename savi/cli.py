@@ -41,11 +41,13 @@ from savi.errors import InputError, unknown_option
 from savi.gradients import ImplicitGradientError
 from savi.runs.record import Interrupted, Origin
 from savi.sweeps.job import JobFailed, run_job
-from savi.sweeps.jobs import command, setting
+from savi.sweeps.jobs import command, job_folder, setting
 from savi.sweeps.plan import WritePlan, refusal
 from savi.sweeps.summary import summarise
 
 register_schemas()
+# ``conf/config.yaml`` uses it.
+OmegaConf.register_new_resolver("job_folder", job_folder, replace=True)
 
 #: The ``logger.folder`` of the configs, where all offline runs are linked.
 SHARED_RUNS = "runs/wandb"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import NamedTuple
 
 
 class InputError(ValueError):
@@ -23,20 +24,68 @@ class SettingError(InputError):
     Attributes:
         name: the setting.
         problem: what is wrong with it, and what to set instead; follows the name.
+        before: what precedes the name.
     """
 
-    def __init__(self, name: str, problem: str) -> None:
-        super().__init__(f"{name} {problem}")
-        self.name, self.problem = name, problem
+    def __init__(self, name: str, problem: str, before: str = "") -> None:
+        super().__init__(f"{before}{name} {problem}")
+        self.name, self.problem, self.before = name, problem, before
+
+
+class CombinationError(InputError):
+    """Choices that exclude each other, told to who made them by a call.
+
+    Attributes:
+        in_config: the same sentence for who made them in a config; see :func:`within`.
+    """
+
+    def __init__(self, sentence: str, *, in_config: str) -> None:
+        super().__init__(sentence)
+        self.in_config = in_config
 
 
 @contextmanager
 def within(group: str) -> Iterator[None]:
-    """Name the settings refused inside as keys of a config group: ``rtol`` as ``group.rtol``."""
+    """Tell what is refused inside in the words of a config: ``rtol`` as ``group.rtol``."""
     try:
         yield
     except SettingError as error:
-        raise SettingError(f"{group}.{error.name}", error.problem) from error
+        raise SettingError(f"{group}.{error.name}", error.problem, error.before) from error
+    except CombinationError as error:
+        raise InputError(error.in_config) from error
+
+
+class Conflict(NamedTuple):
+    """A choice that another one excludes.
+
+    Attributes:
+        made: whether it was made.
+        choice: what a config calls it.
+        instead: what to set instead of it.
+        reason: why it is excluded, if that needs to be said.
+    """
+
+    made: bool
+    choice: str
+    instead: str
+    reason: str = ""
+
+
+def refuse(owner: str, conflicts: Iterable[Conflict], otherwise: str = "") -> None:
+    """Refuse the first conflict that there is.
+
+    Args:
+        owner: the choice that excludes the others.
+        conflicts: the others.
+        otherwise: what to set instead of the owner.
+
+    Raises:
+        InputError: with the two choices, the reason, and what to set instead.
+    """
+    for made, choice, instead, reason in conflicts:
+        if made:
+            why, rather = reason and f", {reason}", otherwise and f", or {otherwise}"
+            raise InputError(f"{owner} with {choice}{why}: set {instead}{rather}")
 
 
 def require_at_least(name: str, value: float, least: float) -> None:

@@ -2,46 +2,53 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from dataclasses import MISSING, dataclass, field, fields
-from typing import Any
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from math import inf
+from numbers import Integral
+from typing import Any, get_type_hints
 
-from savi.errors import SettingError
+from savi.errors import SettingError, within
 
-_BOUNDS = "savi.bounds"
+#: Where the metadata of a field hold its :class:`Bounds`.
+BOUNDS = "savi.bounds"
 
 
 @dataclass(frozen=True)
 class Bounds:
-    """What a setting may be; a bound of None does not bind, and None is always allowed.
+    """What a setting may be: a name of ``one_of``, or a number within the other bounds.
 
-    A value that is no number (NaN) is within no bound.
+    A bound of None does not bind, and a value of None is always allowed. A value that is no number
+    (NaN) is within no bound.
     """
 
     at_least: float | None = None
     above: float | None = None
     at_most: float | None = None
     below: float | None = None
-    one_of: Collection[Any] | None = None
+    one_of: Collection[str] | None = None
 
-    def check(self, name: str, value: Any) -> None:
-        """Refuse a value outside.
+    def check(self, name: str, value: Any, whole: bool = False) -> None:
+        """Refuse a value outside, and a number that is not ``whole`` where it has to be.
 
         Raises:
             SettingError: with the name, the value, and what to set instead.
         """
-        if value is None:
+        if isinstance(value, str) and self.one_of is not None and value not in self.one_of:
+            known = ", ".join([*sorted(self.one_of), *(["a number"] if whole else [])])
+            raise SettingError(name, f"'{value}': choose one of {known}", before="unknown ")
+        if value is None or isinstance(value, str):
             return
-        if self.one_of is not None and value not in self.one_of:
-            known = ", ".join(sorted(str(choice) for choice in self.one_of))
-            raise SettingError(name, f"is '{value}': choose one of {known}")
         for inside, advice in (
             (self.at_least is None or value >= self.at_least, f"to {self.at_least} or more"),
             (self.above is None or value > self.above, f"above {self.above}"),
-            (self.at_most is None or value <= self.at_most, f"to {self.at_most} or less"),
+            (self.at_most is None or value <= self.at_most, f"to at most {self.at_most}"),
             (self.below is None or value < self.below, f"below {self.below}"),
+            (not whole or (isinstance(value, Integral) and value is not True), "to a whole number"),
         ):
             if not inside:
+                advice = {"below inf": "to a finite number"}.get(advice, advice)
                 raise SettingError(name, f"is {value}: set it {advice}")
 
 
@@ -52,24 +59,53 @@ def setting(
     above: float | None = None,
     at_most: float | None = None,
     below: float | None = None,
-    one_of: Collection[Any] | None = None,
+    one_of: Collection[str] | None = None,
 ) -> Any:
-    """Declare a dataclass field with its bounds beside its default.
+    """A dataclass field with its bounds.
 
-    >>> @dataclass
-    ... class Stop:
-    ...     rtol: float = setting(1e-3, at_least=0)
+    As in ``rtol: float = setting(1e-3, at_least=0)``. A number in a field that is declared an
+    ``int`` has to be whole.
     """
     bounds = Bounds(at_least, above, at_most, below, one_of)
-    return field(default=default, metadata={_BOUNDS: bounds})
+    return field(default=default, metadata={BOUNDS: bounds})
 
 
-def check_settings(settings: Any) -> None:
-    """Refuse a dataclass one of whose fields is outside its bounds; for ``__post_init__``.
+def positive(default: float | None) -> Any:
+    """A dataclass field for a finite number above 0."""
+    return setting(default, above=0, below=inf)
+
+
+def check_settings(schema: Any, values: Mapping[str, Any]) -> None:
+    """Refuse values outside the bounds of a dataclass, and of the dataclasses that it holds.
+
+    A field without a value passes, as does a value without a field.
+
+    Args:
+        schema: the dataclass.
+        values: a value for each field; those of a dataclass that it holds are another mapping.
 
     Raises:
-        SettingError: for the first such field.
+        SettingError: for the first such value, by the path to it (``model.kl.weight``).
     """
-    for declared in fields(settings):
-        if bounds := declared.metadata.get(_BOUNDS):
-            bounds.check(declared.name, getattr(settings, declared.name))
+    for declared in fields(schema):
+        value = values.get(declared.name)
+        if isinstance(value, Mapping):
+            inner = get_type_hints(schema)[declared.name]
+            if is_dataclass(inner):
+                with within(declared.name):
+                    check_settings(inner, value)
+        elif bounds := declared.metadata.get(BOUNDS):
+            whole = re.search(r"\bint\b", str(declared.type)) is not None
+            bounds.check(declared.name, value, whole)
+
+
+class Checked:
+    """A base of dataclasses that refuse fields outside their bounds when they are built."""
+
+    def __post_init__(self) -> None:
+        """Check all fields.
+
+        Raises:
+            SettingError: for the first one outside.
+        """
+        check_settings(type(self), vars(self))

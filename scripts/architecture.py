@@ -27,6 +27,7 @@ LAYERS = (
     ("vae",),
     ("inference",),
     ("data",),
+    ("config",),
     ("training",),
     ("evaluation",),
     ("runs",),
@@ -34,7 +35,6 @@ LAYERS = (
     ("experiments",),
     ("sweeps",),
     ("replicas",),
-    ("config",),
     ("console",),
     ("cli",),
 )

@@ -57,7 +57,7 @@ REFUSED = [
     ("model.kl.weight=-1", "model.kl.weight is -1.0: set it to 0 or more"),
     ("inner.noise=fresh", "gradient 'ift' with inner.noise 'fresh'"),
     ("inner.lr=0.1", "has no option 'lr': it takes damping, max_damping"),
-    ("inner.damping=-1", "damping is -1.0, but it must be a number above 0"),
+    ("inner.damping=-1", "inner.damping is -1.0: set it above 0"),
     ("posterior=laplace", "set inner.objective=map"),
     ("inner.objective=map", "set posterior=laplace or posterior=point_mass"),
     ("encoder_loss=none", "sends no gradient to the encoder: set encoder_loss=elbo_at_init"),

@@ -7,7 +7,14 @@ from inner_problems import Nonlinear, Quadratic, nonlinear_inputs, randn, spd
 import savi
 from savi.errors import InputError
 from savi.gradients import Implicit, StopGradient, Unrolled
-from savi.inner import Adam, GradientDescent, InnerObjective, LevenbergMarquardt
+from savi.inner import (
+    LBFGS,
+    Adam,
+    GradientDescent,
+    InnerObjective,
+    LevenbergMarquardt,
+    Reason,
+)
 
 
 def minimize(objective, init, optimizer=None, gradient=None, **options):
@@ -122,16 +129,32 @@ class TestDivergence:
 def test_statuses():
     start = torch.ones(1, 1, dtype=torch.float64)
     square = lambda y: y.square().sum(-1)  # noqa: E731
+    uphill = lambda y: (2.0 * y.detach() - y).sum(-1)  # noqa: E731  (with a wrong gradient)
     cases = {
-        savi.Status.CONVERGED: minimize(square, start, max_steps=100),
-        savi.Status.MAX_STEPS: minimize(square, start, max_steps=2),
-        savi.Status.STALLED: minimize(square, start, GradientDescent(1e-300)),
-        savi.Status.DIVERGED: minimize(square, start, GradientDescent(1.5)),
-    }
-    for status, solution in cases.items():
+        Reason.SMALL_GRADIENT: (savi.Status.CONVERGED, minimize(square, start, max_steps=100)),
+        Reason.OUT_OF_STEPS: (savi.Status.MAX_STEPS, minimize(square, start, max_steps=2)),
+        Reason.NO_MOVEMENT: (
+            savi.Status.STALLED, minimize(square, start, GradientDescent(1e-300)),
+        ),
+        Reason.ABOVE_START: (savi.Status.DIVERGED, minimize(square, start, GradientDescent(1.5))),
+        Reason.NOT_FINITE: (savi.Status.DIVERGED, minimize(square, torch.nan * start)),
+        Reason.DAMPING_CEILING: (
+            savi.Status.STALLED,
+            minimize(lambda y: y.abs().sum(-1), start, LevenbergMarquardt(), max_steps=300),
+        ),
+        Reason.FAILED_LINE_SEARCH: (
+            savi.Status.STALLED,
+            minimize(uphill, 0.0 * start, LBFGS(), max_steps=300),
+        ),
+    }  # fmt: skip
+    assert set(cases) == set(Reason)
+    for reason, (status, solution) in cases.items():
+        assert solution.reason.tolist() == [reason]
         assert solution.status.tolist() == [status]
-        assert solution.describe() == f"1 {status.name}: {status.advice}"
+        assert reason.status == status
+        assert solution.describe() == f"1 {status.name}: {reason.advice}"
         assert status.advice.endswith(".")
+        assert reason.advice.endswith(".")
 
 
 def test_stopping_rule():
@@ -190,11 +213,11 @@ def test_frozen_example_of_a_redrawn_objective_does_not_wake_with_its_neighbours
         ({"init": torch.zeros(3)}, r"init has shape \(3,\)"),
         ({"init": torch.zeros(2, 3, dtype=torch.long)}, r"torch\.int64: give a floating-point"),
         ({"init": torch.zeros(2, 0)}, r"init has shape \(2, 0\)"),
-        ({"max_steps": -1}, "max_steps is -1"),
-        ({"max_steps": 2.5}, "max_steps is 2.5"),
-        ({"rtol": -1e-3}, "rtol is -0.001"),
-        ({"rtol": float("nan")}, "rtol is nan"),
-        ({"atol": -1.0}, "atol is -1"),
+        ({"max_steps": -1}, "^max_steps is -1"),
+        ({"max_steps": 2.5}, "^max_steps is 2.5"),
+        ({"rtol": -1e-3}, "^rtol is -0.001"),
+        ({"rtol": float("nan")}, "^rtol is nan"),
+        ({"atol": -1.0}, "^atol is -1"),
         ({"optimizer": "gd"}, "optimizer is 'gd': give an instance"),
         ({"gradient": Unrolled}, "give an instance of a GradientBackend"),
         ({"objective": lambda y: y.sum()}, "without a sum or mean over the batch"),

@@ -1,7 +1,8 @@
 """The typed schema of a run's config; the YAML files under ``conf/`` hold the values.
 
-Types are checked when Hydra composes a config. Ranges and combinations are checked by
-:mod:`savi.experiments.check`. An option that is None is left to the class that it is meant for.
+Types are checked when Hydra composes a config; the bounds that stand here, and all combinations,
+by :mod:`savi.experiments.check`, before any data are read. An option that is None is left to the
+class that it is meant for.
 """
 
 from __future__ import annotations
@@ -12,6 +13,10 @@ from typing import Any
 from omegaconf import MISSING
 
 from savi.data.config import DataConfig
+from savi.inference.config import InnerProblem
+from savi.inference.gradient_check import REFERENCES
+from savi.linear import SOLVERS
+from savi.settings import positive, setting
 
 
 @dataclass
@@ -19,32 +24,32 @@ class GammaConfig:
     """The observation variance γ; a ``value`` of None means the data variance."""
 
     mode: str = "optimal"
-    value: float | None = None
-    floor: float = 1e-6
+    value: float | None = positive(None)
+    floor: float = positive(1e-6)
 
 
 @dataclass
 class KLConfig:
     """The KL term of the training objective: its weight β, warm-up and free bits (nats)."""
 
-    weight: float = 1.0
-    warmup_steps: int = 0
-    free_bits: float = 0.0
+    weight: float = setting(1.0, at_least=0)
+    warmup_steps: int = setting(0, at_least=0)
+    free_bits: float = setting(0.0, at_least=0)
 
 
 @dataclass
 class ModelConfig:
     """The generative model and the inference network (``encoder: none`` for SVI)."""
 
-    latent_dim: int = 16
+    latent_dim: int = setting(16, at_least=1)
     decoder: str = "mlp"
     encoder: str = "mlp"
-    hidden: int = 256
-    depth: int = 2
+    hidden: int = setting(256, at_least=1)
+    depth: int = setting(2, at_least=0)
     activation: str = "softplus"
-    encoder_hidden: int | None = None
-    encoder_depth: int | None = None
-    samples: int = 1
+    encoder_hidden: int | None = setting(None, at_least=1)
+    encoder_depth: int | None = setting(None, at_least=0)
+    samples: int = setting(1, at_least=1)
     gamma: GammaConfig = field(default_factory=GammaConfig)
     kl: KLConfig = field(default_factory=KLConfig)
 
@@ -57,28 +62,9 @@ class PosteriorConfig:
 
 
 @dataclass
-class InnerConfig:
-    """The inner problem and its optimiser; the options from ``lr`` on are the optimiser's own.
+class InnerConfig(InnerProblem):
+    """The inner problem and its optimiser, whose own options these are."""
 
-    ``rho`` weighs the objective ``proximal``; ``radius`` bounds ``trust_region``, and is None for
-    every other objective. ``warm_start`` starts a training example where its last visit ended; it
-    is for models without an encoder, and needs an ``atol`` above 0 (or an ``rtol`` of 0), because
-    ``rtol`` counts from the gradient at the start.
-    """
-
-    objective: str = "elbo"
-    optimizer: str = "levenberg_marquardt"
-    max_steps: int = 0
-    test_max_steps: int | None = None
-    rtol: float = 1e-3
-    atol: float = 0.0
-    rho: float = 1.0
-    radius: float | None = None
-    noise: str = "crn"
-    samples: int = 2
-    linear_head: str = "auto"
-    compile: bool = False
-    warm_start: bool = False
     lr: float | None = None
     momentum: float | None = None
     beta1: float | None = None
@@ -122,24 +108,24 @@ class EncoderLossConfig:
 class OptimizerConfig:
     """The outer optimiser: Adam, with a constant or cosine learning rate."""
 
-    lr: float = 1e-3
-    weight_decay: float = 0.0
-    schedule: str = "constant"
+    lr: float = setting(1e-3, above=0)
+    weight_decay: float = setting(0.0, at_least=0)
+    schedule: str = setting("constant", one_of=("constant", "cosine"))
 
 
 @dataclass
 class EvaluationConfig:
     """How much work the final evaluation does."""
 
-    val_samples: int = 8
-    samples: int = 64
-    importance_samples: int = 5_000
-    gap_examples: int = 128
-    gap_steps: int = 100
-    ais_examples: int = 16
-    ais_chains: int = 16
-    ais_steps: int = 500
-    autoencoder_steps: int = 2_000
+    val_samples: int = setting(8, at_least=1)
+    samples: int = setting(64, at_least=1)
+    importance_samples: int = setting(5_000, at_least=1)
+    gap_examples: int = setting(128, at_least=0)
+    gap_steps: int = setting(100, at_least=1)
+    ais_examples: int = setting(16, at_least=0)
+    ais_chains: int = setting(16, at_least=2)
+    ais_steps: int = setting(500, at_least=2)
+    autoencoder_steps: int = setting(2_000, at_least=0)
 
 
 @dataclass
@@ -150,21 +136,22 @@ class TrainerConfig:
     (config key -> one value for each replica), runs of the same seed that differ in those keys.
     """
 
-    max_epochs: int = 40
-    accelerator: str = "auto"
-    devices: int = 1
-    strategy: str = "auto"
-    replicas: int = 1
+    max_epochs: int = setting(40, at_least=1)
+    accelerator: str = setting("auto", one_of=("auto", "cpu", "gpu", "mps"))
+    devices: int = setting(1, at_least=1)
+    strategy: str = setting("auto", one_of=("auto", "ddp"))
+    replicas: int = setting(1, at_least=1)
     vary: Any = None  # a null, unlike a mapping, can be set as a whole on the command line
-    precision: str = "32-true"
-    gradient_clip_val: float | None = None
-    check_val_every_n_epoch: int = 1
-    log_every_n_steps: int = 50
-    limit_train_batches: int | None = None
-    limit_val_batches: int | None = None
+    # The inner solves run in float32 under the mixed ones, and support no others.
+    precision: str = setting("32-true", one_of=("32-true", "bf16-mixed", "16-mixed"))
+    gradient_clip_val: float | None = setting(None, above=0)
+    check_val_every_n_epoch: int = setting(1, at_least=1)
+    log_every_n_steps: int = setting(50, at_least=1)
+    limit_train_batches: int | None = setting(None, at_least=1)
+    limit_val_batches: int | None = setting(None, at_least=1)
     enable_progress_bar: bool = True
     deterministic: bool = True
-    threads: int | None = None
+    threads: int | None = setting(None, at_least=1)
 
 
 @dataclass
@@ -196,12 +183,16 @@ class CallbacksConfig:
     inner steps), on the first ``gradient_check_examples`` of the validation split.
     """
 
-    early_stopping_patience: int | None = None
+    early_stopping_patience: int | None = setting(None, at_least=1)
     figures: bool = True
-    media_every_n_epochs: int | None = None
-    gradient_check_every_n_steps: int | None = None
-    gradient_check_examples: int = 32
-    gradient_check_reference: str = "ift"
+    media_every_n_epochs: int | None = setting(None, at_least=1)
+    gradient_check_every_n_steps: int | None = setting(None, at_least=1)
+    gradient_check_examples: int = setting(32, at_least=1)
+    gradient_check_reference: str = setting("ift", one_of=REFERENCES)
+
+
+#: The linear solvers that need no Gauss–Newton matrix, which the system in all weights lacks.
+WITHOUT_GAUSS_NEWTON = [name for name, cls in SOLVERS.items() if not cls.needs_gauss_newton]
 
 
 @dataclass
@@ -214,17 +205,21 @@ class HypergradientConfig:
     """
 
     tune: list[str] = field(default_factory=list)
-    solver: str = "cg"
-    damping: float = 0.0
-    rtol: float = 1e-3
-    max_steps: int | None = None
-    lr: float = 0.05
-    every_n_steps: int = 5
-    start_epoch: int = 0
-    examples: int | None = 128
-    samples: int = 4
-    max_stationarity: float = 0.1
-    on_failure: str = "warn"
+    solver: str = setting("cg", one_of=WITHOUT_GAUSS_NEWTON)
+    damping: float = setting(0.0, at_least=0)
+    rtol: float = setting(1e-3, above=0)
+    max_steps: int | None = setting(None, at_least=1)
+    lr: float = setting(0.05, above=0)
+    every_n_steps: int = setting(5, at_least=1)
+    start_epoch: int = setting(0, at_least=0)
+    examples: int | None = setting(128, at_least=1)
+    samples: int = setting(4, at_least=1)
+    max_stationarity: float = setting(0.1, above=0)
+    on_failure: str = setting("warn", one_of=("warn", "skip", "raise"))
+
+
+#: The largest seed that NumPy takes.
+MAX_SEED = 2**32 - 1
 
 
 @dataclass
@@ -234,7 +229,7 @@ class Config:
     ``optimized_metric`` names the figure of ``metrics.json`` by which a sweeper judges a job.
     """
 
-    seed: int = 0
+    seed: int = setting(0, at_least=0, at_most=MAX_SEED)
     optimized_metric: str = "val/elbo"
     experiment: Any = None
     data: DataConfig = MISSING
@@ -255,12 +250,14 @@ class Config:
 class EvaluateConfig:
     """An evaluation of a checkpoint; an option that is None is taken from the run.
 
+    Those that :class:`EvaluationConfig` has as well are bounded there.
+
     ``ood`` names another data set, or ``arrays`` with an ``ood_path``, whose examples are to be
     told from those of the run.
     """
 
     checkpoint: str = MISSING
-    split: str = "test"
+    split: str = setting("test", one_of=("test", "val"))
     output: str | None = None
     samples: int | None = None
     importance_samples: int | None = None
@@ -270,10 +267,10 @@ class EvaluateConfig:
     ais_chains: int | None = None
     ais_steps: int | None = None
     autoencoder_steps: int | None = None
-    test_max_steps: int | None = None
+    test_max_steps: int | None = setting(None, at_least=0)
     data_path: str | None = None
     ood: str | None = None
     ood_path: str | None = None
-    ood_examples: int = 500
+    ood_examples: int = setting(500, at_least=1)
     device: str = "auto"
-    threads: int | None = None
+    threads: int | None = setting(None, at_least=1)

@@ -12,15 +12,10 @@ from omegaconf import DictConfig, OmegaConf
 
 from savi.config.schema import Config, EvaluateConfig
 from savi.errors import InputError, unknown_option
-from savi.sweeps.jobs import job_folder
 
 
 def register_schemas() -> None:
-    """Make ``schema`` and ``evaluate_schema`` known to Hydra.
-
-    And the resolver ``job_folder`` that ``conf/config.yaml`` uses.
-    """
-    OmegaConf.register_new_resolver("job_folder", job_folder, replace=True)
+    """Make ``schema`` and ``evaluate_schema`` known to Hydra."""
     store = ConfigStore.instance()
     store.store(name="schema", node=Config)
     store.store(name="evaluate_schema", node=EvaluateConfig)

@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+from savi.settings import setting
+
 
 @dataclass
 class DataConfig:
@@ -13,10 +15,10 @@ class DataConfig:
 
     name: str = "digits"
     path: str | None = None
-    limit: int | None = None
-    batch_size: int = 128
+    limit: int | None = setting(None, at_least=1)
+    batch_size: int = setting(128, at_least=1)
     dequantise: bool = True
     centre: bool = True
     val_size: float = 0.1
-    seed: int = 0
+    seed: int = setting(0, at_least=0)
     options: dict[str, Any] = field(default_factory=dict)

@@ -18,10 +18,12 @@ from savi.data.batches import (
     ShuffledBatches,
     generator,
 )
+from savi.data.config import DataConfig
 from savi.data.raw import Examples, RawData, train_val_test
 from savi.data.registry import bind
 from savi.data.units import Units
-from savi.errors import require_at_least, unknown_option
+from savi.errors import unknown_option
+from savi.settings import check_settings
 
 
 class TensorDataModule(LightningDataModule):
@@ -89,13 +91,7 @@ class TensorDataModule(LightningDataModule):
     ) -> None:
         super().__init__()
         self._load = bind(name, path, options)
-        for key, value, least in (
-            ("limit", limit, 1),
-            ("batch_size", batch_size, 1),
-            ("seed", seed, 0),
-        ):
-            if value is not None:
-                require_at_least(f"data.{key}", value, least)
+        check_settings(DataConfig, {"limit": limit, "batch_size": batch_size, "seed": seed})
         self.name = name
         self.limit = limit
         self.batch_size = batch_size

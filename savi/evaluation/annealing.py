@@ -12,9 +12,9 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from savi.errors import require_at_least
 from savi.evaluation.hmc import Point, WhitenedWeight, transition
 from savi.evaluation.pieces import ExampleStreams
+from savi.settings import Checked, setting
 from savi.types import Codes, Observations, PerExample, PerSample, Samples
 from savi.vae.distributions import Posterior
 from savi.vae.model import GaussianVAE
@@ -29,7 +29,7 @@ PILOT_SHARE, PILOT_LEAST, PILOT_STEP_SIZE, PILOT_RATE = 0.2, 20, 0.25, 1.0
 
 
 @dataclass(frozen=True)
-class Annealing:
+class Annealing(Checked):
     """How the path p_β(z) ∝ q0(z)^{1−β} p(x, z)^β = q0(z) w(z)^β is walked.
 
     Args:
@@ -42,13 +42,9 @@ class Annealing:
         InputError: for fewer of any of them.
     """
 
-    chains: int = 16
-    steps: int = 500
-    leapfrog_steps: int = 3
-
-    def __post_init__(self) -> None:
-        for name, least in (("chains", 2), ("steps", 2), ("leapfrog_steps", 1)):
-            require_at_least(f"annealing.{name}", getattr(self, name), least)
+    chains: int = setting(16, at_least=2)
+    steps: int = setting(500, at_least=2)
+    leapfrog_steps: int = setting(3, at_least=1)
 
     def moves(self, walks: int) -> int:
         """The moves of that many walks and their pilot."""

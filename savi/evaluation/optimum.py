@@ -15,8 +15,8 @@ from savi.inner.objective import InnerObjective
 from savi.inner.optimizers import LevenbergMarquardt, Newton
 from savi.inner.precision import full_precision
 from savi.linear.base import LinearStatus, SymmetricOperator, dot, norm
-from savi.linear.cholesky import Cholesky
 from savi.linear.dense import multiply
+from savi.linear.direct import Cholesky
 from savi.types import Codes, Index, Mask, Observations, PerExample, Rows, Samples
 from savi.vae.data_fit import data_fit
 from savi.vae.families import PosteriorFamily

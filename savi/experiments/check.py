@@ -1,81 +1,95 @@
-"""Ranges and names that can be judged before any data are read."""
+"""Everything that can be judged of a config before any data are read, in one pass."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-from savi.errors import InputError, require_at_least, unknown_option
+from torch import nn
+
+from savi.config.schema import Config
+from savi.errors import Conflict, InputError, refuse
 from savi.experiments.check_hypergradient import check_hypergradient
 from savi.experiments.loggers import check_wandb
+from savi.inference.encoder_losses import EncoderObjective
+from savi.inference.gradient_check import check_reference
+from savi.inference.semi_amortized import SemiAmortizedInference
 from savi.report.metrics import describe
-
-#: The largest seed that NumPy takes.
-MAX_SEED = 2**32 - 1
-
-#: What the inner solves support: they run in float32 under the mixed ones.
-PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
-ACCELERATORS = ("auto", "cpu", "gpu", "mps")
-STRATEGIES = ("auto", "ddp")
-
-#: Keys and their least values.
-MINIMA = {
-    "seed": 0,
-    "trainer.max_epochs": 1,
-    "trainer.check_val_every_n_epoch": 1,
-    "trainer.log_every_n_steps": 1,
-    "trainer.limit_train_batches": 1,
-    "trainer.limit_val_batches": 1,
-    "trainer.threads": 1,
-    "trainer.devices": 1,
-    "trainer.replicas": 1,
-}
+from savi.settings import check_settings
+from savi.training.warm_start import WarmStarts
+from savi.vae.families import POSTERIORS
 
 
 def check(config: Mapping[str, Any]) -> None:
-    """Refuse what no run could use.
+    """Refuse what no run could use: bounds first, which stand beside the keys, then combinations.
 
-    Model, inference and data check their own settings when they are built, which comes next.
+    Those of the method stand beside its classes, which are built here without their networks.
+
+    Args:
+        config: a whole run's config; one of an earlier version may lack keys.
 
     Raises:
-        InputError: for the first setting that is out of range.
+        InputError: for the first setting or combination that is wrong.
     """
-    for key, least in MINIMA.items():
-        value: Any = config
-        for part in key.split("."):
-            value = value[part]
-        if value is not None:
-            require_at_least(key, value, least)
-    if config["seed"] > MAX_SEED:
-        raise InputError(f"seed is {config['seed']}: set it to at most {MAX_SEED}")
+    tuned = config.get("hypergradient", {}).get("tune", [])
+    bounded = {key: value for key, value in config.items() if tuned or key != "hypergradient"}
+    check_settings(Config, bounded)
     if describe(config["optimized_metric"]) is None:
         raise InputError(
             f"unknown optimized_metric '{config['optimized_metric']}': choose a name in the "
             "metrics.json of a run, such as val/elbo"
         )
-    trainer = config["trainer"]
-    for key, known in (
-        ("precision", PRECISIONS),
-        ("accelerator", ACCELERATORS),
-        ("strategy", STRATEGIES),
-    ):
-        if trainer[key] not in known:
-            raise unknown_option(f"trainer.{key}", trainer[key], known)
-    _check_vary(trainer["vary"], trainer["replicas"])
-    check_hypergradient(config)
-    if trainer["devices"] > 1:
-        _check_devices(config, trainer["devices"])
-    if trainer["check_val_every_n_epoch"] > trainer["max_epochs"]:
-        raise InputError(
-            f"trainer.check_val_every_n_epoch {trainer['check_val_every_n_epoch']} is above "
-            f"trainer.max_epochs {trainer['max_epochs']}, so that no epoch would be validated: "
-            "lower it"
-        )
-    clip = trainer["gradient_clip_val"]
-    if clip is not None and not clip > 0:
-        raise InputError(f"trainer.gradient_clip_val is {clip}: set it above 0, or to null")
+    _check_trainer(config)
+    if tuned:
+        check_hypergradient(config, tuned)
+    _check_method(config)
     if config["logger"]["wandb"]:
         check_wandb(config["logger"]["mode"], config["logger"]["project"])
+
+
+def _check_method(config: Mapping[str, Any]) -> None:
+    """Inner problem, optimiser, backend, encoder losses, warm starts and the gradient check."""
+    model, callbacks = config["model"], config["callbacks"]
+    family = POSTERIORS[config["posterior"]["name"]](model["latent_dim"])
+    # That there is one is all that matters here.
+    encoder = None if model["encoder"] == "none" else nn.Identity()
+    inference = SemiAmortizedInference(encoder, family, config["inner"], config["gradient"])
+    EncoderObjective(config["encoder_loss"], inference)
+    WarmStarts.build(config["inner"], inference)
+    if callbacks["gradient_check_every_n_steps"] is not None:
+        check_reference(callbacks["gradient_check_reference"], inference)
+
+
+def _check_trainer(config: Mapping[str, Any]) -> None:
+    trainer = config["trainer"]
+    every, epochs = trainer["check_val_every_n_epoch"], trainer["max_epochs"]
+    if every > epochs:
+        raise InputError(
+            f"trainer.check_val_every_n_epoch {every} is above trainer.max_epochs {epochs}, so "
+            "that no epoch would be validated: lower it"
+        )
+    _check_vary(trainer["vary"], trainer["replicas"])
+    devices, size = trainer["devices"], config["data"]["batch_size"]
+    if devices == 1:
+        return
+    many = f"trainer.devices {devices}"
+    strategy = trainer["strategy"]
+    refuse(many, [Conflict(strategy != "ddp", f"trainer.strategy '{strategy}'", "trainer=ddp")])
+    if size % devices:
+        raise InputError(
+            f"{many} cannot share batches of {size} evenly: set data.batch_size to a multiple"
+        )
+    alone, kl = "which needs one device", config["model"]["kl"]
+    refuse(
+        many,
+        [
+            Conflict(
+                config["inner"]["warm_start"], "inner.warm_start", "inner.warm_start=false", alone
+            ),
+            Conflict(kl["free_bits"] > 0, "model.kl.free_bits", "model.kl.free_bits=0", alone),
+        ],
+        otherwise="train on one",
+    )
 
 
 def _check_vary(vary: Any, replicas: int) -> None:
@@ -96,23 +110,3 @@ def _are_numbers(values: Any) -> bool:
     return isinstance(values, list) and all(
         isinstance(value, int | float) and not isinstance(value, bool) for value in values
     )
-
-
-def _check_devices(config: Mapping[str, Any], devices: int) -> None:
-    """Refuse what several devices could not do as one device does it."""
-    many = f"trainer.devices {devices}"
-    if config["trainer"]["strategy"] != "ddp":
-        raise InputError(f"{many} with trainer.strategy 'auto': set trainer=ddp")
-    if config["data"]["batch_size"] % devices:
-        raise InputError(
-            f"{many} cannot share batches of {config['data']['batch_size']} evenly: set "
-            "data.batch_size to a multiple"
-        )
-    for wrong, name, advice in (
-        (config["inner"]["warm_start"], "inner.warm_start", "inner.warm_start=false"),
-        (config["model"]["kl"]["free_bits"] > 0, "model.kl.free_bits", "model.kl.free_bits=0"),
-    ):
-        if wrong:
-            raise InputError(
-                f"{many} with {name}, which needs one device: set {advice}, or train on one"
-            )

@@ -1,113 +1,108 @@
-"""Refusing what hypergradients cannot tune, before any work is done."""
+"""What hypergradients cannot tune."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from savi.errors import InputError, require_at_least, unknown_option
-from savi.implicit.policy import OnFailure
-from savi.linear import SOLVERS
+from savi.errors import Conflict, InputError, refuse, unknown_option
 from savi.training.hypergradient.hyperparameters import HYPERPARAMETERS
-from savi.training.hypergradient.tuner import POLICIES
 from savi.vae.families import POSTERIORS
 
-_MINIMA = {"every_n_steps": 1, "start_epoch": 0, "max_steps": 1, "examples": 1, "samples": 1}
-_ABOVE_ZERO = ("lr", "rtol", "max_stationarity")
 
-
-def check_hypergradient(config: Mapping[str, Any]) -> None:
-    """Refuse a ``hypergradient`` group that a run could not use.
+def check_hypergradient(config: Mapping[str, Any], tune: Sequence[str]) -> None:
+    """Refuse what a run could not tune.
 
     Args:
-        config: a whole run's config; one of a version without hypergradients passes.
+        config: a whole run's config, whose settings are within their bounds.
+        tune: the names of the hyperparameters.
 
     Raises:
-        InputError: for the first setting or combination that is wrong.
+        InputError: for the first name or combination that is wrong.
     """
-    settings = config.get("hypergradient")
-    if not settings or not settings["tune"]:
-        return
-    tune = settings["tune"]
     for name in tune:
         if name not in HYPERPARAMETERS:
             raise unknown_option("hypergradient.tune", name, HYPERPARAMETERS)
     if len(set(tune)) < len(tune):
         raise InputError(f"hypergradient.tune is {tune}: name each hyperparameter once")
-    _check_settings(settings)
-    for choice, reason, instead in _refusals(config, tune):
-        raise InputError(f"hypergradient.tune with {choice}{reason}: set {instead}")
+    refuse("hypergradient.tune", [*_unmoved(config, tune), *_not_one_function(config)])
 
 
-def _check_settings(settings: Mapping[str, Any]) -> None:
-    for name, least in _MINIMA.items():
-        if settings[name] is not None:
-            require_at_least(f"hypergradient.{name}", settings[name], least)
-    for name in _ABOVE_ZERO:
-        if not settings[name] > 0:
-            raise InputError(f"hypergradient.{name} is {settings[name]}: set it above 0")
-    require_at_least("hypergradient.damping", settings["damping"], 0)
-    known = [name for name, solver in SOLVERS.items() if not solver.needs_gauss_newton]
-    if settings["solver"] not in known:
-        raise unknown_option("hypergradient.solver", settings["solver"], known)
-    OnFailure.named(settings["on_failure"], POLICIES, "hypergradient.on_failure")
+def _unmoved(config: Mapping[str, Any], tune: Sequence[str]) -> list[Conflict]:
+    """Hyperparameters that are not there, or are moved by something else."""
+    kl, inner, devices = config["model"]["kl"], config["inner"], config["trainer"]["devices"]
+    mode, objective, steps = (
+        config["model"]["gamma"]["mode"],
+        inner["objective"],
+        inner["max_steps"],
+    )
+    decay, fixed = config["optimizer"]["weight_decay"], "model.gamma.mode=fixed"
+    logarithm = "whose logarithm is to move"
+    return [
+        Conflict(
+            "gamma" in tune and mode != "fixed",
+            f"gamma and model.gamma.mode '{mode}'", fixed, "which sets γ itself",
+        ),
+        Conflict(
+            mode == "optimal",
+            "model.gamma.mode 'optimal'", fixed, "a γ that moves with the weights",
+        ),
+        Conflict(
+            "beta" in tune and kl["weight"] == 0,
+            "beta and model.kl.weight 0", "model.kl.weight above 0", logarithm,
+        ),
+        Conflict(
+            kl["warmup_steps"] > 0,
+            "model.kl.warmup_steps", "model.kl.warmup_steps=0",
+            "during which the training loss changes",
+        ),
+        Conflict(
+            "weight_decay" in tune and decay == 0,
+            "weight_decay and optimizer.weight_decay 0", "optimizer.weight_decay above 0",
+            logarithm,
+        ),
+        Conflict(
+            "rho" in tune and not (steps > 0 and objective == "proximal"),
+            f"rho and inner.objective '{objective}' and inner.max_steps {steps}", "inner=proximal",
+            "which has no ρ",
+        ),
+        Conflict(devices > 1, f"trainer.devices {devices}", "trainer.devices=1"),
+        Conflict(
+            inner["compile"], "inner.compile", "inner.compile=false", "which keeps the old values"
+        ),
+    ]  # fmt: skip
 
 
-def _refusals(config: Mapping[str, Any], tune: list[str]) -> Iterator[tuple[str, str, str]]:
-    """What is chosen, why it cannot be, and what to set instead."""
-    model, inner, trainer = config["model"], config["inner"], config["trainer"]
-    mode, solved = model["gamma"]["mode"], inner["max_steps"] > 0
-    if "gamma" in tune and mode != "fixed":
-        yield (
-            f"gamma and model.gamma.mode '{mode}'",
-            ", which sets γ itself",
-            "model.gamma.mode=fixed",
-        )
-    if mode == "optimal":
-        yield (
-            "model.gamma.mode 'optimal'",
-            ", a γ that moves with the weights",
-            "model.gamma.mode=fixed",
-        )
-    if "beta" in tune and not model["kl"]["weight"] > 0:
-        yield (
-            "beta and model.kl.weight 0",
-            ", whose logarithm is to move",
-            "model.kl.weight above 0",
-        )
-    if model["kl"]["warmup_steps"]:
-        reason = ", during which the training loss changes"
-        yield "model.kl.warmup_steps", reason, "model.kl.warmup_steps=0"
-    if "weight_decay" in tune and not config["optimizer"]["weight_decay"] > 0:
-        reason = ", whose logarithm is to move"
-        yield "weight_decay and optimizer.weight_decay 0", reason, "optimizer.weight_decay above 0"
-    if "rho" in tune and not (solved and inner["objective"] == "proximal"):
-        steps = f" and inner.max_steps {inner['max_steps']}"
-        choice = f"rho and inner.objective '{inner['objective']}'{steps}"
-        yield choice, ", which has no ρ", "inner=proximal"
-    yield from _not_one_function(config, solved)
-    if trainer["devices"] > 1:
-        yield f"trainer.devices {trainer['devices']}", "", "trainer.devices=1"
-    if inner["compile"]:
-        yield "inner.compile", ", which keeps the old values", "inner.compile=false"
-
-
-def _not_one_function(config: Mapping[str, Any], solved: bool) -> Iterator[tuple[str, str, str]]:
+def _not_one_function(config: Mapping[str, Any]) -> list[Conflict]:
     """Trainings that do not go to a minimum of one function, or of one that is smooth in λ."""
-    inner, weights = config["inner"], config["encoder_loss"]
-    if solved and inner["objective"] != "proximal":
-        reason = ", whose λ* sends no gradient to the encoder, or has kinks"
-        yield f"inner.objective '{inner['objective']}'", reason, "inner=proximal, or inner=none"
-    if solved and config["gradient"]["name"] != "ift":
-        reason = ", which does not go to a minimum over exact solutions"
-        yield f"gradient '{config['gradient']['name']}'", reason, "gradient=ift"
-    if POSTERIORS[config["posterior"]["name"]].is_map:
-        reason = ", which is found by MAP inference"
-        yield f"posterior '{config['posterior']['name']}'", reason, "posterior=diagonal_gaussian"
+    objective, gradient = config["inner"]["objective"], config["gradient"]["name"]
+    posterior, weights = config["posterior"]["name"], config["encoder_loss"]
+    solved, encoder = config["inner"]["max_steps"] > 0, config["model"]["encoder"] != "none"
     others = [name for name, weight in weights.items() if weight > 0 and name != "through"]
-    if others:
-        reason = ", which trains the encoder at a constant decoder: no one function is minimised"
-        yield f"encoder_loss '{others[0]}'", reason, "encoder_loss=through"
-    if config["model"]["encoder"] != "none" and weights["through"] != 1.0:
-        reason = ", no gradient of one function"
-        yield f"encoder_loss.through {weights['through']}", reason, "encoder_loss=through"
+    return [
+        Conflict(
+            solved and objective != "proximal",
+            f"inner.objective '{objective}'", "inner=proximal, or inner=none",
+            "whose λ* sends no gradient to the encoder, or has kinks",
+        ),
+        Conflict(
+            solved and gradient != "ift",
+            f"gradient '{gradient}'", "gradient=ift",
+            "which does not go to a minimum over exact solutions",
+        ),
+        Conflict(
+            POSTERIORS[posterior].is_map,
+            f"posterior '{posterior}'", "posterior=diagonal_gaussian",
+            "which is found by MAP inference",
+        ),
+        Conflict(
+            bool(others),
+            f"encoder_loss '{', '.join(others[:1])}'", "encoder_loss=through",
+            "which trains the encoder at a constant decoder: no one function is minimised",
+        ),
+        Conflict(
+            encoder and weights["through"] != 1.0,
+            f"encoder_loss.through {weights['through']}", "encoder_loss=through",
+            "no gradient of one function",
+        ),
+    ]  # fmt: skip

@@ -3,35 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import fields
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from savi.config.schema import EvaluateConfig, EvaluationConfig
 from savi.data import DATASETS, TensorDataModule
-from savi.errors import InputError, require_at_least, unknown_option
+from savi.errors import InputError, unknown_option
 from savi.evaluation import Evaluation, evaluate
 from savi.evaluation.regret import out_of_distribution
 from savi.experiments.checkpoint import CONFIG_KEY, load_weights, read_checkpoint
 from savi.experiments.loggers import quieten_libraries
 from savi.experiments.run import build
 from savi.report.table import shown
+from savi.settings import check_settings
 
-SETTINGS = (
-    "samples", "importance_samples", "gap_examples", "gap_steps", "ais_examples", "ais_chains",
-    "ais_steps", "autoencoder_steps",
-)  # fmt: skip
-
-#: The options that are numbers, and their least values.
-MINIMA = dict.fromkeys((*SETTINGS, "threads", "ood_examples"), 1) | {
-    "gap_examples": 0,
-    "ais_examples": 0,
-    "ais_chains": 2,
-    "ais_steps": 2,
-    "autoencoder_steps": 0,
-    "test_max_steps": 0,
-}
+#: The settings of an evaluation that may differ from those of the run.
+SETTINGS = [key.name for key in fields(EvaluationConfig) if key.name != "val_samples"]
 
 
 def evaluate_checkpoint(options: Mapping[str, Any]) -> tuple[Evaluation, dict[str, float]]:
@@ -47,11 +38,8 @@ def evaluate_checkpoint(options: Mapping[str, Any]) -> tuple[Evaluation, dict[st
         InputError: for a missing or foreign checkpoint, or an option out of range.
     """
     quieten_libraries()
-    if options["split"] not in ("test", "val"):
-        raise unknown_option("split", options["split"], ("test", "val"))
-    for name, least in MINIMA.items():
-        if options[name] is not None:
-            require_at_least(name, options[name], least)
+    check_settings(EvaluateConfig, options)
+    check_settings(EvaluationConfig, options)
     _check_ood(options)
     config = read_checkpoint(options["checkpoint"])[CONFIG_KEY]
     for name in SETTINGS:

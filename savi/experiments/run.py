@@ -26,13 +26,12 @@ from pytorch_lightning.utilities import rank_zero_only
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from savi.data import TensorDataModule
-from savi.errors import InputError, require_at_least
+from savi.errors import InputError
 from savi.evaluation import evaluate
 from savi.experiments.check import check
 from savi.experiments.checkpoint import StoreConfig, load_weights
 from savi.experiments.loggers import build_loggers, finish, log_results, quieten_libraries
 from savi.experiments.media import MediaMonitor, final_media, log_final_media
-from savi.inference.gradient_check import require_reference
 from savi.report.figures import learning_curves, read_metrics, save
 from savi.report.table import shown
 from savi.runs.folder import claimed
@@ -344,8 +343,7 @@ def build_callbacks(
     """The callbacks of a run; ``best.ckpt`` is the epoch with the highest val/elbo.
 
     Raises:
-        InputError: for a setting of the ``callbacks`` group that is out of range, or that does
-            not fit the module.
+        InputError: for a gradient check that does not fit the module.
     """
     cost = CostMonitor()
     callbacks: list[Callback] = [
@@ -366,14 +364,9 @@ def build_callbacks(
     ]
     patience = config["early_stopping_patience"]
     if patience is not None:
-        if patience < 1:
-            raise InputError(
-                f"callbacks.early_stopping_patience is {patience}: set it to 1 or more, or null"
-            )
         callbacks.append(EarlyStopping("val/elbo", patience=patience, mode="max"))
     every = config["media_every_n_epochs"]
     if every is not None:
-        require_at_least("callbacks.media_every_n_epochs", every, 1)
         callbacks.append(MediaMonitor(data, every))
     return callbacks, cost
 
@@ -383,9 +376,7 @@ def _gradient_monitor(
 ) -> list[Callback]:
     """The gradient check, if it is on."""
     every, examples = config["gradient_check_every_n_steps"], config["gradient_check_examples"]
-    reference = config["gradient_check_reference"]
-    require_at_least("callbacks.gradient_check_examples", examples, 1)
-    require_reference(reference)
     if every is None:
         return []
-    return [GradientMonitor(module, data.split("val")[:examples], every, reference)]
+    probe, reference = data.split("val")[:examples], config["gradient_check_reference"]
+    return [GradientMonitor(module, probe, every, reference)]

@@ -4,17 +4,27 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from enum import Enum
-from typing import ClassVar
+from typing import Any, ClassVar
 
-from jaxtyping import Float
+import torch
 from torch import Tensor
 
-from savi.errors import InputError
+from savi.errors import CombinationError
 from savi.inner.loop import InnerLoop
-from savi.inner.objective import COMPILE, FRESH_NOISE, TRUST_REGION, InnerObjective
-from savi.inner.optimizers.base import InnerOptimizer
+from savi.inner.objective import (
+    COMPILE,
+    CONSTRAINT,
+    FRESH_NOISE,
+    InnerObjective,
+    Traits,
+    Words,
+    refuse,
+)
+from savi.inner.optimizers.base import OPTIMIZERS, InnerOptimizer
 from savi.inner.solution import Solution
 from savi.registry import Registry
+from savi.settings import Checked
+from savi.types import Rows
 
 BACKENDS: Registry[type[GradientBackend]] = Registry("gradient")
 
@@ -27,7 +37,7 @@ class EncoderGradient(Enum):
     ZERO = "zero"
 
 
-class GradientBackend(ABC):
+class GradientBackend(Checked, ABC):
     """Runs the inner loop and returns its result with a derivative.
 
     Attributes:
@@ -35,7 +45,7 @@ class GradientBackend(ABC):
         encoder_gradient: what flows to λ0 when the objective does not itself depend on λ0.
         memory: the order of the activation memory in the number of steps K.
         second_derivatives: "right" (exact) or "refused" (a double backward raises).
-        optimizers: the names of the inner optimisers that it can differentiate; None: every one.
+        refuses_optimizers: why it refuses the inner optimisers that it does not differentiate.
         refuses_fresh_noise: why it refuses an objective that is redrawn at every step, if it does.
         refuses_constraints: why it refuses a constrained objective, if it does.
         refuses_compile: why it refuses compiled inner steps, if it does.
@@ -45,7 +55,7 @@ class GradientBackend(ABC):
     encoder_gradient: ClassVar[EncoderGradient]
     memory: ClassVar[str]
     second_derivatives: ClassVar[str]
-    optimizers: ClassVar[tuple[str, ...] | None] = None
+    refuses_optimizers: ClassVar[str] = ""
     refuses_fresh_noise: ClassVar[str] = ""
     refuses_constraints: ClassVar[str] = ""
     refuses_compile: ClassVar[str] = ""
@@ -59,51 +69,56 @@ class GradientBackend(ABC):
         """
         return self.encoder_gradient
 
-    def check(
-        self, optimizer: InnerOptimizer, *, stochastic: bool, constrained: bool, compiled: bool
-    ) -> None:
+    def check(self, optimizer: InnerOptimizer, problem: Traits, *, compiled: bool) -> None:
         """Refuse what the backend cannot differentiate, before any work is done.
 
         Args:
             optimizer: the inner optimiser.
-            stochastic: whether the objective is redrawn at every step.
-            constrained: whether it is constrained.
+            problem: what kind of problem it minimises.
             compiled: whether the inner steps are compiled.
 
         Raises:
             InputError: for what it cannot, with the reason.
         """
         self.check_optimizer(optimizer)
-        for choice, made, reason in (
-            (FRESH_NOISE, stochastic, self.refuses_fresh_noise),
-            (TRUST_REGION, constrained, self.refuses_constraints),
+        refuse(
+            self.words,
+            Words("gradient=Unrolled()", "gradient=unrolled"),
+            (FRESH_NOISE, problem.stochastic, self.refuses_fresh_noise),
+            (CONSTRAINT, problem.constrained, self.refuses_constraints),
             (COMPILE, compiled, self.refuses_compile),
-        ):
-            choice.refuse(
-                f"gradient '{self.name}'", made=made, reason=reason, otherwise="gradient=unrolled"
-            )
+        )
 
-    def check_optimizer(self, optimizer: InnerOptimizer) -> None:  # noqa: B027  (most take all)
+    def check_optimizer(self, optimizer: InnerOptimizer) -> None:
         """Refuse an inner optimiser that the backend cannot differentiate.
 
         Raises:
-            InputError: if it cannot, with the reason.
+            InputError: if it cannot, with the reason and the ones that it can.
         """
+        if not self.differentiates(type(optimizer)):
+            owner, chosen, reason = self.words, optimizer.words, self.refuses_optimizers
+            known = {name: kind for name, kind in OPTIMIZERS.items() if self.differentiates(kind)}
+            classes = " or ".join(f"{kind.__name__}()" for kind in known.values())
+            raise CombinationError(
+                f"{owner.call} with {chosen.call}: {reason}, so give optimizer={classes}, or "
+                "gradient=Unrolled()",
+                in_config=f"{owner.config} with {chosen.config}: {reason}, so set inner.optimizer "
+                f"to {' or '.join(known)}, or gradient=unrolled",
+            )
 
-    def refusal(self, optimizer: InnerOptimizer, reason: str) -> InputError:
-        """The error of :meth:`check_optimizer`."""
-        return InputError(
-            f"gradient '{self.name}' with inner.optimizer '{optimizer.name}': {reason}, so set "
-            f"inner.optimizer to {' or '.join(self.optimizers or ())}, or gradient=unrolled"
-        )
+    @classmethod
+    def differentiates(cls, optimizer: type[InnerOptimizer]) -> bool:
+        """Whether it differentiates the steps of an inner optimiser; by default those of all."""
+        return True
+
+    @property
+    def words(self) -> Words:
+        """What the backend is called in a refusal."""
+        return Words(type(self).__name__, f"gradient '{self.name}'")
 
     @abstractmethod
     def solve(
-        self,
-        loop: InnerLoop,
-        objective: InnerObjective,
-        init: Float[Tensor, "B P"],
-        differentiable: bool,
+        self, loop: InnerLoop, objective: InnerObjective, init: Rows, differentiable: bool
     ) -> Solution:
         """Run ``loop`` on ``objective`` from ``init``; both have passed :meth:`check`.
 
@@ -116,3 +131,74 @@ class GradientBackend(ABC):
         Raises:
             InputError: if the objective breaks an assumption of the backend.
         """
+
+
+def refuse_second_derivative(
+    backend: str, cotangents: tuple[Tensor | None, ...], links: tuple[Tensor, ...]
+) -> tuple[Tensor | None, ...]:
+    """What a custom backward returns when it cannot itself be differentiated.
+
+    ``once_differentiable`` would not do: its refusal hangs on a leaf of its own, which
+    ``autograd.grad(..., inputs)`` never visits, and the cotangents would pass for constants. Here
+    they are linked to everything that they depend on, by a node that raises.
+
+    Args:
+        backend: the name in the message.
+        cotangents: what the backward computed.
+        links: the tensors that the cotangents depend on.
+    """
+    if not torch.is_grad_enabled():
+        return cotangents
+    return tuple(
+        None if cotangent is None else _Refusal.apply(backend, cotangent, *links)
+        for cotangent in cotangents
+    )
+
+
+def once_differentiable(backend: str, value: Rows, graph: Rows) -> Rows:
+    """The numbers of ``value`` with the gradient of ``graph``, whose own derivative is refused.
+
+    For a graph that leaves out a part of what ``value`` depends on, on purpose: its first
+    derivative is what the backend declares, its second one would be neither that nor the truth.
+    """
+    return _OnceDifferentiable.apply(backend, value.detach(), graph)
+
+
+class _Refusal(torch.autograd.Function):
+    """The identity on a cotangent; its backward raises."""
+
+    @staticmethod
+    def forward(backend: str, cotangent: Tensor, *links: Tensor) -> Tensor:
+        return cotangent.clone()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        """Keep the name alone."""
+        ctx.backend = inputs[0]
+
+    @staticmethod
+    def backward(ctx: Any, *cotangents: Tensor) -> None:
+        raise RuntimeError(
+            f"gradient backend '{ctx.backend}' has no second derivative: take 'unrolled', or do "
+            "not differentiate its gradient again"
+        )
+
+
+class _OnceDifferentiable(torch.autograd.Function):
+    """λK, whose cotangent goes to ``graph``."""
+
+    @staticmethod
+    def forward(backend: str, value: Tensor, graph: Tensor) -> Tensor:
+        return value.clone()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        """Keep the graph, which leads to all that the gradient depends on."""
+        ctx.backend, _, graph = inputs
+        ctx.save_for_backward(graph)
+
+    @staticmethod
+    def backward(ctx: Any, v: Tensor) -> tuple[None, None, Tensor | None]:
+        """The cotangent itself."""
+        (cotangent,) = refuse_second_derivative(ctx.backend, (v,), (v, *ctx.saved_tensors))
+        return None, None, cotangent

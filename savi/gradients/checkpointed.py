@@ -7,15 +7,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
-from jaxtyping import Float
-from torch import Tensor
-
-from savi.errors import InputError, unknown_option
 from savi.gradients.base import BACKENDS, EncoderGradient
 from savi.gradients.recompute import RecomputingBackend, Segment
 from savi.inner.history import EveryNth
-from savi.inner.loop import InnerLoop, Trajectory
+from savi.inner.loop import InnerLoop
 from savi.inner.objective import InnerObjective
+from savi.inner.solution import Solution
+from savi.settings import setting
+from savi.types import Rows
 
 #: Named choices of ``every``: n as a function of K.
 EVERY: dict[str, Callable[[int], int]] = {
@@ -43,31 +42,23 @@ class Checkpointed(RecomputingBackend):
         InputError: for an unknown name or an n below 1.
     """
 
-    every: int | str = "sqrt"
+    every: int | str = setting("sqrt", at_least=1, one_of=EVERY)
     name: ClassVar[str] = "checkpointed"
     encoder_gradient: ClassVar[EncoderGradient] = EncoderGradient.EXACT
     memory: ClassVar[str] = "O(√K)"
     second_derivatives: ClassVar[str] = "refused"
 
-    def __post_init__(self) -> None:
-        if isinstance(self.every, str) and self.every not in EVERY:
-            raise unknown_option("gradient.every", self.every, (*EVERY, "a number of steps"))
-        if not isinstance(self.every, str) and (
-            not isinstance(self.every, int) or isinstance(self.every, bool) or self.every < 1
-        ):
-            raise InputError(f"gradient.every is {self.every}: set it to 1 or more, sqrt or step")
-
     def run(
-        self, loop: InnerLoop, objective: InnerObjective, init: Float[Tensor, "B P"]
-    ) -> tuple[Trajectory, Callable[[], Iterator[Segment]]]:
+        self, loop: InnerLoop, objective: InnerObjective, init: Rows
+    ) -> tuple[Solution, Callable[[], Iterator[Segment]]]:
         """Keep every n-th iterate; the steps between two of them are a segment."""
         n = self.every if isinstance(self.every, int) else EVERY[self.every](loop.max_steps)
         recorder = EveryNth(n)
-        trajectory = loop.run(objective, init, recorder=recorder)
-        last = int(trajectory.steps.max()) if len(trajectory.steps) else 0
+        solution = loop.run(objective, init, recorder=recorder)
+        last = int(solution.steps.max()) if len(solution.steps) else 0
 
         def segments() -> Iterator[Segment]:
             for iterate in reversed(recorder.iterates):
                 yield Segment(iterate, min(n, last - iterate.step), recorder.decisions)
 
-        return trajectory, segments
+        return solution, segments

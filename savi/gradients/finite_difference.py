@@ -7,19 +7,19 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
-from savi.errors import InputError
 from savi.gradients.base import BACKENDS, EncoderGradient
 from savi.gradients.recompute import Adjoint, RecomputingBackend, Run, Segment, leaf
 from savi.implicit.captured import Replaced
 from savi.inner.history import EveryNth
-from savi.inner.loop import InnerLoop, Trajectory
+from savi.inner.loop import InnerLoop
 from savi.inner.objective import InnerObjective
 from savi.inner.optimizers.base import InnerOptimizer, Point
+from savi.inner.solution import Solution
 from savi.linear.base import norm
+from savi.settings import positive
+from savi.types import PerExample, Rows
 
 
 @BACKENDS.register("finite_difference")
@@ -45,35 +45,27 @@ class FiniteDifference(RecomputingBackend):
         InputError: if ``relative_step`` is not above 0.
     """
 
-    relative_step: float | None = None
+    relative_step: float | None = positive(None)
     name: ClassVar[str] = "finite_difference"
     encoder_gradient: ClassVar[EncoderGradient] = EncoderGradient.EXACT
     memory: ClassVar[str] = "O(1)"
     second_derivatives: ClassVar[str] = "refused"
-    optimizers: ClassVar[tuple[str, ...] | None] = (
-        "gd", "momentum", "adam", "lbfgs", "natural_gradient",
-    )  # fmt: skip
+    refuses_optimizers: ClassVar[str] = "its steps use second derivatives of the objective"
 
-    def __post_init__(self) -> None:
-        if self.relative_step is not None and not 0.0 < self.relative_step < float("inf"):
-            raise InputError(
-                f"gradient.relative_step is {self.relative_step}: set it above 0, or to null"
-            )
-
-    def check_optimizer(self, optimizer: InnerOptimizer) -> None:
-        """Refuse an optimiser that uses curvature."""
-        if not optimizer.first_order:
-            raise self.refusal(optimizer, "its steps use second derivatives of the objective")
+    @classmethod
+    def differentiates(cls, optimizer: type[InnerOptimizer]) -> bool:
+        """Those that use no curvature."""
+        return optimizer.first_order
 
     def run(
-        self, loop: InnerLoop, objective: InnerObjective, init: Float[Tensor, "B P"]
-    ) -> tuple[Trajectory, Callable[[], Iterator[Segment]]]:
+        self, loop: InnerLoop, objective: InnerObjective, init: Rows
+    ) -> tuple[Solution, Callable[[], Iterator[Segment]]]:
         """Keep every iterate."""
         recorder = EveryNth(1)
-        trajectory = loop.run(objective, init, recorder=recorder)
-        return trajectory, lambda: (Segment(it, 1) for it in reversed(recorder.iterates))
+        solution = loop.run(objective, init, recorder=recorder)
+        return solution, lambda: (Segment(it, 1) for it in reversed(recorder.iterates))
 
-    def pull_back(self, run: Run, segment: Segment, adjoint: Adjoint) -> Float[Tensor, "B P"]:
+    def pull_back(self, run: Run, segment: Segment, adjoint: Adjoint) -> Rows:
         """The step by autograd as a function of its gradient; the gradient by differences."""
         step, y, state = segment.start
         problem = run.objective.at_step(step)
@@ -92,13 +84,8 @@ class FiniteDifference(RecomputingBackend):
         return y_next.detach()
 
     def _through_gradient(
-        self,
-        problem: InnerObjective,
-        y: Float[Tensor, "B P"],
-        u: Float[Tensor, "B P"],
-        run: Run,
-        adjoint: Adjoint,
-    ) -> Float[Tensor, "B P"]:
+        self, problem: InnerObjective, y: Rows, u: Rows, run: Run, adjoint: Adjoint
+    ) -> Rows:
         """Hu; what (∂g/∂θ)ᵀu sends to the captured tensors is added to ``adjoint``."""
         size = norm(u)
         # Of the examples that have one: another's NaN must not reach their gradients.
@@ -121,7 +108,7 @@ class FiniteDifference(RecomputingBackend):
         adjoint.add([None if other is None else largest * other for other in others])
         return torch.zeros_like(u) if plus is None else largest * (plus + minus)
 
-    def _step_size(self, run: Run, y: Float[Tensor, "B P"]) -> Float[Tensor, " B"]:
+    def _step_size(self, run: Run, y: Rows) -> PerExample:
         """The length of the difference, for each example."""
         travelled = norm(run.value - run.init)
         # An example that never moved is seen at the scale of its numbers.

@@ -8,11 +8,10 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from savi.errors import InputError, require_at_least
-from savi.gradients.base import BACKENDS, EncoderGradient, GradientBackend
+from savi.errors import SettingError
+from savi.gradients.base import BACKENDS, EncoderGradient, GradientBackend, refuse_second_derivative
 from savi.gradients.checkpointed import Checkpointed
 from savi.gradients.recompute import Run, captured_in_a_step, require_same, sweep
-from savi.gradients.second_derivative import refuse_second_derivative
 from savi.implicit.adjoint import Adjoint
 from savi.implicit.adjoint_certificate import Certificate, Conditions
 from savi.implicit.policy import HANDLED, OnFailure
@@ -22,6 +21,7 @@ from savi.inner.objective import InnerObjective
 from savi.inner.precision import full_precision
 from savi.inner.solution import Solution
 from savi.linear import SOLVERS, LinearSolver
+from savi.settings import setting
 from savi.types import Rows
 
 #: What can be done about an example that breaks a condition.
@@ -59,12 +59,12 @@ class Implicit(GradientBackend):
             direct solver, or a policy for failures that are not looked for.
     """
 
-    solver: str | LinearSolver = "cholesky"
-    on_failure: str = "warn"
-    rtol: float = 1e-5
-    max_steps: int | None = None
-    max_stationarity: float = 0.1
-    max_error: float = 1e-2
+    solver: str | LinearSolver = setting("cholesky", one_of=SOLVERS)
+    on_failure: str = setting("warn", one_of=[policy.value for policy in POLICIES])
+    rtol: float = setting(1e-5, above=0)
+    max_steps: int | None = setting(None, at_least=1)
+    max_stationarity: float = setting(0.1, above=0)
+    max_error: float = setting(1e-2, above=0)
     certify: bool = True
     name: ClassVar[str] = "ift"
     encoder_gradient: ClassVar[EncoderGradient] = EncoderGradient.ZERO
@@ -75,23 +75,17 @@ class Implicit(GradientBackend):
     )
 
     def __post_init__(self) -> None:
-        OnFailure.named(self.on_failure, POLICIES, "gradient.on_failure")
+        super().__post_init__()
         if not self.certify and self.on_failure != OnFailure.WARN.value:
-            raise InputError(
-                f"gradient.on_failure '{self.on_failure}' without a certificate, which would find "
-                "the failures: set certify=True"
+            raise SettingError(
+                "on_failure",
+                f"'{self.on_failure}' without a certificate, which would find the failures: set "
+                "certify to true",
             )
-        for name in ("max_stationarity", "max_error", "rtol"):
-            if not getattr(self, name) > 0:
-                raise InputError(f"gradient.{name} is {getattr(self, name)}: set it above 0")
-        if self.max_steps is not None:
-            require_at_least("gradient.max_steps", self.max_steps, 1)
         solver = self._linear_solver()
         if self.max_steps is not None and solver.direct:
-            raise InputError(
-                f"gradient.max_steps with gradient.solver '{solver.name}', a direct solver without "
-                "steps: set it to null, or gradient.solver=cg"
-            )
+            direct = f"solver '{solver.name}', a direct solver without steps"
+            raise SettingError("max_steps", f"with {direct}: leave it out, or take solver 'cg'")
 
     def encoder_gradient_for(self, anchored: bool, max_steps: int) -> EncoderGradient:
         """Exact through an objective that is anchored at λ0, zero otherwise."""
@@ -103,12 +97,12 @@ class Implicit(GradientBackend):
         """Run the loop without a graph, then attach the theorem."""
         solver = self._linear_solver()
         if solver.needs_gauss_newton and not objective.gauss_newton:
-            raise InputError(
-                f"gradient.solver '{solver.name}' with an objective that has no "
-                "Gauss–Newton matrix: set gradient.solver=cholesky"
+            raise SettingError(
+                "solver",
+                f"'{solver.name}' with an objective that has no Gauss–Newton matrix: "
+                "take solver 'cholesky'",
             )
-        trajectory = loop.run(objective, init.detach())
-        solution = trajectory.solution(trajectory.value.detach())
+        solution = loop.run(objective, init)
         if not differentiable:
             return solution
         since = sequence_number()
@@ -205,10 +199,10 @@ class Fallback:
         """
         backend = Checkpointed()
         with torch.enable_grad(), full_precision(v.device.type):
-            trajectory, segments = backend.run(self.loop, self.objective, self.init)
-        require_same("ift", trajectory.value.detach(), self.value, self.init)
+            solution, segments = backend.run(self.loop, self.objective, self.init)
+        require_same("ift", solution.value, self.value, self.init)
         run = Run(
-            self.loop, self.objective, self.init, self.value, trajectory.steps, segments, captured
+            self.loop, self.objective, self.init, self.value, solution.steps, segments, captured
         )
         return sweep(backend, run, v)
 

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from jaxtyping import Float
-from torch import Tensor
-
-from savi.gradients.base import BACKENDS, EncoderGradient, GradientBackend
-from savi.gradients.second_derivative import once_differentiable
+from savi.gradients.base import BACKENDS, EncoderGradient, GradientBackend, once_differentiable
 from savi.inner.loop import InnerLoop
 from savi.inner.objective import InnerObjective
 from savi.inner.optimizers.base import InnerOptimizer, Point
 from savi.inner.solution import Solution
+from savi.types import Rows
 
 
 @BACKENDS.register("one_step")
@@ -37,33 +34,27 @@ class OneStep(GradientBackend):
     refuses_fresh_noise: ClassVar[str] = (
         "an objective that is redrawn at every step has no fixed point"
     )
-    optimizers: ClassVar[tuple[str, ...] | None] = (
-        "gd", "momentum", "gauss_newton", "levenberg_marquardt", "chord", "newton",
-    )  # fmt: skip
+    refuses_optimizers: ClassVar[str] = "its step is no function of λ alone"
 
     def encoder_gradient_for(self, anchored: bool, max_steps: int) -> EncoderGradient:
         """Some of it through the anchor of a proximal problem, none otherwise."""
         return EncoderGradient.TRUNCATED if anchored else EncoderGradient.ZERO
 
-    def check_optimizer(self, optimizer: InnerOptimizer) -> None:
-        """Refuse an optimiser whose step is no map of λ alone."""
-        if not optimizer.has_fixed_point:
-            raise self.refusal(optimizer, "its step is no function of λ alone")
+    @classmethod
+    def differentiates(cls, optimizer: type[InnerOptimizer]) -> bool:
+        """Those whose step is a map of λ alone."""
+        return optimizer.has_fixed_point
 
     def solve(
-        self,
-        loop: InnerLoop,
-        objective: InnerObjective,
-        init: Float[Tensor, "B P"],
-        differentiable: bool,
+        self, loop: InnerLoop, objective: InnerObjective, init: Rows, differentiable: bool
     ) -> Solution:
         """Run the loop without a graph, then attach one step from λK, whose value is left out."""
-        trajectory = loop.run(objective, init.detach())
-        value = trajectory.value.detach()
+        solution = loop.run(objective, init)
         if not differentiable:
-            return trajectory.solution(value)
-        point = Point(value, *objective.gradient(value.clone(), create_graph=True))
+            return solution
+        y = solution.value
+        point = Point(y, *objective.gradient(y.clone(), create_graph=True))
         step = loop.optimizer.fixed_point(objective, point)
-        if step.requires_grad:
-            value = once_differentiable(self.name, value, step)
-        return trajectory.solution(value)
+        if not step.requires_grad:
+            return solution
+        return replace(solution, value=once_differentiable(self.name, y, step))

@@ -10,23 +10,22 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, NamedTuple
 
 import torch
-from jaxtyping import Float, Int
 from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 
-from savi.gradients.base import GradientBackend
-from savi.gradients.second_derivative import refuse_second_derivative
+from savi.gradients.base import GradientBackend, refuse_second_derivative
 from savi.implicit.captured import Replaced, captured_tensors
 from savi.inner.history import Decision, Iterate
-from savi.inner.loop import InnerLoop, Trajectory
+from savi.inner.loop import InnerLoop
 from savi.inner.objective import InnerObjective
 from savi.inner.precision import full_precision
 from savi.inner.solution import Solution
 from savi.linear.base import norm
+from savi.types import Counts, Rows
 
 #: Repeated steps may differ by so many units of rounding, which curvature has magnified.
 ROUNDING = 1000.0
@@ -56,9 +55,9 @@ class Run:
 
     loop: InnerLoop
     objective: InnerObjective
-    init: Float[Tensor, "B P"]
-    value: Float[Tensor, "B P"]
-    steps: Int[Tensor, " B"]
+    init: Rows
+    value: Rows
+    steps: Counts
     segments: Callable[[], Iterator[Segment]]
     captured: list[Tensor]
 
@@ -74,11 +73,11 @@ class RecomputingBackend(GradientBackend):
 
     @abstractmethod
     def run(
-        self, loop: InnerLoop, objective: InnerObjective, init: Float[Tensor, "B P"]
-    ) -> tuple[Trajectory, Callable[[], Iterator[Segment]]]:
+        self, loop: InnerLoop, objective: InnerObjective, init: Rows
+    ) -> tuple[Solution, Callable[[], Iterator[Segment]]]:
         """Run the loop without a graph; the second result cuts the run into segments, backwards."""
 
-    def pull_back(self, run: Run, segment: Segment, adjoint: Adjoint) -> Float[Tensor, "B P"]:
+    def pull_back(self, run: Run, segment: Segment, adjoint: Adjoint) -> Rows:
         """Move ``adjoint`` from the end of a segment to its start, by autograd through its steps.
 
         Returns:
@@ -102,25 +101,21 @@ class RecomputingBackend(GradientBackend):
         return y.detach()
 
     def solve(
-        self,
-        loop: InnerLoop,
-        objective: InnerObjective,
-        init: Float[Tensor, "B P"],
-        differentiable: bool,
+        self, loop: InnerLoop, objective: InnerObjective, init: Rows, differentiable: bool
     ) -> Solution:
         """Run the loop without a graph; attach λK to the tensors that it depends on."""
-        trajectory, segments = self.run(loop, objective, init.detach())
-        value = trajectory.value.detach()
-        if differentiable:
-            captured = captured_in_a_step(self.name, loop, objective, init, value)
-            run = Run(loop, objective, init.detach(), value, trajectory.steps, segments, captured)
-            # Even if nothing is known to need it: the backward finds what was hidden.
-            start = init if init.requires_grad or captured else init.detach().requires_grad_()
-            value = Recomputed.apply(self, run, start, *captured)
-        return trajectory.solution(value)
+        solution, segments = self.run(loop, objective, init.detach())
+        if not differentiable:
+            return solution
+        value, steps = solution.value, solution.steps
+        captured = captured_in_a_step(self.name, loop, objective, init, value)
+        run = Run(loop, objective, init.detach(), value, steps, segments, captured)
+        # Even if nothing is known to need it: the backward finds what was hidden.
+        start = init if init.requires_grad or captured else init.detach().requires_grad_()
+        return replace(solution, value=Recomputed.apply(self, run, start, *captured))
 
 
-def sweep(backend: RecomputingBackend, run: Run, v: Float[Tensor, "B P"]) -> list[Tensor | None]:
+def sweep(backend: RecomputingBackend, run: Run, v: Rows) -> list[Tensor | None]:
     """The cotangents of λ0 and of every captured tensor, for the cotangent v of λK."""
     adjoint, reached = Adjoint(v, len(run.captured)), run.value
     with torch.enable_grad(), full_precision(v.device.type):
@@ -155,11 +150,7 @@ class Recomputed(torch.autograd.Function):
 
 
 def captured_in_a_step(
-    backend: str,
-    loop: InnerLoop,
-    objective: InnerObjective,
-    init: Float[Tensor, "B P"],
-    value: Float[Tensor, "B P"],
+    backend: str, loop: InnerLoop, objective: InnerObjective, init: Rows, value: Rows
 ) -> list[Tensor]:
     """What inner steps use besides λ and needs a gradient.
 
@@ -185,12 +176,7 @@ def captured_in_a_step(
     return captured
 
 
-def require_same(
-    backend: str,
-    recomputed: Float[Tensor, "B P"],
-    reached: Float[Tensor, "B P"],
-    start: Float[Tensor, "B P"],
-) -> None:
+def require_same(backend: str, recomputed: Rows, reached: Rows, start: Rows) -> None:
     """Refuse to differentiate steps other than those that were taken.
 
     Args:
@@ -208,17 +194,17 @@ def require_same(
     same = (norm(recomputed - reached) <= allowed) | ~torch.isfinite(norm(reached))
     if not bool(same.all()):
         raise RuntimeError(
-            f"gradient '{backend}': inner steps that were repeated for the backward ended "
+            f"gradient backend '{backend}': inner steps that were repeated for the backward ended "
             "elsewhere, so the objective has changed since the solve (weights or buffers updated "
-            "in between) or is not deterministic: change nothing in between, or set "
-            "gradient=unrolled"
+            "in between) or is not deterministic: change nothing in between, or take "
+            "'unrolled'"
         )
 
 
 class Adjoint:
     """The cotangents of λ, of the optimiser's state, and of the captured tensors (which add up)."""
 
-    def __init__(self, y: Float[Tensor, "B P"], captured: int) -> None:
+    def __init__(self, y: Rows, captured: int) -> None:
         self.y = y
         self.state: list[Tensor] | None = None
         self.captured: list[Tensor | None] = [None] * captured

@@ -11,14 +11,16 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from savi.errors import InputError
+from savi.errors import CombinationError, SettingError
 from savi.gradients.base import BACKENDS, EncoderGradient
 from savi.gradients.recompute import RecomputingBackend, Segment
-from savi.inner.history import Iterate, WholeBatch
-from savi.inner.loop import InnerLoop, Trajectory
+from savi.inner.history import Iterate, Recorder
+from savi.inner.loop import InnerLoop
 from savi.inner.objective import InnerObjective
 from savi.inner.optimizers import GradientDescent
-from savi.inner.optimizers.base import InnerOptimizer, Point
+from savi.inner.optimizers.base import InnerOptimizer, Point, Step
+from savi.inner.solution import Solution
+from savi.types import Rows
 
 
 @BACKENDS.register("reversible")
@@ -44,35 +46,43 @@ class Reversible(RecomputingBackend):
     second_derivatives: ClassVar[str] = "refused"
     exact: ClassVar[bool] = True
     refuses_constraints: ClassVar[str] = "a projection cannot be undone"
-    optimizers: ClassVar[tuple[str, ...] | None] = ("gd", "momentum")
+    refuses_optimizers: ClassVar[str] = "only steps with a momentum above 0 can be undone"
 
     def check_optimizer(self, optimizer: InnerOptimizer) -> None:
         """Refuse all but descent with momentum."""
-        if not isinstance(optimizer, GradientDescent):
-            raise self.refusal(optimizer, "only steps with a momentum above 0 can be undone")
+        super().check_optimizer(optimizer)
+        assert isinstance(optimizer, GradientDescent)
         if optimizer.momentum == 0.0:
-            raise InputError(
-                "gradient 'reversible' with inner.momentum 0: a step without momentum forgets "
-                "where it came from, so set inner.momentum above 0 (0.9, say), or "
-                "gradient=checkpointed"
+            reason = "a step without momentum forgets where it came from"
+            raise CombinationError(
+                f"Reversible with momentum 0: {reason}, so give a momentum above 0 (0.9, say), or "
+                "gradient=Checkpointed()",
+                in_config=f"gradient 'reversible' with inner.momentum 0: {reason}, so set "
+                "inner.momentum above 0 (0.9, say), or gradient=checkpointed",
             )
         as_fraction(optimizer.momentum)
 
+    @classmethod
+    def differentiates(cls, optimizer: type[InnerOptimizer]) -> bool:
+        """Gradient descent, whose momentum :meth:`check_optimizer` looks at."""
+        return issubclass(optimizer, GradientDescent)
+
     def run(
-        self, loop: InnerLoop, objective: InnerObjective, init: Float[Tensor, "B P"]
-    ) -> tuple[Trajectory, Callable[[], Iterator[Segment]]]:
+        self, loop: InnerLoop, objective: InnerObjective, init: Rows
+    ) -> tuple[Solution, Callable[[], Iterator[Segment]]]:
         """Run in integers; the segments are single steps, each undone when its turn comes."""
         assert isinstance(loop.optimizer, GradientDescent)
-        _, slope = objective.at_step(0).gradient(init)
-        exact = ExactMomentum.like(loop.optimizer.lr, loop.optimizer.momentum, init, slope)
-        trajectory = replace(loop, optimizer=exact).run(objective, init, recorder=WholeBatch())
+        _, gradient = objective.at_step(0).gradient(init)
+        exact = ExactMomentum.like(loop.optimizer.lr, loop.optimizer.momentum, init, gradient)
+        recorder = Recorder()
+        solution = replace(loop, optimizer=exact).run(objective, init, recorder=recorder)
 
         def segments() -> Iterator[Segment]:
-            state = trajectory.state
+            state = recorder.state
             for step in reversed(range(state.steps)):
-                moving = (step < trajectory.steps).unsqueeze(-1)
+                moving = (step < solution.steps).unsqueeze(-1)
                 y = init if step == 0 else exact.before(state).to(init.dtype)
-                y = torch.where(moving, y, trajectory.value.detach())
+                y = torch.where(moving, y, solution.value)
                 _, gradient = objective.at_step(step).gradient(y)
                 state = exact.undo(state, gradient)
                 velocity = (state.velocity.double() * exact.unit).to(init.dtype)
@@ -80,12 +90,12 @@ class Reversible(RecomputingBackend):
             start = exact.init(init)
             if not (torch.equal(state.position, start.position) and not state.velocity.any()):
                 raise RuntimeError(
-                    "gradient 'reversible': the reversal did not arrive at the start, so the "
+                    "the gradient backend 'reversible' did not arrive at the start, so the "
                     "objective gives different gradients at the same point: make it "
-                    "deterministic, or set gradient=checkpointed"
+                    "deterministic, or take 'checkpointed'"
                 )
 
-        return trajectory, segments
+        return solution, segments
 
 
 #: Numbers are multiples of 2^-46 of a scale of each example, and may reach 32,768 times that scale.
@@ -143,24 +153,20 @@ class ExactMomentum(InnerOptimizer):
     name: ClassVar[str] = "momentum"
 
     @classmethod
-    def like(
-        cls, lr: float, momentum: float, init: Float[Tensor, "B P"], gradient: Float[Tensor, "B P"]
-    ) -> ExactMomentum:
+    def like(cls, lr: float, momentum: float, init: Rows, gradient: Rows) -> ExactMomentum:
         """The same method in integers, for runs from ``init`` where ∇J is ``gradient``."""
         scale = init.abs().maximum(lr * gradient.abs()).amax(dim=-1, keepdim=True).double()
         usable = torch.isfinite(scale) & (scale > 0)
         exponent = torch.where(usable, scale, 1.0).log2().ceil() - FRACTION_BITS
         return cls(lr, as_fraction(momentum), torch.exp2(exponent))
 
-    def init(self, y: Float[Tensor, "B P"]) -> Any:
+    def init(self, y: Rows) -> Any:
         """At rest at y; a row that cannot be represented never moves."""
         position = _to_units(y.double() / self.unit)
         zero = torch.zeros_like(position)
         return ExactState(position, zero, zero, 0, (), 0)
 
-    def step(
-        self, objective: InnerObjective, point: Point, state: Any, create_graph: bool
-    ) -> tuple[Float[Tensor, "B P"], Any]:
+    def step(self, objective: InnerObjective, point: Point, state: Any, create_graph: bool) -> Step:
         """One step; NaN where a number leaves the range that is exact."""
         n, d = self.momentum.as_integer_ratio()
         lost, filled, words = state.lost, state.filled, state.words
@@ -177,11 +183,11 @@ class ExactMomentum(InnerOptimizer):
         y = torch.where(_exact(position, velocity), position.double() * self.unit, torch.nan)
         return y.to(point.y.dtype), following
 
-    def before(self, state: ExactState) -> Float[Tensor, "B P"]:
+    def before(self, state: ExactState) -> Rows:
         """The position that the last step left, as floating-point numbers."""
         return (state.position - state.velocity).double() * self.unit
 
-    def undo(self, state: ExactState, gradient: Float[Tensor, "B P"]) -> ExactState:
+    def undo(self, state: ExactState, gradient: Rows) -> ExactState:
         """The state before the last step, given the gradient that the step used."""
         n, d = self.momentum.as_integer_ratio()
         velocity, words = state.velocity + self._kick(gradient), state.words
@@ -195,7 +201,7 @@ class ExactMomentum(InnerOptimizer):
         position = state.position - state.velocity
         return ExactState(position, velocity, lost, 0, words, state.steps - 1)
 
-    def _kick(self, gradient: Float[Tensor, "B P"]) -> Int[Tensor, "B P"]:
+    def _kick(self, gradient: Rows) -> Int[Tensor, "B P"]:
         return _to_units(gradient.detach().double() * (self.lr / self.unit))
 
 
@@ -207,15 +213,15 @@ def as_fraction(momentum: float) -> Fraction:
     """
     fraction = Fraction(momentum).limit_denominator(MAX_DENOMINATOR)
     if abs(float(fraction) - momentum) > 1e-15 or fraction == 0:
-        raise InputError(
-            f"gradient 'reversible' with inner.momentum {momentum}: exact reversal needs a "
-            f"fraction with a denominator of at most 1000, so round it, say to "
-            f"{max(momentum, 0.001):.3f}"
+        raise SettingError(
+            "momentum",
+            f"is {momentum}: exact reversal needs a fraction with a denominator of at most 1000, "
+            f"so round it, say to {max(momentum, 0.001):.3f}",
         )
     return fraction
 
 
-def _to_units(value: Float[Tensor, "B P"]) -> Int[Tensor, "B P"]:
+def _to_units(value: Rows) -> Int[Tensor, "B P"]:
     """The nearest integers; a sentinel outside the exact range for what is not representable."""
     usable = value.abs() < LARGEST
     return torch.where(usable, value.round(), 2.0 * LARGEST).to(torch.int64)

@@ -5,13 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from jaxtyping import Float
-from torch import Tensor
-
 from savi.gradients.base import BACKENDS, EncoderGradient, GradientBackend
 from savi.inner.loop import InnerLoop
 from savi.inner.objective import InnerObjective
 from savi.inner.solution import Solution
+from savi.types import Rows
 
 
 @BACKENDS.register("stop")
@@ -29,12 +27,7 @@ class StopGradient(GradientBackend):
     second_derivatives: ClassVar[str] = "right"
 
     def solve(
-        self,
-        loop: InnerLoop,
-        objective: InnerObjective,
-        init: Float[Tensor, "B P"],
-        differentiable: bool,
+        self, loop: InnerLoop, objective: InnerObjective, init: Rows, differentiable: bool
     ) -> Solution:
         """Run the loop without a graph."""
-        trajectory = loop.run(objective, init.detach())
-        return trajectory.solution(trajectory.value.detach())
+        return loop.run(objective, init)

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
-from savi.errors import InputError, require_at_least
-from savi.gradients.base import BACKENDS, EncoderGradient, GradientBackend
+from savi.gradients.base import BACKENDS, EncoderGradient, GradientBackend, once_differentiable
 from savi.gradients.recompute import require_same
-from savi.gradients.second_derivative import once_differentiable
 from savi.inner.history import Iterate, LastSteps
 from savi.inner.loop import InnerLoop
 from savi.inner.objective import InnerObjective
 from savi.inner.solution import Solution
+from savi.settings import setting
+from savi.types import Rows
 
 
 @BACKENDS.register("truncated")
@@ -36,7 +34,7 @@ class Truncated(GradientBackend):
         InputError: if T is no whole number above 0.
     """
 
-    steps: int = 5
+    steps: int = setting(5, at_least=1)
     name: ClassVar[str] = "truncated"
     encoder_gradient: ClassVar[EncoderGradient] = EncoderGradient.TRUNCATED
     memory: ClassVar[str] = "O(T)"
@@ -45,11 +43,6 @@ class Truncated(GradientBackend):
         "the last steps of examples that stop at different times are repeated together"
     )
 
-    def __post_init__(self) -> None:
-        require_at_least("gradient.steps", self.steps, 1)
-        if not isinstance(self.steps, int):
-            raise InputError(f"gradient.steps is {self.steps}: set it to a whole number")
-
     def encoder_gradient_for(self, anchored: bool, max_steps: int) -> EncoderGradient:
         """Exact if no step is left out; else only what an ``anchored`` objective sends."""
         if self.steps >= max_steps:
@@ -57,28 +50,24 @@ class Truncated(GradientBackend):
         return EncoderGradient.TRUNCATED if anchored else EncoderGradient.ZERO
 
     def solve(
-        self,
-        loop: InnerLoop,
-        objective: InnerObjective,
-        init: Float[Tensor, "B P"],
-        differentiable: bool,
+        self, loop: InnerLoop, objective: InnerObjective, init: Rows, differentiable: bool
     ) -> Solution:
         """Run the loop without a graph, then repeat the last T steps with one."""
         recorder = LastSteps(self.steps)
-        trajectory = loop.run(objective, init.detach(), recorder=recorder)
-        if not differentiable or not recorder.iterates:
-            value = trajectory.value if not differentiable else init
-            return trajectory.solution(value)
+        solution = loop.run(objective, init, recorder=recorder)
+        if not differentiable:
+            return solution
+        if not recorder.iterates:
+            return replace(solution, value=init)
         oldest = recorder.iterates[0]
-        whole = trajectory.steps <= self.steps
+        whole = solution.steps <= self.steps
         start = torch.where(whole.unsqueeze(-1), init, oldest.y)
         graph, _ = loop.replay(
             objective,
             Iterate(0, start, oldest.state),
             len(recorder.iterates),
-            trajectory.steps.clamp_max(self.steps),
+            solution.steps.clamp_max(self.steps),
             create_graph=True,
         )
-        require_same(self.name, graph.detach(), trajectory.value.detach(), start.detach())
-        value = once_differentiable(self.name, trajectory.value, graph)
-        return trajectory.solution(value)
+        require_same(self.name, graph.detach(), solution.value, start.detach())
+        return replace(solution, value=once_differentiable(self.name, solution.value, graph))

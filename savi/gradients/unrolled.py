@@ -5,13 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from jaxtyping import Float
-from torch import Tensor
-
 from savi.gradients.base import BACKENDS, EncoderGradient, GradientBackend
 from savi.inner.loop import InnerLoop
 from savi.inner.objective import InnerObjective
 from savi.inner.solution import Solution
+from savi.types import Rows
 
 
 @BACKENDS.register("unrolled")
@@ -29,13 +27,7 @@ class Unrolled(GradientBackend):
     second_derivatives: ClassVar[str] = "right"
 
     def solve(
-        self,
-        loop: InnerLoop,
-        objective: InnerObjective,
-        init: Float[Tensor, "B P"],
-        differentiable: bool,
+        self, loop: InnerLoop, objective: InnerObjective, init: Rows, differentiable: bool
     ) -> Solution:
         """Run the loop with its graph kept."""
-        trajectory = loop.run(objective, init, create_graph=differentiable)
-        value = trajectory.value if differentiable else trajectory.value.detach()
-        return trajectory.solution(value)
+        return loop.run(objective, init, create_graph=differentiable)

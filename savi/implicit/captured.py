@@ -130,9 +130,9 @@ class Replaced(TorchFunctionMode):
         """
         for leaf in self.hidden(outputs):
             raise InputError(
-                f"gradient '{backend}' does not see a tensor of shape {tuple(leaf.shape)} that "
-                "the objective uses inside a custom autograd function, a script or another "
-                "thread, or not at every step: set gradient=unrolled or gradient=ift"
+                f"gradient backend '{backend}' does not see a tensor of shape {tuple(leaf.shape)} "
+                "that the objective uses inside a custom autograd function, a script or another "
+                "thread, or not at every step: take 'unrolled' or 'ift'"
             )
 
     def hidden(self, outputs: Sequence[Tensor]) -> list[Tensor]:

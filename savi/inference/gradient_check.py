@@ -110,23 +110,14 @@ REFERENCES: dict[str, Callable[[SemiAmortizedInference], None]] = {
 }
 
 
-def require_reference(name: str) -> None:
-    """Refuse a name that is not among :data:`REFERENCES`.
-
-    Raises:
-        InputError: with the names that are.
-    """
-    if name not in REFERENCES:
-        raise unknown_option("callbacks.gradient_check_reference", name, REFERENCES)
-
-
 def check_reference(reference: str, inference: SemiAmortizedInference) -> None:
     """Refuse a reference that a run's inference cannot be compared with.
 
     Raises:
         InputError: for an unknown reference, no inner steps, or ``ift`` with fresh noise.
     """
-    require_reference(reference)
+    if reference not in REFERENCES:
+        raise unknown_option("reference", reference, REFERENCES)
     if inference.max_steps == 0:
         raise InputError(
             "callbacks.gradient_check_every_n_steps with inner.max_steps 0: there is no inner "

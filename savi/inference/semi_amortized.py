@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
@@ -11,34 +11,27 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from savi._minimize import minimize
-from savi.errors import InputError, require_at_least, unknown_option
+from savi.errors import InputError, within
 from savi.gradients import BACKENDS, EncoderGradient
-from savi.inference.negative_elbo import OBJECTIVES, NegativeELBO
+from savi.inference.config import NOISE, InnerProblem
+from savi.inference.negative_elbo import NegativeELBO
 from savi.inner.anchored import Proximal
-from savi.inner.objective import InnerObjective
+from savi.inner.objective import InnerObjective, Traits
 from savi.inner.optimizers import OPTIMIZERS
 from savi.inner.solution import Solution
 from savi.inner.trust_region import TrustRegion
 from savi.registry import build
-from savi.vae.data_fit import LINEAR_HEAD, DataFit, data_fit
+from savi.settings import check_settings
+from savi.vae.data_fit import DataFit, data_fit
 from savi.vae.families import PosteriorFamily
 from savi.vae.model import GaussianVAE, KLWeight
-from savi.vae.noise import NoiseSchedule, common_noise, fresh_noise
-
-NOISE = {"crn": common_noise, "fresh": fresh_noise}
+from savi.vae.noise import NoiseSchedule
 
 #: The keys of the ``inner`` group that are not options of its optimiser.
-PROBLEM_KEYS = frozenset(
-    {
-        "objective", "optimizer", "max_steps", "test_max_steps", "rtol", "atol", "rho", "radius",
-        "noise", "samples", "compile", "warm_start", "linear_head",
-    }
-)  # fmt: skip
+PROBLEM_KEYS = frozenset(key.name for key in fields(InnerProblem))
 
 #: The objectives that depend on λ0 themselves.
 ANCHORED = frozenset({"proximal", "trust_region"})
-
-_MINIMA = {"max_steps": 0, "test_max_steps": 0, "samples": 1, "rtol": 0, "atol": 0}
 
 
 @dataclass(frozen=True)
@@ -87,24 +80,17 @@ class SemiAmortizedInference(nn.Module):
         self.compiled: bool = inner.get("compile", False)
         self.linear_head: str = inner.get("linear_head", "auto")
         options = {key: value for key, value in inner.items() if key not in PROBLEM_KEYS}
-        self.optimizer = build(OPTIMIZERS, inner["optimizer"], options)
-        self.backend = build(
-            BACKENDS, gradient["name"], {k: v for k, v in gradient.items() if k != "name"}
-        )
+        with within("inner"):
+            check_settings(InnerProblem, inner)
+            self.optimizer = build(OPTIMIZERS, inner["optimizer"], options)
+        with within("gradient"):
+            self.backend = build(
+                BACKENDS, gradient["name"], {k: v for k, v in gradient.items() if k != "name"}
+            )
         self._check()
         self.register_buffer("prior_params", family.prior_params(), persistent=False)
 
     def _check(self) -> None:
-        if self.objective_name not in OBJECTIVES:
-            raise unknown_option("inner.objective", self.objective_name, OBJECTIVES)
-        if self.noise_name not in NOISE:
-            raise unknown_option("inner.noise", self.noise_name, NOISE)
-        if self.linear_head not in LINEAR_HEAD:
-            raise unknown_option("inner.linear_head", self.linear_head, LINEAR_HEAD)
-        for name, least in _MINIMA.items():
-            require_at_least(f"inner.{name}", getattr(self, name), least)
-        if not self.rho > 0:
-            raise InputError(f"inner.rho is {self.rho}: set it above 0")
         self._check_radius()
         if self.objective_name == "map" and not self.family.is_map:
             raise InputError(
@@ -116,14 +102,14 @@ class SemiAmortizedInference(nn.Module):
                 f"posterior 'laplace' with inner.objective '{self.objective_name}': its mean is a "
                 "MAP solution, so set inner.objective=map"
             )
-        stochastic = self.noise_name == "fresh"
-        constrained = self.objective_name == "trust_region"
-        self.optimizer.check(
-            stochastic=stochastic, constrained=constrained, has_fisher=not self.family.is_map
+        problem = Traits(
+            stochastic=self.noise_name == "fresh",
+            constrained=self.objective_name == "trust_region",
+            has_fisher=not self.family.is_map,
         )
-        self.backend.check(
-            self.optimizer, stochastic=stochastic, constrained=constrained, compiled=self.compiled
-        )
+        with within("inner"):
+            self.optimizer.check(problem)
+            self.backend.check(self.optimizer, problem, compiled=self.compiled)
         if self.backend.name == "ift" and self.max_steps == 0:
             raise InputError(
                 "gradient 'ift' with inner.max_steps 0: there is no solution to differentiate, so "

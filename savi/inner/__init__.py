@@ -15,7 +15,7 @@ from savi.inner.optimizers import (
     NaturalGradient,
     Newton,
 )
-from savi.inner.solution import Solution, Status
+from savi.inner.solution import Reason, Solution, Status
 from savi.inner.trust_region import TrustRegion
 
 __all__ = [
@@ -33,6 +33,7 @@ __all__ = [
     "NaturalGradient",
     "Newton",
     "Proximal",
+    "Reason",
     "Solution",
     "Status",
     "TrustRegion",

@@ -6,19 +6,20 @@ from abc import abstractmethod
 from typing import Self
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
-from savi.errors import InputError
-from savi.inner.objective import InnerObjective
+from savi.errors import InputError, SettingError
+from savi.inner.objective import AnyObjective, InnerObjective, as_objective
 from savi.linear.dense import plus_diagonal
+from savi.types import Blocks, Index, PerExample, Rows
 
 
 class AnchoredObjective(InnerObjective):
     """A problem around a base objective J that depends on λ0 itself: so does its solution.
 
     Args:
-        base: J.
+        base: J, which may be a plain callable.
         anchor: λ0, with its graph.
 
     Raises:
@@ -27,43 +28,59 @@ class AnchoredObjective(InnerObjective):
 
     anchored = True
 
-    def __init__(self, base: InnerObjective, anchor: Float[Tensor, "B P"]) -> None:
+    def __init__(self, base: AnyObjective, anchor: Rows) -> None:
+        base = as_objective(base)
         if base.constrained:
             raise InputError(
                 f"{type(self).__name__} around a constrained objective, whose constraint would be "
                 "lost: give it the unconstrained one"
             )
         self.base, self.anchor = base, anchor
-        self.stochastic, self.gauss_newton = base.stochastic, base.gauss_newton
-        self.closed_gradient, self.closed_hessian = base.closed_gradient, base.closed_hessian
-        self.has_fisher = base.has_fisher
+        self.take_over(base)
 
     @abstractmethod
     def around(self, base: InnerObjective) -> Self:
         """The same problem around another base objective."""
 
     @abstractmethod
-    def cut(self, base: InnerObjective, index: Int[Tensor, " R"]) -> Self:
+    def cut(self, base: InnerObjective, index: Index) -> Self:
         """The same problem for some of the examples, whose base objective is given."""
 
-    def rows(self, index: Int[Tensor, " R"]) -> InnerObjective | None:
+    def rows(self, index: Index) -> InnerObjective | None:
         """The same for some of the examples."""
         base = self.base.rows(index)
         return None if base is None else self.cut(base, index)
 
-    def natural_gradient(
-        self, y: Float[Tensor, "B P"], gradient: Float[Tensor, "B P"]
-    ) -> Float[Tensor, "B P"]:
+    def natural_gradient(self, y: Rows, gradient: Rows) -> Rows:
         """In the metric of the base objective's distribution."""
         return self.base.natural_gradient(y, gradient)
 
-    def evaluated(self, y: Float[Tensor, "B P"]) -> None:
+    def evaluated(self, y: Rows) -> None:
         """Counted by J."""
         self.base.evaluated(y)
 
     def at_step(self, step: int) -> InnerObjective:
         """The same around the base objective of that step."""
         return self.around(self.base.at_step(step)) if self.stochastic else self
+
+
+def positive_constant(name: str, value: float | Tensor, anchor: Rows) -> Float[Tensor, "*batch"]:
+    """A number, or one value per example, in the float type and on the device of λ0.
+
+    Raises:
+        SettingError: for another shape, or a value that is no finite number above 0.
+    """
+    dtype = torch.promote_types(anchor.dtype, torch.float32)
+    constant = torch.as_tensor(value, dtype=dtype, device=anchor.device)
+    if constant.shape not in ((), (1,), anchor.shape[:1]):
+        shape = tuple(constant.shape)
+        raise SettingError(
+            name, f"has shape {shape}: set it to a number, or to one value per example"
+        )
+    constant = constant.reshape(()) if constant.shape == (1,) else constant
+    for refused in constant[~((constant > 0) & torch.isfinite(constant))].tolist():
+        raise SettingError(name, f"is {refused}: set it to a finite number above 0")
+    return constant
 
 
 class Proximal(AnchoredObjective):
@@ -73,7 +90,7 @@ class Proximal(AnchoredObjective):
     implicit gradient reaches the encoder.
 
     Args:
-        base: J.
+        base: J, which may be a plain callable.
         anchor: λ0, with its graph.
         rho: ρ > 0; a number, or one value per example.
 
@@ -81,35 +98,23 @@ class Proximal(AnchoredObjective):
         InputError: if a ρ is not above 0, or J is constrained.
     """
 
-    def __init__(
-        self, base: InnerObjective, anchor: Float[Tensor, "B P"], rho: float | Float[Tensor, " B"]
-    ) -> None:
-        dtype = torch.promote_types(anchor.dtype, torch.float32)
-        self.rho = torch.as_tensor(rho, dtype=dtype, device=anchor.device)
-        if self.rho.shape not in ((), anchor.shape[:1]):
-            raise InputError(
-                f"inner.rho has shape {tuple(self.rho.shape)}: set it to a number, or to one value "
-                "per example"
-            )
-        for refused in self.rho[~((self.rho > 0) & torch.isfinite(self.rho))].tolist():
-            raise InputError(f"inner.rho is {refused}: the proximal problem needs a number above 0")
+    def __init__(self, base: AnyObjective, anchor: Rows, rho: float | PerExample) -> None:
+        self.rho = positive_constant("rho", rho, anchor)
         super().__init__(base, anchor)
 
     def around(self, base: InnerObjective) -> Proximal:
         """The same problem around another J."""
         return Proximal(base, self.anchor, self.rho)
 
-    def cut(self, base: InnerObjective, index: Int[Tensor, " R"]) -> Proximal:
+    def cut(self, base: InnerObjective, index: Index) -> Proximal:
         """With those rows of the anchor."""
         return Proximal(base, self.anchor[index], self.rho[index] if self.rho.ndim else self.rho)
 
-    def __call__(self, y: Float[Tensor, "B P"]) -> Float[Tensor, " B"]:
+    def __call__(self, y: Rows) -> PerExample:
         """J plus the proximal term."""
         return self.base(y) + 0.5 * self.rho * (y - self.anchor).square().sum(dim=-1)
 
-    def gradient(
-        self, y: Float[Tensor, "B P"], create_graph: bool = False
-    ) -> tuple[Float[Tensor, " B"], Float[Tensor, "B P"]]:
+    def gradient(self, y: Rows, create_graph: bool = False) -> tuple[PerExample, Rows]:
         """J plus the proximal term, and ∇J + ρ (λ − λ0)."""
         if create_graph or not self.base.closed_gradient:
             return super().gradient(y, create_graph)
@@ -119,17 +124,13 @@ class Proximal(AnchoredObjective):
             value = value + 0.5 * self.rho * n.square().sum(dim=-1)
             return value, torch.addcmul(gradient, n, self.rho.unsqueeze(-1))
 
-    def curvature(
-        self, y: Float[Tensor, "B P"], create_graph: bool = False
-    ) -> Float[Tensor, "B P P"]:
+    def curvature(self, y: Rows, create_graph: bool = False) -> Blocks:
         """C + ρI."""
         return self._plus_rho(self.base.curvature(y, create_graph))
 
-    def exact_curvature(
-        self, y: Float[Tensor, "B P"], create_graph: bool = False
-    ) -> Float[Tensor, "B P P"]:
+    def exact_curvature(self, y: Rows, create_graph: bool = False) -> Blocks:
         """∇²J + ρI."""
         return self._plus_rho(self.base.exact_curvature(y, create_graph))
 
-    def _plus_rho(self, matrix: Float[Tensor, "B P P"]) -> Float[Tensor, "B P P"]:
+    def _plus_rho(self, matrix: Blocks) -> Blocks:
         return plus_diagonal(matrix, self.rho.unsqueeze(-1))

@@ -6,19 +6,19 @@ from collections.abc import Callable
 from functools import cache
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 from torch._dynamo.exc import TorchDynamoException
 
 from savi.errors import InputError
 from savi.inner.objective import InnerObjective, require_one_value_per_example
+from savi.types import PerExample, Rows
 
 ValueAndGradient = Callable[[InnerObjective, Tensor], tuple[Tensor, Tensor]]
 
 
 def compiled_gradient(
-    objective: InnerObjective, y: Float[Tensor, "B P"], create_graph: bool
-) -> tuple[Float[Tensor, " B"], Float[Tensor, "B P"]]:
+    objective: InnerObjective, y: Rows, create_graph: bool
+) -> tuple[PerExample, Rows]:
     """As :meth:`InnerObjective.gradient`, compiled once for each kind of objective and shape.
 
     On a GPU, steps without a graph are recorded as a CUDA graph.
@@ -40,8 +40,8 @@ def compiled_gradient(
                 str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             )
             raise InputError(
-                f"inner.compile: torch.compile failed ({reason}): set inner.compile=false, or "
-                "install what it needs (a C++ compiler)"
+                f"torch.compile of the inner steps failed ({reason}): leave compile out "
+                "(inner.compile=false in a config), or install what it needs (a C++ compiler)"
             ) from error
     if recorded:
         # The next replay of the CUDA graph writes its results into the same memory.

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from itertools import pairwise
 from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_unflatten
+
+from savi.types import Mask, Rows
 
 
 class Iterate(NamedTuple):
     """Where the loop stood before step ``step``."""
 
     step: int
-    y: Float[Tensor, "B P"]
+    y: Rows
     state: Any
 
 
@@ -32,11 +32,11 @@ class Decision(NamedTuple):
             elsewhere.
     """
 
-    accepted: Bool[Tensor, " B"]
+    accepted: Mask
     scalars: tuple[Tensor | None, ...]
 
     @classmethod
-    def of(cls, accepted: Bool[Tensor, " B"], state: Any) -> Decision:
+    def of(cls, accepted: Mask, state: Any) -> Decision:
         """Keep it."""
         leaves = tree_leaves(state)
         return cls(accepted, tuple(x if _is_scalar(x) else None for x in leaves))
@@ -55,29 +55,29 @@ def _is_scalar(leaf: Any) -> bool:
     return isinstance(leaf, Tensor) and leaf.ndim == 1
 
 
-class Recorder(ABC):
-    """Sees every iterate of a run before the step from it is taken."""
+class Recorder:
+    """Sees every iterate of a run before the step from it is taken. This one keeps none of them.
+
+    A run that is watched keeps its batch together: the state at its end is that of all examples.
+
+    Attributes:
+        iterates: those that were kept.
+        state: the optimiser's at the end of the run.
+    """
 
     def __init__(self) -> None:
         self.iterates: list[Iterate] = []
+        self.state: Any = None
 
     def begin(self) -> None:
         """Forget an earlier run."""
         self.iterates = []
 
-    def decide(self, accepted: Bool[Tensor, " B"], state: Any) -> None:  # noqa: B027  (most need not)
-        """Look at what was decided about the trial from the last iterate."""
-
-    @abstractmethod
-    def record(self, iterate: Iterate, active: Bool[Tensor, " B"]) -> None:
+    def record(self, iterate: Iterate, active: Mask) -> None:
         """Look at an iterate, from which the ``active`` examples go on."""
 
-
-class WholeBatch(Recorder):
-    """Keeps nothing, but the batch together: the state at the end is that of all examples."""
-
-    def record(self, iterate: Iterate, active: Bool[Tensor, " B"]) -> None:
-        """Look away."""
+    def decide(self, accepted: Mask, state: Any) -> None:
+        """Look at what was decided about the trial from the last iterate."""
 
 
 class EveryNth(Recorder):
@@ -93,11 +93,11 @@ class EveryNth(Recorder):
         super().begin()
         self.decisions = []
 
-    def decide(self, accepted: Bool[Tensor, " B"], state: Any) -> None:
+    def decide(self, accepted: Mask, state: Any) -> None:
         """Keep it."""
         self.decisions.append(Decision.of(accepted, state))
 
-    def record(self, iterate: Iterate, active: Bool[Tensor, " B"]) -> None:
+    def record(self, iterate: Iterate, active: Mask) -> None:
         """Keep it if its turn has come."""
         if iterate.step % self.n == 0:
             self.iterates.append(iterate)
@@ -114,7 +114,7 @@ class LastSteps(Recorder):
         super().__init__()
         self.steps = steps
 
-    def record(self, iterate: Iterate, active: Bool[Tensor, " B"]) -> None:
+    def record(self, iterate: Iterate, active: Mask) -> None:
         """Append, or shift the registers of the active examples."""
         kept = [*self.iterates, iterate]
         if len(kept) > self.steps:
@@ -125,7 +125,7 @@ class LastSteps(Recorder):
         self.iterates = kept
 
 
-def _merge(active: Bool[Tensor, " B"], new: Iterate, old: Iterate) -> Iterate:
+def _merge(active: Mask, new: Iterate, old: Iterate) -> Iterate:
     """``new`` in the active rows, ``old`` in the others."""
 
     def rows(a: Any, b: Any) -> Any:

@@ -7,16 +7,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from savi.errors import InputError, require_at_least
 from savi.inner.compiled import compiled_gradient
 from savi.inner.history import Decision, Iterate, Recorder
 from savi.inner.objective import InnerObjective
 from savi.inner.optimizers.base import InnerOptimizer, Point
 from savi.inner.progress import Progress
 from savi.inner.solution import Solution
+from savi.settings import Checked, setting
+from savi.types import Counts, Mask, PerExample, Rows
 
 #: On a GPU, whether all examples have stopped is asked only once in so many steps: the answer
 #: makes the host wait for the device.
@@ -24,32 +24,7 @@ GPU_STRIDE = 8
 
 
 @dataclass(frozen=True)
-class Trajectory:
-    """Where the loop ended, and the best iterate that it passed.
-
-    ``value`` carries the unrolled graph if the loop was asked for one; all else is detached.
-    ``state`` is the optimiser's at the end of the run of the whole batch.
-    """
-
-    value: Float[Tensor, "B P"]
-    objective: Float[Tensor, " B"]
-    stationarity: Float[Tensor, " B"]
-    steps: Int[Tensor, " B"]
-    status: Int[Tensor, " B"]
-    best_step: Int[Tensor, " B"]
-    retreated: Bool[Tensor, " B"]
-    state: Any
-    multiplier: Float[Tensor, " B"] | None = None
-
-    def solution(self, value: Float[Tensor, "B P"]) -> Solution:
-        """The public record, with the differentiable ``value`` that a backend made of it."""
-        return Solution(
-            value, self.status, self.steps, self.stationarity, self.objective, self.multiplier
-        )
-
-
-@dataclass(frozen=True)
-class InnerLoop:
+class InnerLoop(Checked):
     """At most ``max_steps`` optimiser steps per example, with its own stopping rule and status.
 
     An example stops when ‖∇J(y)‖ ≤ atol + rtol ‖∇J(λ0)‖, when its optimiser stalls, or when J or
@@ -64,24 +39,18 @@ class InnerLoop:
     """
 
     optimizer: InnerOptimizer
-    max_steps: int = 20
-    rtol: float = 1e-3
-    atol: float = 0.0
+    max_steps: int = setting(20, at_least=0)
+    rtol: float = setting(1e-3, at_least=0)
+    atol: float = setting(0.0, at_least=0)
     compile: bool = False
-
-    def __post_init__(self) -> None:
-        for name in ("max_steps", "rtol", "atol"):
-            require_at_least(f"inner.{name}", getattr(self, name), 0)
-        if not isinstance(self.max_steps, int):
-            raise InputError(f"inner.max_steps is {self.max_steps}: set it to a whole number")
 
     def run(
         self,
         objective: InnerObjective,
-        init: Float[Tensor, "B P"],
+        init: Rows,
         create_graph: bool = False,
         recorder: Recorder | None = None,
-    ) -> Trajectory:
+    ) -> Solution:
         """Minimise from ``init``; an example never ends above its start.
 
         Where the last iterate is worse than the start, or not finite, the run is repeated up to
@@ -93,33 +62,28 @@ class InnerLoop:
             init: λ0.
             create_graph: whether the steps are differentiated by autograd.
             recorder: sees the iterates of the run that is returned.
+
+        Returns:
+            The solution, whose ``value`` carries the graph of the steps if that was asked for.
         """
-        trajectory = self._run(objective, init, create_graph, recorder, limits=None)
-        if not trajectory.retreated.any():
-            return trajectory
-        limits = torch.where(trajectory.retreated, trajectory.best_step, trajectory.steps)
-        replay = self._run(objective, init, create_graph, recorder, limits)
-        return Trajectory(
-            value=replay.value,
-            objective=replay.objective,
-            stationarity=replay.stationarity,
-            steps=replay.steps,
-            status=trajectory.status,
-            best_step=replay.best_step,
-            retreated=trajectory.retreated,
-            state=replay.state,
-            multiplier=replay.multiplier,
-        )
+        init = init if create_graph else init.detach()
+        progress = self._run(objective, init, create_graph, recorder)
+        worse = progress.worse_than_start(objective.stochastic)
+        reason, returns = progress.reason(worse), worse & (progress.best_step < progress.steps)
+        if returns.any():
+            limits = torch.where(returns, progress.best_step, progress.steps)
+            progress = self._run(objective, init, create_graph, recorder, limits)
+        return progress.solution(objective, reason)
 
     def replay(
         self,
         objective: InnerObjective,
         start: Iterate,
         count: int,
-        steps: Int[Tensor, " B"],
+        steps: Counts,
         create_graph: bool,
         decisions: Sequence[Decision] = (),
-    ) -> tuple[Float[Tensor, "B P"], Any]:
+    ) -> tuple[Rows, Any]:
         """Repeat ``count`` steps of an earlier run: no stopping rule, since that run has decided.
 
         Args:
@@ -146,10 +110,10 @@ class InnerLoop:
         k: int,
         point: Point,
         state: Any,
-        moving: Bool[Tensor, " B"],
+        moving: Mask,
         create_graph: bool,
         decision: Decision | None = None,
-    ) -> tuple[Float[Tensor, "B P"], Any]:
+    ) -> tuple[Rows, Any]:
         """Step ``k`` of an earlier run from ``point``, of the examples that are ``moving``."""
         y, state = self._trial(objective, k, point, state, create_graph)
         if self.optimizer.judges:
@@ -160,9 +124,7 @@ class InnerLoop:
             moving = moving & accepted
         return torch.where(moving.unsqueeze(-1), y, point.y), state
 
-    def _evaluate(
-        self, objective: InnerObjective, step: int, y: Float[Tensor, "B P"], create_graph: bool
-    ) -> Point:
+    def _evaluate(self, objective: InnerObjective, step: int, y: Rows, create_graph: bool) -> Point:
         problem = objective.at_step(step)
         if self.compile:
             return Point(y, *compiled_gradient(problem, y, create_graph))
@@ -170,16 +132,14 @@ class InnerLoop:
 
     def _trial(
         self, objective: InnerObjective, k: int, point: Point, state: Any, create_graph: bool
-    ) -> tuple[Float[Tensor, "B P"], Any]:
+    ) -> tuple[Rows, Any]:
         # A constraint of its own may hold a graph that nobody asked for.
         with torch.set_grad_enabled(create_graph):
             problem = objective.at_step(k)
             proposal, state = self.optimizer.step(problem, point, state, create_graph)
             return objective.project(proposal), state
 
-    def _judge(
-        self, point: Point, trial: Float[Tensor, "B P"], value: Float[Tensor, " B"], state: Any
-    ) -> tuple[Bool[Tensor, " B"], Any]:
+    def _judge(self, point: Point, trial: Rows, value: PerExample, state: Any) -> tuple[Mask, Any]:
         with torch.no_grad():
             plain = Point(point.y.detach(), point.value, point.gradient.detach())
             return self.optimizer.judge(plain, trial.detach(), value, state)
@@ -222,11 +182,11 @@ class InnerLoop:
     def _run(
         self,
         objective: InnerObjective,
-        init: Float[Tensor, "B P"],
+        init: Rows,
         create_graph: bool,
         recorder: Recorder | None,
-        limits: Int[Tensor, " B"] | None,
-    ) -> Trajectory:
+        limits: Counts | None = None,
+    ) -> Progress:
         if recorder is not None:
             recorder.begin()
         point = self._evaluate(objective, 0, init, create_graph and self.max_steps > 0)
@@ -254,25 +214,12 @@ class InnerLoop:
             progress = self._advance(problem, k, progress, create_graph, recorder)
         for whole, kept in reversed(dropped):
             progress = whole.put(kept, progress)
-        return self._trajectory(objective, progress)
+        if recorder is not None:
+            recorder.state = progress.state
+        return progress
 
     def _asks(self, k: int, init: Tensor) -> bool:
         """Whether to look, before step ``k``, at which examples go on."""
         if init.device.type == "cpu":
             return True
         return (self.rtol > 0 or self.atol > 0) and k % GPU_STRIDE == 0
-
-    def _trajectory(self, objective: InnerObjective, progress: Progress) -> Trajectory:
-        worse = progress.worse_than_start(objective.stochastic)
-        point, slope = progress.point, progress.now.slope
-        return Trajectory(
-            value=point.y,
-            objective=progress.now.value,
-            stationarity=torch.where(slope == 0, slope, slope / progress.start.slope),
-            steps=progress.steps,
-            status=progress.status(worse),
-            best_step=progress.best_step,
-            retreated=worse & (progress.best_step < progress.steps),
-            state=progress.state,
-            multiplier=objective.multiplier(point.y.detach(), point.gradient.detach()),
-        )

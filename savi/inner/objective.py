@@ -12,17 +12,20 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import torch
-from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from savi.errors import InputError
+from savi.errors import CombinationError, InputError
 from savi.linear.base import SymmetricOperator
 from savi.linear.dense import solve_cholesky
+from savi.types import Blocks, Index, Mask, PerExample, Rows
 
 ObjectiveFunction = Callable[[Tensor], Tensor]
+
+#: What becomes an inner objective by :func:`as_objective`.
+AnyObjective: TypeAlias = "InnerObjective | ObjectiveFunction"
 
 
 @dataclass(frozen=True)
@@ -40,9 +43,9 @@ class Linearization:
         closed: the blocks H in closed form, where that is known.
     """
 
-    point: Float[Tensor, "B P"]
-    residual: Float[Tensor, "B P"]
-    degenerate: Bool[Tensor, " B"] | None = None
+    point: Rows
+    residual: Rows
+    degenerate: Mask | None = None
     closed: Callable[[], Tensor] | None = None
 
     def operator(self, curvature: Callable[[], Tensor] | None = None) -> SymmetricOperator:
@@ -53,15 +56,11 @@ class Linearization:
         """
         return SymmetricOperator(self.hessian_vector_product, self.hessian, curvature)
 
-    def adjoint(
-        self, v: Float[Tensor, "B P"], solve: Callable[[Tensor], Tensor]
-    ) -> Float[Tensor, "B P"]:
+    def adjoint(self, v: Rows, solve: Callable[[Tensor], Tensor]) -> Rows:
         """(∂F/∂λ)⁻ᵀ v by one solve with :meth:`operator`: here H⁻¹v."""
         return solve(v)
 
-    def hessian_vector_product(
-        self, v: Float[Tensor, "B P"], create_graph: bool = False
-    ) -> Float[Tensor, "B P"]:
+    def hessian_vector_product(self, v: Rows, create_graph: bool = False) -> Rows:
         """H v for every example at once (H is symmetric, so vᵀH serves)."""
         if not self.residual.requires_grad:
             return torch.zeros_like(v)
@@ -75,11 +74,11 @@ class Linearization:
         )
         return torch.zeros_like(v) if product is None else product
 
-    def hessian(self) -> Float[Tensor, "B P P"]:
+    def hessian(self) -> Blocks:
         """All P×P blocks, without a graph."""
         return self.by_products() if self.closed is None else self.closed()
 
-    def by_products(self, create_graph: bool = False) -> Float[Tensor, "B P P"]:
+    def by_products(self, create_graph: bool = False) -> Blocks:
         """All P×P blocks by P products with one-hot vectors, symmetrised."""
         one_hots = torch.eye(self.point.shape[-1], dtype=self.point.dtype, device=self.point.device)
         columns = [
@@ -89,54 +88,61 @@ class Linearization:
         return 0.5 * (hessian + hessian.mT)
 
 
-class InnerObjective(ABC):
-    """J: [B, P] -> [B], with the derivatives that optimisers and gradient backends ask for."""
+class Traits:
+    """What kind of problem an objective is, and what it knows of itself: flags of its class.
 
-    #: True when ``gradient`` needs no autograd unless it is asked for a graph.
+    Attributes:
+        stochastic: J is redrawn at every step, so that it has no stationary point.
+        constrained: not every λ is feasible, so that ``project`` is not the identity.
+        anchored: the problem itself depends on λ0 (a proximal term, a trust region): so does λ*.
+        has_fisher: λ describes a distribution, so that there is a ``natural_gradient``.
+        gauss_newton: ``curvature`` is a Gauss–Newton matrix: positive definite, and cheap enough
+            to precondition iterative solves with the exact Hessian.
+        closed_gradient: ``gradient`` needs no autograd unless it is asked for a graph.
+        closed_hessian: ``exact_curvature`` is cheaper than P Hessian-vector products.
+    """
+
+    stochastic: bool = False
+    constrained: bool = False
+    anchored: bool = False
+    has_fisher: bool = False
+    gauss_newton: bool = False
     closed_gradient: bool = False
-
-    #: True when ``exact_curvature`` is cheaper than P Hessian-vector products.
     closed_hessian: bool = False
 
-    #: True when J is redrawn at every step, so that it has no stationary point.
-    stochastic: bool = False
+    def __init__(self, **flags: bool) -> None:
+        vars(self).update(flags)
 
-    #: True when ``curvature`` is a Gauss–Newton matrix: positive definite, and cheap enough to
-    #: precondition iterative solves with the exact Hessian.
-    gauss_newton: bool = False
+    def take_over(self, other: Traits) -> None:
+        """Be all that another problem is, besides what this one is itself."""
+        for name in Traits.__annotations__:
+            setattr(self, name, getattr(self, name) or getattr(other, name))
 
-    #: True when not every λ is feasible, so that ``project`` is not the identity.
-    constrained: bool = False
 
-    #: True when the problem itself depends on λ0 (a proximal term, a trust region): so does λ*.
-    anchored: bool = False
-
-    #: True when λ describes a distribution, so that there is a ``natural_gradient``.
-    has_fisher: bool = False
+class InnerObjective(Traits, ABC):
+    """J: [B, P] -> [B], with the derivatives that optimisers and gradient backends ask for."""
 
     @abstractmethod
-    def __call__(self, y: Float[Tensor, "B P"]) -> Float[Tensor, " B"]:
+    def __call__(self, y: Rows) -> PerExample:
         """J(y), one value per example (nats when J is a negative ELBO)."""
 
     def at_step(self, step: int) -> InnerObjective:
         """The objective of inner step ``step``; differs between steps only if stochastic."""
         return self
 
-    def rows(self, index: Int[Tensor, " R"]) -> InnerObjective | None:
+    def rows(self, index: Index) -> InnerObjective | None:
         """The same problem for some of the examples, or None where it cannot be cut.
 
         The inner loop drops converged examples with it.
         """
         return None
 
-    def value(self, y: Float[Tensor, "B P"]) -> Float[Tensor, " B"]:
+    def value(self, y: Rows) -> PerExample:
         """J(y) without a graph."""
         with torch.no_grad():
             return self(y)
 
-    def gradient(
-        self, y: Float[Tensor, "B P"], create_graph: bool = False
-    ) -> tuple[Float[Tensor, " B"], Float[Tensor, "B P"]]:
+    def gradient(self, y: Rows, create_graph: bool = False) -> tuple[PerExample, Rows]:
         """J(y), detached, and ∇J(y); the gradient keeps its graph if ``create_graph``.
 
         With a graph, the gradient is connected to y's own; without, y is treated as a constant.
@@ -159,21 +165,17 @@ class InnerObjective(ABC):
             )
         return value.detach(), torch.zeros_like(y) if gradient is None else gradient
 
-    def natural_gradient(
-        self, y: Float[Tensor, "B P"], gradient: Float[Tensor, "B P"]
-    ) -> Float[Tensor, "B P"]:
+    def natural_gradient(self, y: Rows, gradient: Rows) -> Rows:
         """F(y)⁻¹ g, differentiable, with F the Fisher matrix of the distribution that λ describes.
 
         Only where ``has_fisher``.
         """
         raise NotImplementedError(f"{type(self).__name__} has no Fisher matrix")
 
-    def evaluated(self, y: Float[Tensor, "B P"]) -> None:  # noqa: B027  (most count nothing)
+    def evaluated(self, y: Rows) -> None:
         """Called after a compiled evaluation at y, which cannot keep counts of its cost itself."""
 
-    def project(
-        self, y: Float[Tensor, "B P"], metric: Float[Tensor, "B P"] | None = None
-    ) -> Float[Tensor, "B P"]:
+    def project(self, y: Rows, metric: Rows | None = None) -> Rows:
         """The feasible point nearest to y: y itself where nothing is constrained.
 
         Args:
@@ -182,24 +184,15 @@ class InnerObjective(ABC):
         """
         return y
 
-    def residual(
-        self, y: Float[Tensor, "B P"], gradient: Float[Tensor, "B P"]
-    ) -> Float[Tensor, "B P"]:
+    def residual(self, y: Rows, gradient: Rows) -> Rows:
         """What vanishes at a solution, from y and ∇J(y): without constraints the gradient."""
         return gradient
 
-    def multiplier(
-        self, y: Float[Tensor, "B P"], gradient: Float[Tensor, "B P"]
-    ) -> Float[Tensor, " B"] | None:
+    def multiplier(self, y: Rows, gradient: Rows) -> PerExample | None:
         """The Lagrange multiplier of the constraint at y, detached; None without a constraint."""
         return None
 
-    def model_step(
-        self,
-        matrix: Float[Tensor, "B P P"],
-        gradient: Float[Tensor, "B P"],
-        y: Float[Tensor, "B P"],
-    ) -> tuple[Float[Tensor, "B P"], Bool[Tensor, " B"]]:
+    def model_step(self, matrix: Blocks, gradient: Rows, y: Rows) -> tuple[Rows, Mask]:
         """argmin_δ gᵀδ + ½ δᵀAδ over feasible y + δ: without constraints −A⁻¹g.
 
         Returns:
@@ -207,7 +200,7 @@ class InnerObjective(ABC):
         """
         return solve_cholesky(matrix, -gradient)
 
-    def linearize(self, y: Float[Tensor, "B P"], create_graph: bool = False) -> Linearization:
+    def linearize(self, y: Rows, create_graph: bool = False) -> Linearization:
         """F = ∇J at y, with a graph to y and to everything J closes over.
 
         Unless ``create_graph``, y is cut off from whatever it was computed from.
@@ -218,9 +211,7 @@ class InnerObjective(ABC):
         closed = (lambda: self.exact_curvature(point.detach())) if self.closed_hessian else None
         return Linearization(point, residual, closed=closed)
 
-    def curvature(
-        self, y: Float[Tensor, "B P"], create_graph: bool = False
-    ) -> Float[Tensor, "B P P"]:
+    def curvature(self, y: Rows, create_graph: bool = False) -> Blocks:
         """The matrix that second-order optimisers use for ∇²J(y).
 
         By default the exact Hessian, which may be indefinite away from a minimum. A problem of
@@ -229,9 +220,7 @@ class InnerObjective(ABC):
         """
         return self.exact_curvature(y, create_graph)
 
-    def exact_curvature(
-        self, y: Float[Tensor, "B P"], create_graph: bool = False
-    ) -> Float[Tensor, "B P P"]:
+    def exact_curvature(self, y: Rows, create_graph: bool = False) -> Blocks:
         """∇²J(y) itself, whether definite or not.
 
         A problem that knows its Hessian in closed form overrides it, for no graph at least, and
@@ -248,17 +237,17 @@ class AutogradObjective(InnerObjective):
     def __init__(self, function: ObjectiveFunction) -> None:
         self.function = function
 
-    def __call__(self, y: Float[Tensor, "B P"]) -> Float[Tensor, " B"]:
+    def __call__(self, y: Rows) -> PerExample:
         """The callable's values."""
         return self.function(y)
 
 
-def as_objective(objective: InnerObjective | ObjectiveFunction) -> InnerObjective:
+def as_objective(objective: AnyObjective) -> InnerObjective:
     """The objective itself, or a plain callable wrapped by autograd."""
     return objective if isinstance(objective, InnerObjective) else AutogradObjective(objective)
 
 
-def require_one_value_per_example(value: object, y: Float[Tensor, "B P"]) -> None:
+def require_one_value_per_example(value: object, y: Rows) -> None:
     """Refuse what is no value of an inner objective at y."""
     if not isinstance(value, Tensor) or not value.is_floating_point():
         kind = value.dtype if isinstance(value, Tensor) else type(value).__name__
@@ -274,30 +263,51 @@ def require_one_value_per_example(value: object, y: Float[Tensor, "B P"]) -> Non
         )
 
 
-class Choice(NamedTuple):
-    """What a config calls a choice, and what to set instead of it."""
+class Words(NamedTuple):
+    """What something is called in a call of the library, and in a config."""
 
-    name: str
+    call: str
+    config: str
+
+
+class Choice(NamedTuple):
+    """A choice that an optimiser or a backend may refuse, and what a config sets instead."""
+
+    name: Words
     instead: str
 
-    def refuse(self, owner: str, *, made: bool, reason: str, otherwise: str) -> None:
-        """Refuse the choice if it was made and there is a reason against it.
 
-        Args:
-            owner: who refuses, as a config names it.
-            made: whether it was made.
-            reason: why not; empty if there is nothing against it.
-            otherwise: what to set to keep the choice.
+FRESH_NOISE = Choice(
+    Words("an objective that is redrawn at every step", "inner.noise 'fresh'"), "inner.noise=crn"
+)
+CONSTRAINT = Choice(
+    Words("a constrained objective", "inner.objective 'trust_region'"), "inner=proximal"
+)
+COMPILE = Choice(Words("compile=True", "inner.compile"), "inner.compile=false")
+NO_DISTRIBUTION = Choice(
+    Words(
+        "an objective whose λ describes no distribution",
+        "an objective whose λ describes no distribution (posterior 'laplace' or 'point_mass')",
+    ),
+    "posterior=diagonal_gaussian",
+)
 
-        Raises:
-            InputError: if so, with the reason.
-        """
+
+def refuse(owner: Words, otherwise: Words, *choices: tuple[Choice, bool, str]) -> None:
+    """Refuse the first choice that was made and has a reason against it.
+
+    Args:
+        owner: who refuses.
+        otherwise: what to choose in the owner's place.
+        choices: each with whether it was made, and why not; empty if there is nothing against it.
+
+    Raises:
+        CombinationError: with the reason.
+    """
+    for (name, instead), made, reason in choices:
         if made and reason:
-            raise InputError(
-                f"{owner} with {self.name}: {reason}, so set {self.instead} or {otherwise}"
+            raise CombinationError(
+                f"{owner.call} with {name.call}: {reason}, so give {otherwise.call}",
+                in_config=f"{owner.config} with {name.config}: {reason}, so set {instead} or "
+                f"{otherwise.config}",
             )
-
-
-FRESH_NOISE = Choice("inner.noise 'fresh'", "inner.noise=crn")
-TRUST_REGION = Choice("inner.objective 'trust_region'", "inner=proximal")
-COMPILE = Choice("inner.compile", "inner.compile=false")

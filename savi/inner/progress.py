@@ -5,31 +5,31 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
 from savi.inner.objective import InnerObjective
 from savi.inner.optimizers.base import Point
-from savi.inner.solution import Status
+from savi.inner.solution import Reason, Solution
 from savi.linear.base import norm
+from savi.types import Counts, Index, Mask, PerExample
 
 
 class Measure(NamedTuple):
     """J, the norm of what must vanish at a solution, and whether all is finite; without a graph."""
 
-    value: Float[Tensor, " B"]
-    slope: Float[Tensor, " B"]
-    finite: Bool[Tensor, " B"]
+    value: PerExample
+    residual_norm: PerExample
+    finite: Mask
 
     @classmethod
     def of(cls, objective: InnerObjective, point: Point) -> Measure:
         """Measured at a point."""
         with torch.no_grad():
-            slope = norm(objective.residual(point.y, point.gradient))
+            residual_norm = norm(objective.residual(point.y, point.gradient))
             # Not finite if any part is not: one test instead of three. x − x is 0 for finite x.
-            every = point.value + slope + point.y.sum(dim=-1)
-            return cls(point.value, slope, every - every == 0)
+            every = point.value + residual_norm + point.y.sum(dim=-1)
+            return cls(point.value, residual_norm, every - every == 0)
 
 
 class Progress(NamedTuple):
@@ -40,9 +40,9 @@ class Progress(NamedTuple):
         state: the optimiser's.
         now: what was measured at the iterate.
         start: what was measured at λ0.
-        tolerance: the slope at which an example has converged.
+        tolerance: the norm of the residual at which an example has converged.
         active: which examples go on.
-        stalled: which can make no further progress.
+        stalled: the :class:`Reason` of those that can make no further progress, 0 elsewhere.
         steps: the number of steps taken.
         best_value: the lowest J so far.
         best_step: after how many steps.
@@ -52,12 +52,12 @@ class Progress(NamedTuple):
     state: Any
     now: Measure
     start: Measure
-    tolerance: Float[Tensor, " B"]
-    active: Bool[Tensor, " B"]
-    stalled: Bool[Tensor, " B"]
-    steps: Int[Tensor, " B"]
-    best_value: Float[Tensor, " B"]
-    best_step: Int[Tensor, " B"]
+    tolerance: PerExample
+    active: Mask
+    stalled: Counts
+    steps: Counts
+    best_value: PerExample
+    best_step: Counts
 
     @classmethod
     def begin(
@@ -65,29 +65,21 @@ class Progress(NamedTuple):
     ) -> Progress:
         """Before the first step."""
         start = Measure.of(objective, point)
-        steps = torch.zeros_like(start.value, dtype=torch.long)
-        return cls(
-            point,
-            state,
-            start,
-            start,
-            atol + rtol * start.slope,
-            torch.ones_like(start.finite),
-            torch.zeros_like(start.finite),
-            steps,
-            torch.where(start.finite, start.value, torch.inf),
-            steps,
-        )
+        zero = torch.zeros_like(start.value, dtype=torch.long)
+        best = torch.where(start.finite, start.value, torch.inf)
+        tolerance, everyone = atol + rtol * start.residual_norm, torch.ones_like(start.finite)
+        return cls(point, state, start, start, tolerance, everyone, zero, zero, best, zero)
 
-    def going_on(self, limits: Int[Tensor, " B"] | None) -> Progress:
+    def going_on(self, limits: Counts | None) -> Progress:
         """With the examples that are to take another step, at most ``limits`` in all, as active."""
         # Cumulative: under fresh noise the gradient changes even where the iterate does not,
         # and a frozen example must not wake because its neighbours go on.
-        active = self.active & self.now.finite & (self.now.slope > self.tolerance) & ~self.stalled
+        unsolved = self.now.residual_norm > self.tolerance
+        active = self.active & self.now.finite & unsolved & (self.stalled == 0)
         return self._replace(active=active if limits is None else active & (self.steps < limits))
 
     def after(
-        self, objective: InnerObjective, point: Point, state: Any, stalled: Bool[Tensor, " B"]
+        self, objective: InnerObjective, point: Point, state: Any, stalled: Counts
     ) -> Progress:
         """After a step of the active examples to ``point``."""
         pairs = zip(Measure.of(objective, point), self.now, strict=True)
@@ -98,17 +90,17 @@ class Progress(NamedTuple):
             point=point,
             state=state,
             now=now,
-            stalled=self.stalled | (self.active & stalled),
+            stalled=torch.where(self.active, stalled, self.stalled),
             steps=steps,
             best_value=torch.where(improved, now.value, self.best_value),
             best_step=torch.where(improved, steps, self.best_step),
         )
 
-    def rows(self, index: Int[Tensor, " R"]) -> Progress:
+    def rows(self, index: Index) -> Progress:
         """Of some of the examples."""
         return tree_map(lambda part: part[index] if isinstance(part, Tensor) else part, self)
 
-    def put(self, index: Int[Tensor, " R"], rows: Progress) -> Progress:
+    def put(self, index: Index, rows: Progress) -> Progress:
         """With those rows in place of the old ones."""
 
         def replaced(old: Any, new: Any) -> Any:
@@ -116,17 +108,28 @@ class Progress(NamedTuple):
 
         return tree_map(replaced, self, rows)
 
-    def status(self, worse: Bool[Tensor, " B"]) -> Int[Tensor, " B"]:
-        """How each example ended."""
-        status = torch.full_like(self.steps, Status.MAX_STEPS)
-        status[self.stalled] = Status.STALLED
-        status[self.now.slope <= self.tolerance] = Status.CONVERGED
-        status[worse] = Status.DIVERGED
-        return status
-
-    def worse_than_start(self, stochastic: bool) -> Bool[Tensor, " B"]:
+    def worse_than_start(self, stochastic: bool) -> Mask:
         """Which examples are not finite, or end above their start by more than rounding."""
         if stochastic:
             return ~self.now.finite
         rounding = 8.0 * torch.finfo(self.start.value.dtype).eps * self.start.value.abs()
         return ~self.now.finite | (self.now.value > self.start.value + rounding)
+
+    def reason(self, worse: Mask) -> Counts:
+        """Why each example ended; ``worse`` are those of :meth:`worse_than_start`."""
+        solved = self.now.residual_norm <= self.tolerance
+        reason = torch.where(solved, Reason.SMALL_GRADIENT, self.stalled)
+        diverged = torch.where(self.now.finite, Reason.ABOVE_START, Reason.NOT_FINITE)
+        return torch.where(worse, diverged, reason)
+
+    def solution(self, objective: InnerObjective, reason: Counts) -> Solution:
+        """The record of it."""
+        y, gradient, size = self.point.y, self.point.gradient.detach(), self.now.residual_norm
+        return Solution(
+            y,
+            reason,
+            self.steps,
+            torch.where(size == 0, size, size / self.start.residual_norm),
+            self.now.value,
+            objective.multiplier(y.detach(), gradient),
+        )

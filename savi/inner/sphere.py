@@ -6,23 +6,21 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.linalg import vector_norm
 
 from savi.inner.objective import Linearization
 from savi.linear.base import SymmetricOperator, dot, norm
+from savi.linear.dense import by_cholesky, plus_diagonal
+from savi.types import Blocks, Mask, PerExample, Rows
 
 #: Newton's method needs about ten steps; a block that needs more than this has failed.
 MAX_STEPS = 60
 
 
 def minimise_on_sphere(
-    matrix: Float[Tensor, "B P P"],
-    gradient: Float[Tensor, "B P"],
-    offset: Float[Tensor, "B P"],
-    radius: Float[Tensor, " B"],
-) -> tuple[Float[Tensor, "B P"], Bool[Tensor, " B"]]:
+    matrix: Blocks, gradient: Rows, offset: Rows, radius: PerExample
+) -> tuple[Rows, Mask]:
     """argmin_δ gᵀδ + ½ δᵀAδ subject to ‖n + δ‖ = r, where ‖n − A⁻¹g‖ > r.
 
     The solution is δ(ν) = −(A + νI)⁻¹(g + νn) with the ν > 0 that solves the secular equation
@@ -52,7 +50,7 @@ def minimise_on_sphere(
 
 def _on_sphere(
     matrix: Tensor, gradient: Tensor, offset: Tensor, radius: Tensor, multiplier: Tensor
-) -> Float[Tensor, "B P"]:
+) -> Rows:
     """δ(ν) after two differentiable corrections of ν."""
     for _ in range(2):
         multiplier = multiplier + _newton_step(matrix, gradient, offset, radius, multiplier)
@@ -63,9 +61,7 @@ def _on_sphere(
     return delta + p * ((radius - size) / size).unsqueeze(-1)
 
 
-def _secular_root(
-    matrix: Tensor, gradient: Tensor, offset: Tensor, radius: Tensor
-) -> Float[Tensor, " B"]:
+def _secular_root(matrix: Tensor, gradient: Tensor, offset: Tensor, radius: Tensor) -> PerExample:
     """ν to about half the digits; NaN where it was not found."""
     multiplier = torch.zeros_like(radius)
     searching = torch.ones_like(radius, dtype=torch.bool)
@@ -81,24 +77,22 @@ def _secular_root(
 
 def _newton_step(
     matrix: Tensor, gradient: Tensor, offset: Tensor, radius: Tensor, multiplier: Tensor
-) -> Float[Tensor, " B"]:
+) -> PerExample:
     """(‖p‖ − r) / (r p̂ᵀ(A + νI)⁻¹p̂)."""
     delta, factor = _shifted_solve(matrix, gradient, offset, multiplier)
     p = offset + delta
     size = vector_norm(p, dim=-1)
     unit = p / size.unsqueeze(-1)
-    slope = dot(unit, torch.cholesky_solve(unit.unsqueeze(-1), factor).squeeze(-1))
-    return (size - radius) / (radius * slope)
+    return (size - radius) / (radius * dot(unit, by_cholesky(factor, unit)))
 
 
 def _shifted_solve(
     matrix: Tensor, gradient: Tensor, offset: Tensor, multiplier: Tensor
-) -> tuple[Float[Tensor, "B P"], Float[Tensor, "B P P"]]:
+) -> tuple[Rows, Blocks]:
     """δ(ν), and the Cholesky factor of A + νI."""
-    shift = torch.diag_embed(multiplier.unsqueeze(-1).expand_as(gradient))
-    factor, _ = torch.linalg.cholesky_ex(matrix + shift)
+    factor, _ = torch.linalg.cholesky_ex(plus_diagonal(matrix, multiplier.unsqueeze(-1)))
     rhs = gradient + multiplier.unsqueeze(-1) * offset
-    return -torch.cholesky_solve(rhs.unsqueeze(-1), factor).squeeze(-1), factor
+    return -by_cholesky(factor, rhs), factor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,14 +122,12 @@ class SphereLinearization(Linearization):
     """
 
     free: Linearization
-    active: Bool[Tensor, " B"]
-    normal: Float[Tensor, "B P"]
-    multiplier: Float[Tensor, " B"]
-    stiffness: Float[Tensor, " B"]
+    active: Mask
+    normal: Rows
+    multiplier: PerExample
+    stiffness: PerExample
 
-    def hessian_vector_product(
-        self, v: Float[Tensor, "B P"], create_graph: bool = False
-    ) -> Float[Tensor, "B P"]:
+    def hessian_vector_product(self, v: Rows, create_graph: bool = False) -> Rows:
         """H v, with H = ∇²J as without the constraint."""
         return self.free.hessian_vector_product(v, create_graph)
 
@@ -147,9 +139,7 @@ class SphereLinearization(Linearization):
             preconditioner=None if curvature is None else lambda: self._reduced(curvature()),
         )
 
-    def adjoint(
-        self, v: Float[Tensor, "B P"], solve: Callable[[Tensor], Tensor]
-    ) -> Float[Tensor, "B P"]:
+    def adjoint(self, v: Rows, solve: Callable[[Tensor], Tensor]) -> Rows:
         """(∂G/∂λ)⁻ᵀ v from one solve with K."""
         tangential = self._tangent(solve(self._tangential_part(v)))
         if not self.active.any():
@@ -158,7 +148,7 @@ class SphereLinearization(Linearization):
         u = tangential + normal * self.normal
         return torch.where(self.active.unsqueeze(-1), u, tangential)
 
-    def _tangential_part(self, v: Float[Tensor, "B P"]) -> Float[Tensor, "B P"]:
+    def _tangential_part(self, v: Rows) -> Rows:
         """P v, and 0 where rounding alone is left of it: a direction of noise is none."""
         # Once more, for what cancellation leaves along n̂.
         part = self._tangent(self._tangent(v))
@@ -166,20 +156,20 @@ class SphereLinearization(Linearization):
         nothing = self.active & (norm(part) <= noise)
         return torch.where(nothing.unsqueeze(-1), torch.zeros_like(part), part)
 
-    def _tangent(self, v: Float[Tensor, "B P"]) -> Float[Tensor, "B P"]:
+    def _tangent(self, v: Rows) -> Rows:
         """P v."""
         return v - self.normal * dot(self.normal, v).unsqueeze(-1)
 
-    def _shifted_product(self, v: Float[Tensor, "B P"]) -> Float[Tensor, "B P"]:
+    def _shifted_product(self, v: Rows) -> Rows:
         """(H + νI) v."""
         return self.hessian_vector_product(v) + self.multiplier.unsqueeze(-1) * v
 
-    def _product(self, v: Float[Tensor, "B P"]) -> Float[Tensor, "B P"]:
+    def _product(self, v: Rows) -> Rows:
         """K v."""
         along = (self.stiffness * dot(self.normal, v)).unsqueeze(-1)
         return self._tangent(self._shifted_product(self._tangent(v))) + along * self.normal
 
-    def _reduced(self, matrix: Float[Tensor, "B P P"]) -> Float[Tensor, "B P P"]:
+    def _reduced(self, matrix: Blocks) -> Blocks:
         """P (M + νI) P + κ n̂n̂ᵀ."""
         identity = torch.eye(matrix.shape[-1], dtype=matrix.dtype, device=matrix.device)
         outer = self.normal.unsqueeze(-1) * self.normal.unsqueeze(-2)

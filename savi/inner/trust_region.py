@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float
 from torch import Tensor
 from torch.linalg import vector_norm
 
-from savi.errors import InputError
-from savi.inner.anchored import AnchoredObjective
-from savi.inner.objective import InnerObjective, Linearization
+from savi.inner.anchored import AnchoredObjective, positive_constant
+from savi.inner.objective import AnyObjective, InnerObjective, Linearization
 from savi.inner.sphere import SphereLinearization, minimise_on_sphere
 from savi.linear.base import dot, norm
 from savi.linear.dense import solve_cholesky
+from savi.types import Blocks, Index, Mask, PerExample, Rows
 
 
 class TrustRegion(AnchoredObjective):
@@ -27,7 +27,7 @@ class TrustRegion(AnchoredObjective):
     minimise their model within it.
 
     Args:
-        base: J.
+        base: J, which may be a plain callable.
         anchor: λ0, with its graph.
         radius: r > 0, in the units of λ; a number, or a tensor of one value or one per example,
             which may require grad.
@@ -39,26 +39,15 @@ class TrustRegion(AnchoredObjective):
     constrained = True
 
     def __init__(
-        self,
-        base: InnerObjective,
-        anchor: Float[Tensor, "B P"],
-        radius: float | Float[Tensor, "*batch"],
+        self, base: AnyObjective, anchor: Rows, radius: float | Float[Tensor, "*batch"]
     ) -> None:
-        dtype = torch.promote_types(anchor.dtype, torch.float32)
-        r = torch.as_tensor(radius, dtype=dtype, device=anchor.device)
-        if r.shape not in ((), (1,), anchor.shape[:1]):
-            raise InputError(
-                f"inner.radius has shape {tuple(r.shape)}: set it to a number, or to one value "
-                "per example"
-            )
-        for refused in r[~((r > 0) & torch.isfinite(r))].flatten().tolist():
-            raise InputError(f"inner.radius is {refused}: a trust region needs a number above 0")
         super().__init__(base, anchor)
-        self.radius = r.expand(len(anchor))
+        self.radius = positive_constant("radius", radius, anchor).expand(len(anchor))
         # λ − λ0 cannot tell the boundary from its neighbourhood below this.
-        self._rounding = 8.0 * torch.finfo(dtype).eps * (self.radius + norm(anchor)).detach()
+        eps = torch.finfo(self.radius.dtype).eps
+        self._rounding = 8.0 * eps * (self.radius + norm(anchor)).detach()
 
-    def __call__(self, y: Float[Tensor, "B P"]) -> Float[Tensor, " B"]:
+    def __call__(self, y: Rows) -> PerExample:
         """J: the constraint has no price inside the ball."""
         return self.base(y)
 
@@ -66,35 +55,27 @@ class TrustRegion(AnchoredObjective):
         """The same problem around another J."""
         return TrustRegion(base, self.anchor, self.radius)
 
-    def cut(self, base: InnerObjective, index: Int[Tensor, " R"]) -> TrustRegion:
+    def cut(self, base: InnerObjective, index: Index) -> TrustRegion:
         """With those rows of the anchor and the radius."""
         return TrustRegion(base, self.anchor[index], self.radius[index])
 
-    def value(self, y: Float[Tensor, "B P"]) -> Float[Tensor, " B"]:
+    def value(self, y: Rows) -> PerExample:
         """J(y) without a graph."""
         return self.base.value(y)
 
-    def gradient(
-        self, y: Float[Tensor, "B P"], create_graph: bool = False
-    ) -> tuple[Float[Tensor, " B"], Float[Tensor, "B P"]]:
+    def gradient(self, y: Rows, create_graph: bool = False) -> tuple[PerExample, Rows]:
         """J(y) and ∇J(y)."""
         return self.base.gradient(y, create_graph)
 
-    def curvature(
-        self, y: Float[Tensor, "B P"], create_graph: bool = False
-    ) -> Float[Tensor, "B P P"]:
+    def curvature(self, y: Rows, create_graph: bool = False) -> Blocks:
         """That of J."""
         return self.base.curvature(y, create_graph)
 
-    def exact_curvature(
-        self, y: Float[Tensor, "B P"], create_graph: bool = False
-    ) -> Float[Tensor, "B P P"]:
+    def exact_curvature(self, y: Rows, create_graph: bool = False) -> Blocks:
         """That of J."""
         return self.base.exact_curvature(y, create_graph)
 
-    def project(
-        self, y: Float[Tensor, "B P"], metric: Float[Tensor, "B P"] | None = None
-    ) -> Float[Tensor, "B P"]:
+    def project(self, y: Rows, metric: Rows | None = None) -> Rows:
         """λ0 + min(1, r/‖n‖) n without a metric; a point within rounding of the ball stays."""
         with torch.no_grad():
             outside = norm(y - self.anchor) > self.radius + self._rounding
@@ -108,9 +89,7 @@ class TrustRegion(AnchoredObjective):
         inward = (radius / vector_norm(n, dim=-1)).unsqueeze(-1)
         return y.index_put((outside,), self.anchor[outside] + inward * n)
 
-    def residual(
-        self, y: Float[Tensor, "B P"], gradient: Float[Tensor, "B P"]
-    ) -> Float[Tensor, "B P"]:
+    def residual(self, y: Rows, gradient: Rows) -> Rows:
         """∇J + νn: the tangential gradient where the constraint is active, elsewhere ∇J."""
         active = self.multiplier(y, gradient) > 0
         if not active.any():
@@ -118,9 +97,7 @@ class TrustRegion(AnchoredObjective):
         tangential, _, _ = self._on_sphere(y, gradient, active)
         return gradient.index_put((active,), tangential)
 
-    def multiplier(
-        self, y: Float[Tensor, "B P"], gradient: Float[Tensor, "B P"]
-    ) -> Float[Tensor, " B"]:
+    def multiplier(self, y: Rows, gradient: Rows) -> PerExample:
         """ν = max(0, −∇Jᵀn / ‖n‖²) on the boundary, 0 inside; detached."""
         with torch.no_grad():
             n = y - self.anchor
@@ -129,12 +106,7 @@ class TrustRegion(AnchoredObjective):
             active = (size >= self.radius - self._rounding) & (pull > 0)
             return torch.where(active, pull, torch.zeros_like(pull))
 
-    def model_step(
-        self,
-        matrix: Float[Tensor, "B P P"],
-        gradient: Float[Tensor, "B P"],
-        y: Float[Tensor, "B P"],
-    ) -> tuple[Float[Tensor, "B P"], Bool[Tensor, " B"]]:
+    def model_step(self, matrix: Blocks, gradient: Rows, y: Rows) -> tuple[Rows, Mask]:
         """The minimiser of the model in the ball: −A⁻¹g, or on the sphere if that leaves it."""
         delta, failed = solve_cholesky(matrix, -gradient)
         with torch.no_grad():
@@ -147,7 +119,7 @@ class TrustRegion(AnchoredObjective):
         failed = failed.index_put((outside,), not_found)
         return delta.index_put((outside,), on_sphere), failed
 
-    def linearize(self, y: Float[Tensor, "B P"], create_graph: bool = False) -> Linearization:
+    def linearize(self, y: Rows, create_graph: bool = False) -> Linearization:
         """The KKT conditions at y, with a graph to λ0, r and everything J closes over."""
         free = self.base.linearize(y, create_graph)
         point, gradient = free.point, free.residual
@@ -177,7 +149,7 @@ class TrustRegion(AnchoredObjective):
         )
 
     def _on_sphere(
-        self, y: Float[Tensor, "B P"], gradient: Float[Tensor, "B P"], rows: Bool[Tensor, " B"]
+        self, y: Rows, gradient: Rows, rows: Mask
     ) -> tuple[Float[Tensor, "R P"], Float[Tensor, "R P"], Float[Tensor, " R"]]:
         """P∇J, n̂ and ‖n‖ of those rows, with their graph."""
         n, g = (y - self.anchor)[rows], gradient[rows]

@@ -1,11 +1,9 @@
 """Per-example linear solvers, by the names that configs use."""
 
 from savi.linear.base import SOLVERS, LinearSolution, LinearSolver, LinearStatus, SymmetricOperator
-from savi.linear.cholesky import Cholesky
 from savi.linear.conjugate_gradients import ConjugateGradients
-from savi.linear.gauss_newton import GaussNewtonSolve
+from savi.linear.direct import LDL, Cholesky, GaussNewtonSolve
 from savi.linear.gmres import GMRES
-from savi.linear.ldl import LDL
 from savi.linear.minres import MINRES
 from savi.linear.neumann import Neumann
 from savi.linear.nystrom import Nystrom

@@ -9,12 +9,14 @@ from enum import IntEnum
 from typing import ClassVar
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from savi.registry import Registry
+from savi.settings import Checked
+from savi.types import Counts, PerExample, Rows
 
-SOLVERS: Registry[type[LinearSolver]] = Registry("gradient.solver")
+SOLVERS: Registry[type[LinearSolver]] = Registry("solver")
 
 
 class LinearStatus(IntEnum):
@@ -58,15 +60,15 @@ class LinearSolution:
             that another right-hand side costs no new factorisation; None for iterative solvers.
     """
 
-    value: Float[Tensor, "B P"]
-    residual: Float[Tensor, " B"]
-    steps: Int[Tensor, " B"]
-    status: Int[Tensor, " B"]
-    min_curvature: Float[Tensor, " B"]
+    value: Rows
+    residual: PerExample
+    steps: Counts
+    status: Counts
+    min_curvature: PerExample
     inverse: Callable[[Tensor], Tensor] | None = None
 
 
-class LinearSolver(ABC):
+class LinearSolver(Checked, ABC):
     """Solves H u = v for each example by itself: own dot products, own stopping, own status.
 
     Attributes:
@@ -90,7 +92,7 @@ class LinearSolver(ABC):
         """A cheap solver of the same kind, for a look in other directions."""
         return self
 
-    def __call__(self, operator: SymmetricOperator, rhs: Float[Tensor, "B P"]) -> LinearSolution:
+    def __call__(self, operator: SymmetricOperator, rhs: Rows) -> LinearSolution:
         """Solve with each right-hand side scaled to norm 1.
 
         Cotangents as small as 1e-30 are common in float32, where their squares underflow; the
@@ -103,16 +105,16 @@ class LinearSolver(ABC):
         return replace(solution, value=solution.value * size)
 
     @abstractmethod
-    def solve(self, operator: SymmetricOperator, rhs: Float[Tensor, "B P"]) -> LinearSolution:
+    def solve(self, operator: SymmetricOperator, rhs: Rows) -> LinearSolution:
         """Solve for right-hand sides of norm 1 (or 0)."""
 
 
-def true_residual(product: Float[Tensor, "B P"], rhs: Float[Tensor, "B P"]) -> Float[Tensor, " B"]:
+def true_residual(product: Rows, rhs: Rows) -> PerExample:
     """‖H u − v‖ for ‖v‖ = 1; 0 for v = 0, where u = 0."""
     return torch.linalg.vector_norm(product - rhs, dim=-1)
 
 
-def irregular(like: Float[Tensor, "B P"]) -> Float[Tensor, "B P"]:
+def irregular(like: Rows) -> Rows:
     """The same start sin(1), …, sin(P) for every example of a power or inverse iteration.
 
     Being irregular, it is orthogonal to the eigenvector sought with probability 0; unlike a
@@ -122,7 +124,7 @@ def irregular(like: Float[Tensor, "B P"]) -> Float[Tensor, "B P"]:
     return torch.sin(index).expand_as(like)
 
 
-def norm(v: Float[Tensor, "B P"]) -> Float[Tensor, " B"]:
+def norm(v: Rows) -> PerExample:
     """‖v‖ per example, whose squares neither overflow nor underflow; NaN if v is not finite."""
     if v.dtype == torch.float32:
         # The squares of float32 numbers are ordinary float64 numbers.
@@ -143,6 +145,6 @@ def rounding(size: int, scale: Float[Tensor, " *B"]) -> Float[Tensor, " *B"]:
     return 10.0 * size**0.5 * torch.finfo(scale.dtype).eps * scale
 
 
-def dot(a: Float[Tensor, "B P"], b: Float[Tensor, "B P"]) -> Float[Tensor, " B"]:
+def dot(a: Rows, b: Rows) -> PerExample:
     """One dot product per example."""
     return (a * b).sum(dim=-1)

@@ -19,6 +19,7 @@ from savi.linear.iterative import (
     gauss_newton_preconditioner,
     verdict,
 )
+from savi.types import Rows
 
 
 @SOLVERS.register("cg")
@@ -42,7 +43,7 @@ class ConjugateGradients(IterativeSolver):
 
     name: ClassVar[str] = "cg"
 
-    def solve(self, operator: SymmetricOperator, rhs: Float[Tensor, "B P"]) -> LinearSolution:
+    def solve(self, operator: SymmetricOperator, rhs: Rows) -> LinearSolution:
         """Iterate until every example has stopped; the residual returned is recomputed."""
         precondition = gauss_newton_preconditioner(operator)
         max_steps = self.step_limit(rhs.shape[-1])
@@ -52,7 +53,7 @@ class ConjugateGradients(IterativeSolver):
 
 def conjugate_gradients(
     operator: SymmetricOperator,
-    rhs: Float[Tensor, "B P"],
+    rhs: Rows,
     precondition: Callable[[Tensor], Tensor],
     rtol: float,
     max_steps: int,

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
-from savi.errors import require_at_least
 from savi.linear.base import (
     LinearSolution,
     LinearSolver,
@@ -19,6 +18,8 @@ from savi.linear.base import (
     rounding,
     true_residual,
 )
+from savi.settings import setting
+from savi.types import Blocks, Counts, Mask, PerExample, Rows
 
 
 @dataclass(frozen=True)
@@ -32,12 +33,10 @@ class Factorised:
     """
 
     inverse: Callable[[Tensor], Tensor]
-    status: Int[Tensor, " B"]
-    curvature: Float[Tensor, " B"]
+    status: Counts
+    curvature: PerExample
 
-    def solution(
-        self, product: Callable[[Tensor], Tensor], rhs: Float[Tensor, "B P"]
-    ) -> LinearSolution:
+    def solution(self, product: Callable[[Tensor], Tensor], rhs: Rows) -> LinearSolution:
         """Take u = C⁻¹ v with its residual ‖H u − v‖; ``product`` is u ↦ H u."""
         u = self.inverse(rhs)
         # H 0 is not 0 for a block H that is not finite.
@@ -61,67 +60,54 @@ class DirectSolver(LinearSolver):
         InputError: if ``inverse_iterations`` is below 1.
     """
 
-    inverse_iterations: int = 4
+    inverse_iterations: int = setting(4, at_least=1)
     direct: ClassVar[bool] = True
 
-    def __post_init__(self) -> None:
-        name = f"gradient.solver '{self.name}': inverse_iterations"
-        require_at_least(name, self.inverse_iterations, 1)
 
-
-def finite_blocks(blocks: Float[Tensor, "B P P"]) -> Bool[Tensor, " B"]:
+def finite_blocks(blocks: Blocks) -> Mask:
     """Which blocks hold finite numbers only."""
     # 0·x is 0 for a finite x and NaN otherwise: far cheaper than to ask every number.
     return (0.0 * blocks).flatten(1).sum(dim=-1) == 0
 
 
-def plus_diagonal(
-    blocks: Float[Tensor, "B P P"], diagonal: Float[Tensor, "#B #P"]
-) -> Float[Tensor, "B P P"]:
+def plus_diagonal(blocks: Blocks, diagonal: Float[Tensor, "#B #P"]) -> Blocks:
     """C + diag(d), differentiable."""
     result = blocks.clone()
     result.diagonal(dim1=-2, dim2=-1).add_(diagonal)
     return result
 
 
-def identity_unless(
-    usable: Bool[Tensor, " B"], blocks: Float[Tensor, "B P P"]
-) -> Float[Tensor, "B P P"]:
+def identity_unless(usable: Mask, blocks: Blocks) -> Blocks:
     """The usable blocks, and the identity for the others, so that all can be factorised."""
     identity = torch.eye(blocks.shape[-1], dtype=blocks.dtype, device=blocks.device)
     return torch.where(usable[:, None, None], blocks, identity)
 
 
-def safe_cholesky(
-    blocks: Float[Tensor, "B P P"],
-) -> tuple[Float[Tensor, "B P P"], Bool[Tensor, " B"]]:
+def safe_cholesky(blocks: Blocks) -> tuple[Blocks, Mask]:
     """L of C = L Lᵀ and which blocks have one; L = I for the others."""
     factor, info = torch.linalg.cholesky_ex(blocks)
     definite = (info == 0) & finite_blocks(factor)
     return identity_unless(definite, factor), definite
 
 
-def by_cholesky(factor: Float[Tensor, "B P P"], v: Float[Tensor, "B P"]) -> Float[Tensor, "B P"]:
+def by_cholesky(factor: Blocks, v: Rows) -> Rows:
     """L⁻ᵀ L⁻¹ v."""
     return torch.cholesky_solve(v.unsqueeze(-1), factor).squeeze(-1)
 
 
-def multiply(blocks: Float[Tensor, "B M P"], v: Float[Tensor, "B P"]) -> Float[Tensor, "B M"]:
+def multiply(blocks: Float[Tensor, "B M P"], v: Rows) -> Float[Tensor, "B M"]:
     """One product of a block and a vector per example."""
     return (blocks @ v.unsqueeze(-1)).squeeze(-1)
 
 
-def rank_tolerance(spectrum: Float[Tensor, "B P"]) -> Float[Tensor, " B"]:
+def rank_tolerance(spectrum: Rows) -> PerExample:
     """An eigenvalue below it cannot be told from 0."""
     return rounding(spectrum.shape[-1], spectrum.abs().amax(dim=-1))
 
 
 def judge(
-    blocks: Float[Tensor, "B P P"],
-    definite: Bool[Tensor, " B"],
-    inverse: Callable[[Tensor], Tensor],
-    iterations: int,
-) -> tuple[Int[Tensor, " B"], Float[Tensor, " B"]]:
+    blocks: Blocks, definite: Mask, inverse: Callable[[Tensor], Tensor], iterations: int
+) -> tuple[Counts, PerExample]:
     """The status and the smallest eigenvalue of every block.
 
     Inverse iteration serves the blocks that a factorisation found ``definite``; the others, and
@@ -137,9 +123,7 @@ def judge(
     return status, curvature
 
 
-def _inverse_iteration(
-    inverse: Callable[[Tensor], Tensor], w: Float[Tensor, "B P"], iterations: int
-) -> Float[Tensor, " B"]:
+def _inverse_iteration(inverse: Callable[[Tensor], Tensor], w: Rows, iterations: int) -> PerExample:
     """1 / ‖H⁻¹w‖ for the w that inverse iteration turns towards the softest direction."""
     size = torch.linalg.vector_norm(w, dim=-1, keepdim=True)
     for _ in range(iterations):
@@ -158,9 +142,7 @@ def _by_eigenvalues(blocks: Float[Tensor, "F P P"]) -> tuple[Tensor, Tensor]:
     return status, torch.where(finite, smallest, torch.nan)
 
 
-def solve_cholesky(
-    matrix: Float[Tensor, "B P P"], rhs: Float[Tensor, "B P"]
-) -> tuple[Float[Tensor, "B P"], Bool[Tensor, " B"]]:
+def solve_cholesky(matrix: Blocks, rhs: Rows) -> tuple[Rows, Mask]:
     """Solve with positive definite blocks; says which blocks were not, and answers 0 for them."""
     factor, info = torch.linalg.cholesky_ex(matrix)
     failed = (info != 0) | ~finite_blocks(factor.detach())

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
-from savi.errors import require_at_least
 from savi.linear.base import SOLVERS, LinearSolution, SymmetricOperator, norm, rounding
 from savi.linear.dense import finite_blocks, identity_unless, multiply, rank_tolerance
 from savi.linear.iterative import (
@@ -23,6 +22,8 @@ from savi.linear.iterative import (
     orthogonalise,
     restarted,
 )
+from savi.settings import setting
+from savi.types import Counts, Mask, PerExample, Rows
 
 
 @SOLVERS.register("gmres")
@@ -50,15 +51,10 @@ class GMRES(IterativeSolver):
         InputError: unless ``rtol`` is above 0 and ``max_steps`` and ``restart`` 1 or more.
     """
 
-    restart: int | None = None
+    restart: int | None = setting(None, at_least=1)
     name: ClassVar[str] = "gmres"
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.restart is not None:
-            require_at_least("gradient.solver 'gmres': restart", self.restart, 1)
-
-    def solve(self, operator: SymmetricOperator, rhs: Float[Tensor, "B P"]) -> LinearSolution:
+    def solve(self, operator: SymmetricOperator, rhs: Rows) -> LinearSolution:
         """Iterate until every example has stopped; the residual returned is recomputed."""
         precondition = gauss_newton_preconditioner(operator)
         max_steps = self.step_limit(rhs.shape[-1])
@@ -74,11 +70,11 @@ def _cycle(
     operator: SymmetricOperator,
     precondition: Callable[[Tensor], Tensor],
     length: int,
-    r: Float[Tensor, "B P"],
-    running: Bool[Tensor, " B"],
-    target: Float[Tensor, " B"],
-    budget: Int[Tensor, " B"],
-    scale: Float[Tensor, " B"],
+    r: Rows,
+    running: Mask,
+    target: PerExample,
+    budget: Counts,
+    scale: PerExample,
 ) -> Correction:
     """At most ``length`` Arnoldi vectors from the residual r.
 
@@ -128,9 +124,7 @@ def _cycle(
     return Correction(best, steps, *_curvature(z, hz, scale), scale)
 
 
-def _rotate(
-    rotations: Float[Tensor, "B M M"], k: int, c: Float[Tensor, " B"], s: Float[Tensor, " B"]
-) -> None:
+def _rotate(rotations: Float[Tensor, "B M M"], k: int, c: PerExample, s: PerExample) -> None:
     """Turn rows k and k + 1 by the rotation (c, s)."""
     upper, lower = rotations[:, k].clone(), rotations[:, k + 1].clone()
     c, s = c.unsqueeze(-1), s.unsqueeze(-1)
@@ -138,8 +132,8 @@ def _rotate(
 
 
 def _curvature(
-    z: Float[Tensor, "B M P"], hz: Float[Tensor, "B M P"], scale: Float[Tensor, " B"]
-) -> tuple[Bool[Tensor, " B"], Float[Tensor, " B"]]:
+    z: Float[Tensor, "B M P"], hz: Float[Tensor, "B M P"], scale: PerExample
+) -> tuple[Mask, PerExample]:
     """Whether H is not positive definite on the rows of z, and its smallest curvature there."""
     tried = (z != 0).any(dim=-1)
     compression = z @ hz.mT

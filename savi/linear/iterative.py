@@ -6,10 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
-from savi.errors import InputError, require_at_least
 from savi.linear.base import (
     LinearSolution,
     LinearSolver,
@@ -21,6 +20,8 @@ from savi.linear.base import (
     true_residual,
 )
 from savi.linear.dense import by_cholesky, multiply, safe_cholesky
+from savi.settings import setting
+from savi.types import Counts, Mask, PerExample, Rows
 
 
 @dataclass(frozen=True)
@@ -35,14 +36,8 @@ class IterativeSolver(LinearSolver):
         InputError: unless ``rtol`` is above 0 and ``max_steps`` 1 or more.
     """
 
-    rtol: float = 1e-5
-    max_steps: int | None = None
-
-    def __post_init__(self) -> None:
-        if not self.rtol > 0:
-            raise InputError(f"gradient.rtol is {self.rtol}: set it above 0")
-        if self.max_steps is not None:
-            require_at_least("gradient.max_steps", self.max_steps, 1)
+    rtol: float = setting(1e-5, above=0)
+    max_steps: int | None = setting(None, at_least=1)
 
     @classmethod
     def configured(cls, rtol: float, max_steps: int | None) -> LinearSolver:
@@ -58,9 +53,7 @@ class IterativeSolver(LinearSolver):
         return self.max_steps or 2 * size
 
 
-def gauss_newton_preconditioner(
-    operator: SymmetricOperator,
-) -> Callable[[Tensor], Tensor]:
+def gauss_newton_preconditioner(operator: SymmetricOperator) -> Callable[[Tensor], Tensor]:
     """Return r ↦ C⁻¹ r for the Gauss–Newton matrix C where that is usable, else r ↦ r."""
     if operator.preconditioner is None:
         return lambda r: r
@@ -68,22 +61,17 @@ def gauss_newton_preconditioner(
     return lambda r: by_cholesky(factor, r)
 
 
-def gain(p: Float[Tensor, "B P"], hp: Float[Tensor, "B P"]) -> Float[Tensor, " B"]:
+def gain(p: Rows, hp: Rows) -> PerExample:
     """‖Hp‖ / ‖p‖, at most the largest |eigenvalue| of H."""
     return norm(hp) / norm(p).clamp_min(torch.finfo(p.dtype).tiny)
 
 
-def curvature_along(p: Float[Tensor, "B P"], hp: Float[Tensor, "B P"]) -> Float[Tensor, " B"]:
+def curvature_along(p: Rows, hp: Rows) -> PerExample:
     """pᵀHp / pᵀp, which may be rounding beside the scale of H; NaN if Hp is not finite."""
     return dot(p, hp) / dot(p, p).clamp_min(torch.finfo(p.dtype).tiny)
 
 
-def better(
-    size: Float[Tensor, " B"],
-    than: Float[Tensor, " B"],
-    move: Float[Tensor, "B P"],
-    scale: Float[Tensor, " B"],
-) -> Bool[Tensor, " B"]:
+def better(size: PerExample, than: PerExample, move: Rows, scale: PerExample) -> Mask:
     """Whether what a move takes of a residual, down to ``size``, is worth its length.
 
     The rounding δ of H move must be below ρ² for the relative reduction ρ of the residual, so that
@@ -96,11 +84,11 @@ def better(
 
 def verdict(
     operator: SymmetricOperator,
-    rhs: Float[Tensor, "B P"],
-    u: Float[Tensor, "B P"],
-    steps: Int[Tensor, " B"],
-    indefinite: Bool[Tensor, " B"],
-    curvature: Float[Tensor, " B"],
+    rhs: Rows,
+    u: Rows,
+    steps: Counts,
+    indefinite: Mask,
+    curvature: PerExample,
     rtol: float,
 ) -> LinearSolution:
     """The iterate u with its recomputed residual, and the status that follows from it."""
@@ -134,11 +122,11 @@ class Correction:
         scale: the largest ‖Hw‖ / ‖w‖ met, shape [B].
     """
 
-    value: Float[Tensor, "B P"]
-    steps: Int[Tensor, " B"]
-    indefinite: Bool[Tensor, " B"]
-    curvature: Float[Tensor, " B"]
-    scale: Float[Tensor, " B"]
+    value: Rows
+    steps: Counts
+    indefinite: Mask
+    curvature: PerExample
+    scale: PerExample
 
 
 #: (true residual r [B, P], active [B], target ‖·‖ [B], steps left [B], scale of H met so far [B])
@@ -147,11 +135,7 @@ Cycle = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Correction]
 
 
 def restarted(
-    cycle: Cycle,
-    operator: SymmetricOperator,
-    rhs: Float[Tensor, "B P"],
-    rtol: float,
-    max_steps: int,
+    cycle: Cycle, operator: SymmetricOperator, rhs: Rows, rtol: float, max_steps: int
 ) -> LinearSolution:
     """Correct u by cycles that start from the true residual.
 
@@ -182,17 +166,15 @@ def restarted(
     return verdict(operator, rhs, u, steps, indefinite, curvature, rtol)
 
 
-def divide(
-    v: Float[Tensor, "B P"], size: Float[Tensor, " B"], where: Bool[Tensor, " B"]
-) -> Float[Tensor, "B P"]:
+def divide(v: Rows, size: PerExample, where: Mask) -> Rows:
     """Take v / size where asked for, and 0 elsewhere."""
     safe = torch.where(where, size, 1.0).unsqueeze(-1)
     return torch.where(where.unsqueeze(-1), v / safe, 0.0)
 
 
 def orthogonalise(
-    basis: Float[Tensor, "B M P"], w: Float[Tensor, "B P"], scale: Float[Tensor, " B"]
-) -> tuple[Float[Tensor, "B P"], Float[Tensor, "B M"], Float[Tensor, " B"], Bool[Tensor, " B"]]:
+    basis: Float[Tensor, "B M P"], w: Rows, scale: PerExample
+) -> tuple[Rows, Float[Tensor, "B M"], PerExample, Mask]:
     """Split w into a part in the basis and a rest: (rest, coefficients, ‖rest‖, worth keeping).
 
     Two passes of Gram–Schmidt leave orthogonality at rounding level, which the short recurrences

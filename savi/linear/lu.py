@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from savi.linear.base import rounding
 from savi.linear.dense import finite_blocks, identity_unless
+from savi.types import Blocks, Mask, PerExample
 
 
 @dataclass(frozen=True)
@@ -23,13 +24,13 @@ class LUFactor:
         singular: which blocks cannot be told from singular ones, κ₁ ≥ 1 / (10 √P ε).
     """
 
-    factor: Float[Tensor, "B P P"]
+    factor: Blocks
     pivots: Int[Tensor, "B P"]
-    condition: Float[Tensor, " B"]
-    singular: Bool[Tensor, " B"]
+    condition: PerExample
+    singular: Mask
 
     @classmethod
-    def of(cls, blocks: Float[Tensor, "B P P"]) -> LUFactor:
+    def of(cls, blocks: Blocks) -> LUFactor:
         """Factorise all blocks."""
         finite = finite_blocks(blocks)
         safe = identity_unless(finite, blocks)
@@ -57,6 +58,6 @@ class LUFactor:
         return torch.where(self.singular[:, None, None], torch.zeros_like(x), x)
 
 
-def _one_norm(blocks: Float[Tensor, "B P P"]) -> Float[Tensor, " B"]:
+def _one_norm(blocks: Blocks) -> PerExample:
     """The largest column sum of absolute values."""
     return blocks.abs().sum(dim=-2).amax(dim=-1)

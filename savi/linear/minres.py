@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from savi.linear.base import SOLVERS, LinearSolution, SymmetricOperator, dot, norm, rounding
@@ -18,6 +17,7 @@ from savi.linear.iterative import (
     orthogonalise,
     restarted,
 )
+from savi.types import Counts, Mask, PerExample, Rows
 
 
 @SOLVERS.register("minres")
@@ -50,7 +50,7 @@ class MINRES(IterativeSolver):
 
     name: ClassVar[str] = "minres"
 
-    def solve(self, operator: SymmetricOperator, rhs: Float[Tensor, "B P"]) -> LinearSolution:
+    def solve(self, operator: SymmetricOperator, rhs: Rows) -> LinearSolution:
         """Iterate until every example has stopped; the residual returned is recomputed."""
         max_steps = self.step_limit(rhs.shape[-1])
 
@@ -63,11 +63,11 @@ class MINRES(IterativeSolver):
 def _cycle(
     operator: SymmetricOperator,
     length: int,
-    r: Float[Tensor, "B P"],
-    running: Bool[Tensor, " B"],
-    target: Float[Tensor, " B"],
-    budget: Int[Tensor, " B"],
-    scale: Float[Tensor, " B"],
+    r: Rows,
+    running: Mask,
+    target: PerExample,
+    budget: Counts,
+    scale: PerExample,
 ) -> Correction:
     """At most ``length`` Lanczos vectors from the residual r.
 

@@ -7,10 +7,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from savi.errors import require_at_least
 from savi.linear.base import (
     SOLVERS,
     LinearSolution,
@@ -29,6 +27,8 @@ from savi.linear.iterative import (
     gauss_newton_preconditioner,
     restarted,
 )
+from savi.settings import setting
+from savi.types import Counts, Mask, PerExample, Rows
 
 #: η λ_max. The series converges below 2; above 1 the soft directions, which need most of the steps,
 #: converge faster, and 1.5 leaves room for a λ_max that is underestimated by a quarter.
@@ -60,19 +60,14 @@ class Neumann(IterativeSolver):
         InputError: unless ``rtol`` is above 0 and ``max_steps`` and ``power_iterations`` 1 or more.
     """
 
-    power_iterations: int = 10
+    power_iterations: int = setting(10, at_least=1)
     name: ClassVar[str] = "neumann"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        name = "gradient.solver 'neumann': power_iterations"
-        require_at_least(name, self.power_iterations, 1)
 
     def step_limit(self, size: int) -> int:
         """``max_steps``, or 500: the steps needed do not depend on the size."""
         return self.max_steps or 500
 
-    def solve(self, operator: SymmetricOperator, rhs: Float[Tensor, "B P"]) -> LinearSolution:
+    def solve(self, operator: SymmetricOperator, rhs: Rows) -> LinearSolution:
         """Iterate until every example has stopped; the residual returned is recomputed."""
         precondition = gauss_newton_preconditioner(operator)
         largest, lowest, met = _power_iteration(operator, precondition, rhs, self.power_iterations)
@@ -89,13 +84,13 @@ class Neumann(IterativeSolver):
 def _series(
     operator: SymmetricOperator,
     precondition: Callable[[Tensor], Tensor],
-    eta: Float[Tensor, " B"],
-    curvature: Float[Tensor, " B"],
-    r: Float[Tensor, "B P"],
-    running: Bool[Tensor, " B"],
-    target: Float[Tensor, " B"],
-    budget: Int[Tensor, " B"],
-    scale: Float[Tensor, " B"],
+    eta: PerExample,
+    curvature: PerExample,
+    r: Rows,
+    running: Mask,
+    target: PerExample,
+    budget: Counts,
+    scale: PerExample,
 ) -> Correction:
     """The series for H⁻¹r, until every example has met its target or spent its budget."""
     # A NaN is no positive curvature.
@@ -132,9 +127,9 @@ def _series(
 def _power_iteration(
     operator: SymmetricOperator,
     precondition: Callable[[Tensor], Tensor],
-    like: Float[Tensor, "B P"],
+    like: Rows,
     iterations: int,
-) -> tuple[Float[Tensor, " B"], Float[Tensor, " B"], Float[Tensor, " B"]]:
+) -> tuple[PerExample, PerExample, PerExample]:
     """The largest wᵀHw / wᵀCw, smallest wᵀHw / wᵀw and largest ‖Hw‖ / ‖w‖ for w ← C⁻¹Hw.
 
     C w is the Hw of the iterate before, so that C itself is not needed.

@@ -7,14 +7,15 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
-from savi.errors import require_at_least
 from savi.linear.base import SOLVERS, LinearSolution, LinearStatus, SymmetricOperator, norm
 from savi.linear.conjugate_gradients import conjugate_gradients
 from savi.linear.dense import finite_blocks, identity_unless, multiply, rank_tolerance
 from savi.linear.iterative import IterativeSolver
+from savi.settings import setting
+from savi.types import Mask, PerExample, Rows
 
 
 @SOLVERS.register("nystrom")
@@ -45,15 +46,10 @@ class Nystrom(IterativeSolver):
         InputError: unless ``rtol`` is above 0 and ``max_steps`` and ``rank`` 1 or more.
     """
 
-    rank: int | None = None
+    rank: int | None = setting(None, at_least=1)
     name: ClassVar[str] = "nystrom"
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.rank is not None:
-            require_at_least("gradient.solver 'nystrom': rank", self.rank, 1)
-
-    def solve(self, operator: SymmetricOperator, rhs: Float[Tensor, "B P"]) -> LinearSolution:
+    def solve(self, operator: SymmetricOperator, rhs: Rows) -> LinearSolution:
         """Sketch H, then iterate; the residual returned is recomputed."""
         size = rhs.shape[-1]
         sketch = _Sketch.of(operator, rhs, min(self.rank or (size + 1) // 2, size))
@@ -79,12 +75,12 @@ class _Sketch:
     """
 
     root: Float[Tensor, "B P R"]
-    definite: Bool[Tensor, " B"]
-    curvature: Float[Tensor, " B"]
-    scale: Float[Tensor, " B"]
+    definite: Mask
+    curvature: PerExample
+    scale: PerExample
 
     @classmethod
-    def of(cls, operator: SymmetricOperator, like: Float[Tensor, "B P"], rank: int) -> _Sketch:
+    def of(cls, operator: SymmetricOperator, like: Rows, rank: int) -> _Sketch:
         """Multiply H by each column of Ω."""
         omega = _test_matrix(like, rank)
         columns = [operator.matvec(column.expand_as(like)) for column in omega.mT]
@@ -108,7 +104,7 @@ class _Sketch:
         return lambda r: r + multiply(u, weight * multiply(u.mT, r))
 
 
-def _test_matrix(like: Float[Tensor, "B P"], rank: int) -> Float[Tensor, "P R"]:
+def _test_matrix(like: Rows, rank: int) -> Float[Tensor, "P R"]:
     """Ω: the orthonormalised columns of a Gaussian matrix with a fixed seed."""
     generator = torch.Generator().manual_seed(0)
     gaussian = torch.randn(like.shape[-1], rank, generator=generator, dtype=torch.float64)

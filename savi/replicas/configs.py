@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from savi.errors import InputError, unknown_option
+from savi.errors import Conflict, InputError, refuse, unknown_option
 from savi.runs.record import Origin
 from savi.sweeps.jobs import job_folder, key_of
 
@@ -101,27 +101,26 @@ def _refuse(config: Mapping[str, Any]) -> None:
     on_gpu = trainer["accelerator"] not in ("auto", "cpu") or (
         trainer["accelerator"] == "auto" and torch.cuda.is_available()
     )
-    for made, choice, instead in (
-        (on_gpu, "a GPU", "trainer.accelerator=cpu"),
-        (trainer["devices"] > 1, "several devices", "trainer.devices=1"),
-        (trainer["precision"] != "32-true", "mixed precision", "trainer.precision=32-true"),
-        (config["inner"]["compile"], "inner.compile", "inner.compile=false"),
-        (config["hypergradient"]["tune"], "hypergradient.tune", "hypergradient.tune=[]"),
-        (config["model"]["kl"]["free_bits"] > 0, "model.kl.free_bits", "model.kl.free_bits=0"),
-        (
-            config["gradient"].get("on_failure") == "raise",
-            "gradient.on_failure 'raise', by which one of them would stop all",
-            "gradient.on_failure=warn",
+    precision, tuned = trainer["precision"], bool(config["hypergradient"]["tune"])
+    bits, raises = (
+        config["model"]["kl"]["free_bits"],
+        config["gradient"].get("on_failure") == "raise",
+    )
+    optional = ("early_stopping_patience", "gradient_check_every_n_steps", "media_every_n_epochs")
+    conflicts = [
+        Conflict(on_gpu, "a GPU", "trainer.accelerator=cpu"),
+        Conflict(trainer["devices"] > 1, "several devices", "trainer.devices=1"),
+        Conflict(precision != "32-true", "mixed precision", "trainer.precision=32-true"),
+        Conflict(config["inner"]["compile"], "inner.compile", "inner.compile=false"),
+        Conflict(tuned, "hypergradient.tune", "hypergradient.tune=[]"),
+        Conflict(bits > 0, "model.kl.free_bits", "model.kl.free_bits=0"),
+        Conflict(
+            raises, "gradient.on_failure 'raise'", "gradient.on_failure=warn",
+            "by which one of them would stop all",
         ),
         *(
-            (callbacks[name] is not None, f"callbacks.{name}", f"callbacks.{name}=null")
-            for name in (
-                "early_stopping_patience", "gradient_check_every_n_steps", "media_every_n_epochs",
-            )
+            Conflict(callbacks[name] is not None, f"callbacks.{name}", f"callbacks.{name}=null")
+            for name in optional
         ),
-    ):  # fmt: skip
-        if made:
-            raise InputError(
-                f"trainer.replicas {trainer['replicas']} with {choice}: set {instead}, or "
-                "trainer.replicas=1"
-            )
+    ]  # fmt: skip
+    refuse(f"trainer.replicas {trainer['replicas']}", conflicts, otherwise="trainer.replicas=1")

@@ -55,7 +55,7 @@ class GradientMonitor(Callback):
     def __init__(
         self, module: SemiAmortizedVAE, x: Observations, every_n_steps: int, reference: str
     ) -> None:
-        require_at_least("callbacks.gradient_check_every_n_steps", every_n_steps, 1)
+        require_at_least("every_n_steps", every_n_steps, 1)
         check_reference(reference, module.inference)
         self.every_n_steps, self.reference = every_n_steps, reference
         self.probe = ProbeBatch.draw(x, module.outer_loss, module.seed)

@@ -11,12 +11,14 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler
 
+from savi.config.schema import Config
 from savi.data.batches import Batch
-from savi.errors import InputError, require_at_least, unknown_option
+from savi.errors import InputError
 from savi.inference.encoder_losses import EncoderObjective
 from savi.inference.outer_loss import OuterLoss
 from savi.inference.semi_amortized import Inference, SemiAmortizedInference
 from savi.inner.solution import Certified
+from savi.settings import check_settings
 from savi.training.hypergradient.hyperparameters import make_tunable
 from savi.training.step_metrics import evaluation_metrics, gradient_norms, training_metrics
 from savi.training.warm_start import WarmStarts
@@ -27,8 +29,6 @@ from savi.vae.families import POSTERIORS
 from savi.vae.model import KLWeight
 from savi.vae.monte_carlo import expected_bound
 from savi.vae.noise import antithetic_noise
-
-SCHEDULES = ("constant", "cosine")
 
 
 class SemiAmortizedVAE(pl.LightningModule):
@@ -75,6 +75,8 @@ class SemiAmortizedVAE(pl.LightningModule):
     ) -> None:
         super().__init__()
         self.save_hyperparameters(logger=False)
+        groups = {"model": model, "optimizer": optimizer, "evaluation": evaluation}
+        check_settings(Config, groups)
         self.vae = build_vae(model, tuple(data_shape), data_variance)
         self.family = POSTERIORS[posterior["name"]](model["latent_dim"])
         encoder = (
@@ -91,29 +93,9 @@ class SemiAmortizedVAE(pl.LightningModule):
         self.tuned: tuple[str, ...] = tuple(hypergradient["tune"]) if hypergradient else ()
         self._certificate: Certified | None = None
         self._squared_error: Tensor | None = None
-        self._check()
-        make_tunable(self, self.tuned)
-
-    def _check(self) -> None:
-        for name, value, least in (
-            ("model.samples", self.samples, 1),
-            ("model.kl.weight", self.kl["weight"], 0),
-            ("model.kl.warmup_steps", self.kl["warmup_steps"], 0),
-            ("model.kl.free_bits", self.kl["free_bits"], 0),
-            ("optimizer.weight_decay", self.optimizer_config["weight_decay"], 0),
-            ("evaluation.val_samples", self.settings["val_samples"], 1),
-            ("evaluation.samples", self.settings["samples"], 1),
-            ("evaluation.importance_samples", self.settings["importance_samples"], 1),
-            ("evaluation.gap_examples", self.settings["gap_examples"], 0),
-            ("evaluation.gap_steps", self.settings["gap_steps"], 1),
-        ):
-            require_at_least(name, value, least)
-        if not self.optimizer_config["lr"] > 0:
-            raise InputError(f"optimizer.lr is {self.optimizer_config['lr']}: set it above 0")
-        if self.kl["weight"] == 0 and self.family.name == "laplace":
+        if self.kl_weight == 0 and self.family.name == "laplace":
             raise InputError("model.kl.weight 0 with posterior 'laplace': set it above 0")
-        if self.optimizer_config["schedule"] not in SCHEDULES:
-            raise unknown_option("optimizer.schedule", self.optimizer_config["schedule"], SCHEDULES)
+        make_tunable(self, self.tuned)
 
     @property
     def beta(self) -> KLWeight:

@@ -9,7 +9,7 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback
 
-from savi.errors import InputError
+from savi.errors import Conflict, InputError, refuse
 from savi.inference.semi_amortized import ANCHORED, SemiAmortizedInference
 from savi.types import Index, Rows
 
@@ -48,9 +48,32 @@ class WarmStarts(Callback):
         """
         if not inner["warm_start"]:
             return None
-        reason = _refusal(inference)
-        if reason:
-            raise InputError(f"inner.warm_start with {reason}")
+        name, rtol, off = inference.objective_name, inference.rtol, ", or inner.warm_start=false"
+        refuse(
+            "inner.warm_start",
+            [
+                Conflict(
+                    inference.encoder is not None,
+                    "an encoder", f"model.encoder=none{off}", "which chooses the starts itself",
+                ),
+                Conflict(
+                    name in ANCHORED,
+                    f"inner.objective '{name}'", f"inner=elbo{off}",
+                    "whose λ0 is part of the problem",
+                ),
+                Conflict(
+                    inference.max_steps == 0,
+                    "inner.max_steps 0", f"inner.max_steps to 1 or more{off}",
+                    "where nothing is solved",
+                ),
+                Conflict(
+                    rtol > 0 and inference.atol == 0,
+                    f"inner.rtol {rtol} and inner.atol 0",
+                    "inner.atol above 0 (0.1 leaves about 0.01 nats), or inner.rtol=0",
+                    "a tolerance that shrinks as the starts get better",
+                ),
+            ],
+        )  # fmt: skip
         return cls(inference)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -100,28 +123,3 @@ class WarmStarts(Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Hold a checkpoint's table until training starts."""
         self._saved = state_dict["table"]
-
-
-def _refusal(inference: SemiAmortizedInference) -> str:
-    """Why there can be no warm starts, and what to set instead; empty if there can."""
-    if inference.encoder is not None:
-        return (
-            "an encoder, which chooses the starts itself: set model.encoder=none, or "
-            "inner.warm_start=false"
-        )
-    if inference.objective_name in ANCHORED:
-        return (
-            f"inner.objective '{inference.objective_name}', whose λ0 is part of the problem: set "
-            "inner=elbo, or inner.warm_start=false"
-        )
-    if inference.max_steps == 0:
-        return (
-            "inner.max_steps 0, where nothing is solved: set inner.max_steps to 1 or more, or "
-            "inner.warm_start=false"
-        )
-    if inference.rtol > 0 and inference.atol == 0:
-        return (
-            f"inner.rtol {inference.rtol} and inner.atol 0, a tolerance that shrinks as the starts "
-            "get better: set inner.atol above 0 (0.1 leaves about 0.01 nats), or inner.rtol=0"
-        )
-    return ""

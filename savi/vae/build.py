@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from savi.errors import require_at_least
+from savi.errors import require_at_least, within
 from savi.vae.model import GaussianVAE
 from savi.vae.networks import DECODERS, ENCODERS
 from savi.vae.variance import VARIANCES
@@ -29,17 +29,19 @@ def build_vae(
         InputError: for unknown names and values out of range.
     """
     latent_dim = model["latent_dim"]
-    require_at_least("model.latent_dim", latent_dim, 1)
-    decoder = DECODERS[model["decoder"]](
-        latent_dim,
-        data_shape,
-        hidden=model["hidden"],
-        depth=model["depth"],
-        activation=model["activation"],
-    )
+    with within("model"):
+        require_at_least("latent_dim", latent_dim, 1)
+        decoder = DECODERS[model["decoder"]](
+            latent_dim,
+            data_shape,
+            hidden=model["hidden"],
+            depth=model["depth"],
+            activation=model["activation"],
+        )
     gamma = model["gamma"]
     value = data_variance if gamma["value"] is None else gamma["value"]
-    variance = VARIANCES[gamma["mode"]](math.prod(data_shape), value, gamma["floor"])
+    with within("model.gamma"):
+        variance = VARIANCES[gamma["mode"]](math.prod(data_shape), value, gamma["floor"])
     return GaussianVAE(decoder, variance, latent_dim)
 
 
@@ -47,10 +49,12 @@ def build_encoder(
     model: Mapping[str, Any], data_shape: tuple[int, ...], num_params: int
 ) -> nn.Module:
     """The inference network g_φ: x ↦ λ0 [B, P], of the same size as the decoder unless set."""
-    return ENCODERS[model["encoder"]](
-        data_shape,
-        num_params,
-        hidden=model["hidden"] if model["encoder_hidden"] is None else model["encoder_hidden"],
-        depth=model["depth"] if model["encoder_depth"] is None else model["encoder_depth"],
-        activation=model["activation"],
-    )
+    hidden, depth = model["encoder_hidden"], model["encoder_depth"]
+    with within("model"):
+        return ENCODERS[model["encoder"]](
+            data_shape,
+            num_params,
+            hidden=model["hidden"] if hidden is None else hidden,
+            depth=model["depth"] if depth is None else depth,
+            activation=model["activation"],
+        )

@@ -122,7 +122,7 @@ def data_fit(
         InputError: for another choice.
     """
     if linear_head not in LINEAR_HEAD:
-        raise unknown_option("inner.linear_head", linear_head, LINEAR_HEAD)
+        raise unknown_option("linear_head", linear_head, LINEAR_HEAD)
     head = head_of(model) if linear_head == "auto" else None
     if head is not None and head_pays(head, len(x), codes):
         return DataFit.linear_head(model, x, reference)

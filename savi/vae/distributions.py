@@ -140,7 +140,7 @@ class PointMass(Posterior):
         Raises:
             InputError: always.
         """
-        raise InputError("posterior 'point_mass' has no density: set posterior=laplace")
+        raise InputError("a point mass has no density: take posterior 'laplace'")
 
     def kl_per_dimension(self) -> Codes:
         """−log N(z_i; 0, 1)."""
@@ -158,6 +158,6 @@ class PointMass(Posterior):
             InputError: always.
         """
         raise InputError(
-            "posterior 'point_mass' has no density, so KL(q‖q') is infinite: set "
-            "encoder_loss=distill, which compares the points themselves"
+            "a point mass has no density, so KL(q‖q') is infinite: take the encoder loss "
+            "'distill', which compares the points themselves"
         )

@@ -328,8 +328,8 @@ class _MapFamily(PosteriorFamily):
             InputError: always.
         """
         raise InputError(
-            f"posterior '{self.name}' has no Fisher matrix: set posterior=diagonal_gaussian or "
-            "posterior=full_gaussian"
+            f"posterior '{self.name}' has no Fisher matrix: take 'diagonal_gaussian' or "
+            "'full_gaussian'"
         )
 
 

@@ -15,7 +15,7 @@ import torch.distributed as dist
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from savi.errors import InputError
+from savi.errors import SettingError
 from savi.registry import Registry
 from savi.types import PerExample, Scalar
 
@@ -43,13 +43,13 @@ class ObservationVariance(nn.Module, ABC):
     def __init__(self, dim: int, value: float, floor: float = 1e-6) -> None:
         super().__init__()
         if not 0 < value < math.inf:
-            raise InputError(f"model.gamma.value is {value}: set it above 0, it is a variance")
+            raise SettingError("value", f"is {value}: set it above 0, it is a variance")
         if not 0 < floor < math.inf:
-            raise InputError(f"model.gamma.floor is {floor}: set it above 0")
+            raise SettingError("floor", f"is {floor}: set it above 0")
         if self.free and value <= floor:
-            raise InputError(
-                f"model.gamma.value is {value}, not above model.gamma.floor {floor}: raise the "
-                "value or lower the floor"
+            raise SettingError(
+                "value",
+                f"is {value}, not above the floor {floor}: raise the value or lower the floor",
             )
         self.dim, self.floor = dim, floor
 

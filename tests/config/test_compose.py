@@ -1,25 +1,40 @@
 """Every file under conf/ composes with the schema."""
 
+from collections.abc import Iterator
+from dataclasses import fields, is_dataclass
 from pathlib import Path
+from typing import get_type_hints
 
 import pytest
 
+from savi.config.schema import Config
 from savi.config.store import conf_dir
 from savi.data import DATASETS
 from savi.errors import InputError
-from savi.experiments.check import MINIMA, check
+from savi.experiments.check import check
 from savi.gradients import BACKENDS
+from savi.settings import BOUNDS, Bounds
 from savi.vae import POSTERIORS
 
 CONF = Path(conf_dir())
 GROUPS = sorted(path.name for path in CONF.iterdir() if path.is_dir() and path.name != "benchmark")
 OPTIONS = [(group, file.stem) for group in GROUPS for file in sorted((CONF / group).glob("*.yaml"))]
 
+#: What an option asks of other groups.
+NEEDS = {
+    "encoder_loss=none": ("model.encoder=none",),
+    "gradient=finite_difference": ("inner.optimizer=adam",),
+    "gradient=reversible": ("inner.optimizer=momentum",),
+    "inner=map": ("posterior=point_mass", "encoder_loss=distill"),
+    "inner=none": ("gradient=unrolled",),
+    "posterior=laplace": ("inner=map", "encoder_loss=distill"),
+    "posterior=point_mass": ("inner=map", "encoder_loss=distill"),
+}
+
 
 @pytest.mark.parametrize(("group", "option"), OPTIONS)
 def test_every_option_composes(config, group, option):
-    values = config(f"{group}={option}")
-    check(values)
+    check(config(f"{group}={option}", *NEEDS.get(f"{group}={option}", ())))
 
 
 @pytest.mark.parametrize(
@@ -32,10 +47,41 @@ def test_the_files_of_a_group_are_the_registered_names(config, group, registry):
         assert config(f"{group}={option}")[group]["name"] == option
 
 
-@pytest.mark.parametrize("key", sorted(MINIMA))
+def bounded(schema: type, where: str = "") -> Iterator[tuple[str, Bounds]]:
+    """The keys that have bounds."""
+    hints = get_type_hints(schema)
+    for key in fields(schema):
+        if is_dataclass(hints[key.name]):
+            yield from bounded(hints[key.name], f"{where}{key.name}.")
+        elif bounds := key.metadata.get(BOUNDS):
+            yield where + key.name, bounds
+
+
+BOUNDED = dict(bounded(Config))
+
+
+def test_most_numbers_have_bounds():
+    assert len(BOUNDED) > 50
+    assert BOUNDED["trainer.max_epochs"].at_least == 1
+
+
+@pytest.mark.parametrize("key", [key for key in BOUNDED if BOUNDED[key].at_least is not None])
 def test_a_value_below_its_minimum_is_refused(config, key):
-    with pytest.raises(InputError, match=f"{key} is -1: set it to {MINIMA[key]} or more"):
-        check(config(f"{key}=-1"))
+    least = BOUNDED[key].at_least
+    with pytest.raises(InputError, match=f"^{key} is -1(.0)?: set it to {least} or more"):
+        check(config("experiment=hypergradient", f"{key}=-1"))
+
+
+@pytest.mark.parametrize("key", [key for key in BOUNDED if BOUNDED[key].above is not None])
+def test_a_value_that_is_not_above_0_is_refused(config, key):
+    with pytest.raises(InputError, match=rf"^{key} is 0.0: set it above 0"):
+        check(config("experiment=hypergradient", f"{key}=0"))
+
+
+@pytest.mark.parametrize("key", [key for key in BOUNDED if BOUNDED[key].one_of is not None])
+def test_a_name_that_is_unknown_is_refused(config, key):
+    with pytest.raises(InputError, match=rf"^unknown {key} 'foo': choose one of "):
+        check(config("experiment=hypergradient", f"{key}=foo"))
 
 
 def test_there_is_a_conf_folder_in_the_checkout():

@@ -131,10 +131,10 @@ class TestErrors:
     @pytest.mark.parametrize(
         ("settings", "message"),
         [
-            ({"limit": 0}, "data.limit is 0: set it to 1 or more"),
-            ({"batch_size": 0}, "data.batch_size is 0: set it to 1 or more"),
-            ({"batch_size": -3}, "data.batch_size is -3"),
-            ({"seed": -1}, "data.seed is -1: set it to 0 or more"),
+            ({"limit": 0}, "^limit is 0: set it to 1 or more"),
+            ({"batch_size": 0}, "^batch_size is 0: set it to 1 or more"),
+            ({"batch_size": -3}, "^batch_size is -3"),
+            ({"seed": -1}, "^seed is -1: set it to 0 or more"),
             ({"options": {"n": 3}}, "'digits' has no options"),
         ],
     )

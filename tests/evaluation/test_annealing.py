@@ -94,5 +94,5 @@ def test_step_sizes_and_noise_belong_to_the_example():
 
 @pytest.mark.parametrize("name", ["chains", "steps", "leapfrog_steps"])
 def test_what_makes_no_sense_is_refused(name: str):
-    with pytest.raises(InputError, match=f"annealing.{name} is 0"):
+    with pytest.raises(InputError, match=f"^{name} is 0"):
         Annealing(**{name: 0})

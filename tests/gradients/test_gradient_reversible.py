@@ -106,8 +106,8 @@ def test_an_objective_that_is_not_deterministic_is_caught():
 @pytest.mark.parametrize(
     ("optimizer", "message"),
     [
-        (GradientDescent(0.1), "forgets where it came from, so set inner.momentum above 0"),
-        (Adam(), "set inner.optimizer to gd or momentum"),
+        (GradientDescent(0.1), "forgets where it came from, so give a momentum above 0"),
+        (Adam(), r"so give optimizer=GradientDescent\(\) or Momentum\(\), or gradient="),
         (Momentum(0.1, 0.123456), "denominator of at most 1000, so round it, say to 0.123"),
         (Momentum(0.1, 1e-20), "so round it, say to 0.001"),
     ],

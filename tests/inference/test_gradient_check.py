@@ -246,7 +246,7 @@ def test_a_gradient_that_the_run_refuses_is_not_compared(built):
         (("experiment=vae",), "with inner.max_steps 0: .* set inner.max_steps to 1 or more"),
     ],
 )
-def test_settings_are_refused_before_any_work(config, tmp_path, overrides, message):
+def test_settings_are_refused_before_any_work(config, overrides, message):
     overrides = tuple(f"callbacks.{o}" if o.startswith("gradient_") else o for o in overrides)
     settings = config(
         "logger=csv",
@@ -255,9 +255,8 @@ def test_settings_are_refused_before_any_work(config, tmp_path, overrides, messa
         "callbacks.gradient_check_every_n_steps=1",
         *overrides,
     )
-    data, module = build(settings)
     with pytest.raises(InputError, match=message):
-        build_callbacks(settings["callbacks"], str(tmp_path), False, data, module)
+        build(settings)
 
 
 def test_the_check_is_off_by_default(config, built, tmp_path):

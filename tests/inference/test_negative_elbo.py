@@ -168,7 +168,7 @@ def test_a_proximal_weight_for_each_example():
 @pytest.mark.parametrize("rho", [0.0, -1.0, float("nan")])
 def test_a_proximal_weight_that_is_not_positive_is_refused(rho: float):
     problem = linear_gaussian()
-    with pytest.raises(InputError, match=r"inner\.rho"):
+    with pytest.raises(InputError, match=r"^rho is "):
         Proximal(objective_of(problem.model, problem.x), start(problem), rho)
 
 

@@ -239,7 +239,7 @@ def test_as_many_steps_in_tests_as_in_training_unless_set():
         ({"radius": 1.0}, r"'elbo', which has no trust region: set inner\.radius to null"),
         ({"damping": 1.0}, "'gd' has no option 'damping'"),
         ({"history": 5}, "'gd' has no option 'history'"),
-        ({"optimizer": "lbfgs", "lr": None, "history": 0}, "'lbfgs': history is 0"),
+        ({"optimizer": "lbfgs", "lr": None, "history": 0}, r"inner\.history is 0: set it to 1"),
         ({"optimizer": "lbfgs", "lr": None, "noise": "fresh"}, r"so set inner\.noise=crn"),
         (
             {"optimizer": "natural_gradient", "posterior": "laplace", **MAP},

@@ -70,7 +70,7 @@ def test_what_cannot_be_compiled_is_refused_in_a_sentence():
         print("a graph break")
         return y.square().sum(-1) if float(y.sum()) > 0 else y.sum(-1)
 
-    with pytest.raises(InputError, match=r"inner\.compile: torch\.compile failed"):
+    with pytest.raises(InputError, match=r"torch\.compile of the inner steps failed"):
         savi.minimize(
             objective, torch.ones(1, 1), gradient=StopGradient(), compile=True, **EIGHT_STEPS
         )
@@ -78,7 +78,7 @@ def test_what_cannot_be_compiled_is_refused_in_a_sentence():
 
 @pytest.mark.parametrize("name", ["checkpointed", "reversible", "finite_difference"])
 def test_backends_that_recompute_refuse_it(name):
-    with pytest.raises(InputError, match=f"gradient '{name}' with inner.compile"):
+    with pytest.raises(InputError, match=f"^{BACKENDS[name].__name__} with compile=True: "):
         savi.minimize(
             lambda y: y.square().sum(-1), torch.ones(1, 1), gradient=BACKENDS[name](),
             compile=True, optimizer=Momentum(),

@@ -127,5 +127,5 @@ class TestGMRES:
         assert (solution.min_curvature >= smallest * (1 - 1e-9)).all()
 
     def test_bad_restart_is_refused(self):
-        with pytest.raises(InputError, match="'gmres': restart is 0"):
+        with pytest.raises(InputError, match=r"^restart is 0: set it to 1 or more"):
             GMRES(restart=0)

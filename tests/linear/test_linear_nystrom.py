@@ -53,5 +53,5 @@ def test_sketch_finds_negative_curvature_that_the_right_hand_side_hides():
 
 
 def test_bad_rank_is_refused():
-    with pytest.raises(InputError, match="'nystrom': rank is 0"):
+    with pytest.raises(InputError, match=r"^rank is 0: set it to 1 or more"):
         Nystrom(rank=0)

@@ -99,4 +99,4 @@ def test_early_stopping_is_optional_and_checked(config, tmp_path):
     assert "EarlyStopping" not in names(None)
     assert "EarlyStopping" in names(3)
     with pytest.raises(InputError, match="early_stopping_patience is 0: set it to 1 or more"):
-        names(0)
+        build(config("logger=csv", *SMALL, "callbacks.early_stopping_patience=0"))

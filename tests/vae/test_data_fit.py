@@ -176,5 +176,5 @@ def test_a_decoder_that_does_more_than_its_head_has_none():
 
 def test_another_choice_is_refused():
     model, x, z = model_and_data("fixed", torch.float32)
-    with pytest.raises(InputError, match=r"inner\.linear_head 'on'.*auto, off"):
+    with pytest.raises(InputError, match=r"unknown linear_head 'on'.*auto, off"):
         data_fit(model, x, z, codes=1, linear_head="on")

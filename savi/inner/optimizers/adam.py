@@ -10,16 +10,17 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from savi.errors import InputError
 from savi.inner.objective import InnerObjective
-from savi.inner.optimizers.base import OPTIMIZERS, InnerOptimizer, Point, require_positive
+from savi.inner.optimizers.base import OPTIMIZERS, InnerOptimizer, Point, Step
+from savi.settings import positive, setting
+from savi.types import Rows
 
 
 class AdamState(NamedTuple):
     """First and second moment of the gradient, and the number of steps taken, per example."""
 
-    m: Float[Tensor, "B P"]
-    v: Float[Tensor, "B P"]
+    m: Rows
+    v: Rows
     steps: Float[Tensor, "B 1"]
 
 
@@ -40,28 +41,18 @@ class Adam(InnerOptimizer):
         eps: ε > 0.
     """
 
-    lr: float = 0.05
-    beta1: float = 0.9
-    beta2: float = 0.999
-    eps: float = 1e-8
+    lr: float = positive(0.05)
+    beta1: float = setting(0.9, at_least=0, below=1)
+    beta2: float = setting(0.999, at_least=0, below=1)
+    eps: float = positive(1e-8)
     name: ClassVar[str] = "adam"
     first_order: ClassVar[bool] = True
 
-    def __post_init__(self) -> None:
-        require_positive("inner.optimizer 'adam'", lr=self.lr, eps=self.eps)
-        for label, beta in (("beta1", self.beta1), ("beta2", self.beta2)):
-            if not 0.0 <= beta < 1.0:
-                raise InputError(
-                    f"inner.optimizer 'adam': {label} is {beta}, but it must lie in [0, 1)"
-                )
-
-    def init(self, y: Float[Tensor, "B P"]) -> Any:
+    def init(self, y: Rows) -> Any:
         """Zero moments."""
         return AdamState(torch.zeros_like(y), torch.zeros_like(y), torch.zeros_like(y[:, :1]))
 
-    def step(
-        self, objective: InnerObjective, point: Point, state: Any, create_graph: bool
-    ) -> tuple[Float[Tensor, "B P"], Any]:
+    def step(self, objective: InnerObjective, point: Point, state: Any, create_graph: bool) -> Step:
         """One bias-corrected step."""
         g, t = point.gradient, state.steps + 1
         m = self.beta1 * state.m + (1.0 - self.beta1) * g

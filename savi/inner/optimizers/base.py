@@ -3,27 +3,39 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, TypeAlias
 
-from jaxtyping import Bool, Float
-from torch import Tensor
-
-from savi.errors import InputError
-from savi.inner.objective import FRESH_NOISE, TRUST_REGION, InnerObjective
+from savi.inner.objective import (
+    CONSTRAINT,
+    FRESH_NOISE,
+    NO_DISTRIBUTION,
+    InnerObjective,
+    Traits,
+    Words,
+    refuse,
+)
+from savi.inner.solution import Reason
 from savi.registry import Registry
+from savi.settings import Checked
+from savi.types import Blocks, Counts, Mask, PerExample, Rows
+
+#: The next iterate (or a trial), and the optimiser's state with it.
+Step: TypeAlias = tuple[Rows, Any]
 
 OPTIMIZERS: Registry[type[InnerOptimizer]] = Registry("inner.optimizer")
+
+_OTHERWISE = Words("optimizer=LevenbergMarquardt()", "inner.optimizer=levenberg_marquardt")
 
 
 class Point(NamedTuple):
     """An iterate with what is known there."""
 
-    y: Float[Tensor, "B P"]
-    value: Float[Tensor, " B"]
-    gradient: Float[Tensor, "B P"]
+    y: Rows
+    value: PerExample
+    gradient: Rows
 
 
-class InnerOptimizer(ABC):
+class InnerOptimizer(Checked, ABC):
     """A rule y_{k+1} = step(y_k, state_k), written with differentiable tensor operations only.
 
     Every operation acts on each example by itself: no dot product, norm or decision is shared
@@ -54,44 +66,38 @@ class InnerOptimizer(ABC):
     #: Why it refuses a constrained objective, if it does.
     refuses_constraints: ClassVar[str] = ""
 
-    def check(self, *, stochastic: bool, constrained: bool, has_fisher: bool) -> None:
-        """Refuse an objective that the optimiser cannot minimise, before any work is done.
-
-        Args:
-            stochastic: whether the objective is redrawn at every step.
-            constrained: whether it is constrained.
-            has_fisher: whether it has a natural gradient.
+    def check(self, problem: Traits) -> None:
+        """Refuse a kind of problem that the optimiser cannot minimise, before any work is done.
 
         Raises:
             InputError: for one that it cannot, with the reason.
         """
-        owner = f"inner.optimizer '{self.name}'"
-        other = "inner.optimizer=levenberg_marquardt"
-        if self.needs_fisher and not has_fisher:
-            raise InputError(
-                f"{owner} with an objective whose λ describes no distribution (a plain function, "
-                "or posterior 'laplace' or 'point_mass'), and so has no Fisher matrix: set "
-                f"{other}, or posterior=diagonal_gaussian or posterior=full_gaussian"
-            )
-        for choice, made, reason in (
-            (FRESH_NOISE, stochastic, self.refuses_fresh_noise),
-            (TRUST_REGION, constrained, self.refuses_constraints),
-        ):
-            choice.refuse(owner, made=made, reason=reason, otherwise=other)
+        refuse(
+            self.words,
+            _OTHERWISE,
+            (
+                NO_DISTRIBUTION,
+                not problem.has_fisher,
+                "it has no Fisher matrix" if self.needs_fisher else "",
+            ),
+            (FRESH_NOISE, problem.stochastic, self.refuses_fresh_noise),
+            (CONSTRAINT, problem.constrained, self.refuses_constraints),
+        )
+
+    @property
+    def words(self) -> Words:
+        """What the optimiser is called in a refusal."""
+        return Words(type(self).__name__, f"inner.optimizer '{self.name}'")
 
     @abstractmethod
-    def init(self, y: Float[Tensor, "B P"]) -> Any:
+    def init(self, y: Rows) -> Any:
         """The state before the first step."""
 
     @abstractmethod
-    def step(
-        self, objective: InnerObjective, point: Point, state: Any, create_graph: bool
-    ) -> tuple[Float[Tensor, "B P"], Any]:
+    def step(self, objective: InnerObjective, point: Point, state: Any, create_graph: bool) -> Step:
         """The next iterate (or trial) and state; differentiable if ``create_graph``."""
 
-    def judge(
-        self, point: Point, trial: Float[Tensor, "B P"], value: Float[Tensor, " B"], state: Any
-    ) -> tuple[Bool[Tensor, " B"], Any]:
+    def judge(self, point: Point, trial: Rows, value: PerExample, state: Any) -> tuple[Mask, Any]:
         """Which trials are taken, and the state after the verdict; called without a graph.
 
         Args:
@@ -100,15 +106,18 @@ class InnerOptimizer(ABC):
             value: J at the trial.
             state: as :meth:`step` returned it.
         """
-        raise NotImplementedError(f"inner.optimizer '{self.name}' takes every step")
+        raise NotImplementedError(f"{type(self).__name__} takes every step")
 
-    def fixed_point(self, objective: InnerObjective, point: Point) -> Float[Tensor, "B P"]:
+    def fixed_point(self, objective: InnerObjective, point: Point) -> Rows:
         """T(y), differentiable: a full step as a map whose fixed points are the solutions."""
-        raise NotImplementedError(f"inner.optimizer '{self.name}' has no fixed-point map")
+        raise NotImplementedError(f"{type(self).__name__} has no fixed-point map")
 
-    def stalled(self, state: Any, y: Tensor, proposal: Tensor) -> Bool[Tensor, " B"]:
-        """Which examples can make no further progress: by default, those that did not move."""
-        return (proposal.detach() == y.detach()).all(dim=-1)
+    def stalled(self, state: Any, y: Rows, proposal: Rows) -> Counts:
+        """Why an example can make no further progress, as a :class:`Reason`, and 0 where it can.
+
+        By default those that did not move cannot.
+        """
+        return (proposal.detach() == y.detach()).all(dim=-1) * Reason.NO_MOVEMENT
 
 
 class CurvatureOptimizer(InnerOptimizer):
@@ -116,7 +125,7 @@ class CurvatureOptimizer(InnerOptimizer):
 
     has_fixed_point: ClassVar[bool] = True
 
-    def fixed_point(self, objective: InnerObjective, point: Point) -> Float[Tensor, "B P"]:
+    def fixed_point(self, objective: InnerObjective, point: Point) -> Rows:
         """The full step y − C(y)⁻¹ ∇J(y) (its feasible counterpart), without damping or acceptance.
 
         An example whose C is not positive definite stays where it is.
@@ -125,15 +134,6 @@ class CurvatureOptimizer(InnerOptimizer):
         delta, _ = objective.model_step(matrix, point.gradient, point.y)
         return point.y + delta
 
-    def matrix(
-        self, objective: InnerObjective, y: Float[Tensor, "B P"], create_graph: bool
-    ) -> Float[Tensor, "B P P"]:
+    def matrix(self, objective: InnerObjective, y: Rows, create_graph: bool) -> Blocks:
         """C(y): by default the objective's curvature."""
         return objective.curvature(y, create_graph)
-
-
-def require_positive(owner: str, **values: float) -> None:
-    """Refuse step sizes and the like that are not finite and above 0."""
-    for name, value in values.items():
-        if not 0.0 < value < float("inf"):
-            raise InputError(f"{owner}: {name} is {value}, but it must be a number above 0")

@@ -1,4 +1,4 @@
-"""Levenberg–Marquardt with a matrix that is kept from step to step."""
+"""Levenberg–Marquardt with a quasi-Newton matrix: kept from step to step, it learns by BFGS."""
 
 from __future__ import annotations
 
@@ -6,12 +6,9 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
 import torch
-from jaxtyping import Bool, Float
-from torch import Tensor
 
-from savi.errors import require_at_least
 from savi.inner.objective import InnerObjective
-from savi.inner.optimizers.base import OPTIMIZERS, Point
+from savi.inner.optimizers.base import OPTIMIZERS, Point, Step
 from savi.inner.optimizers.levenberg_marquardt import (
     Damping,
     LevenbergMarquardt,
@@ -21,6 +18,8 @@ from savi.inner.optimizers.levenberg_marquardt import (
 from savi.inner.precision import short_products
 from savi.linear.base import dot, norm
 from savi.linear.dense import multiply
+from savi.settings import setting
+from savi.types import Blocks, Counts, Mask, PerExample, Rows
 
 #: A step that leaves more than this part of the gradient is slow.
 SLOW = 0.5
@@ -37,10 +36,10 @@ class Chord(NamedTuple):
         damping: as in Levenberg–Marquardt.
     """
 
-    matrix: Float[Tensor, "B P P"]
-    y: Float[Tensor, "B P"]
-    gradient: Float[Tensor, "B P"]
-    slow: Float[Tensor, " B"]
+    matrix: Blocks
+    y: Rows
+    gradient: Rows
+    slow: PerExample
     damping: Damping
 
 
@@ -69,14 +68,10 @@ class ChordLevenbergMarquardt(LevenbergMarquardt):
         InputError: for a number out of range.
     """
 
-    patience: int = 5
+    patience: int = setting(5, at_least=1)
     name: ClassVar[str] = "chord"
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require_at_least("inner.optimizer 'chord': patience", self.patience, 1)
-
-    def init(self, y: Float[Tensor, "B P"]) -> Any:
+    def init(self, y: Rows) -> Any:
         """No matrix yet."""
         identity = torch.eye(y.shape[-1], dtype=y.dtype, device=y.device)
         damping = Damping.like(y, self.damping)
@@ -89,9 +84,7 @@ class ChordLevenbergMarquardt(LevenbergMarquardt):
             damping,
         )
 
-    def step(
-        self, objective: InnerObjective, point: Point, state: Any, create_graph: bool
-    ) -> tuple[Float[Tensor, "B P"], Any]:
+    def step(self, objective: InnerObjective, point: Point, state: Any, create_graph: bool) -> Step:
         """One trial step per example, with the matrix brought up to date."""
         s, q = point.y - state.y, point.gradient - state.gradient
         moved = (s != 0).any(dim=-1) & ~state.slow.isnan()
@@ -110,25 +103,18 @@ class ChordLevenbergMarquardt(LevenbergMarquardt):
             state.damping._replace(predicted=predicted),
         )
 
-    def judge(
-        self, point: Point, trial: Float[Tensor, "B P"], value: Float[Tensor, " B"], state: Any
-    ) -> tuple[Bool[Tensor, " B"], Any]:
+    def judge(self, point: Point, trial: Rows, value: PerExample, state: Any) -> tuple[Mask, Any]:
         """Take what lowers J; move μ by the gain ratio; count what was rejected."""
         accepted, damping = judge_by_gain(point.value, value, state.damping, self.max_damping)
         slow = torch.where(accepted, state.slow, state.slow + 1)
         return accepted, state._replace(slow=slow, damping=damping)
 
-    def stalled(self, state: Any, y: Tensor, proposal: Tensor) -> Bool[Tensor, " B"]:
-        """Rejections have driven the damping past its ceiling."""
+    def stalled(self, state: Any, y: Rows, proposal: Rows) -> Counts:
+        """Those whose rejections have driven the damping past its ceiling."""
         return super().stalled(state.damping, y, proposal)
 
 
-def bfgs(
-    matrix: Float[Tensor, "B P P"],
-    s: Float[Tensor, "B P"],
-    q: Float[Tensor, "B P"],
-    moved: Bool[Tensor, " B"],
-) -> Float[Tensor, "B P P"]:
+def bfgs(matrix: Blocks, s: Rows, q: Rows, moved: Mask) -> Blocks:
     """Powell's damped update of the matrices of the examples that have moved."""
     # The others have s = 0, whose 0/0 would reach the gradient even where it is not taken.
     safe = torch.where(moved.unsqueeze(-1), s, torch.ones_like(s))
@@ -145,12 +131,8 @@ def bfgs(
 
 
 def _refreshed(
-    objective: InnerObjective,
-    y: Float[Tensor, "B P"],
-    matrix: Float[Tensor, "B P P"],
-    rows: Bool[Tensor, " B"],
-    create_graph: bool,
-) -> Float[Tensor, "B P P"]:
+    objective: InnerObjective, y: Rows, matrix: Blocks, rows: Mask, create_graph: bool
+) -> Blocks:
     """The objective's curvature in those rows, computed for them alone where that is possible."""
     count = int(rows.sum())
     if count == 0:

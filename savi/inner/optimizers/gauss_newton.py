@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from savi.inner.objective import InnerObjective
-from savi.inner.optimizers.base import OPTIMIZERS, CurvatureOptimizer, Point, require_positive
+from savi.inner.optimizers.base import OPTIMIZERS, CurvatureOptimizer, Point, Step
+from savi.settings import positive
+from savi.types import Rows
 
 
 @OPTIMIZERS.register("gauss_newton")
@@ -29,20 +29,15 @@ class GaussNewton(CurvatureOptimizer):
         decay: whether the step size decays as 1/(t+1).
     """
 
-    lr: float = 0.5
+    lr: float = positive(0.5)
     decay: bool = True
     name: ClassVar[str] = "gauss_newton"
 
-    def __post_init__(self) -> None:
-        require_positive("inner.optimizer 'gauss_newton'", lr=self.lr)
-
-    def init(self, y: Float[Tensor, "B P"]) -> Any:
+    def init(self, y: Rows) -> Any:
         """The number of steps taken, per example."""
         return torch.zeros_like(y[:, :1])
 
-    def step(
-        self, objective: InnerObjective, point: Point, state: Any, create_graph: bool
-    ) -> tuple[Float[Tensor, "B P"], Any]:
+    def step(self, objective: InnerObjective, point: Point, state: Any, create_graph: bool) -> Step:
         """One damped Gauss–Newton step."""
         step_size = self.lr / (state + 1 if self.decay else torch.ones_like(state))
         # A step size on C⁻¹g would keep a constrained iterate off the boundary for ever.

@@ -6,12 +6,11 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
-from savi.errors import InputError
 from savi.inner.objective import InnerObjective
-from savi.inner.optimizers.base import OPTIMIZERS, InnerOptimizer, Point, require_positive
+from savi.inner.optimizers.base import OPTIMIZERS, InnerOptimizer, Point, Step
+from savi.settings import positive, setting
+from savi.types import Rows
 
 
 @OPTIMIZERS.register("gd")
@@ -28,32 +27,22 @@ class GradientDescent(InnerOptimizer):
         momentum: m in [0, 1).
     """
 
-    lr: float = 0.01
-    momentum: float = 0.0
+    lr: float = positive(0.01)
+    momentum: float = setting(0.0, at_least=0, below=1)
     name: ClassVar[str] = "gd"
     first_order: ClassVar[bool] = True
     has_fixed_point: ClassVar[bool] = True
 
-    def __post_init__(self) -> None:
-        require_positive(f"inner.optimizer '{self.name}'", lr=self.lr)
-        if not 0.0 <= self.momentum < 1.0:
-            raise InputError(
-                f"inner.optimizer '{self.name}': momentum is {self.momentum}, but it must lie in "
-                "[0, 1)"
-            )
-
-    def init(self, y: Float[Tensor, "B P"]) -> Any:
+    def init(self, y: Rows) -> Any:
         """The velocity v, at rest."""
         return torch.zeros_like(y)
 
-    def step(
-        self, objective: InnerObjective, point: Point, state: Any, create_graph: bool
-    ) -> tuple[Float[Tensor, "B P"], Any]:
+    def step(self, objective: InnerObjective, point: Point, state: Any, create_graph: bool) -> Step:
         """One heavy-ball step."""
         velocity = self.momentum * state - self.lr * point.gradient
         return point.y + velocity, velocity
 
-    def fixed_point(self, objective: InnerObjective, point: Point) -> Float[Tensor, "B P"]:
+    def fixed_point(self, objective: InnerObjective, point: Point) -> Rows:
         """A step from rest, y − α ∇J(y), moved to the nearest feasible point."""
         return objective.project(point.y - self.lr * point.gradient)
 
@@ -63,5 +52,5 @@ class GradientDescent(InnerOptimizer):
 class Momentum(GradientDescent):
     """Gradient descent with heavy-ball momentum, 0.9 unless set otherwise (Polyak 1964)."""
 
-    momentum: float = 0.9
+    momentum: float = setting(0.9, at_least=0, below=1)
     name: ClassVar[str] = "momentum"

@@ -8,15 +8,17 @@ from functools import partial
 from typing import Any, ClassVar, NamedTuple
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
-from savi.errors import InputError, require_at_least
 from savi.inner.objective import InnerObjective
-from savi.inner.optimizers.base import OPTIMIZERS, InnerOptimizer, Point
+from savi.inner.optimizers.base import OPTIMIZERS, InnerOptimizer, Point, Step
 from savi.inner.optimizers.step_length import MIN_LENGTH, judge_length, unit_length
+from savi.inner.solution import Reason
 from savi.linear.base import dot, norm
 from savi.linear.dense import multiply
+from savi.settings import setting
+from savi.types import Blocks, Counts, Mask, PerExample, Rows
 
 #: A line search that has gone below it begins again, without a history.
 RESTART = 2.0**-12
@@ -32,10 +34,10 @@ class Search(NamedTuple):
         length: t, the factor on the quasi-Newton step; 0 where it is still to be chosen.
     """
 
-    y: Float[Tensor, "B P"]
-    gradient: Float[Tensor, "B P"]
+    y: Rows
+    gradient: Rows
     pairs: Pairs
-    length: Float[Tensor, " B"]
+    length: PerExample
 
     def at(self, point: Point) -> Search:
         """After the last move, if it has led to ``point``, or after a trial that was rejected."""
@@ -77,7 +79,7 @@ class LBFGS(InnerOptimizer):
         InputError: if m is no whole number above 0.
     """
 
-    history: int = 10
+    history: int = setting(10, at_least=1)
     name: ClassVar[str] = "lbfgs"
     first_order: ClassVar[bool] = True
     judges: ClassVar[bool] = True
@@ -85,21 +87,13 @@ class LBFGS(InnerOptimizer):
         "gradients under different noise do not show how the objective bends"
     )
 
-    def __post_init__(self) -> None:
-        owner = f"inner.optimizer '{self.name}': history"
-        require_at_least(owner, self.history, 1)
-        if not isinstance(self.history, int):
-            raise InputError(f"{owner} is {self.history}: set it to a whole number")
-
-    def init(self, y: Float[Tensor, "B P"]) -> Any:
+    def init(self, y: Rows) -> Any:
         """No pairs."""
         y = y.detach()
         zeros = torch.zeros_like(y)
         return Search(y, zeros, Pairs.none(y, self.history), zeros[:, 0])
 
-    def step(
-        self, objective: InnerObjective, point: Point, state: Any, create_graph: bool
-    ) -> tuple[Float[Tensor, "B P"], Any]:
+    def step(self, objective: InnerObjective, point: Point, state: Any, create_graph: bool) -> Step:
         """One trial per example."""
         state = state.at(point)
         metric = None
@@ -112,9 +106,7 @@ class LBFGS(InnerOptimizer):
             delta = _feasible(objective, point, delta, state.pairs, length)
         return point.y + delta, state._replace(length=length)
 
-    def judge(
-        self, point: Point, trial: Float[Tensor, "B P"], value: Float[Tensor, " B"], state: Any
-    ) -> tuple[Bool[Tensor, " B"], Any]:
+    def judge(self, point: Point, trial: Rows, value: PerExample, state: Any) -> tuple[Mask, Any]:
         """Take what lowers J enough; shorten the other steps."""
         accepted, factor = judge_length(point, trial, value)
         # A model that has just learned from a step deserves no shorter one.
@@ -122,18 +114,15 @@ class LBFGS(InnerOptimizer):
         length = (state.length * factor).clamp(MIN_LENGTH, 1.0 / MIN_LENGTH)
         return accepted, state._replace(length=length)
 
-    def stalled(self, state: Any, y: Tensor, proposal: Tensor) -> Bool[Tensor, " B"]:
+    def stalled(self, state: Any, y: Rows, proposal: Rows) -> Counts:
         """Those that did not move, or found no t at which J falls."""
-        return super().stalled(state, y, proposal) | (state.length <= MIN_LENGTH)
+        reason = super().stalled(state, y, proposal)
+        return torch.where(state.length <= MIN_LENGTH, Reason.FAILED_LINE_SEARCH, reason)
 
 
 def _feasible(
-    objective: InnerObjective,
-    point: Point,
-    delta: Float[Tensor, "B P"],
-    pairs: Pairs,
-    length: Float[Tensor, " B"],
-) -> Float[Tensor, "B P"]:
+    objective: InnerObjective, point: Point, delta: Rows, pairs: Pairs, length: PerExample
+) -> Rows:
     """δ where y + δ is feasible; elsewhere the minimiser of the model that is."""
     with torch.no_grad():
         trial = point.y + delta
@@ -158,19 +147,17 @@ class Pairs(NamedTuple):
     changes: Float[Tensor, "B M P"]
 
     @classmethod
-    def none(cls, y: Float[Tensor, "B P"], history: int) -> Pairs:
+    def none(cls, y: Rows, history: int) -> Pairs:
         """Room for ``history`` pairs."""
         empty = y.new_zeros(len(y), history, y.shape[-1])
         return cls(empty, empty)
 
     @property
-    def known(self) -> Bool[Tensor, " B"]:
+    def known(self) -> Mask:
         """Which examples have a pair."""
         return self.moves[:, -1].any(dim=-1)
 
-    def followed_by(
-        self, move: Float[Tensor, "B P"], change: Float[Tensor, "B P"]
-    ) -> tuple[Pairs, Bool[Tensor, " B"]]:
+    def followed_by(self, move: Rows, change: Rows) -> tuple[Pairs, Mask]:
         """With another pair, and without the oldest, where sᵀu > √ε ‖s‖‖u‖; and where that is."""
         with torch.no_grad():
             # BFGS does not change with the scale of a pair: taken as a constant, it is exact.
@@ -181,13 +168,11 @@ class Pairs(NamedTuple):
             bent = dot(s, u) > torch.finfo(s.dtype).eps ** 0.5 * norm(u)
         return Pairs(*(_push(bent, old, new) for old, new in zip(self, (s, u), strict=True))), bent
 
-    def forgotten(self, rows: Bool[Tensor, " B"]) -> Pairs:
+    def forgotten(self, rows: Mask) -> Pairs:
         """Without the pairs of some examples."""
         return Pairs(*(torch.where(rows[:, None, None], 0.0, part) for part in self))
 
-    def inverse_product(
-        self, g: Float[Tensor, "B P"], metric: InverseMetric | None = None
-    ) -> Float[Tensor, "B P"]:
+    def inverse_product(self, g: Rows, metric: InverseMetric | None = None) -> Rows:
         """A g, with A the estimate of H⁻¹ that begins at A₀, by the two-loop recursion.
 
         Args:
@@ -206,7 +191,7 @@ class Pairs(NamedTuple):
             g = g + (weight - rho * dot(u, g).unsqueeze(-1)) * s
         return g
 
-    def matrix(self) -> Float[Tensor, "B P P"]:
+    def matrix(self) -> Blocks:
         """A⁻¹ for M = I, by an update of rank two for each pair."""
         size = self.moves.shape[-1]
         scale = 1.0 / self._scale(None)
@@ -218,21 +203,19 @@ class Pairs(NamedTuple):
                 matrix = matrix + _inverse(divisor)[:, None, None] * outer
         return matrix
 
-    def _scale(self, metric: InverseMetric | None) -> Float[Tensor, " B"]:
+    def _scale(self, metric: InverseMetric | None) -> PerExample:
         """τ."""
         s, u = self.moves[:, -1], self.changes[:, -1]
         size = dot(u, u if metric is None else metric(u))
         return torch.where(self.known, dot(s, u) * _inverse(size), 1.0)
 
 
-def _push(
-    rows: Bool[Tensor, " B"], old: Float[Tensor, "B M P"], new: Float[Tensor, "B P"]
-) -> Float[Tensor, "B M P"]:
+def _push(rows: Mask, old: Float[Tensor, "B M P"], new: Rows) -> Float[Tensor, "B M P"]:
     shifted = torch.cat([old[:, 1:], new.unsqueeze(1)], dim=1)
     return torch.where(rows[:, None, None], shifted, old)
 
 
-def _inverse(x: Float[Tensor, " B"]) -> Float[Tensor, " B"]:
+def _inverse(x: PerExample) -> PerExample:
     """1/x, and 0 for the 0 of an empty place."""
     empty = x == 0
     return torch.where(empty, 0.0, 1.0 / torch.where(empty, 1.0, x))

@@ -6,14 +6,16 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
 import torch
-from jaxtyping import Bool, Float
 from torch import Tensor
 
-from savi.errors import InputError
+from savi.errors import SettingError
 from savi.inner.objective import InnerObjective
-from savi.inner.optimizers.base import OPTIMIZERS, CurvatureOptimizer, Point, require_positive
+from savi.inner.optimizers.base import OPTIMIZERS, CurvatureOptimizer, Point, Step
+from savi.inner.solution import Reason
 from savi.linear.base import dot
 from savi.linear.dense import multiply, plus_diagonal
+from savi.settings import positive
+from savi.types import Blocks, Counts, Mask, PerExample, Rows
 
 #: Relative to the diagonal of C; below it, damping changes no digit of a step.
 MIN_DAMPING = 1e-16
@@ -26,12 +28,12 @@ class Damping(NamedTuple):
     there is no step.
     """
 
-    mu: Float[Tensor, " B"]
-    growth: Float[Tensor, " B"]
-    predicted: Float[Tensor, " B"]
+    mu: PerExample
+    growth: PerExample
+    predicted: PerExample
 
     @classmethod
-    def like(cls, y: Float[Tensor, "B P"], mu: float) -> Damping:
+    def like(cls, y: Rows, mu: float) -> Damping:
         """The same μ for every example."""
         start = torch.full_like(y[:, 0].detach(), mu)
         return cls(start, torch.full_like(start, 2.0), torch.zeros_like(start))
@@ -60,48 +62,40 @@ class LevenbergMarquardt(CurvatureOptimizer):
         max_damping: an example whose μ exceeds it has stalled.
     """
 
-    damping: float = 1e-3
-    max_damping: float = 1e8
+    damping: float = positive(1e-3)
+    max_damping: float = positive(1e8)
     name: ClassVar[str] = "levenberg_marquardt"
     judges: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        owner = f"inner.optimizer '{self.name}'"
-        require_positive(owner, damping=self.damping, max_damping=self.max_damping)
+        super().__post_init__()
         if self.damping >= self.max_damping:
-            raise InputError(
-                f"{owner}: damping {self.damping} must be below max_damping {self.max_damping}"
+            raise SettingError(
+                "damping", f"is {self.damping}: set it below max_damping {self.max_damping}"
             )
 
-    def init(self, y: Float[Tensor, "B P"]) -> Any:
+    def init(self, y: Rows) -> Any:
         """The same initial damping for every example."""
         return Damping.like(y, self.damping)
 
-    def step(
-        self, objective: InnerObjective, point: Point, state: Any, create_graph: bool
-    ) -> tuple[Float[Tensor, "B P"], Any]:
+    def step(self, objective: InnerObjective, point: Point, state: Any, create_graph: bool) -> Step:
         """One trial step per example."""
         curvature = self.matrix(objective, point.y, create_graph)
         delta, predicted = damped_step(objective, point, curvature, state.mu)
         return point.y + delta, state._replace(predicted=predicted)
 
-    def judge(
-        self, point: Point, trial: Float[Tensor, "B P"], value: Float[Tensor, " B"], state: Any
-    ) -> tuple[Bool[Tensor, " B"], Any]:
+    def judge(self, point: Point, trial: Rows, value: PerExample, state: Any) -> tuple[Mask, Any]:
         """Take what lowers J; move μ by the gain ratio."""
         return judge_by_gain(point.value, value, state, self.max_damping)
 
-    def stalled(self, state: Any, y: Tensor, proposal: Tensor) -> Bool[Tensor, " B"]:
-        """Rejections have driven the damping past its ceiling."""
-        return state.mu > self.max_damping
+    def stalled(self, state: Any, y: Rows, proposal: Rows) -> Counts:
+        """Those whose rejections have driven the damping past its ceiling."""
+        return (state.mu > self.max_damping) * Reason.DAMPING_CEILING
 
 
 def damped_step(
-    objective: InnerObjective,
-    point: Point,
-    curvature: Float[Tensor, "B P P"],
-    mu: Float[Tensor, " B"],
-) -> tuple[Float[Tensor, "B P"], Float[Tensor, " B"]]:
+    objective: InnerObjective, point: Point, curvature: Blocks, mu: PerExample
+) -> tuple[Rows, PerExample]:
     """δ, and −(gᵀδ + ½ δᵀCδ): the decrease of the quadratic model with curvature C, undamped.
 
     The prediction is NaN where C + μD is not positive definite, and δ = 0.
@@ -118,8 +112,8 @@ def damped_step(
 
 
 def judge_by_gain(
-    before: Float[Tensor, " B"], after: Float[Tensor, " B"], state: Damping, max_damping: float
-) -> tuple[Bool[Tensor, " B"], Damping]:
+    before: PerExample, after: PerExample, state: Damping, max_damping: float
+) -> tuple[Mask, Damping]:
     """Acceptance, and the damping after it."""
     decrease = before - after
     accepted = lowers(decrease, state.predicted, before)
@@ -134,9 +128,7 @@ def judge_by_gain(
     )
 
 
-def lowers(
-    decrease: Float[Tensor, " B"], predicted: Float[Tensor, " B"], value: Float[Tensor, " B"]
-) -> Bool[Tensor, " B"]:
+def lowers(decrease: PerExample, predicted: PerExample, value: PerExample) -> Mask:
     """Whether J fell, or would fall by less than J's own rounding error and did not rise more.
 
     Never where the prediction is NaN: there is no step.
@@ -145,9 +137,7 @@ def lowers(
     return torch.isfinite(decrease + predicted) & fell
 
 
-def invisible(
-    decrease: Float[Tensor, " B"], predicted: Float[Tensor, " B"], value: Float[Tensor, " B"]
-) -> Bool[Tensor, " B"]:
+def invisible(decrease: PerExample, predicted: PerExample, value: PerExample) -> Mask:
     """Whether both are lost in J's own rounding error."""
     rounding = 8.0 * torch.finfo(value.dtype).eps * value.abs()
     return (predicted.abs() <= rounding) & (decrease.abs() <= rounding)

@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
-from jaxtyping import Bool, Float
-from torch import Tensor
 
 from savi.inner.objective import InnerObjective
-from savi.inner.optimizers.base import OPTIMIZERS, InnerOptimizer, Point, require_positive
+from savi.inner.optimizers.base import OPTIMIZERS, InnerOptimizer, Point, Step
 from savi.inner.optimizers.step_length import MIN_LENGTH, judge_length
+from savi.inner.solution import Reason
+from savi.settings import positive
+from savi.types import Counts, Mask, PerExample, Rows
 
 #: How far the step size may grow above the one it began with.
 MAX_GROWTH = 2.0**10
@@ -32,7 +33,7 @@ class NaturalGradient(InnerOptimizer):
             with the diagonal of the Hessian in the mean.
     """
 
-    lr: float = 1.0
+    lr: float = positive(1.0)
     name: ClassVar[str] = "natural_gradient"
     first_order: ClassVar[bool] = True
     judges: ClassVar[bool] = True
@@ -41,27 +42,21 @@ class NaturalGradient(InnerOptimizer):
         "the feasible step nearest in KL is not the one nearest in λ, which would settle elsewhere"
     )
 
-    def __post_init__(self) -> None:
-        require_positive(f"inner.optimizer '{self.name}'", lr=self.lr)
-
-    def init(self, y: Float[Tensor, "B P"]) -> Any:
+    def init(self, y: Rows) -> Any:
         """The same initial α for every example."""
         return torch.full_like(y[:, 0].detach(), self.lr)
 
-    def step(
-        self, objective: InnerObjective, point: Point, state: Any, create_graph: bool
-    ) -> tuple[Float[Tensor, "B P"], Any]:
+    def step(self, objective: InnerObjective, point: Point, state: Any, create_graph: bool) -> Step:
         """One trial per example."""
         direction = objective.natural_gradient(point.y, point.gradient)
         return point.y - state.unsqueeze(-1) * direction, state
 
-    def judge(
-        self, point: Point, trial: Float[Tensor, "B P"], value: Float[Tensor, " B"], state: Any
-    ) -> tuple[Bool[Tensor, " B"], Any]:
+    def judge(self, point: Point, trial: Rows, value: PerExample, state: Any) -> tuple[Mask, Any]:
         """Take what lowers J enough; move α."""
         accepted, factor = judge_length(point, trial, value)
         return accepted, (state * factor).clamp(self.lr * MIN_LENGTH, self.lr * MAX_GROWTH)
 
-    def stalled(self, state: Any, y: Tensor, proposal: Tensor) -> Bool[Tensor, " B"]:
+    def stalled(self, state: Any, y: Rows, proposal: Rows) -> Counts:
         """Those that did not move, or found no α at which J falls."""
-        return super().stalled(state, y, proposal) | (state <= self.lr * MIN_LENGTH)
+        reason = super().stalled(state, y, proposal)
+        return torch.where(state <= self.lr * MIN_LENGTH, Reason.FAILED_LINE_SEARCH, reason)

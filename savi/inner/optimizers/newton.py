@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from savi.inner.objective import InnerObjective
 from savi.inner.optimizers.base import OPTIMIZERS
 from savi.inner.optimizers.levenberg_marquardt import LevenbergMarquardt
 from savi.linear.dense import finite_blocks
+from savi.types import Blocks, Rows
 
 
 @OPTIMIZERS.register("newton")
@@ -35,9 +35,7 @@ class Newton(LevenbergMarquardt):
 
     name: ClassVar[str] = "newton"
 
-    def matrix(
-        self, objective: InnerObjective, y: Float[Tensor, "B P"], create_graph: bool
-    ) -> Float[Tensor, "B P P"]:
+    def matrix(self, objective: InnerObjective, y: Rows, create_graph: bool) -> Blocks:
         """|H|, by an eigendecomposition of those H alone that are not positive definite."""
         hessian = objective.exact_curvature(y, create_graph)
         with torch.no_grad():
@@ -54,7 +52,7 @@ class Newton(LevenbergMarquardt):
 FLOOR = 1e-6
 
 
-def absolute(matrix: Float[Tensor, "B P P"]) -> Float[Tensor, "B P P"]:
+def absolute(matrix: Blocks) -> Blocks:
     """|A| = U f(Λ) Uᵀ with A = U Λ Uᵀ, f(λ) = max(|λ|, φ), and φ about 1e-6 max|λ|.
 
     φ is a power of two, and so piecewise constant in A. The derivative is that of Daleckii and
@@ -106,9 +104,9 @@ class _Derivative(torch.autograd.Function):
         rise = images.unsqueeze(-1) - images.unsqueeze(-2)
         run = eigenvalues.unsqueeze(-1) - eigenvalues.unsqueeze(-2)
         own = torch.where(images == eigenvalues.abs(), eigenvalues.sign(), 0.0)
-        slope = torch.where(run == 0, own.unsqueeze(-1), rise / torch.where(run == 0, 1.0, run))
+        ratio = torch.where(run == 0, own.unsqueeze(-1), rise / torch.where(run == 0, 1.0, run))
         inner = vectors.mT @ (0.5 * (direction + direction.mT)) @ vectors
-        return vectors @ (slope * inner) @ vectors.mT
+        return vectors @ (ratio * inner) @ vectors.mT
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
@@ -117,7 +115,6 @@ class _Derivative(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, cotangent: Tensor) -> None:
         raise RuntimeError(
-            "inner.optimizer 'newton' has no second derivative where the Hessian is not positive "
-            "definite: set inner.optimizer=levenberg_marquardt, or do not differentiate its "
-            "gradient again"
+            "optimizer 'newton' has no second derivative where the Hessian is not positive "
+            "definite: take 'levenberg_marquardt', or do not differentiate its gradient again"
         )

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import torch
-from jaxtyping import Bool, Float
-from torch import Tensor
 
 from savi.inner.optimizers.base import Point
 from savi.inner.optimizers.levenberg_marquardt import invisible, lowers
 from savi.linear.base import dot, norm
+from savi.types import Mask, PerExample, Rows
 
 #: The share of the decrease foretold by the gradient that a step must bring (Armijo 1966).
 ARMIJO = 1e-4
@@ -23,9 +22,7 @@ MIN_FACTOR, MAX_FACTOR = 2.0**-5, 4.0
 UNKNOWN_FACTOR = 2.0**-3
 
 
-def judge_length(
-    point: Point, trial: Float[Tensor, "B P"], value: Float[Tensor, " B"]
-) -> tuple[Bool[Tensor, " B"], Float[Tensor, " B"]]:
+def judge_length(point: Point, trial: Rows, value: PerExample) -> tuple[Mask, PerExample]:
     """Whether a trial lowers J enough, and what to multiply the next step length with.
 
     Along the step, with t = 1 at the trial, J is taken for the parabola through J(y), with the
@@ -53,12 +50,12 @@ def judge_length(
     return accepted, torch.where(accepted, factor, factor.clamp_max(0.5))
 
 
-def unit_length(direction: Float[Tensor, "B P"]) -> Float[Tensor, " B"]:
+def unit_length(direction: Rows) -> PerExample:
     """The power of two t for which t·direction has a norm of about 1, whatever the scale of J."""
     with torch.no_grad():
         return 1.0 / nearest_power(norm(direction).clamp(MIN_LENGTH, 1.0 / MIN_LENGTH))
 
 
-def nearest_power(t: Float[Tensor, " B"]) -> Float[Tensor, " B"]:
+def nearest_power(t: PerExample) -> PerExample:
     """2^k with the whole number k nearest to log₂ t."""
     return torch.exp2(t.log2().round())

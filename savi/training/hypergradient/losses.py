@@ -45,8 +45,7 @@ class ExactSolution(Implicit):
         self, loop: InnerLoop, objective: InnerObjective, init: Rows, differentiable: bool
     ) -> Solution:
         """Run the loop without a graph, then attach the theorem."""
-        trajectory = loop.run(objective, init.detach())
-        solution = trajectory.solution(trajectory.value.detach())
+        solution = loop.run(objective, init.detach())
         if not differentiable:
             return solution
         exact = root(

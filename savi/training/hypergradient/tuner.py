@@ -14,13 +14,9 @@ from torch import Tensor
 
 from savi.data import TensorDataModule
 from savi.implicit.hypergradient import Hypergradient, hypergradient
-from savi.implicit.policy import OnFailure
 from savi.training.hypergradient.hyperparameters import assign, values
 from savi.training.hypergradient.losses import Bilevel
 from savi.training.module import SemiAmortizedVAE
-
-#: What can be done about a hypergradient whose conditions are broken.
-POLICIES = (OnFailure.WARN, OnFailure.SKIP, OnFailure.RAISE)
 
 
 class HypergradientTuner(Callback):

@@ -8,7 +8,7 @@ from numbers import Integral
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from savi.errors import InputError
+from savi.errors import InputError, SettingError
 from savi.registry import Registry
 from savi.vae.networks.activations import is_smooth
 from savi.vae.networks.initialization import shrink_output
@@ -20,7 +20,7 @@ ENCODERS: Registry[Callable[..., nn.Module]] = Registry("encoder")
 def _check_at_least(minimum: int, **sizes: int) -> None:
     for name, size in sizes.items():
         if not isinstance(size, Integral) or size < minimum:
-            raise InputError(f"model.{name} is {size!r}: set it to an integer >= {minimum}")
+            raise SettingError(name, f"is {size!r}: set it to an integer >= {minimum}")
 
 
 def _checked_shape(data_shape: Sequence[int]) -> tuple[int, ...]:

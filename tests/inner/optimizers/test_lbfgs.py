@@ -140,5 +140,5 @@ def test_fresh_noise_is_refused():
     base = objective_of(problem.model, problem.x)
     base.stochastic = True
     for objective in (base, Proximal(base, start(problem), 1.0)):
-        with pytest.raises(savi.InputError, match=r"'lbfgs' with inner.noise 'fresh'"):
+        with pytest.raises(savi.InputError, match=r"^LBFGS with an objective that is redrawn"):
             solve(objective, start(problem))

@@ -101,7 +101,7 @@ def test_an_objective_without_a_fisher_matrix_is_refused():
         objective_of(problem.model, problem.x, "laplace"),
         objective_of(problem.model, problem.x, "point_mass"),
     ):
-        with pytest.raises(savi.InputError, match="has no Fisher matrix: set") as error:
+        with pytest.raises(savi.InputError, match="has no Fisher matrix, so give") as error:
             solve(objective, start(problem, "laplace"))
         assert "\n" not in str(error.value)
     assert problem.model.decoder_evaluations == 0
@@ -110,6 +110,6 @@ def test_an_objective_without_a_fisher_matrix_is_refused():
 def test_a_trust_region_is_refused():
     problem = linear_gaussian()
     region = TrustRegion(objective_of(problem.model, problem.x), start(problem), 1.0)
-    with pytest.raises(savi.InputError, match=r"'trust_region': .*, so set inner=proximal"):
+    with pytest.raises(savi.InputError, match=r"constrained objective: .*, so give optimizer="):
         solve(region, start(problem))
     assert problem.model.decoder_evaluations == 0

@@ -1,0 +1,38 @@
+"""The schema of the inner problem."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from savi.inference.negative_elbo import OBJECTIVES
+from savi.settings import positive, setting
+from savi.vae.data_fit import LINEAR_HEAD
+from savi.vae.noise import common_noise, fresh_noise
+
+#: The noise of the expectation in the inner objective, for every step of a solve.
+NOISE = {"crn": common_noise, "fresh": fresh_noise}
+
+
+@dataclass
+class InnerProblem:
+    """The keys of the group ``inner`` that are not options of its optimiser.
+
+    ``rho`` weighs the objective ``proximal``; ``radius`` bounds ``trust_region``, and is None for
+    every other objective. ``warm_start`` starts a training example where its last visit ended; it
+    is for models without an encoder, and needs an ``atol`` above 0 (or an ``rtol`` of 0), because
+    ``rtol`` counts from the gradient at the start.
+    """
+
+    objective: str = setting("elbo", one_of=OBJECTIVES)
+    optimizer: str = "levenberg_marquardt"
+    max_steps: int = setting(0, at_least=0)
+    test_max_steps: int | None = setting(None, at_least=0)
+    rtol: float = setting(1e-3, at_least=0)
+    atol: float = setting(0.0, at_least=0)
+    rho: float = positive(1.0)
+    radius: float | None = None
+    noise: str = setting("crn", one_of=NOISE)
+    samples: int = setting(2, at_least=1)
+    linear_head: str = setting("auto", one_of=LINEAR_HEAD)
+    compile: bool = False
+    warm_start: bool = False
