@@ -90,10 +90,10 @@ def check_settings(schema: Any, values: Mapping[str, Any]) -> None:
     for declared in fields(schema):
         value = values.get(declared.name)
         if isinstance(value, Mapping):
-            inner = get_type_hints(schema)[declared.name]
-            if is_dataclass(inner):
+            kind = get_type_hints(schema)[declared.name]
+            if isinstance(kind, type) and is_dataclass(kind):
                 with within(declared.name):
-                    check_settings(inner, value)
+                    check_settings(kind, value)
         elif bounds := declared.metadata.get(BOUNDS):
             whole = re.search(r"\bint\b", str(declared.type)) is not None
             bounds.check(declared.name, value, whole)

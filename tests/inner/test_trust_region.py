@@ -371,3 +371,16 @@ def test_a_bad_radius_is_refused_in_one_sentence(radius, message):
     with pytest.raises(InputError, match=message) as error:
         TrustRegion(AutogradObjective(lambda y: y.sum(-1)), torch.zeros(3, 2), radius)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("around", [Proximal, TrustRegion])
+def test_a_plain_callable_is_a_base(around):
+    def function(y):
+        return (y - 3.0).square().sum(-1)
+
+    anchor, at = randn(3, 2, seed=0), randn(3, 2, seed=1)
+    plain, wrapped = around(function, anchor, 0.3), around(AutogradObjective(function), anchor, 0.3)
+    assert plain(at).equal(wrapped(at))
+    found = [solve(problem, anchor, LevenbergMarquardt()) for problem in (plain, wrapped)]
+    assert found[0].value.equal(found[1].value)
+    assert (found[0].status == savi.Status.CONVERGED).all()
