@@ -10,7 +10,7 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 
-from savi.config.store import conf_dir, plain
+from savi.config.store import conf_dir, plain, register_schemas
 
 #: Added to every seed: SAVI_TEST_SEED=1 runs the same tests with other random numbers.
 SHIFT = int(os.environ.get("SAVI_TEST_SEED", "0"))
@@ -49,6 +49,8 @@ def _seeded() -> None:
 @pytest.fixture
 def config() -> Callable[..., dict]:
     """A run's config as plain values, composed from overrides as on the command line."""
+
+    register_schemas()
 
     def compose_plain(*overrides: str) -> dict:
         with initialize_config_dir(version_base="1.3", config_dir=conf_dir()):

@@ -1,7 +1,8 @@
 """The typed schema of a run's config; the YAML files under ``conf/`` hold the values.
 
 Types are checked when Hydra composes a config. Ranges and combinations are checked by
-:mod:`savi.experiments.check`. An option that is None is left to the class that it is meant for.
+:mod:`savi.experiments.check`. The groups of :data:`OPEN` take the options of the choices in them
+too, which the chosen classes declare: see :mod:`savi.experiments.options`.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import Any
 from omegaconf import MISSING
 
 from savi.data.config import DataConfig
+from savi.inference.config import InnerConfig
 
 
 @dataclass
@@ -34,7 +36,10 @@ class KLConfig:
 
 @dataclass
 class ModelConfig:
-    """The generative model and the inference network (``encoder: none`` for SVI)."""
+    """The generative model and the inference network (``encoder: none`` for SVI).
+
+    Further keys are options of the decoder, or of the encoder.
+    """
 
     latent_dim: int = 16
     decoder: str = "mlp"
@@ -51,65 +56,21 @@ class ModelConfig:
 
 @dataclass
 class PosteriorConfig:
-    """The posterior family."""
+    """The posterior family; further keys are its options."""
 
     name: str = "diagonal_gaussian"
 
 
 @dataclass
-class InnerConfig:
-    """The inner problem and its optimiser; the options from ``lr`` on are the optimiser's own.
-
-    ``rho`` weighs the objective ``proximal``; ``radius`` bounds ``trust_region``, and is None for
-    every other objective. ``warm_start`` starts a training example where its last visit ended; it
-    is for models without an encoder, and needs an ``atol`` above 0 (or an ``rtol`` of 0), because
-    ``rtol`` counts from the gradient at the start.
-    """
-
-    objective: str = "elbo"
-    optimizer: str = "levenberg_marquardt"
-    max_steps: int = 0
-    test_max_steps: int | None = None
-    rtol: float = 1e-3
-    atol: float = 0.0
-    rho: float = 1.0
-    radius: float | None = None
-    noise: str = "crn"
-    samples: int = 2
-    linear_head: str = "auto"
-    compile: bool = False
-    warm_start: bool = False
-    lr: float | None = None
-    momentum: float | None = None
-    beta1: float | None = None
-    beta2: float | None = None
-    eps: float | None = None
-    decay: bool | None = None
-    damping: float | None = None
-    max_damping: float | None = None
-    patience: int | None = None
-    history: int | None = None
-
-
-@dataclass
 class GradientConfig:
-    """The gradient backend; each option belongs to the backend in the comment."""
+    """The gradient backend; further keys are its options."""
 
     name: str = "unrolled"
-    solver: str | None = None  # ift
-    on_failure: str | None = None  # ift
-    rtol: float | None = None  # ift
-    max_steps: int | None = None  # ift
-    max_stationarity: float | None = None  # ift
-    max_error: float | None = None  # ift
-    every: Any = None  # checkpointed: a name or a number
-    steps: int | None = None  # truncated
-    relative_step: float | None = None  # finite_difference
 
 
 @dataclass
 class EncoderLossConfig:
-    """The weight of each training signal of the encoder."""
+    """The weight of each training signal of the encoder, a registered one's by its name."""
 
     through: float = 0.0
     elbo_at_init: float = 0.0
@@ -120,8 +81,9 @@ class EncoderLossConfig:
 
 @dataclass
 class OptimizerConfig:
-    """The outer optimiser: Adam, with a constant or cosine learning rate."""
+    """The outer optimiser, whose options further keys are; a constant or cosine learning rate."""
 
+    name: str = "adam"
     lr: float = 1e-3
     weight_decay: float = 0.0
     schedule: str = "constant"
@@ -231,10 +193,12 @@ class HypergradientConfig:
 class Config:
     """A whole run.
 
-    ``optimized_metric`` names the figure of ``metrics.json`` by which a sweeper judges a job.
+    ``optimized_metric`` names the figure of ``metrics.json`` by which a sweeper judges a job, and
+    ``imports`` the modules whose names a config may use.
     """
 
     seed: int = 0
+    imports: list[str] = field(default_factory=list)
     optimized_metric: str = "val/elbo"
     experiment: Any = None
     data: DataConfig = MISSING
@@ -251,15 +215,21 @@ class Config:
     hypergradient: HypergradientConfig = field(default_factory=HypergradientConfig)
 
 
+#: Groups, or mappings in them, that take keys besides those of their schema.
+OPEN = ("data.options", "model", "posterior", "inner", "gradient", "encoder_loss", "optimizer")
+
+
 @dataclass
 class EvaluateConfig:
     """An evaluation of a checkpoint; an option that is None is taken from the run.
 
     ``ood`` names another data set, or ``arrays`` with an ``ood_path``, whose examples are to be
-    told from those of the run.
+    told from those of the run. ``imports`` are the modules that the checkpoint needs, by default
+    those that it names.
     """
 
     checkpoint: str = MISSING
+    imports: list[str] | None = None
     split: str = "test"
     output: str | None = None
     samples: int | None = None

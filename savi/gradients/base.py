@@ -16,8 +16,6 @@ from savi.inner.optimizers.base import InnerOptimizer
 from savi.inner.solution import Solution
 from savi.registry import Registry
 
-BACKENDS: Registry[type[GradientBackend]] = Registry("gradient")
-
 
 class EncoderGradient(Enum):
     """What of ∂λK/∂λ0 a backend sends to the encoder."""
@@ -42,9 +40,9 @@ class GradientBackend(ABC):
     """
 
     name: ClassVar[str]
-    encoder_gradient: ClassVar[EncoderGradient]
-    memory: ClassVar[str]
-    second_derivatives: ClassVar[str]
+    encoder_gradient: ClassVar[EncoderGradient] = EncoderGradient.EXACT
+    memory: ClassVar[str] = "O(K)"
+    second_derivatives: ClassVar[str] = "refused"
     optimizers: ClassVar[tuple[str, ...] | None] = None
     refuses_fresh_noise: ClassVar[str] = ""
     refuses_constraints: ClassVar[str] = ""
@@ -116,3 +114,6 @@ class GradientBackend(ABC):
         Raises:
             InputError: if the objective breaks an assumption of the backend.
         """
+
+
+BACKENDS: Registry[type[GradientBackend]] = Registry("gradient", base=GradientBackend)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
@@ -11,15 +11,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from savi._minimize import minimize
-from savi.errors import InputError, require_at_least, unknown_option
+from savi.errors import InputError, require_at_least, unknown_option, within
 from savi.gradients import BACKENDS, EncoderGradient
-from savi.inference.negative_elbo import OBJECTIVES, NegativeELBO
-from savi.inner.anchored import Proximal
-from savi.inner.objective import InnerObjective
+from savi.inference.config import InnerConfig
+from savi.inference.negative_elbo import NegativeELBO
+from savi.inner.objective import OBJECTIVES, InnerObjective, as_objective
 from savi.inner.optimizers import OPTIMIZERS
 from savi.inner.solution import Solution
-from savi.inner.trust_region import TrustRegion
-from savi.registry import build
 from savi.vae.data_fit import LINEAR_HEAD, DataFit, data_fit
 from savi.vae.families import PosteriorFamily
 from savi.vae.model import GaussianVAE, KLWeight
@@ -27,16 +25,11 @@ from savi.vae.noise import NoiseSchedule, common_noise, fresh_noise
 
 NOISE = {"crn": common_noise, "fresh": fresh_noise}
 
-#: The keys of the ``inner`` group that are not options of its optimiser.
-PROBLEM_KEYS = frozenset(
-    {
-        "objective", "optimizer", "max_steps", "test_max_steps", "rtol", "atol", "rho", "radius",
-        "noise", "samples", "compile", "warm_start", "linear_head",
-    }
-)  # fmt: skip
+#: The keys of the ``inner`` group that are no options of its optimiser or of its objective.
+PROBLEM_KEYS = frozenset(field.name for field in fields(InnerConfig))
 
-#: The objectives that depend on λ0 themselves.
-ANCHORED = frozenset({"proximal", "trust_region"})
+#: What of them an objective may ask for by name; one value per example where replicas differ.
+CONSTANTS = ("rho", "radius")
 
 _MINIMA = {"max_steps": 0, "test_max_steps": 0, "samples": 1, "rtol": 0, "atol": 0}
 
@@ -86,17 +79,23 @@ class SemiAmortizedInference(nn.Module):
         self.radius: float | None = inner.get("radius")
         self.compiled: bool = inner.get("compile", False)
         self.linear_head: str = inner.get("linear_head", "auto")
-        options = {key: value for key, value in inner.items() if key not in PROBLEM_KEYS}
-        self.optimizer = build(OPTIMIZERS, inner["optimizer"], options)
-        self.backend = build(
-            BACKENDS, gradient["name"], {k: v for k, v in gradient.items() if k != "name"}
-        )
+        self._check_problem()
+        objective = OBJECTIVES[self.objective_name]
+        self.anchored: bool = getattr(objective, "anchored", False)
+        self.constrained: bool = getattr(objective, "constrained", False)
+        takes = OBJECTIVES.options(self.objective_name)
+        own = {key: inner[key] for key in takes if key in inner}
+        others = {k: v for k, v in inner.items() if k not in PROBLEM_KEYS and k not in takes}
+        with within("inner"):
+            self.options = OBJECTIVES.check(self.objective_name, own)
+            self.optimizer = OPTIMIZERS.build(inner["optimizer"], others)
+        with within("gradient"):
+            others = {key: value for key, value in gradient.items() if key != "name"}
+            self.backend = BACKENDS.build(gradient["name"], others)
         self._check()
         self.register_buffer("prior_params", family.prior_params(), persistent=False)
 
-    def _check(self) -> None:
-        if self.objective_name not in OBJECTIVES:
-            raise unknown_option("inner.objective", self.objective_name, OBJECTIVES)
+    def _check_problem(self) -> None:
         if self.noise_name not in NOISE:
             raise unknown_option("inner.noise", self.noise_name, NOISE)
         if self.linear_head not in LINEAR_HEAD:
@@ -106,6 +105,8 @@ class SemiAmortizedInference(nn.Module):
         if not self.rho > 0:
             raise InputError(f"inner.rho is {self.rho}: set it above 0")
         self._check_radius()
+
+    def _check(self) -> None:
         if self.objective_name == "map" and not self.family.is_map:
             raise InputError(
                 f"inner.objective 'map' with posterior '{self.family.name}': MAP inference finds "
@@ -117,12 +118,14 @@ class SemiAmortizedInference(nn.Module):
                 "MAP solution, so set inner.objective=map"
             )
         stochastic = self.noise_name == "fresh"
-        constrained = self.objective_name == "trust_region"
         self.optimizer.check(
-            stochastic=stochastic, constrained=constrained, has_fisher=not self.family.is_map
+            stochastic=stochastic, constrained=self.constrained, has_fisher=not self.family.is_map
         )
         self.backend.check(
-            self.optimizer, stochastic=stochastic, constrained=constrained, compiled=self.compiled
+            self.optimizer,
+            stochastic=stochastic,
+            constrained=self.constrained,
+            compiled=self.compiled,
         )
         if self.backend.name == "ift" and self.max_steps == 0:
             raise InputError(
@@ -149,9 +152,7 @@ class SemiAmortizedInference(nn.Module):
         """What of the outer gradient reaches the encoder through the solve."""
         if self.max_steps == 0:
             return EncoderGradient.EXACT
-        return self.backend.encoder_gradient_for(
-            anchored=self.objective_name in ANCHORED, max_steps=self.max_steps
-        )
+        return self.backend.encoder_gradient_for(anchored=self.anchored, max_steps=self.max_steps)
 
     def start(self, x: Float[Tensor, "B D"]) -> Float[Tensor, "B P"]:
         """λ0."""
@@ -183,18 +184,24 @@ class SemiAmortizedInference(nn.Module):
         if max_steps is None:
             max_steps = self.max_steps
         if noise is None:
-            like = init[:, : self.family.latent_dim].detach()
-            noise = self.draw_noise(like, generator)
+            noise = self.draw_noise(init.new_empty(len(init), self.family.latent_dim), generator)
         codes = len(x) * max_steps * (1 if self.family.is_map else self.samples)
-        fit = self.data_fit(model, x, init[:, : self.family.latent_dim], codes)
+        fit = self.data_fit(model, x, self.family.mean(init, model), codes)
         bound = NegativeELBO(
             model, self.family, fit, noise, beta=beta, stochastic=self.noise_name == "fresh"
         )
-        if self.objective_name == "proximal":
-            return Proximal(bound, init, self.constant("rho", init))
-        if self.objective_name == "trust_region":
-            return TrustRegion(bound, init, self.constant("radius", init))
-        return bound
+        options = {
+            name: self.constant(name, init) if name in CONSTANTS else value
+            for name, value in self.options.items()
+        }
+        made = as_objective(OBJECTIVES[self.objective_name](bound, init, **options))
+        if bound.stochastic and not made.stochastic:
+            raise InputError(
+                f"inner.noise 'fresh' with inner.objective '{self.objective_name}', which is the "
+                "same at every step: derive it from savi.inner.AnchoredObjective, or set "
+                "inner.noise=crn"
+            )
+        return made
 
     def data_fit(
         self,

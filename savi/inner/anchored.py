@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from dataclasses import dataclass, replace
 from typing import Self
 
 import torch
@@ -10,12 +10,16 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from savi.errors import InputError
-from savi.inner.objective import InnerObjective
+from savi.inner.objective import OBJECTIVES, InnerObjective
 from savi.linear.dense import plus_diagonal
 
 
+@dataclass(eq=False)
 class AnchoredObjective(InnerObjective):
     """A problem around a base objective J that depends on λ0 itself: so does its solution.
+
+    A subclass that is a dataclass declares its options as fields; it then needs a value alone, and
+    its derivatives are those of autograd. One without λ0 in it sets ``anchored`` to False.
 
     Args:
         base: J.
@@ -27,24 +31,32 @@ class AnchoredObjective(InnerObjective):
 
     anchored = True
 
-    def __init__(self, base: InnerObjective, anchor: Float[Tensor, "B P"]) -> None:
+    base: InnerObjective
+    anchor: Float[Tensor, "B P"]
+
+    def __post_init__(self) -> None:
+        base = self.base
         if base.constrained:
             raise InputError(
                 f"{type(self).__name__} around a constrained objective, whose constraint would be "
                 "lost: give it the unconstrained one"
             )
-        self.base, self.anchor = base, anchor
-        self.stochastic, self.gauss_newton = base.stochastic, base.gauss_newton
-        self.closed_gradient, self.closed_hessian = base.closed_gradient, base.closed_hessian
-        self.has_fisher = base.has_fisher
+        self.stochastic, self.has_fisher = base.stochastic, base.has_fisher
+        # Where the subclass leaves a derivative to autograd, that of J in closed form is no help.
+        self.closed_gradient = base.closed_gradient and self._overrides("gradient")
+        self.closed_hessian = base.closed_hessian and self._overrides("exact_curvature")
+        self.gauss_newton = base.gauss_newton and self._overrides("curvature")
 
-    @abstractmethod
+    def _overrides(self, method: str) -> bool:
+        return getattr(type(self), method) is not getattr(InnerObjective, method)
+
     def around(self, base: InnerObjective) -> Self:
         """The same problem around another base objective."""
+        return replace(self, base=base)
 
-    @abstractmethod
     def cut(self, base: InnerObjective, index: Int[Tensor, " R"]) -> Self:
         """The same problem for some of the examples, whose base objective is given."""
+        return replace(self, base=base, anchor=self.anchor[index])
 
     def rows(self, index: Int[Tensor, " R"]) -> InnerObjective | None:
         """The same for some of the examples."""
@@ -66,6 +78,7 @@ class AnchoredObjective(InnerObjective):
         return self.around(self.base.at_step(step)) if self.stochastic else self
 
 
+@OBJECTIVES.register("proximal")
 class Proximal(AnchoredObjective):
     """J(λ) + ρ/2 ‖λ − λ0‖²: the inner problem of iMAML (Rajeswaran et al. 2019).
 

@@ -9,12 +9,13 @@ from torch.linalg import vector_norm
 
 from savi.errors import InputError
 from savi.inner.anchored import AnchoredObjective
-from savi.inner.objective import InnerObjective, Linearization
+from savi.inner.objective import OBJECTIVES, InnerObjective, Linearization
 from savi.inner.sphere import SphereLinearization, minimise_on_sphere
 from savi.linear.base import dot, norm
 from savi.linear.dense import solve_cholesky
 
 
+@OBJECTIVES.register("trust_region")
 class TrustRegion(AnchoredObjective):
     """min J(λ) subject to ‖λ − λ0‖ ≤ r, for every example.
 

@@ -11,12 +11,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from savi.data.batches import Batch
-from savi.errors import InputError, require_at_least, unknown_option
+from savi.errors import InputError, require_at_least, unknown_option, within
 from savi.gradients.certificate import Certificate
 from savi.inference.encoder_losses import EncoderObjective
 from savi.inference.outer_loss import OuterLoss
 from savi.inference.semi_amortized import Inference, SemiAmortizedInference
 from savi.training.hypergradient.hyperparameters import make_tunable
+from savi.training.outer_optimizers import OUTER_OPTIMIZERS
 from savi.training.step_metrics import evaluation_metrics, gradient_norms, training_metrics
 from savi.training.warm_start import WarmStarts
 from savi.vae.build import build_encoder, build_vae
@@ -73,7 +74,9 @@ class SemiAmortizedVAE(pl.LightningModule):
         super().__init__()
         self.save_hyperparameters(logger=False)
         self.vae = build_vae(model, tuple(data_shape), data_variance)
-        self.family = POSTERIORS[posterior["name"]](model["latent_dim"])
+        options = {key: value for key, value in posterior.items() if key != "name"}
+        with within("posterior"):
+            self.family = POSTERIORS.build(posterior["name"], options, model["latent_dim"])
         encoder = (
             None
             if model["encoder"] == "none"
@@ -206,12 +209,15 @@ class SemiAmortizedVAE(pl.LightningModule):
         return [] if self.warm_starts is None else [self.warm_starts]
 
     def configure_optimizers(self) -> Any:
-        """Adam (AdamW with a weight decay), with a constant or cosine learning rate."""
+        """The outer optimiser, with a constant or cosine learning rate."""
         config = self.optimizer_config
-        decay = 0.0 if self.tuned else config["weight_decay"]
-        optimizer = torch.optim.AdamW(
-            self.parameters(), lr=config["lr"], weight_decay=decay, fused=True
-        )
+        options = {key: value for key, value in config.items() if key not in ("name", "schedule")}
+        if self.tuned:
+            options["weight_decay"] = 0.0
+        # Runs of versions with one outer optimiser can still be evaluated.
+        name = config.get("name", "adam")
+        with within("optimizer"):
+            optimizer = OUTER_OPTIMIZERS.build(name, options, self.parameters())
         if config["schedule"] == "constant":
             return optimizer
         steps = int(self.trainer.estimated_stepping_batches)

@@ -12,7 +12,7 @@ from pytorch_lightning.callbacks import Callback
 from torch import Tensor
 
 from savi.errors import InputError
-from savi.inference.semi_amortized import ANCHORED, SemiAmortizedInference
+from savi.inference.semi_amortized import SemiAmortizedInference
 
 
 class WarmStarts(Callback):
@@ -113,7 +113,7 @@ def _refusal(inference: SemiAmortizedInference) -> str:
             "an encoder, which chooses the starts itself: set model.encoder=none, or "
             "inner.warm_start=false"
         )
-    if inference.objective_name in ANCHORED:
+    if inference.anchored:
         return (
             f"inner.objective '{inference.objective_name}', whose λ0 is part of the problem: set "
             "inner=elbo, or inner.warm_start=false"

@@ -8,7 +8,8 @@ from typing import Any
 
 from torch import nn
 
-from savi.errors import require_at_least
+from savi.errors import require_at_least, within
+from savi.registry import Registry
 from savi.vae.model import GaussianVAE
 from savi.vae.networks import DECODERS, ENCODERS
 from savi.vae.variance import VARIANCES
@@ -30,13 +31,7 @@ def build_vae(
     """
     latent_dim = model["latent_dim"]
     require_at_least("model.latent_dim", latent_dim, 1)
-    decoder = DECODERS[model["decoder"]](
-        latent_dim,
-        data_shape,
-        hidden=model["hidden"],
-        depth=model["depth"],
-        activation=model["activation"],
-    )
+    decoder = _network(DECODERS, "decoder", model, latent_dim, data_shape)
     gamma = model["gamma"]
     value = data_variance if gamma["value"] is None else gamma["value"]
     variance = VARIANCES[gamma["mode"]](math.prod(data_shape), value, gamma["floor"])
@@ -47,10 +42,16 @@ def build_encoder(
     model: Mapping[str, Any], data_shape: tuple[int, ...], num_params: int
 ) -> nn.Module:
     """The inference network g_φ: x ↦ λ0 [B, P], of the same size as the decoder unless set."""
-    return ENCODERS[model["encoder"]](
-        data_shape,
-        num_params,
-        hidden=model["hidden"] if model["encoder_hidden"] is None else model["encoder_hidden"],
-        depth=model["depth"] if model["encoder_depth"] is None else model["encoder_depth"],
-        activation=model["activation"],
-    )
+    own = {key: model[f"encoder_{key}"] for key in ("hidden", "depth")}
+    sizes = {key: value for key, value in own.items() if value is not None}
+    return _network(ENCODERS, "encoder", {**model, **sizes}, data_shape, num_params)
+
+
+def _network(
+    registry: Registry[Any], role: str, model: Mapping[str, Any], *shape: Any
+) -> nn.Module:
+    """The registered network, with what it takes of the ``model`` group."""
+    name = model[role]
+    takes = registry.options(name)
+    with within("model"):
+        return registry.build(name, {key: model[key] for key in takes if key in model}, *shape)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import pytest
 
 from savi.errors import InputError
-from savi.registry import Registry, build
+from savi.registry import Registry
 
 ANIMALS: Registry[type] = Registry("animal")
 
@@ -24,19 +24,19 @@ class Stone:
 
 
 def test_options_that_are_none_are_left_to_the_class():
-    assert build(ANIMALS, "cat", {"lives": 7, "name": None}) == Cat(7, "Tom")
+    assert ANIMALS.build("cat", {"lives": 7, "name": None}) == Cat(7, "Tom")
 
 
 def test_an_option_too_many_is_named():
     with pytest.raises(InputError, match="animal 'cat' has no option 'wings': it takes lives, nam"):
-        build(ANIMALS, "cat", {"wings": 2})
+        ANIMALS.build("cat", {"wings": 2})
     with pytest.raises(InputError, match="animal 'stone' has no option 'wings': it takes no opti"):
-        build(ANIMALS, "stone", {"wings": 2, "lives": None})
+        ANIMALS.build("stone", {"wings": 2, "lives": None})
 
 
 def test_an_unknown_name_lists_the_known():
     with pytest.raises(InputError, match="unknown animal 'dog': choose one of cat, stone"):
-        build(ANIMALS, "dog", {})
+        ANIMALS.build("dog", {})
 
 
 def test_a_name_is_registered_once():

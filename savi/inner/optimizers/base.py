@@ -12,8 +12,6 @@ from savi.errors import InputError
 from savi.inner.objective import FRESH_NOISE, TRUST_REGION, InnerObjective
 from savi.registry import Registry
 
-OPTIMIZERS: Registry[type[InnerOptimizer]] = Registry("inner.optimizer")
-
 
 class Point(NamedTuple):
     """An iterate with what is known there."""
@@ -79,9 +77,9 @@ class InnerOptimizer(ABC):
         ):
             choice.refuse(owner, made=made, reason=reason, otherwise=other)
 
-    @abstractmethod
     def init(self, y: Float[Tensor, "B P"]) -> Any:
-        """The state before the first step."""
+        """The state before the first step: by default there is none."""
+        return None
 
     @abstractmethod
     def step(
@@ -109,6 +107,9 @@ class InnerOptimizer(ABC):
     def stalled(self, state: Any, y: Tensor, proposal: Tensor) -> Bool[Tensor, " B"]:
         """Which examples can make no further progress: by default, those that did not move."""
         return (proposal.detach() == y.detach()).all(dim=-1)
+
+
+OPTIMIZERS: Registry[type[InnerOptimizer]] = Registry("inner.optimizer", base=InnerOptimizer)
 
 
 class CurvatureOptimizer(InnerOptimizer):
