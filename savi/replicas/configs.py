@@ -106,6 +106,11 @@ def _refuse(config: Mapping[str, Any]) -> None:
         (trainer["devices"] > 1, "several devices", "trainer.devices=1"),
         (trainer["precision"] != "32-true", "mixed precision", "trainer.precision=32-true"),
         (config["inner"]["compile"], "inner.compile", "inner.compile=false"),
+        (
+            config["optimizer"]["name"] != "adam",
+            f"optimizer '{config['optimizer']['name']}'",
+            "optimizer=adam",
+        ),
         (config["hypergradient"]["tune"], "hypergradient.tune", "hypergradient.tune=[]"),
         (config["model"]["kl"]["free_bits"] > 0, "model.kl.free_bits", "model.kl.free_bits=0"),
         (

@@ -12,6 +12,7 @@ from savi.errors import require_at_least, within
 from savi.registry import Registry
 from savi.vae.model import GaussianVAE
 from savi.vae.networks import DECODERS, ENCODERS
+from savi.vae.networks.probe import probe
 from savi.vae.variance import VARIANCES
 
 
@@ -32,6 +33,7 @@ def build_vae(
     latent_dim = model["latent_dim"]
     require_at_least("model.latent_dim", latent_dim, 1)
     decoder = _network(DECODERS, "decoder", model, latent_dim, data_shape)
+    _probe(decoder, f"model.decoder '{model['decoder']}'", latent_dim, math.prod(data_shape))
     gamma = model["gamma"]
     value = data_variance if gamma["value"] is None else gamma["value"]
     variance = VARIANCES[gamma["mode"]](math.prod(data_shape), value, gamma["floor"])
@@ -44,7 +46,16 @@ def build_encoder(
     """The inference network g_φ: x ↦ λ0 [B, P], of the same size as the decoder unless set."""
     own = {key: model[f"encoder_{key}"] for key in ("hidden", "depth")}
     sizes = {key: value for key, value in own.items() if value is not None}
-    return _network(ENCODERS, "encoder", {**model, **sizes}, data_shape, num_params)
+    encoder = _network(ENCODERS, "encoder", {**model, **sizes}, data_shape, num_params)
+    owner = f"model.encoder '{model['encoder']}'"
+    _probe(encoder, owner, math.prod(data_shape), num_params, twice=False)
+    return encoder
+
+
+def _probe(network: nn.Module, owner: str, *sizes: int, twice: bool = True) -> None:
+    """Look at a user's own network; those of savi are known to be in order."""
+    if type(network).__module__.partition(".")[0] != "savi":
+        probe(network, owner, *sizes, twice)
 
 
 def _network(
