@@ -136,7 +136,7 @@ def _hints(entry: Any) -> dict[str, Any]:
     try:
         if is_dataclass(entry):
             return get_type_hints(entry)
-        return get_type_hints(entry.__init__ if isinstance(entry, type) else entry)
+        return get_type_hints(entry.__init__ if isinstance(entry, type) else entry)  # type: ignore[misc]
     except (NameError, TypeError):
         return {}
 

@@ -211,11 +211,14 @@ class SemiAmortizedVAE(pl.LightningModule):
     def configure_optimizers(self) -> Any:
         """The outer optimiser, with a constant or cosine learning rate."""
         config = self.optimizer_config
-        options = {key: value for key, value in config.items() if key not in ("name", "schedule")}
-        if self.tuned:
-            options["weight_decay"] = 0.0
         # Runs of versions with one outer optimiser can still be evaluated.
         name = config.get("name", "adam")
+        options = {key: value for key, value in config.items() if key not in ("name", "schedule")}
+        if self.tuned or not self.weight_decay:
+            # Not every optimiser has one.
+            options["weight_decay"] = (
+                0.0 if "weight_decay" in OUTER_OPTIMIZERS.options(name) else None
+            )
         with within("optimizer"):
             optimizer = OUTER_OPTIMIZERS.build(name, options, self.parameters())
         if config["schedule"] == "constant":
