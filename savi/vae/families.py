@@ -67,7 +67,7 @@ class PosteriorFamily(ABC):
 
         By default F comes from autograd, for a distribution that does not look at the model.
         """
-        differentiable = torch.is_grad_enabled()
+        differentiable = torch.is_grad_enabled() and (lam.requires_grad or gradient.requires_grad)
         with torch.enable_grad():
             moved = lam.clone() if lam.requires_grad else lam.detach().requires_grad_()
             q, other = (self.distribution(at, cast(GaussianVAE, None)) for at in (lam, moved))
