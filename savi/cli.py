@@ -16,6 +16,7 @@ from typing import Any
 import hydra
 from hydra.conf import HydraConf
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
@@ -39,9 +40,10 @@ from savi.console import (
 )
 from savi.errors import InputError, unknown_option
 from savi.gradients import ImplicitGradientError
+from savi.plugins import import_modules
 from savi.runs.record import Interrupted, Origin
 from savi.sweeps.job import JobFailed, run_job
-from savi.sweeps.jobs import command, job_folder, setting
+from savi.sweeps.jobs import command, job_folder, key_of, setting
 from savi.sweeps.plan import WritePlan, refusal
 from savi.sweeps.summary import summarise
 
@@ -120,7 +122,11 @@ def _train_job(values: dict[str, Any], folder: Path, hydra_config: HydraConf) ->
 
 def _refuse_extras(values: Mapping[str, Any], hydra_config: HydraConf) -> None:
     """Refuse what Hydra lets through."""
+    from savi.experiments.options import check_options
+
     refuse_unknown_keys(values, Config)
+    import_modules(values["imports"])
+    check_options(values)
     refuse_dropped_groups(hydra_config.runtime.choices, Config)
 
 
@@ -171,7 +177,20 @@ def _evaluate(config: DictConfig) -> float:
 
 def train() -> None:
     """Train a model, or several with ``-m``: ``savi-train [-m] [KEY=VALUE ...]``."""
-    guarded(_train_and_sum_up)
+    guarded(_train_with_imports)
+
+
+def _train_with_imports() -> None:
+    """Import the modules of the command line first: what they register, its groups may name."""
+    from savi.experiments.options import describe_options, register_groups
+
+    given = [word for word in sys.argv[1:] if key_of(word) == "imports"]
+    for override in OverridesParser.create().parse_overrides(given):
+        import_modules(override.value() or ())
+    import_modules(())
+    register_groups()
+    OmegaConf.register_new_resolver("options", describe_options, replace=True)
+    _train_and_sum_up()
 
 
 def _train_and_sum_up() -> None:

@@ -1,14 +1,18 @@
-"""Names in a config and the Python objects they stand for."""
+"""Names in a config, the Python objects they stand for, and the options that these declare."""
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import fields
-from typing import Any, TypeVar
+from dataclasses import is_dataclass
+from types import UnionType
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from savi.errors import InputError, unknown_option
+from savi.errors import InputError, SettingError, unknown_option
 
 T = TypeVar("T")
+
+_WORDS = {float: "a number", int: "a whole number", bool: "true or false", str: "a word"}
 
 
 class Registry(Mapping[str, T]):
@@ -20,21 +24,34 @@ class Registry(Mapping[str, T]):
     >>> decoders["mine"].__name__
     'MyDecoder'
 
+    What an entry can be called with is what it takes: the first ``supplied`` parameters come from
+    whoever builds it, and those that follow, such as the fields of a dataclass, are its options.
+
+    Args:
+        kind: what the entries are, in the words of a config.
+        supplied: how many parameters are no options.
+        base: what every entry has to be derived from, if it is a class of that kind.
+
     Raises:
         InputError: for a name that is not registered (the known ones are listed), and for a name
             that is registered twice.
     """
 
-    def __init__(self, kind: str) -> None:
-        self.kind = kind
+    def __init__(self, kind: str, *, supplied: int = 0, base: type | None = None) -> None:
+        self.kind, self.supplied, self.base = kind, supplied, base
         self._entries: dict[str, T] = {}
 
     def register(self, name: str) -> Callable[[T], T]:
-        """Decorate a class or function to make it known under ``name``."""
+        """Decorate a class or function to make it known under ``name``.
+
+        A class without a ``name`` of its own gets this one.
+        """
 
         def add(entry: T) -> T:
             if name in self._entries:
                 raise InputError(f"{self.kind} '{name}' is registered already: choose another name")
+            if isinstance(entry, type) and "name" not in vars(entry):
+                entry.name = name  # type: ignore[attr-defined]
             self._entries[name] = entry
             return entry
 
@@ -54,20 +71,97 @@ class Registry(Mapping[str, T]):
     def __len__(self) -> int:
         return len(self._entries)
 
+    def options(self, name: str) -> dict[str, inspect.Parameter]:
+        """What the entry ``name`` takes, with types and defaults.
 
-def build(registry: Registry[type[T]], name: str, options: Mapping[str, Any]) -> T:
-    """The registered dataclass ``name``, built with the options that are not None.
+        Raises:
+            InputError: for an unknown name, and for a class that lacks what every entry has.
+        """
+        entry: Any = self[name]
+        if isinstance(entry, type):
+            self._check_class(name, entry)
+        parameters = list(inspect.signature(entry).parameters.values())[self.supplied :]
+        return {p.name: p for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)}
+
+    def _check_class(self, name: str, cls: type) -> None:
+        owner = f"{self.kind} '{name}': class {cls.__name__}"
+        if self.base is not None and not issubclass(cls, self.base):
+            raise InputError(f"{owner} is no {self.base.__name__}: derive it from that class")
+        if lacking := sorted(getattr(cls, "__abstractmethods__", ())):
+            raise InputError(f"{owner} lacks {', '.join(lacking)}: define it")
+        declared = [
+            key
+            for key, hint in vars(cls).get("__annotations__", {}).items()
+            if key in vars(cls) and "ClassVar" not in str(hint)
+        ]
+        if declared and not ("__dataclass_fields__" in vars(cls) and is_dataclass(cls)):
+            raise InputError(
+                f"{owner} declares {', '.join(declared)} but is no dataclass: write @dataclass "
+                "above it"
+            )
+
+    def check(self, name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+        """The options that are not None, if the entry ``name`` takes them.
+
+        Raises:
+            InputError: for an option that it does not take.
+            SettingError: for a value of another type, and for an option that must be set.
+        """
+        known = self.options(name)
+        given = {key: value for key, value in options.items() if value is not None}
+        for key in given:
+            if key not in known:
+                takes = f"it takes {', '.join(known)}" if known else "it takes no options"
+                raise InputError(
+                    f"{self.kind} '{name}' has no option '{key}': {takes}, so set '{key}' to null"
+                )
+        for key, parameter in known.items():
+            if key not in given and parameter.default is parameter.empty:
+                raise SettingError(key, f"is not set: {self.kind} '{name}' has no default for it")
+        hints = _hints(self[name])
+        return {key: _typed(key, value, hints.get(key, Any)) for key, value in given.items()}
+
+    def build(self, name: str, options: Mapping[str, Any], *supplied: Any) -> Any:
+        """The entry ``name``, called with what is supplied and the options that are not None.
+
+        Raises:
+            InputError: as :meth:`check`.
+        """
+        entry: Any = self[name]
+        return entry(*supplied, **self.check(name, options))
+
+
+def _hints(entry: Any) -> dict[str, Any]:
+    """The types of an entry's parameters; none where they cannot be found out."""
+    try:
+        if is_dataclass(entry):
+            return get_type_hints(entry)
+        return get_type_hints(entry.__init__ if isinstance(entry, type) else entry)  # type: ignore[misc]
+    except (NameError, TypeError):
+        return {}
+
+
+def _typed(key: str, value: Any, hint: Any) -> Any:
+    """The value, an integer as a float where that is asked for; types that no config has pass.
 
     Raises:
-        InputError: for an unknown name, and for an option that the class does not take.
+        SettingError: for a value of another type.
     """
-    cls = registry[name]
-    known = [field.name for field in fields(cls)]  # type: ignore[arg-type]
-    given = {key: value for key, value in options.items() if value is not None}
-    for key in given:
-        if key not in known:
-            takes = f"it takes {', '.join(known)}" if known else "it takes no options"
-            raise InputError(
-                f"{registry.kind} '{name}' has no option '{key}': {takes}, so set '{key}' to null"
-            )
-    return cls(**given)
+    kinds = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+    if float in kinds and int not in kinds and type(value) is int:
+        return float(value)
+    names = [name for kind in kinds if get_origin(kind) is Literal for name in get_args(kind)]
+    plain = [kind for kind in kinds if kind in _WORDS]
+    others = not plain and not names
+    if others or value in names or any(_fits(value, kind) for kind in kinds):
+        return value
+    words = [_WORDS[kind] for kind in plain]
+    choices = [f"one of {', '.join(map(str, names))}"] if names else []
+    raise SettingError(key, f"is '{value}': set it to {' or '.join(words + choices)}")
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    """Whether a value is of a type; true and false are no numbers."""
+    if not isinstance(kind, type) or isinstance(value, bool):
+        return kind is bool and isinstance(value, bool)
+    return isinstance(value, kind)

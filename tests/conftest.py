@@ -58,6 +58,8 @@ register_schemas()
 def config() -> Callable[..., dict]:
     """A run's config as plain values, composed from overrides as on the command line."""
 
+    register_schemas()
+
     def compose_plain(*overrides: str) -> dict:
         with initialize_config_dir(version_base="1.3", config_dir=conf_dir()):
             return plain(compose("config", overrides=list(overrides)))

@@ -1,8 +1,9 @@
 """The typed schema of a run's config; the YAML files under ``conf/`` hold the values.
 
 Types are checked when Hydra composes a config; the bounds that stand here, and all combinations,
-by :mod:`savi.experiments.check`, before any data are read. An option that is None is left to the
-class that it is meant for.
+by :mod:`savi.experiments.check`, before any data are read. The groups of :data:`OPEN` take the
+options of the choices in them too, which the chosen classes declare: see
+:mod:`savi.experiments.options`.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Any
 from omegaconf import MISSING
 
 from savi.data.config import DataConfig
-from savi.inference.config import InnerProblem
+from savi.inference.config import InnerConfig
 from savi.inference.gradient_check import REFERENCES
 from savi.linear import SOLVERS
 from savi.settings import positive, setting
@@ -39,7 +40,10 @@ class KLConfig:
 
 @dataclass
 class ModelConfig:
-    """The generative model and the inference network (``encoder: none`` for SVI)."""
+    """The generative model and the inference network (``encoder: none`` for SVI).
+
+    Further keys are options of the decoder, or of the encoder.
+    """
 
     latent_dim: int = setting(16, at_least=1)
     decoder: str = "mlp"
@@ -56,46 +60,21 @@ class ModelConfig:
 
 @dataclass
 class PosteriorConfig:
-    """The posterior family."""
+    """The posterior family; further keys are its options."""
 
     name: str = "diagonal_gaussian"
 
 
 @dataclass
-class InnerConfig(InnerProblem):
-    """The inner problem and its optimiser, whose own options these are."""
-
-    lr: float | None = None
-    momentum: float | None = None
-    beta1: float | None = None
-    beta2: float | None = None
-    eps: float | None = None
-    decay: bool | None = None
-    damping: float | None = None
-    max_damping: float | None = None
-    patience: int | None = None
-    history: int | None = None
-
-
-@dataclass
 class GradientConfig:
-    """The gradient backend; each option belongs to the backend in the comment."""
+    """The gradient backend; further keys are its options."""
 
     name: str = "unrolled"
-    solver: str | None = None  # ift
-    on_failure: str | None = None  # ift
-    rtol: float | None = None  # ift
-    max_steps: int | None = None  # ift
-    max_stationarity: float | None = None  # ift
-    max_error: float | None = None  # ift
-    every: Any = None  # checkpointed: a name or a number
-    steps: int | None = None  # truncated
-    relative_step: float | None = None  # finite_difference
 
 
 @dataclass
 class EncoderLossConfig:
-    """The weight of each training signal of the encoder."""
+    """The weight of each training signal of the encoder, a registered one's by its name."""
 
     through: float = 0.0
     elbo_at_init: float = 0.0
@@ -106,8 +85,9 @@ class EncoderLossConfig:
 
 @dataclass
 class OptimizerConfig:
-    """The outer optimiser: Adam, with a constant or cosine learning rate."""
+    """The outer optimiser, whose options further keys are; a constant or cosine learning rate."""
 
+    name: str = "adam"
     lr: float = setting(1e-3, above=0)
     weight_decay: float = setting(0.0, at_least=0)
     schedule: str = setting("constant", one_of=("constant", "cosine"))
@@ -226,10 +206,12 @@ MAX_SEED = 2**32 - 1
 class Config:
     """A whole run.
 
-    ``optimized_metric`` names the figure of ``metrics.json`` by which a sweeper judges a job.
+    ``optimized_metric`` names the figure of ``metrics.json`` by which a sweeper judges a job, and
+    ``imports`` the modules whose names a config may use.
     """
 
     seed: int = setting(0, at_least=0, at_most=MAX_SEED)
+    imports: list[str] = field(default_factory=list)
     optimized_metric: str = "val/elbo"
     experiment: Any = None
     data: DataConfig = MISSING
@@ -246,6 +228,10 @@ class Config:
     hypergradient: HypergradientConfig = field(default_factory=HypergradientConfig)
 
 
+#: Groups, or mappings in them, that take keys besides those of their schema.
+OPEN = ("data.options", "model", "posterior", "inner", "gradient", "encoder_loss", "optimizer")
+
+
 @dataclass
 class EvaluateConfig:
     """An evaluation of a checkpoint; an option that is None is taken from the run.
@@ -253,10 +239,12 @@ class EvaluateConfig:
     Those that :class:`EvaluationConfig` has as well are bounded there.
 
     ``ood`` names another data set, or ``arrays`` with an ``ood_path``, whose examples are to be
-    told from those of the run.
+    told from those of the run. ``imports`` are the modules that the checkpoint needs, by default
+    those that it names.
     """
 
     checkpoint: str = MISSING
+    imports: list[str] | None = None
     split: str = setting("test", one_of=("test", "val"))
     output: str | None = None
     samples: int | None = None

@@ -10,14 +10,19 @@ from typing import Any, get_type_hints
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 
-from savi.config.schema import Config, EvaluateConfig
+from savi.config.schema import OPEN, Config, EvaluateConfig
+from savi.data.config import DataConfig
 from savi.errors import InputError, unknown_option
 
 
 def register_schemas() -> None:
     """Make ``schema`` and ``evaluate_schema`` known to Hydra."""
     store = ConfigStore.instance()
-    store.store(name="schema", node=Config)
+    schema = OmegaConf.structured(Config(data=DataConfig()))
+    for key in OPEN:
+        # Which keys these may have is checked when everything is registered that will be.
+        OmegaConf.set_struct(OmegaConf.select(schema, key), False)
+    store.store(name="schema", node=schema)
     store.store(name="evaluate_schema", node=EvaluateConfig)
 
 
@@ -40,7 +45,7 @@ def conf_dir() -> str:
 
 
 def refuse_unknown_keys(config: Mapping[str, Any], schema: type, where: str = "") -> None:
-    """Refuse keys added with ``+`` or ``++`` that are not in the schema.
+    """Refuse keys added with ``+`` or ``++`` that are not in the schema, except in open groups.
 
     Raises:
         InputError: for the first such key, with the known ones.
@@ -48,9 +53,9 @@ def refuse_unknown_keys(config: Mapping[str, Any], schema: type, where: str = ""
     types = get_type_hints(schema)
     known = [field.name for field in fields(schema)]
     for key, value in config.items():
-        if key not in known:
+        if key not in known and where.rstrip(".") not in OPEN:
             raise unknown_option("key", where + key, known)
-        if is_dataclass(types[key]) and isinstance(value, Mapping):
+        if is_dataclass(types.get(key)) and isinstance(value, Mapping):
             refuse_unknown_keys(value, types[key], f"{where}{key}.")
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from torch import nn
 
 from savi.config.schema import Config
-from savi.errors import Conflict, InputError, refuse
+from savi.errors import Conflict, InputError, refuse, within
 from savi.experiments.check_hypergradient import check_hypergradient
 from savi.experiments.loggers import check_wandb
 from savi.inference.encoder_losses import EncoderObjective
@@ -50,7 +50,10 @@ def check(config: Mapping[str, Any]) -> None:
 def _check_method(config: Mapping[str, Any]) -> None:
     """Inner problem, optimiser, backend, encoder losses, warm starts and the gradient check."""
     model, callbacks = config["model"], config["callbacks"]
-    family = POSTERIORS[config["posterior"]["name"]](model["latent_dim"])
+    posterior = config["posterior"]
+    options = {key: value for key, value in posterior.items() if key != "name"}
+    with within("posterior"):
+        family = POSTERIORS.build(posterior["name"], options, model["latent_dim"])
     # That there is one is all that matters here.
     encoder = None if model["encoder"] == "none" else nn.Identity()
     inference = SemiAmortizedInference(encoder, family, config["inner"], config["gradient"])

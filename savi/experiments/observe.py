@@ -168,7 +168,8 @@ def smallest_curvature(module: SemiAmortizedVAE, x: Float[Tensor, "B D"]) -> Ten
         return None
     steps = inference.test_max_steps
     noise = inference.draw_noise(
-        init[:, : module.family.latent_dim], torch.Generator().manual_seed(module.seed)
+        init.new_empty(len(init), module.family.latent_dim),
+        torch.Generator().manual_seed(module.seed),
     )
     solution = inference(vae, x, max_steps=steps, noise=noise, init=init)
     problem = inference.problem(vae, x, init, max_steps=steps, noise=noise)

@@ -1,9 +1,10 @@
-"""Evaluate a checkpoint without the run that wrote it."""
+"""Load and evaluate a checkpoint without the run that wrote it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,12 +18,68 @@ from savi.evaluation import Evaluation, evaluate
 from savi.evaluation.regret import out_of_distribution
 from savi.experiments.checkpoint import CONFIG_KEY, load_weights, read_checkpoint
 from savi.experiments.loggers import quieten_libraries
+from savi.experiments.options import check_options
 from savi.experiments.run import build
+from savi.plugins import import_modules
 from savi.report.table import shown
 from savi.settings import check_settings
+from savi.training import SemiAmortizedVAE
 
 #: The settings of an evaluation that may differ from those of the run.
 SETTINGS = [key.name for key in fields(EvaluationConfig) if key.name != "val_samples"]
+
+
+def load(run_or_checkpoint: str | Path, imports: Sequence[str] | None = None) -> SemiAmortizedVAE:
+    """The model of a checkpoint, or of the best epoch of a run, without its data.
+
+    Args:
+        run_or_checkpoint: a ``.ckpt`` file, or a run folder.
+        imports: the modules to import for it; by default those that the checkpoint names, which
+            are printed first. An empty list imports none.
+
+    Raises:
+        InputError: for a missing or foreign checkpoint, and for one that needs other modules.
+    """
+    path = Path(run_or_checkpoint)
+    if (path / "checkpoints").is_dir():
+        best = path / "checkpoints" / "best.ckpt"
+        path = best if best.is_file() else best.with_name("last.ckpt")
+    checkpoint = read_checkpoint(path)
+    admit(checkpoint[CONFIG_KEY], imports)
+    module = SemiAmortizedVAE(**checkpoint["hyper_parameters"])
+    load_weights(module, path)
+    return module.eval()
+
+
+def admit(config: dict[str, Any], imports: Sequence[str] | None) -> None:
+    """Import the modules of a checkpoint's config, and see that it is left with no unknown name.
+
+    They are found as every module is, in the current folder or on Python's path, never beside the
+    checkpoint; ``config["imports"]`` then holds what was imported.
+
+    Args:
+        config: the config.
+        imports: the modules to import; None for those that the config names, after saying so.
+
+    Raises:
+        InputError: for a module that is not found, and for a name that no module registered.
+    """
+    named = list(config.get("imports", ()))
+    if imports is None and named:
+        print(f"The checkpoint imports {', '.join(named)}", flush=True)
+    config["imports"] = named if imports is None else list(imports)
+    import_modules(config["imports"])
+    refused = [name for name in named if name not in config["imports"]]
+    try:
+        check_options(config)
+        DATASETS[config["data"]["name"]]
+    except InputError as error:
+        if not refused:
+            raise
+        raise InputError(
+            f"{error} (the checkpoint imports {', '.join(refused)}, which imports="
+            f"[{','.join(config['imports'])}] leaves out)"
+        ) from error
 
 
 def evaluate_checkpoint(options: Mapping[str, Any]) -> tuple[Evaluation, dict[str, float]]:
@@ -42,6 +99,7 @@ def evaluate_checkpoint(options: Mapping[str, Any]) -> tuple[Evaluation, dict[st
     check_settings(EvaluationConfig, options)
     _check_ood(options)
     config = read_checkpoint(options["checkpoint"])[CONFIG_KEY]
+    admit(config, options["imports"])
     for name in SETTINGS:
         if options[name] is not None:
             config["evaluation"][name] = options[name]

@@ -32,6 +32,8 @@ from savi.experiments.check import check
 from savi.experiments.checkpoint import StoreConfig, load_weights
 from savi.experiments.loggers import build_loggers, finish, log_results, quieten_libraries
 from savi.experiments.media import MediaMonitor, final_media, log_final_media
+from savi.experiments.options import check_options
+from savi.plugins import import_modules
 from savi.report.figures import learning_curves, read_metrics, save
 from savi.report.table import shown
 from savi.runs.folder import claimed
@@ -55,6 +57,8 @@ def build(config: Mapping[str, Any]) -> tuple[TensorDataModule, SemiAmortizedVAE
     Raises:
         InputError: for whatever is wrong with the config or the data.
     """
+    import_modules(config.get("imports", ()))
+    check_options(config)
     check(config)
     if config["trainer"]["threads"] is not None:
         torch.set_num_threads(config["trainer"]["threads"])

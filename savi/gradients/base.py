@@ -26,8 +26,6 @@ from savi.registry import Registry
 from savi.settings import Checked
 from savi.types import Rows
 
-BACKENDS: Registry[type[GradientBackend]] = Registry("gradient")
-
 
 class EncoderGradient(Enum):
     """What of ∂λK/∂λ0 a backend sends to the encoder."""
@@ -52,9 +50,9 @@ class GradientBackend(Checked, ABC):
     """
 
     name: ClassVar[str]
-    encoder_gradient: ClassVar[EncoderGradient]
-    memory: ClassVar[str]
-    second_derivatives: ClassVar[str]
+    encoder_gradient: ClassVar[EncoderGradient] = EncoderGradient.EXACT
+    memory: ClassVar[str] = "O(K)"
+    second_derivatives: ClassVar[str] = "refused"
     refuses_optimizers: ClassVar[str] = ""
     refuses_fresh_noise: ClassVar[str] = ""
     refuses_constraints: ClassVar[str] = ""
@@ -131,6 +129,9 @@ class GradientBackend(Checked, ABC):
         Raises:
             InputError: if the objective breaks an assumption of the backend.
         """
+
+
+BACKENDS: Registry[type[GradientBackend]] = Registry("gradient", base=GradientBackend)
 
 
 def refuse_second_derivative(

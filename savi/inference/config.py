@@ -1,10 +1,10 @@
-"""The schema of the inner problem."""
+"""The schema of the config group ``inner``."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from savi.inference.negative_elbo import OBJECTIVES
+from savi.inner.objective import OBJECTIVES
 from savi.settings import positive, setting
 from savi.vae.data_fit import LINEAR_HEAD
 from savi.vae.noise import common_noise, fresh_noise
@@ -14,8 +14,8 @@ NOISE = {"crn": common_noise, "fresh": fresh_noise}
 
 
 @dataclass
-class InnerProblem:
-    """The keys of the group ``inner`` that are not options of its optimiser.
+class InnerConfig:
+    """The inner problem; further keys are options of its optimiser, or of its objective.
 
     ``rho`` weighs the objective ``proximal``; ``radius`` bounds ``trust_region``, and is None for
     every other objective. ``warm_start`` starts a training example where its last visit ended; it

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from savi.errors import InputError, unknown_option
 from savi.gradients import EncoderGradient
 from savi.inference.semi_amortized import Inference, SemiAmortizedInference
+from savi.registry import Registry
 from savi.vae.distributions import Posterior
 from savi.vae.elbo import elbo
 from savi.vae.families import PosteriorFamily
@@ -53,6 +54,8 @@ class OuterBatch:
 
 EncoderLoss = Callable[[OuterBatch], Float[Tensor, ""]]
 
+ENCODER_LOSSES: Registry[EncoderLoss] = Registry("encoder_loss", supplied=1)
+
 
 @contextmanager
 def frozen(module: nn.Module) -> Iterator[None]:
@@ -67,34 +70,30 @@ def frozen(module: nn.Module) -> Iterator[None]:
             parameter.requires_grad_(True)
 
 
+@ENCODER_LOSSES.register("elbo_at_init")
 def elbo_at_init(batch: OuterBatch) -> Float[Tensor, ""]:
     """−L(θ, λ0; x): the encoder of a plain VAE, with θ held constant."""
     bound = elbo(batch.model, batch.initial, batch.x, batch.noise)
     return -bound.objective(batch.beta, batch.free_bits)
 
 
+@ENCODER_LOSSES.register("kl_init_final")
 def kl_init_final(batch: OuterBatch) -> Float[Tensor, ""]:
     """KL(q_λ0 ‖ q_λK) with λK held constant (the "VAE+SVI+KL" of Kim et al. 2018)."""
     return batch.initial.kl_to(batch.final).mean()
 
 
+@ENCODER_LOSSES.register("kl_final_init")
 def kl_final_init(batch: OuterBatch) -> Float[Tensor, ""]:
     """KL(q_λK ‖ q_λ0) with λK held constant: maximum likelihood of λ0 under refined samples."""
     return batch.final.kl_to(batch.initial).mean()
 
 
+@ENCODER_LOSSES.register("distill")
 def distill(batch: OuterBatch) -> Float[Tensor, ""]:
     """‖λ0 − λK‖² with λK held constant."""
     inference = batch.inference
     return (inference.init - inference.value.detach()).square().sum(dim=-1).mean()
-
-
-ENCODER_LOSSES: dict[str, EncoderLoss] = {
-    "elbo_at_init": elbo_at_init,
-    "kl_init_final": kl_init_final,
-    "kl_final_init": kl_final_init,
-    "distill": distill,
-}
 
 
 _ADVICE = (
@@ -148,7 +147,9 @@ class EncoderObjective:
 
     def _signals(self, inference: SemiAmortizedInference) -> set[str]:
         """The losses that do move the encoder: without inner steps, λK = λ0, others vanish."""
-        signals = set(self.terms) if inference.max_steps > 0 else {"elbo_at_init"} & set(self.terms)
+        signals = set(self.terms)
+        if inference.max_steps == 0:
+            signals -= {"kl_init_final", "kl_final_init", "distill"}
         if self.through > 0 and inference.encoder_gradient is not EncoderGradient.ZERO:
             signals.add("through")
         return signals

@@ -6,20 +6,19 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from savi.inner.objective import InnerObjective
+from savi.inner.objective import OBJECTIVES, InnerObjective
 from savi.linear.dense import plus_diagonal
 from savi.vae.data_fit import DataFit
 from savi.vae.families import PosteriorFamily
 from savi.vae.model import GaussianVAE, KLWeight
 from savi.vae.noise import NoiseSchedule
 
-#: The objectives that configs can name, and what each minimises over λ.
-OBJECTIVES = {
-    "elbo": "−L(θ, λ; x)",
-    "proximal": "−L(θ, λ; x) + ρ/2 ‖λ − λ0‖²",
-    "trust_region": "−L(θ, λ; x) subject to ‖λ − λ0‖ ≤ r",
-    "map": "−log p(x, z), for the families whose λ is z",
-}
+
+@OBJECTIVES.register("elbo")
+@OBJECTIVES.register("map")
+def itself(base: InnerObjective, start: Float[Tensor, "B P"]) -> InnerObjective:
+    """J itself: −L(θ, λ; x), which is −log p(x, z) for the families whose λ is z."""
+    return base
 
 
 class NegativeELBO(InnerObjective):
@@ -33,6 +32,9 @@ class NegativeELBO(InnerObjective):
     that z(λ, ε) bends, half of the curvature in a log variance: b is the positive part of
     (1/S) Σ_s g_sᵀ ∂²z_s/∂λ² with g_s = G (z_s − mean). C is positive definite, and for an affine
     decoder and antithetic noise it is the exact Hessian wherever b loses nothing.
+
+    A family that is no :class:`savi.vae.families.ClosedFormFamily` gets its exact Hessian instead,
+    by autograd.
 
     Where log p(x|z) knows its derivatives (:class:`savi.vae.data_fit.DataFit`), so does J: ∇J and
     ∇²J without a graph need no autograd.
@@ -48,8 +50,6 @@ class NegativeELBO(InnerObjective):
         step: the inner step whose noise is used.
     """
 
-    gauss_newton = True
-
     def __init__(
         self,
         model: GaussianVAE,
@@ -64,7 +64,10 @@ class NegativeELBO(InnerObjective):
         self.model, self.family, self.beta = model, family, beta
         self.stochastic = stochastic
         self.fit = x if isinstance(x, DataFit) else DataFit.direct(model, x)
-        self.closed_gradient = self.closed_hessian = self.fit.chain is not None
+        self.gauss_newton = family.closed_form
+        self.closed_gradient = self.closed_hessian = (
+            family.closed_form and self.fit.chain is not None
+        )
         self.has_fisher = not family.is_map
         self._schedule, self._noise = noise, noise(step)
 
@@ -126,9 +129,10 @@ class NegativeELBO(InnerObjective):
         self, y: Float[Tensor, "B P"], create_graph: bool = False
     ) -> Float[Tensor, "B P P"]:
         """C, a constant of the graph unless ``create_graph``."""
+        if not self.family.closed_form:
+            return super().curvature(y, create_graph)
         with torch.set_grad_enabled(create_graph):
-            # Every family's λ begins with the mean of q.
-            gram = self.fit.gram(y[:, : self.family.latent_dim])
+            gram = self.fit.gram(self.family.mean(y, self.model))
             prior = self.beta * self.family.kl_curvature(y)
             if self.family.is_map:
                 return plus_diagonal(gram, prior)
@@ -156,5 +160,5 @@ class NegativeELBO(InnerObjective):
     def _bending(self, y: Float[Tensor, "B P"], gram: Tensor) -> Float[Tensor, "B P"]:
         """The positive part b of what the bending of the samples adds."""
         z = self.family.distribution(y, self.model, self.beta).rsample(self._noise)
-        gradient = torch.einsum("bij,sbj->sbi", gram, z - y[:, : self.family.latent_dim])
+        gradient = torch.einsum("bij,sbj->sbi", gram, z - self.family.mean(y, self.model))
         return self.family.bending(y, self._noise, gradient).clamp_min(0.0)

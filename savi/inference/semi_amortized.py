@@ -13,25 +13,22 @@ from torch import Tensor, nn
 from savi._minimize import minimize
 from savi.errors import InputError, within
 from savi.gradients import BACKENDS, EncoderGradient
-from savi.inference.config import NOISE, InnerProblem
+from savi.inference.config import NOISE, InnerConfig
 from savi.inference.negative_elbo import NegativeELBO
-from savi.inner.anchored import Proximal
-from savi.inner.objective import InnerObjective, Traits
+from savi.inner.objective import OBJECTIVES, InnerObjective, Traits, as_objective
 from savi.inner.optimizers import OPTIMIZERS
 from savi.inner.solution import Solution
-from savi.inner.trust_region import TrustRegion
-from savi.registry import build
 from savi.settings import check_settings
 from savi.vae.data_fit import DataFit, data_fit
 from savi.vae.families import PosteriorFamily
 from savi.vae.model import GaussianVAE, KLWeight
 from savi.vae.noise import NoiseSchedule
 
-#: The keys of the ``inner`` group that are not options of its optimiser.
-PROBLEM_KEYS = frozenset(key.name for key in fields(InnerProblem))
+#: The keys of the ``inner`` group that are no options of its optimiser or of its objective.
+PROBLEM_KEYS = frozenset(field.name for field in fields(InnerConfig))
 
-#: The objectives that depend on λ0 themselves.
-ANCHORED = frozenset({"proximal", "trust_region"})
+#: What of them an objective may ask for by name; one value per example where replicas differ.
+CONSTANTS = ("rho", "radius")
 
 
 @dataclass(frozen=True)
@@ -79,19 +76,25 @@ class SemiAmortizedInference(nn.Module):
         self.radius: float | None = inner.get("radius")
         self.compiled: bool = inner.get("compile", False)
         self.linear_head: str = inner.get("linear_head", "auto")
-        options = {key: value for key, value in inner.items() if key not in PROBLEM_KEYS}
         with within("inner"):
-            check_settings(InnerProblem, inner)
-            self.optimizer = build(OPTIMIZERS, inner["optimizer"], options)
+            check_settings(InnerConfig, inner)
+        self._check_radius()
+        objective = OBJECTIVES[self.objective_name]
+        self.anchored: bool = getattr(objective, "anchored", False)
+        self.constrained: bool = getattr(objective, "constrained", False)
+        takes = OBJECTIVES.options(self.objective_name)
+        own = {key: inner[key] for key in takes if key in inner}
+        others = {k: v for k, v in inner.items() if k not in PROBLEM_KEYS and k not in takes}
+        with within("inner"):
+            self.options = OBJECTIVES.check(self.objective_name, own)
+            self.optimizer = OPTIMIZERS.build(inner["optimizer"], others)
         with within("gradient"):
-            self.backend = build(
-                BACKENDS, gradient["name"], {k: v for k, v in gradient.items() if k != "name"}
-            )
+            others = {key: value for key, value in gradient.items() if key != "name"}
+            self.backend = BACKENDS.build(gradient["name"], others)
         self._check()
         self.register_buffer("prior_params", family.prior_params(), persistent=False)
 
     def _check(self) -> None:
-        self._check_radius()
         if self.objective_name == "map" and not self.family.is_map:
             raise InputError(
                 f"inner.objective 'map' with posterior '{self.family.name}': MAP inference finds "
@@ -104,7 +107,7 @@ class SemiAmortizedInference(nn.Module):
             )
         problem = Traits(
             stochastic=self.noise_name == "fresh",
-            constrained=self.objective_name == "trust_region",
+            constrained=self.constrained,
             has_fisher=not self.family.is_map,
         )
         with within("inner"):
@@ -135,9 +138,7 @@ class SemiAmortizedInference(nn.Module):
         """What of the outer gradient reaches the encoder through the solve."""
         if self.max_steps == 0:
             return EncoderGradient.EXACT
-        return self.backend.encoder_gradient_for(
-            anchored=self.objective_name in ANCHORED, max_steps=self.max_steps
-        )
+        return self.backend.encoder_gradient_for(anchored=self.anchored, max_steps=self.max_steps)
 
     def start(self, x: Float[Tensor, "B D"]) -> Float[Tensor, "B P"]:
         """λ0."""
@@ -169,18 +170,24 @@ class SemiAmortizedInference(nn.Module):
         if max_steps is None:
             max_steps = self.max_steps
         if noise is None:
-            like = init[:, : self.family.latent_dim].detach()
-            noise = self.draw_noise(like, generator)
+            noise = self.draw_noise(init.new_empty(len(init), self.family.latent_dim), generator)
         codes = len(x) * max_steps * (1 if self.family.is_map else self.samples)
-        fit = self.data_fit(model, x, init[:, : self.family.latent_dim], codes)
+        fit = self.data_fit(model, x, self.family.mean(init, model), codes)
         bound = NegativeELBO(
             model, self.family, fit, noise, beta=beta, stochastic=self.noise_name == "fresh"
         )
-        if self.objective_name == "proximal":
-            return Proximal(bound, init, self.constant("rho", init))
-        if self.objective_name == "trust_region":
-            return TrustRegion(bound, init, self.constant("radius", init))
-        return bound
+        options = {
+            name: self.constant(name, init) if name in CONSTANTS else value
+            for name, value in self.options.items()
+        }
+        made = as_objective(OBJECTIVES[self.objective_name](bound, init, **options))
+        if bound.stochastic and not made.stochastic:
+            raise InputError(
+                f"inner.noise 'fresh' with inner.objective '{self.objective_name}', which is the "
+                "same at every step: derive it from savi.inner.AnchoredObjective, or set "
+                "inner.noise=crn"
+            )
+        return made
 
     def data_fit(
         self,

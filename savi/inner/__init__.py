@@ -1,7 +1,7 @@
 """The inner problem: objectives, optimisers, the loop, and what it returns."""
 
-from savi.inner.anchored import Proximal
-from savi.inner.objective import AutogradObjective, InnerObjective
+from savi.inner.anchored import AnchoredObjective, Proximal
+from savi.inner.objective import OBJECTIVES, AutogradObjective, InnerObjective
 from savi.inner.optimizers import (
     LBFGS,
     OPTIMIZERS,
@@ -20,8 +20,10 @@ from savi.inner.trust_region import TrustRegion
 
 __all__ = [
     "LBFGS",
+    "OBJECTIVES",
     "OPTIMIZERS",
     "Adam",
+    "AnchoredObjective",
     "AutogradObjective",
     "ChordLevenbergMarquardt",
     "GaussNewton",

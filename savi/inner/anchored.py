@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from dataclasses import dataclass, replace
 from typing import Self
 
 import torch
@@ -10,13 +10,17 @@ from jaxtyping import Float
 from torch import Tensor
 
 from savi.errors import InputError, SettingError
-from savi.inner.objective import AnyObjective, InnerObjective, as_objective
+from savi.inner.objective import OBJECTIVES, AnyObjective, InnerObjective, as_objective
 from savi.linear.dense import plus_diagonal
 from savi.types import Blocks, Index, PerExample, Rows
 
 
+@dataclass(eq=False)
 class AnchoredObjective(InnerObjective):
     """A problem around a base objective J that depends on λ0 itself: so does its solution.
+
+    A subclass that is a dataclass declares its options as fields; it then needs a value alone, and
+    its derivatives are those of autograd. One without λ0 in it sets ``anchored`` to False.
 
     Args:
         base: J, which may be a plain callable.
@@ -28,23 +32,32 @@ class AnchoredObjective(InnerObjective):
 
     anchored = True
 
-    def __init__(self, base: AnyObjective, anchor: Rows) -> None:
-        base = as_objective(base)
+    base: InnerObjective
+    anchor: Rows
+
+    def __post_init__(self) -> None:
+        self.base = base = as_objective(self.base)
         if base.constrained:
             raise InputError(
                 f"{type(self).__name__} around a constrained objective, whose constraint would be "
                 "lost: give it the unconstrained one"
             )
-        self.base, self.anchor = base, anchor
         self.take_over(base)
+        # Where the subclass leaves a derivative to autograd, that of J in closed form is no help.
+        self.closed_gradient = base.closed_gradient and self._overrides("gradient")
+        self.closed_hessian = base.closed_hessian and self._overrides("exact_curvature")
+        self.gauss_newton = base.gauss_newton and self._overrides("curvature")
 
-    @abstractmethod
+    def _overrides(self, method: str) -> bool:
+        return getattr(type(self), method) is not getattr(InnerObjective, method)
+
     def around(self, base: InnerObjective) -> Self:
         """The same problem around another base objective."""
+        return replace(self, base=base)
 
-    @abstractmethod
     def cut(self, base: InnerObjective, index: Index) -> Self:
         """The same problem for some of the examples, whose base objective is given."""
+        return replace(self, base=base, anchor=self.anchor[index])
 
     def rows(self, index: Index) -> InnerObjective | None:
         """The same for some of the examples."""
@@ -83,6 +96,7 @@ def positive_constant(name: str, value: float | Tensor, anchor: Rows) -> Float[T
     return constant
 
 
+@OBJECTIVES.register("proximal")
 class Proximal(AnchoredObjective):
     """J(λ) + ρ/2 ‖λ − λ0‖²: the inner problem of iMAML (Rajeswaran et al. 2019).
 
@@ -100,7 +114,7 @@ class Proximal(AnchoredObjective):
 
     def __init__(self, base: AnyObjective, anchor: Rows, rho: float | PerExample) -> None:
         self.rho = positive_constant("rho", rho, anchor)
-        super().__init__(base, anchor)
+        super().__init__(as_objective(base), anchor)
 
     def around(self, base: InnerObjective) -> Proximal:
         """The same problem around another J."""

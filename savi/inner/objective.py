@@ -20,6 +20,7 @@ from torch import Tensor
 from savi.errors import CombinationError, InputError
 from savi.linear.base import SymmetricOperator
 from savi.linear.dense import solve_cholesky
+from savi.registry import Registry
 from savi.types import Blocks, Index, Mask, PerExample, Rows
 
 ObjectiveFunction = Callable[[Tensor], Tensor]
@@ -229,6 +230,11 @@ class InnerObjective(Traits, ABC):
         with torch.enable_grad():
             hessian = self.linearize(y, create_graph).by_products(create_graph)
         return hessian if create_graph else hessian.detach()
+
+
+#: By name, what makes the inner objective of a batch from a base objective J and the start λ0: a
+#: class or function called as ``entry(J, λ0, **options)``.
+OBJECTIVES: Registry[Callable[..., InnerObjective]] = Registry("inner.objective", supplied=2)
 
 
 class AutogradObjective(InnerObjective):

@@ -8,13 +8,20 @@ from torch import Tensor
 from torch.linalg import vector_norm
 
 from savi.inner.anchored import AnchoredObjective, positive_constant
-from savi.inner.objective import AnyObjective, InnerObjective, Linearization
+from savi.inner.objective import (
+    OBJECTIVES,
+    AnyObjective,
+    InnerObjective,
+    Linearization,
+    as_objective,
+)
 from savi.inner.sphere import SphereLinearization, minimise_on_sphere
 from savi.linear.base import dot, norm
 from savi.linear.dense import solve_cholesky
 from savi.types import Blocks, Index, Mask, PerExample, Rows
 
 
+@OBJECTIVES.register("trust_region")
 class TrustRegion(AnchoredObjective):
     """min J(λ) subject to ‖λ − λ0‖ ≤ r, for every example.
 
@@ -41,7 +48,7 @@ class TrustRegion(AnchoredObjective):
     def __init__(
         self, base: AnyObjective, anchor: Rows, radius: float | Float[Tensor, "*batch"]
     ) -> None:
-        super().__init__(base, anchor)
+        super().__init__(as_objective(base), anchor)
         self.radius = positive_constant("radius", radius, anchor).expand(len(anchor))
         # λ − λ0 cannot tell the boundary from its neighbourhood below this.
         eps = torch.finfo(self.radius.dtype).eps

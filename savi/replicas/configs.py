@@ -102,6 +102,7 @@ def _refuse(config: Mapping[str, Any]) -> None:
         trainer["accelerator"] == "auto" and torch.cuda.is_available()
     )
     precision, tuned = trainer["precision"], bool(config["hypergradient"]["tune"])
+    outer = config["optimizer"]["name"]
     bits, raises = (
         config["model"]["kl"]["free_bits"],
         config["gradient"].get("on_failure") == "raise",
@@ -112,6 +113,7 @@ def _refuse(config: Mapping[str, Any]) -> None:
         Conflict(trainer["devices"] > 1, "several devices", "trainer.devices=1"),
         Conflict(precision != "32-true", "mixed precision", "trainer.precision=32-true"),
         Conflict(config["inner"]["compile"], "inner.compile", "inner.compile=false"),
+        Conflict(outer != "adam", f"optimizer '{outer}'", "optimizer=adam"),
         Conflict(tuned, "hypergradient.tune", "hypergradient.tune=[]"),
         Conflict(bits > 0, "model.kl.free_bits", "model.kl.free_bits=0"),
         Conflict(

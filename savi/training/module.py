@@ -13,13 +13,14 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler
 
 from savi.config.schema import Config
 from savi.data.batches import Batch
-from savi.errors import InputError
+from savi.errors import InputError, within
 from savi.inference.encoder_losses import EncoderObjective
 from savi.inference.outer_loss import OuterLoss
 from savi.inference.semi_amortized import Inference, SemiAmortizedInference
 from savi.inner.solution import Certified
 from savi.settings import check_settings
 from savi.training.hypergradient.hyperparameters import make_tunable
+from savi.training.outer_optimizers import OUTER_OPTIMIZERS
 from savi.training.step_metrics import evaluation_metrics, gradient_norms, training_metrics
 from savi.training.warm_start import WarmStarts
 from savi.types import Observations
@@ -78,7 +79,9 @@ class SemiAmortizedVAE(pl.LightningModule):
         groups = {"model": model, "optimizer": optimizer, "evaluation": evaluation}
         check_settings(Config, groups)
         self.vae = build_vae(model, tuple(data_shape), data_variance)
-        self.family = POSTERIORS[posterior["name"]](model["latent_dim"])
+        options = {key: value for key, value in posterior.items() if key != "name"}
+        with within("posterior"):
+            self.family = POSTERIORS.build(posterior["name"], options, model["latent_dim"])
         encoder = (
             None
             if model["encoder"] == "none"
@@ -191,7 +194,7 @@ class SemiAmortizedVAE(pl.LightningModule):
         return [] if self.warm_starts is None else [self.warm_starts]
 
     def configure_optimizers(self) -> Any:
-        """Adam (AdamW with a weight decay), with a constant or cosine learning rate."""
+        """The outer optimiser, with a constant or cosine learning rate."""
         decay = 0.0 if self.tuned else self.optimizer_config["weight_decay"]
         groups = [{"params": list(self.parameters()), "weight_decay": decay}]
         optimizer, schedule = outer_optimizer(
@@ -236,14 +239,19 @@ class SemiAmortizedVAE(pl.LightningModule):
 def outer_optimizer(
     config: Mapping[str, Any], groups: list[dict[str, Any]], steps: Callable[[], int]
 ) -> tuple[Optimizer, LRScheduler | None]:
-    """Adam (AdamW with a weight decay), with a constant or cosine learning rate.
+    """The registered optimiser, with a constant or cosine learning rate.
 
     Args:
         config: the ``optimizer`` group.
         groups: the parameters, with their weight decay and, if it is another, their learning rate.
         steps: tells the length of the training.
     """
-    optimizer = torch.optim.AdamW(groups, lr=config["lr"], fused=True)
+    options = {key: value for key, value in config.items() if key not in ("name", "schedule")}
+    if not options["weight_decay"]:
+        # Not every optimiser has one.
+        del options["weight_decay"]
+    with within("optimizer"):
+        optimizer = OUTER_OPTIMIZERS.build(config["name"], options, groups)
     if config["schedule"] == "constant":
         return optimizer, None
     return optimizer, CosineAnnealingLR(optimizer, T_max=steps())

@@ -10,7 +10,7 @@ import torch
 from pytorch_lightning.callbacks import Callback
 
 from savi.errors import Conflict, InputError, refuse
-from savi.inference.semi_amortized import ANCHORED, SemiAmortizedInference
+from savi.inference.semi_amortized import SemiAmortizedInference
 from savi.types import Index, Rows
 
 
@@ -57,7 +57,7 @@ class WarmStarts(Callback):
                     "an encoder", f"model.encoder=none{off}", "which chooses the starts itself",
                 ),
                 Conflict(
-                    name in ANCHORED,
+                    inference.anchored,
                     f"inner.objective '{name}'", f"inner=elbo{off}",
                     "whose λ0 is part of the problem",
                 ),

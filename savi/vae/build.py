@@ -9,8 +9,10 @@ from typing import Any
 from torch import nn
 
 from savi.errors import require_at_least, within
+from savi.registry import Registry
 from savi.vae.model import GaussianVAE
 from savi.vae.networks import DECODERS, ENCODERS
+from savi.vae.networks.probe import probe
 from savi.vae.variance import VARIANCES
 
 
@@ -31,13 +33,8 @@ def build_vae(
     latent_dim = model["latent_dim"]
     with within("model"):
         require_at_least("latent_dim", latent_dim, 1)
-        decoder = DECODERS[model["decoder"]](
-            latent_dim,
-            data_shape,
-            hidden=model["hidden"],
-            depth=model["depth"],
-            activation=model["activation"],
-        )
+    decoder = _network(DECODERS, "decoder", model, latent_dim, data_shape)
+    _probe(decoder, f"model.decoder '{model['decoder']}'", latent_dim, math.prod(data_shape))
     gamma = model["gamma"]
     value = data_variance if gamma["value"] is None else gamma["value"]
     with within("model.gamma"):
@@ -49,12 +46,25 @@ def build_encoder(
     model: Mapping[str, Any], data_shape: tuple[int, ...], num_params: int
 ) -> nn.Module:
     """The inference network g_φ: x ↦ λ0 [B, P], of the same size as the decoder unless set."""
-    hidden, depth = model["encoder_hidden"], model["encoder_depth"]
+    own = {key: model[f"encoder_{key}"] for key in ("hidden", "depth")}
+    sizes = {key: value for key, value in own.items() if value is not None}
+    encoder = _network(ENCODERS, "encoder", {**model, **sizes}, data_shape, num_params)
+    owner = f"model.encoder '{model['encoder']}'"
+    _probe(encoder, owner, math.prod(data_shape), num_params, twice=False)
+    return encoder
+
+
+def _probe(network: nn.Module, owner: str, *sizes: int, twice: bool = True) -> None:
+    """Look at a user's own network; those of savi are known to be in order."""
+    if type(network).__module__.partition(".")[0] != "savi":
+        probe(network, owner, *sizes, twice)
+
+
+def _network(
+    registry: Registry[Any], role: str, model: Mapping[str, Any], *shape: Any
+) -> nn.Module:
+    """The registered network, with what it takes of the ``model`` group."""
+    name = model[role]
+    takes = registry.options(name)
     with within("model"):
-        return ENCODERS[model["encoder"]](
-            data_shape,
-            num_params,
-            hidden=model["hidden"] if hidden is None else hidden,
-            depth=model["depth"] if depth is None else depth,
-            activation=model["activation"],
-        )
+        return registry.build(name, {key: model[key] for key in takes if key in model}, *shape)

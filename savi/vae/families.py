@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from inspect import signature
+from typing import ClassVar, cast
 
 import torch
 from jaxtyping import Float
@@ -15,22 +16,31 @@ from savi.registry import Registry
 from savi.vae.distributions import DiagonalGaussian, FullGaussian, PointMass, Posterior
 from savi.vae.model import GaussianVAE, KLWeight
 
-POSTERIORS: Registry[type[PosteriorFamily]] = Registry("posterior")
-
 
 class PosteriorFamily(ABC):
-    """λ ↦ q_λ(z|x), and what the Gauss–Newton matrix of the ELBO needs of it.
+    """λ ↦ q_λ(z|x).
+
+    A family needs P and a distribution: the derivatives of its ELBO are then those of autograd.
+    One that is a dataclass declares its options as fields, the first of them ``latent_dim``.
 
     Attributes:
         name: the name in configs.
         num_params: P, the number of variational parameters of an example.
         has_density: whether q has a density (a point mass has none).
         is_map: whether λ is a latent code found by MAP inference.
+        closed_form: whether it is a :class:`ClosedFormFamily`.
     """
 
     name: ClassVar[str]
     has_density: ClassVar[bool] = True
     is_map: ClassVar[bool] = False
+    closed_form: ClassVar[bool] = False
+
+    def __init_subclass__(cls) -> None:
+        """Let a ``distribution(self, lam)`` be called with a model and β, and ignore them."""
+        own = vars(cls).get("distribution")
+        if own is not None and len(signature(own).parameters) == 2:
+            cls.distribution = lambda self, lam, *_: own(self, lam)  # type: ignore[method-assign]
 
     def __init__(self, latent_dim: int) -> None:
         self.latent_dim = latent_dim
@@ -45,6 +55,55 @@ class PosteriorFamily(ABC):
         self, lam: Float[Tensor, "B P"], model: GaussianVAE, beta: KLWeight = 1.0
     ) -> Posterior:
         """q_λ. Only ``laplace`` looks at the model and at the weight β of the KL term."""
+
+    def mean(self, lam: Float[Tensor, "B P"], model: GaussianVAE) -> Float[Tensor, "B d"]:
+        """The mean of q_λ."""
+        return self.distribution(lam, model).mean
+
+    def natural_gradient(
+        self, lam: Float[Tensor, "B P"], gradient: Float[Tensor, "B P"]
+    ) -> Float[Tensor, "B P"]:
+        """F(λ)⁻¹ g, with F = ∇²_λ' KL(q_λ ‖ q_λ') at λ' = λ, the Fisher matrix of q_λ.
+
+        By default F comes from autograd, for a distribution that does not look at the model.
+        """
+        differentiable = torch.is_grad_enabled() and (lam.requires_grad or gradient.requires_grad)
+        with torch.enable_grad():
+            moved = lam.clone() if lam.requires_grad else lam.detach().requires_grad_()
+            q, other = (self.distribution(at, cast(GaussianVAE, None)) for at in (lam, moved))
+            (slope,) = torch.autograd.grad(q.kl_to(other).sum(), moved, create_graph=True)
+            rows = [
+                torch.autograd.grad(column.sum(), moved, retain_graph=True, create_graph=True)[0]
+                for column in slope.unbind(dim=-1)
+            ]
+            step = torch.linalg.solve(torch.stack(rows, dim=-2), gradient)
+        return step if differentiable else step.detach()
+
+    def prior_params(self) -> Float[Tensor, " P"]:
+        """The λ at which q is the prior N(0, I), where inference without an encoder starts.
+
+        For a MAP family, its mean. Zeros, unless a family says otherwise.
+        """
+        return torch.zeros(self.num_params)
+
+
+POSTERIORS: Registry[type[PosteriorFamily]] = Registry(
+    "posterior", supplied=1, base=PosteriorFamily
+)
+
+
+class ClosedFormFamily(PosteriorFamily):
+    """A family that knows what the Gauss–Newton matrix of the ELBO needs, without autograd.
+
+    Its λ begins with the mean of q. All mixed second derivatives of z(λ, ε) and of the KL term
+    are 0.
+    """
+
+    closed_form = True
+
+    def mean(self, lam: Float[Tensor, "B P"], model: GaussianVAE) -> Float[Tensor, "B d"]:
+        """The first d numbers of λ."""
+        return lam[:, : self.latent_dim]
 
     @abstractmethod
     def sample_jacobian(
@@ -95,13 +154,9 @@ class PosteriorFamily(ABC):
     ) -> Float[Tensor, "B P"]:
         """F(λ)⁻¹ g, with F = ∇²_λ' KL(q_λ ‖ q_λ') at λ' = λ, the Fisher matrix of q_λ."""
 
-    def prior_params(self) -> Float[Tensor, " P"]:
-        """The λ at which q is the prior N(0, I); for a MAP family, its mean."""
-        return torch.zeros(self.num_params)
-
 
 @POSTERIORS.register("diagonal_gaussian")
-class DiagonalGaussianFamily(PosteriorFamily):
+class DiagonalGaussianFamily(ClosedFormFamily):
     """λ = (mean, log variance), P = 2d."""
 
     name = "diagonal_gaussian"
@@ -182,7 +237,7 @@ class DiagonalGaussianFamily(PosteriorFamily):
 
 
 @POSTERIORS.register("full_gaussian")
-class FullGaussianFamily(PosteriorFamily):
+class FullGaussianFamily(ClosedFormFamily):
     """λ = (mean, log diag L, strictly lower triangle of L by rows), P = 2d + d(d−1)/2."""
 
     name = "full_gaussian"
@@ -281,7 +336,7 @@ class FullGaussianFamily(PosteriorFamily):
         return torch.cat([mean, diagonal, below], dim=-1)
 
 
-class _MapFamily(PosteriorFamily):
+class _MapFamily(ClosedFormFamily):
     """λ = z, P = d."""
 
     is_map = True

@@ -24,7 +24,6 @@ from savi._minimize import minimize
 from savi.errors import InputError
 from savi.gradients import BACKENDS, GradientBackend, StopGradient
 from savi.inner import GradientDescent
-from savi.registry import build
 from savi.report.figures.style import PALE, TITLE_PAD, WIDTH, legend_above, save, styled
 from savi.settings import setting
 from savi.types import Rows
@@ -113,7 +112,7 @@ def run_order(config: Config, folder: Path) -> list[Table]:
     errors by level, with the slopes in the last lines.
     """
     _check(config)
-    backends = {name: build(BACKENDS, name, {}) for name in config["backends"]}
+    backends = {name: BACKENDS.build(name, {}) for name in config["backends"]}
     levels, window = _levels(config), config["window"]
     curves = {}
     with Progress(1 + len(backends)) as progress:

@@ -127,3 +127,33 @@ def test_laplace_is_the_exact_posterior_of_an_affine_decoder():
     q = POSTERIORS["laplace"](3).distribution(problem.posterior_mean, problem.model)
     exact = torch.linalg.inv(problem.precision).expand(5, -1, -1)
     torch.testing.assert_close(q.scale_tril @ q.scale_tril.mT, exact)
+
+
+class ByAutograd(PosteriorFamily):
+    """A diagonal Gaussian of which only the distribution is known."""
+
+    name = "by_autograd"
+
+    @property
+    def num_params(self) -> int:
+        return 2 * self.latent_dim
+
+    def distribution(self, lam):
+        return POSTERIORS["diagonal_gaussian"](self.latent_dim).distribution(lam, None)
+
+
+def test_a_family_of_nothing_but_a_distribution_has_the_natural_gradient_of_the_closed_form():
+    lam, gradient = randn(B, 6), randn(B, 6)
+    family, closed = ByAutograd(3), POSTERIORS["diagonal_gaussian"](3)
+    found = family.natural_gradient(lam, gradient)
+    torch.testing.assert_close(found, closed.natural_gradient(lam, gradient))
+    assert not found.requires_grad
+    weights = randn(B, 6)
+    at = lam.clone().requires_grad_()
+    slopes = [
+        torch.autograd.grad((weights * f.natural_gradient(at, gradient)).sum(), at)[0]
+        for f in (family, closed)
+    ]
+    torch.testing.assert_close(*slopes)
+    torch.testing.assert_close(family.mean(lam, vae()), lam[:, :3])
+    assert torch.equal(family.prior_params(), torch.zeros(6))

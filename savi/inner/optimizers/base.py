@@ -22,8 +22,6 @@ from savi.types import Blocks, Counts, Mask, PerExample, Rows
 #: The next iterate (or a trial), and the optimiser's state with it.
 Step: TypeAlias = tuple[Rows, Any]
 
-OPTIMIZERS: Registry[type[InnerOptimizer]] = Registry("inner.optimizer")
-
 _OTHERWISE = Words("optimizer=LevenbergMarquardt()", "inner.optimizer=levenberg_marquardt")
 
 
@@ -89,9 +87,9 @@ class InnerOptimizer(Checked, ABC):
         """What the optimiser is called in a refusal."""
         return Words(type(self).__name__, f"inner.optimizer '{self.name}'")
 
-    @abstractmethod
     def init(self, y: Rows) -> Any:
-        """The state before the first step."""
+        """The state before the first step: by default there is none."""
+        return None
 
     @abstractmethod
     def step(self, objective: InnerObjective, point: Point, state: Any, create_graph: bool) -> Step:
@@ -118,6 +116,9 @@ class InnerOptimizer(Checked, ABC):
         By default those that did not move cannot.
         """
         return (proposal.detach() == y.detach()).all(dim=-1) * Reason.NO_MOVEMENT
+
+
+OPTIMIZERS: Registry[type[InnerOptimizer]] = Registry("inner.optimizer", base=InnerOptimizer)
 
 
 class CurvatureOptimizer(InnerOptimizer):

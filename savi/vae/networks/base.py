@@ -13,8 +13,8 @@ from savi.registry import Registry
 from savi.vae.networks.activations import is_smooth
 from savi.vae.networks.initialization import shrink_output
 
-DECODERS: Registry[Callable[..., nn.Module]] = Registry("decoder")
-ENCODERS: Registry[Callable[..., nn.Module]] = Registry("encoder")
+DECODERS: Registry[Callable[..., nn.Module]] = Registry("decoder", supplied=2)
+ENCODERS: Registry[Callable[..., nn.Module]] = Registry("encoder", supplied=2)
 
 
 def _check_at_least(minimum: int, **sizes: int) -> None:

@@ -1,0 +1,128 @@
+"""The registered choices of a config, and the options that each of them takes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from hydra.core.config_store import ConfigStore
+
+from savi.config.schema import Config
+from savi.config.store import conf_dir
+from savi.data import DATASETS
+from savi.errors import unknown_option, within
+from savi.gradients import BACKENDS
+from savi.inference import ENCODER_LOSSES
+from savi.inner import OBJECTIVES, OPTIMIZERS
+from savi.registry import Registry
+from savi.training.outer_optimizers import OUTER_OPTIMIZERS
+from savi.vae import DECODERS, ENCODERS, POSTERIORS
+
+#: The groups whose keys are options of choices, and the keys that name those choices.
+CHOICES: dict[str, dict[str, Registry[Any]]] = {
+    "model": {"decoder": DECODERS, "encoder": ENCODERS},
+    "posterior": {"name": POSTERIORS},
+    "inner": {"objective": OBJECTIVES, "optimizer": OPTIMIZERS},
+    "gradient": {"name": BACKENDS},
+    "optimizer": {"name": OUTER_OPTIMIZERS},
+}
+
+
+def own_keys(group: str) -> list[str]:
+    """The keys of a group that are no options."""
+    return [field.name for field in fields(get_type_hints(Config)[group])]
+
+
+def own_options(registry: Registry[Any], name: str, group: str) -> list[str]:
+    """The options of a choice that are no keys of its group."""
+    return [key for key in registry.options(name) if key not in own_keys(group)]
+
+
+def check_options(config: Mapping[str, Any]) -> None:
+    """Refuse unknown choices, and options that the chosen ones do not take.
+
+    An option of another choice may be null.
+
+    Args:
+        config: a whole run's config.
+
+    Raises:
+        InputError: for the first that is wrong; an unknown one lists those that are known.
+    """
+    for group, choices in CHOICES.items():
+        _check_group(group, choices, config[group])
+    for name in config["encoder_loss"]:
+        if name not in ENCODER_LOSSES and name != "through":
+            raise unknown_option("encoder_loss", name, ["through", *ENCODER_LOSSES])
+
+
+def _check_group(
+    group: str, choices: Mapping[str, Registry[Any]], values: Mapping[str, Any]
+) -> None:
+    chosen = [(registry, _chosen(values, key)) for key, registry in choices.items()]
+    chosen = [(registry, name) for registry, name in chosen if name is not None]
+    extras = {key: value for key, value in values.items() if key not in own_keys(group)}
+    taken = {key for registry, name in chosen for key in own_options(registry, name, group)}
+    for key, value in extras.items():
+        others = [
+            (registry, name)
+            for registry, name in chosen
+            if any(key in own_options(registry, other, group) for other in registry)
+        ]
+        if key in taken or (others and value is None):
+            continue
+        if others:
+            registry, name = others[0]
+            registry.check(name, {key: value})
+        raise unknown_option("key", f"{group}.{key}", [*own_keys(group), *sorted(taken)])
+    for registry, name in chosen:
+        known = registry.options(name)
+        with within(group):
+            registry.check(name, {key: value for key, value in values.items() if key in known})
+
+
+def _chosen(values: Mapping[str, Any], key: str) -> str | None:
+    """The name of a choice; None for an encoder that is not there."""
+    # Runs of versions with one outer optimiser can still be evaluated.
+    name = values.get(key, "adam")
+    return None if (key, name) == ("encoder", "none") else name
+
+
+def register_groups() -> None:
+    """Let ``posterior=NAME`` and the like choose registered names without a file in ``conf/``."""
+    store = ConfigStore.instance()
+    groups: dict[str, tuple[Registry[Any], Any]] = {
+        "data": (DATASETS, lambda name: {"name": name, "seed": "${seed}"}),
+        "posterior": (POSTERIORS, lambda name: {"name": name}),
+        "gradient": (BACKENDS, lambda name: {"name": name}),
+        "optimizer": (OUTER_OPTIMIZERS, lambda name: {"name": name}),
+        "encoder_loss": (ENCODER_LOSSES, lambda name: {name: 1.0}),
+    }
+    for group, (registry, node) in groups.items():
+        for name in registry:
+            if not (Path(conf_dir()) / group / f"{name}.yaml").is_file():
+                store.store(group=group, name=name, node=node(name))
+
+
+def describe_options(*_: Any) -> str:
+    """The options of every registered choice with their defaults, for the help of a command."""
+    lines = ["Options of the choices (KEY=VALUE, as all keys):"]
+    for group, choices in CHOICES.items():
+        for key, registry in choices.items():
+            for name in sorted(registry):
+                options = registry.options(name)
+                shown = [
+                    f"{group}.{option}: {_short(options[option].annotation)}"
+                    + ("" if options[option].default is options[option].empty
+                       else f" = {options[option].default}")
+                    for option in own_options(registry, name, group)
+                ]  # fmt: skip
+                if shown:
+                    lines.append(f"  {group}.{key}={name}  {', '.join(shown)}")
+    return "\n".join(lines)
+
+
+def _short(annotation: Any) -> str:
+    return getattr(annotation, "__name__", None) or str(annotation)
