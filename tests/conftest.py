@@ -51,9 +51,6 @@ def _seeded(request: pytest.FixtureRequest) -> None:
     torch.manual_seed(0)
 
 
-register_schemas()
-
-
 @pytest.fixture
 def config() -> Callable[..., dict]:
     """A run's config as plain values, composed from overrides as on the command line."""

@@ -86,6 +86,7 @@ class BackendConformance:
         self.check(0.5 * (by_hessian + by_hessian.mT), -0.5 * (outer + outer.mT))
         torch.testing.assert_close(by_init, torch.zeros_like(init), rtol=0, atol=1e-10)
 
+    @pytest.mark.drawn
     def test_gradcheck_at_the_solution(self):
         mixing, c, init = nonlinear_inputs()
         if not self.implicit_part:
@@ -117,7 +118,7 @@ class BackendConformance:
             for h in sizes
         ]
         # Wrong is 1; where the second-order term happens to be small, it is more than 2.
-        assert slope(sizes, remainders) > 1.9
+        assert slope(sizes[2:], remainders[2:]) > 1.9
 
     @pytest.mark.parametrize("which", ["solved", "few_steps"])
     def test_examples_are_independent(self, which):

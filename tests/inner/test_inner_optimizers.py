@@ -185,6 +185,7 @@ class Monotone:
         for before, after in itertools.pairwise(values):
             assert (after <= before + 1e-14 * before.abs()).all()
 
+    @pytest.mark.drawn
     @pytest.mark.parametrize("scale", [1e-2, 1e2])
     def test_another_scale_of_the_objective_needs_no_tuning(self, scale):
         mixing, c, init = (t.detach() for t in nonlinear_inputs())

@@ -110,6 +110,7 @@ def test_gradient_of_steps_through_negative_curvature(steps):
         torch.testing.assert_close(gradients(value, (theta, start), w), expected)
 
 
+@pytest.mark.drawn
 def test_a_definite_hessian_is_never_decomposed(monkeypatch):
     mixing, c, init = (t.detach() for t in nonlinear_inputs())
 
