@@ -186,7 +186,8 @@ def _train_with_imports() -> None:
 
     given = [word for word in sys.argv[1:] if key_of(word) == "imports"]
     for override in OverridesParser.create().parse_overrides(given):
-        import_modules(override.value() or ())
+        names = override.value()
+        import_modules([str(name) for name in names] if isinstance(names, list) else ())
     import_modules(())
     register_groups()
     OmegaConf.register_new_resolver("options", describe_options, replace=True)

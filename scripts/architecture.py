@@ -18,7 +18,7 @@ PAGE = ROOT / "docs" / "architecture.md"
 LAYERS = (
     ("errors", "types"),
     ("settings",),
-    ("registry",),
+    ("registry", "plugins"),
     ("linear",),
     ("inner",),
     ("implicit",),

@@ -61,8 +61,11 @@ def check_options(config: Mapping[str, Any]) -> None:
 def _check_group(
     group: str, choices: Mapping[str, Registry[Any]], values: Mapping[str, Any]
 ) -> None:
-    chosen = [(registry, _chosen(values, key)) for key, registry in choices.items()]
-    chosen = [(registry, name) for registry, name in chosen if name is not None]
+    chosen = [
+        (registry, name)
+        for key, registry in choices.items()
+        if (name := _chosen(values, key)) is not None
+    ]
     extras = {key: value for key, value in values.items() if key not in own_keys(group)}
     taken = {key for registry, name in chosen for key in own_options(registry, name, group)}
     for key, value in extras.items():
@@ -85,8 +88,7 @@ def _check_group(
 
 def _chosen(values: Mapping[str, Any], key: str) -> str | None:
     """The name of a choice; None for an encoder that is not there."""
-    # Runs of versions with one outer optimiser can still be evaluated.
-    name = values.get(key, "adam")
+    name = values[key]
     return None if (key, name) == ("encoder", "none") else name
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from savi.inner.objective import OBJECTIVES, InnerObjective
 from savi.linear.dense import plus_diagonal
 from savi.vae.data_fit import DataFit
-from savi.vae.families import PosteriorFamily
+from savi.vae.families import ClosedFormFamily, PosteriorFamily
 from savi.vae.model import GaussianVAE, KLWeight
 from savi.vae.noise import NoiseSchedule
 
@@ -85,8 +85,8 @@ class NegativeELBO(InnerObjective):
         with torch.no_grad():
             z, penalty = self._codes(y)
             log_likelihood, score = self.fit.gradient(z)
-            by_codes = self.family.pull_back(y, self._noise, score)
-            gradient = torch.sub(self.beta * self.family.kl_gradient(y), by_codes)
+            by_codes = self._closed.pull_back(y, self._noise, score)
+            gradient = torch.sub(self.beta * self._closed.kl_gradient(y), by_codes)
             return self.beta * penalty - log_likelihood.mean(dim=0), gradient
 
     def natural_gradient(
@@ -94,6 +94,12 @@ class NegativeELBO(InnerObjective):
     ) -> Float[Tensor, "B P"]:
         """F(λ)⁻¹ g, with F the Fisher matrix of q_λ."""
         return self.family.natural_gradient(y, gradient)
+
+    @property
+    def _closed(self) -> ClosedFormFamily:
+        """The family, where its derivatives are known."""
+        assert isinstance(self.family, ClosedFormFamily)
+        return self.family
 
     def _codes(self, y: Float[Tensor, "B P"]) -> tuple[Float[Tensor, "S B d"], Float[Tensor, " B"]]:
         """The samples z(λ, ε), and KL(q_λ ‖ p) (½‖z‖² for the MAP families)."""
@@ -133,10 +139,10 @@ class NegativeELBO(InnerObjective):
             return super().curvature(y, create_graph)
         with torch.set_grad_enabled(create_graph):
             gram = self.fit.gram(self.family.mean(y, self.model))
-            prior = self.beta * self.family.kl_curvature(y)
+            prior = self.beta * self._closed.kl_curvature(y)
             if self.family.is_map:
                 return plus_diagonal(gram, prior)
-            pulled = self.family.pull_back_curvature(y, self._noise, gram.unsqueeze(0))
+            pulled = self._closed.pull_back_curvature(y, self._noise, gram.unsqueeze(0))
             return plus_diagonal(pulled, prior + self._bending(y, gram))
 
     def exact_curvature(
@@ -150,15 +156,15 @@ class NegativeELBO(InnerObjective):
             return super().exact_curvature(y, create_graph)
         with torch.no_grad():
             slope, hessian = self.fit.second_order(self._codes(y)[0])
-            prior = self.beta * self.family.kl_curvature(y)
+            prior = self.beta * self._closed.kl_curvature(y)
             if self.family.is_map:
                 return plus_diagonal(hessian[0], prior)
-            bending = self.family.bending(y, self._noise, slope)
-            pulled = self.family.pull_back_curvature(y, self._noise, hessian)
+            bending = self._closed.bending(y, self._noise, slope)
+            pulled = self._closed.pull_back_curvature(y, self._noise, hessian)
             return plus_diagonal(pulled, prior + bending)
 
     def _bending(self, y: Float[Tensor, "B P"], gram: Tensor) -> Float[Tensor, "B P"]:
         """The positive part b of what the bending of the samples adds."""
         z = self.family.distribution(y, self.model, self.beta).rsample(self._noise)
         gradient = torch.einsum("bij,sbj->sbi", gram, z - self.family.mean(y, self.model))
-        return self.family.bending(y, self._noise, gradient).clamp_min(0.0)
+        return self._closed.bending(y, self._noise, gradient).clamp_min(0.0)

@@ -54,10 +54,10 @@ def build_encoder(
     return encoder
 
 
-def _probe(network: nn.Module, owner: str, *sizes: int, twice: bool = True) -> None:
+def _probe(network: nn.Module, owner: str, inputs: int, outputs: int, twice: bool = True) -> None:
     """Look at a user's own network; those of savi are known to be in order."""
     if type(network).__module__.partition(".")[0] != "savi":
-        probe(network, owner, *sizes, twice)
+        probe(network, owner, inputs, outputs, twice)
 
 
 def _network(
