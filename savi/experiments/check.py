@@ -72,9 +72,10 @@ def _check_trainer(config: Mapping[str, Any]) -> None:
             "that no epoch would be validated: lower it"
         )
     _check_vary(trainer["vary"], trainer["replicas"])
-    devices, size = trainer["devices"], config["data"]["batch_size"]
+    devices = trainer["devices"]
     if devices == 1:
         return
+    size = config["data"]["batch_size"]
     many = f"trainer.devices {devices}"
     strategy = trainer["strategy"]
     refuse(many, [Conflict(strategy != "ddp", f"trainer.strategy '{strategy}'", "trainer=ddp")])

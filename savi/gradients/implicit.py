@@ -80,7 +80,7 @@ class Implicit(GradientBackend):
             raise SettingError(
                 "on_failure",
                 f"'{self.on_failure}' without a certificate, which would find the failures: set "
-                "certify to true",
+                "certify=True",
             )
         solver = self._linear_solver()
         if self.max_steps is not None and solver.direct:

@@ -247,11 +247,11 @@ def outer_optimizer(
         steps: tells the length of the training.
     """
     options = {key: value for key, value in config.items() if key not in ("name", "schedule")}
-    if not options["weight_decay"]:
+    if not options.get("weight_decay"):
         # Not every optimiser has one.
-        del options["weight_decay"]
+        options.pop("weight_decay", None)
     with within("optimizer"):
-        optimizer = OUTER_OPTIMIZERS.build(config["name"], options, groups)
+        optimizer = OUTER_OPTIMIZERS.build(config.get("name", "adam"), options, groups)
     if config["schedule"] == "constant":
         return optimizer, None
     return optimizer, CosineAnnealingLR(optimizer, T_max=steps())

@@ -46,7 +46,7 @@ class WarmStarts(Callback):
             InputError: where the start is not free to choose, or nothing is solved, or the
                 tolerance would shrink with the gradient at the start.
         """
-        if not inner["warm_start"]:
+        if not inner.get("warm_start", False):
             return None
         name, rtol, off = inference.objective_name, inference.rtol, ", or inner.warm_start=false"
         refuse(

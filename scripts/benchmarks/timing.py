@@ -13,7 +13,7 @@ from typing import TypeVar
 
 import torch
 
-from savi.errors import InputError, unknown_option
+from savi.errors import CombinationError, InputError, unknown_option
 
 DEVICES = ("auto", "cpu", "cuda")
 Name = TypeVar("Name", bound=Hashable)
@@ -64,7 +64,9 @@ def interleaved(
         try:
             timings[name] = Timing(_seconds(call))
         except InputError as error:
-            timings[name] = Timing(float("nan"), refusal=str(error))
+            # Tables call optimisers what configs call them.
+            sentence = error.in_config if isinstance(error, CombinationError) else str(error)
+            timings[name] = Timing(float("nan"), refusal=sentence)
         advance(name)
     for _ in range(repetitions):
         for name, call in calls.items():

@@ -1,7 +1,6 @@
 """Every system solves the problem that the others solve, and finds the gradient that is right."""
 
 import json
-import os
 import subprocess
 import sys
 from dataclasses import asdict, replace
@@ -12,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from benchmarks.peers import SYSTEMS, Settings
+from benchmarks.peers.limits import environment
 from benchmarks.peers.problem import Problem
 from benchmarks.peers.reference import Reference, relative_error
 from benchmarks.peers.systems.base import NotReached, best_of_grid, fewest_steps
@@ -66,7 +66,7 @@ def answers(problem, settings, tmp_path_factory):
     subprocess.run(
         [sys.executable, script, *arguments],
         check=True,
-        env=os.environ | {"JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": ""},
+        env=environment(2),
     )
     return folder
 

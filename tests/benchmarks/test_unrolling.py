@@ -78,7 +78,9 @@ def test_only_the_steps_cost_memory(finished, problem):
         return column(finished[2], problem, backend, "peak")
 
     for backend in FLAT:
-        assert max(peaks(backend)) <= 1.05 * min(peaks(backend))
+        # A look at what a single step leaves doubtful may take more, never less.
+        first, *later = peaks(backend)
+        assert max(later) <= 1.05 * min(first, *later)
     *_, few, many = peaks("unrolled")
     assert 1.7 < many / few < 2.0
     _, few, *_, many = peaks("reversible")

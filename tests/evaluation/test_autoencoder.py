@@ -65,8 +65,8 @@ def module_of(**model: object) -> SemiAmortizedVAE:
             "gap_examples": 16,
             "gap_steps": 10,
             "ais_examples": 0,
-            "ais_chains": 1,
-            "ais_steps": 1,
+            "ais_chains": 2,
+            "ais_steps": 2,
             "autoencoder_steps": 1,
         },
     )

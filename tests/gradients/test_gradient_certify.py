@@ -43,7 +43,7 @@ def test_nothing_is_said_about_a_solve_that_was_stopped_early():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         solved(Implicit(certify=False), theta, 0).value.sum().backward()
-    with pytest.warns(UserWarning, match="stationar"):
+    with pytest.warns(UserWarning, match="is not solved"):
         solved(Implicit(), theta, 0).value.sum().backward()
 
 

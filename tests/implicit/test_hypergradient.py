@@ -276,7 +276,7 @@ def test_float32(ridge):
 
 
 REFUSED = [
-    ({"solver": "foo"}, "unknown gradient.solver 'foo'"),
+    ({"solver": "foo"}, "unknown solver 'foo'"),
     ({"solver": "gauss_newton"}, "needs a Gauss–Newton matrix"),
     ({"damping": -1.0}, "damping is -1.0: set it to 0 or more"),
     ({"on_failure": "mask"}, "unknown on_failure 'mask': choose one of raise, silent, warn"),

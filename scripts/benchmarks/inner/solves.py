@@ -60,11 +60,7 @@ def solve(optimizer: InnerOptimizer, batch: TrainedBatch, max_steps: int, rtol: 
         InputError: if the optimiser refuses the problem.
     """
     objective = batch.objective(max_steps)
-    optimizer.check(
-        stochastic=objective.stochastic,
-        constrained=objective.constrained,
-        has_fisher=objective.has_fisher,
-    )
+    optimizer.check(objective)
     return InnerLoop(optimizer, max_steps, rtol).run(objective, batch.start)
 
 

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import torch
 
 from savi.errors import InputError, require_at_least
+
+#: Where a process finds ``benchmarks``, and savi in a checkout that is not installed.
+SCRIPTS = os.pathsep.join(str(Path(__file__).resolve().parents[n]) for n in (2, 3))
 
 
 def chosen_threads(threads: int | None) -> int:
@@ -35,8 +39,10 @@ def processors() -> list[int]:
 def environment(threads: int) -> dict[str, str]:
     """The variables of a worker: what libraries read when they are imported."""
     count = str(threads)
+    path = os.pathsep.join([SCRIPTS, *filter(None, [os.environ.get("PYTHONPATH")])])
     return {
         **os.environ,
+        "PYTHONPATH": path,
         "OMP_NUM_THREADS": count,
         "MKL_NUM_THREADS": count,
         "OPENBLAS_NUM_THREADS": count,
