@@ -1,7 +1,7 @@
 """One of everything that can be registered, each under the name ``mine``."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
@@ -105,7 +105,7 @@ class Damped(GradientBackend):
         """Run the loop, and return λK with a derivative."""
         run = loop.run(objective, init, create_graph=differentiable)
         constant = run.value.detach()
-        return run.solution(constant + self.part * (run.value - constant))
+        return replace(run, value=constant + self.part * (run.value - constant))
 
 
 @ENCODER_LOSSES.register("mine")

@@ -8,6 +8,7 @@ import torch
 import savi
 from savi.errors import CombinationError, Conflict, InputError, SettingError, refuse, within
 from savi.gradients import Checkpointed, Implicit, Reversible, Truncated, Unrolled
+from savi.inner.objective import Traits
 from savi.inner.optimizers import LBFGS, Adam, GradientDescent
 from savi.linear import ConjugateGradients
 from savi.settings import Checked, check_settings, positive, setting
@@ -102,9 +103,9 @@ def test_a_combination_is_refused_in_the_words_of_who_made_it(
     backend, optimizer, called, configured
 ):
     def check():
-        noise = {"stochastic": isinstance(optimizer, LBFGS), "constrained": False}
-        optimizer.check(**noise, has_fisher=True)
-        backend.check(optimizer, **noise, compiled=False)
+        problem = Traits(stochastic=isinstance(optimizer, LBFGS), has_fisher=True)
+        optimizer.check(problem)
+        backend.check(optimizer, problem, compiled=False)
 
     with pytest.raises(CombinationError) as error:
         check()

@@ -101,8 +101,8 @@ def multiply(blocks: Float[Tensor, "B M P"], v: Rows) -> Float[Tensor, "B M"]:
 
 
 def rank_tolerance(spectrum: Rows) -> PerExample:
-    """An eigenvalue below it cannot be told from 0."""
-    return rounding(spectrum.shape[-1], spectrum.abs().amax(dim=-1))
+    """P ε max|·|: an eigenvalue below it cannot be told from 0."""
+    return spectrum.shape[-1] * torch.finfo(spectrum.dtype).eps * spectrum.abs().amax(dim=-1)
 
 
 def judge(
