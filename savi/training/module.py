@@ -195,10 +195,14 @@ class SemiAmortizedVAE(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """The outer optimiser, with a constant or cosine learning rate."""
-        decay = 0.0 if self.tuned else self.optimizer_config["weight_decay"]
-        groups = [{"params": list(self.parameters()), "weight_decay": decay}]
+        config = dict(self.optimizer_config)
+        if self.tuned:
+            # An L2 penalty of the loss takes the place of the decay.
+            config["weight_decay"] = 0.0
         optimizer, schedule = outer_optimizer(
-            self.optimizer_config, groups, lambda: int(self.trainer.estimated_stepping_batches)
+            config,
+            [{"params": list(self.parameters())}],
+            lambda: int(self.trainer.estimated_stepping_batches),
         )
         if schedule is None:
             return optimizer
