@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -14,10 +15,11 @@ from savi.gradients.checkpointed import Checkpointed
 from savi.gradients.recompute import Run, captured_in_a_step, require_same, sweep
 from savi.implicit.adjoint import Adjoint
 from savi.implicit.adjoint_certificate import Certificate, Conditions
+from savi.implicit.captured import captured_tensors
 from savi.implicit.policy import HANDLED, OnFailure
 from savi.implicit.smoothness import kinks, sequence_number
 from savi.inner.loop import InnerLoop
-from savi.inner.objective import InnerObjective
+from savi.inner.objective import InnerObjective, Linearization
 from savi.inner.precision import full_precision
 from savi.inner.solution import Solution
 from savi.linear import SOLVERS, LinearSolver
@@ -106,8 +108,8 @@ class Implicit(GradientBackend):
         if not differentiable:
             return solution
         since = sequence_number()
-        linearization = objective.linearize(solution.value)
-        adjoint = Adjoint(objective, init.detach(), linearization, solver)
+        linearization, captured = self._linearized(objective, solution.value)
+        adjoint = Adjoint(objective, init.detach(), linearization, solver, captured)
         certificate = None
         if self.certify:
             conditions = Conditions(
@@ -131,6 +133,19 @@ class Implicit(GradientBackend):
             *unrolled,
         )
         return replace(solution, value=solution.value + correction, certificate=certificate)
+
+    def _linearized(
+        self, objective: InnerObjective, value: Rows
+    ) -> tuple[Linearization, list[Tensor]]:
+        """F at λK, and the θ whose gradients' error is to be estimated.
+
+        A gradient in closed form is that of a network, whose ∂F/∂θ varies as F does.
+        """
+        if objective.closed_gradient or not self.certify or math.isinf(self.max_error):
+            return objective.linearize(value), []
+        found: list[Linearization] = []
+        captured = captured_tensors(lambda: found.append(objective.linearize(value)), [value])
+        return found[0], captured
 
     def _linear_solver(self) -> LinearSolver:
         if isinstance(self.solver, LinearSolver):

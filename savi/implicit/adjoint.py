@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from savi.implicit.adjoint_certificate import AdjointVerdict, Conditions
-from savi.implicit.certificate import MAX_NONLINEARITY, SAFETY
+from savi.implicit.certificate import MAX_NONLINEARITY, SAFETY, judge
 from savi.implicit.damping import damped
+from savi.implicit.gradient_error import gradient_error
 from savi.implicit.nearby import MAX_JUMP, Nearby
 from savi.implicit.probe import Probe, probe
 from savi.implicit.system import System
@@ -26,7 +26,7 @@ from savi.linear.base import (
     norm,
 )
 from savi.linear.dense import multiply
-from savi.types import Mask, Rows
+from savi.types import Mask, PerExample, Rows
 
 Solve = Callable[[Tensor], Tensor]
 
@@ -35,6 +35,22 @@ _CHANGED = (
     "between) or is not deterministic, so that its linearisation is that of another one: change "
     "nothing in between"
 )
+
+
+class Solved(NamedTuple):
+    """A solve of the adjoint system.
+
+    Attributes:
+        linear: u = H⁻¹ rhs, and what is known of it.
+        rhs: the right-hand side.
+        newton_step: s = −H⁻¹F.
+        inverse: r ↦ H⁻¹r.
+    """
+
+    linear: LinearSolution
+    rhs: Rows
+    newton_step: Rows
+    inverse: Solve
 
 
 @dataclass(frozen=True)
@@ -46,12 +62,14 @@ class Adjoint:
         init: λ0.
         linearization: F and H at λK.
         solver: of the adjoint system.
+        captured: what F depends on besides λ, if the error of the gradients in it is asked for.
     """
 
     objective: InnerObjective
     init: Rows
     linearization: Linearization
     solver: LinearSolver
+    captured: Sequence[Tensor] = ()
 
     def __call__(self, v: Rows) -> Rows:
         """H⁻¹v, whatever comes out."""
@@ -68,99 +86,123 @@ class Adjoint:
         Raises:
             RuntimeError: if the objective is another one by now.
         """
-        needed = (v != 0).any(dim=-1)
-        verdicts = []
+        solves: list[Solved] = []
 
         def solve(rhs: Rows) -> Rows:
-            value, verdict = self._solve(rhs, conditions, needed)
-            verdicts.append(verdict)
-            return value
+            solves.append(self._solve(rhs))
+            return solves[0].linear.value
 
         u = self.linearization.adjoint(v, solve)
-        return u, verdicts[0]
+        (solved,) = solves
+        needed = (v != 0).any(dim=-1)
+        seen = probe(self.objective, self.init, self._point, self._residual, *solved[:3])
+        checks = conditions.checks(solved.linear, seen, self.solver)
+        # Only of the others is it known which step would lead to the solution.
+        unbroken = needed & ~judge(checks)[0]
+        kinked = self._kinked(solved, seen, conditions, unbroken)
+        if self.captured:
+            error = self._error_beyond(v, u, solved, seen, conditions, unbroken & ~kinked)
+            seen = replace(seen, error_bound=seen.error_bound.maximum(error))
+        return u, conditions.judge(solved.linear, seen, checks, unbroken & kinked, needed)
+
+    @property
+    def _point(self) -> Rows:
+        return self.linearization.point.detach()
+
+    @property
+    def _residual(self) -> Rows:
+        return self.linearization.residual.detach()
 
     def _operator(self) -> SymmetricOperator:
         return self.linearization.operator(
-            (lambda: self.objective.curvature(self.linearization.point.detach()))
-            if self.objective.gauss_newton
-            else None
+            (lambda: self.objective.curvature(self._point)) if self.objective.gauss_newton else None
         )
 
-    def _solve(
-        self, rhs: Rows, conditions: Conditions, needed: Mask
-    ) -> tuple[Rows, AdjointVerdict]:
+    def _solve(self, rhs: Rows) -> Solved:
         operator = self._operator()
         linear = self.solver(operator, rhs)
-        point = self.linearization.point.detach()
-        residual = self.linearization.residual.detach()
         if linear.inverse is not None:
-            newton_step = -linear.inverse(residual)
-        else:
-            # What the cotangent does not touch, negative curvature above all, these may.
-            to_solution = self.solver(operator, residual)
-            elsewhere = self.solver.rough()(operator, irregular(rhs))
-            newton_step = -to_solution.value
-            linear = joined(linear, to_solution, elsewhere)
-        seen = probe(self.objective, self.init, point, residual, newton_step, linear, rhs)
-        solve = linear.inverse or (lambda r: self.solver(operator, r).value)
-        seen, kinked = self._closer(seen, solve, linear, newton_step, conditions, needed)
-        return linear.value, conditions.judge(linear, seen, kinked, self.solver, needed)
+            return Solved(linear, rhs, -linear.inverse(self._residual), linear.inverse)
+        # What the cotangent does not touch, negative curvature above all, these may.
+        to_solution = self.solver(operator, self._residual)
+        elsewhere = self.solver.rough()(operator, irregular(rhs))
+        return Solved(
+            joined(linear, to_solution, elsewhere),
+            rhs,
+            -to_solution.value,
+            lambda r: self.solver(operator, r).value,
+        )
 
-    def _closer(
-        self,
-        seen: Probe,
-        solve: Solve,
-        linear: LinearSolution,
-        newton_step: Rows,
-        conditions: Conditions,
-        needed: Mask,
-    ) -> tuple[Probe, Mask]:
-        """Look again where a probe or the graph of F gives cause, with moves of θ as well.
+    def _kinked(self, solved: Solved, seen: Probe, conditions: Conditions, unbroken: Mask) -> Mask:
+        """Where F has a kink, mixes its rows or is far from linear.
 
-        Returns:
-            What was seen by now, and where F has a kink or mixes its rows.
+        A closer look is taken where the probe or the operations in F are a reason for one.
+
+        Raises:
+            RuntimeError: if the objective is another one by now.
         """
-        doubtful = needed & ~(seen.nonlinearity <= MAX_JUMP) & torch.isfinite(linear.value).all(-1)
-        far = needed & (seen.displacement > torch.finfo(newton_step.dtype).eps ** 0.5)
-        # A gradient in closed form is that of a network, whose ∂F/∂θ varies as F does.
-        known = self.objective.closed_gradient or math.isinf(conditions.max_error)
-        follows = not known and bool((far & (seen.error_bound <= conditions.max_error)).any())
-        kinked = torch.zeros_like(needed)
-        if not (follows or conditions.kinked.in_params or bool(doubtful.any())):
-            return seen, kinked
-        nearby = self._nearby(solve, linear)
-        if doubtful.any():
-            if (doubtful & self._changed(nearby.value, seen, conditions)).any():
-                raise RuntimeError(_CHANGED)
-            kinked = doubtful & ~(nearby.jump_in_x() <= MAX_JUMP)
-        if conditions.kinked.in_params:
-            kinked = kinked | ~(nearby.jump_in_params() <= MAX_JUMP)
-        if follows:
-            drift = torch.where(far, SAFETY * nearby.drift(newton_step), 0.0)
-            seen = replace(seen, error_bound=seen.error_bound.maximum(drift))
-        return seen, kinked
+        finite = torch.isfinite(solved.linear.value).all(dim=-1)
+        doubtful = unbroken & finite & ~(seen.nonlinearity <= MAX_JUMP)
+        kinked = unbroken & ~(seen.nonlinearity <= MAX_NONLINEARITY)
+        if doubtful.any() and (doubtful & self._changed(seen, conditions)).any():
+            raise RuntimeError(_CHANGED)
+        unclear, in_params = doubtful & ~kinked, conditions.kinked.in_params
+        if in_params or unclear.any():
+            nearby = self._nearby(solved, in_params)
+            if unclear.any():
+                kinked = kinked | (unclear & ~(nearby.jump_in_x() <= MAX_JUMP))
+            if in_params:
+                kinked = kinked | ~(nearby.jump_in_params() <= MAX_JUMP)
+        return kinked
 
-    def _nearby(self, solve: Solve, linear: LinearSolution) -> Nearby:
-        """∇J around λK, with H⁻¹ as the solver has it."""
-        point = self.linearization.point.detach()
-        system = System.of(lambda y: self.objective.gradient(y, create_graph=True)[1], point, ())
+    def _error_beyond(
+        self, v: Rows, u: Rows, solved: Solved, seen: Probe, conditions: Conditions, usable: Mask
+    ) -> PerExample:
+        """What :func:`gradient_error` adds for examples that are not quite at their solution."""
+        far = usable & (seen.displacement > torch.finfo(v.dtype).eps ** 0.5)
+        if not far.any():
+            return torch.zeros_like(seen.error_bound)
+        error = SAFETY * gradient_error(
+            self.objective,
+            self.linearization,
+            self.captured,
+            v,
+            u,
+            solved.newton_step,
+            solved.inverse,
+            far,
+            conditions.max_error / SAFETY,
+        )
+        return torch.where(far, error, 0.0)
+
+    def _nearby(self, solved: Solved, in_params: bool) -> Nearby:
+        """∇J around λK, with H⁻¹ as the solver has it; with θ only where that is moved too."""
+        point, linear = self._point, solved.linear
         direction = irregular(point)
         stretch = norm(self.linearization.hessian_vector_product(direction)) / norm(direction)
         stretch = stretch * point.shape[-1] ** 0.5
         condition = stretch / linear.min_curvature.clamp_min(0.0)
         rounding = torch.finfo(point.dtype).eps * condition.nan_to_num(nan=0.0, posinf=0.0)
+        if in_params:
+            system = System.of(
+                lambda y: self.objective.gradient(y, create_graph=True)[1], point, ()
+            )
+        else:
+            system = System(lambda y: self.objective.gradient(y)[1], (), ())
         value = system.residual(point, system.inputs).detach()
         # Not by products, which would hold what other rows add where they are mixed.
-        hessian = cache(self.linearization.hessian)
-        return Nearby(system, point, value, lambda p: multiply(hessian(), p), solve, rounding)
+        hessian = self.linearization.hessian()
+        return Nearby(
+            system, point, value, lambda p: multiply(hessian, p), solved.inverse, rounding
+        )
 
-    def _changed(self, gradient: Rows, seen: Probe, conditions: Conditions) -> Mask:
+    def _changed(self, seen: Probe, conditions: Conditions) -> Mask:
         """Where F(λK) is not what it was, by as much as raised the doubt."""
-        point = self.linearization.point.detach()
-        before = self.linearization.residual.detach()
-        change = norm(self.objective.residual(point, gradient) - before)
+        point, before = self._point, self._residual
+        now = self.objective.residual(point, self.objective.gradient(point)[1])
         start = (norm(before) / conditions.stationarity).nan_to_num(nan=0.0)
         rounding = torch.finfo(point.dtype).eps ** 0.5 * start
+        change = norm(now - before)
         return (change > MAX_NONLINEARITY * seen.expected) & (change > rounding)
 
 

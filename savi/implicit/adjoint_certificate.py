@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
 from savi.implicit.certificate import (
-    MAX_NONLINEARITY,
     Reporter,
     Verdict,
     judge,
@@ -53,17 +53,13 @@ class Conditions:
     max_residual: float
     max_error: float
 
-    def judge(
-        self, linear: LinearSolution, seen: Probe, kinked: Mask, solver: LinearSolver, needed: Mask
-    ) -> AdjointVerdict:
-        """The verdict on each example; one that needs no derivative never fails.
+    def checks(self, linear: LinearSolution, seen: Probe, solver: LinearSolver) -> dict[str, Mask]:
+        """Where each condition is broken that asks for no closer look, by the sentence about it.
 
         Args:
             linear: the solve of the adjoint system.
             seen: what was seen near the solution.
-            kinked: where F has a kink at λK, or mixes its rows.
             solver: what solved.
-            needed: where the cotangent is not 0.
         """
         indefinite, singular, unsolved = linear_checks(linear, self.max_residual)
         checks = {
@@ -78,13 +74,31 @@ class Conditions:
             checks["the constraint is only just active, where the solution has a kink"] = (
                 self.degenerate
             )
-        # Only of the others is it known which step would lead to the solution.
-        broken, _ = judge(checks)
-        checks[
+        return checks
+
+    def judge(
+        self,
+        linear: LinearSolution,
+        seen: Probe,
+        checks: Mapping[str, Mask],
+        kinked: Mask,
+        needed: Mask,
+    ) -> AdjointVerdict:
+        """The verdict on each example; one that needs no derivative never fails.
+
+        Args:
+            linear: the solve of the adjoint system.
+            seen: what was seen near the solution.
+            checks: see :meth:`checks`.
+            kinked: where F has a kink at λK, mixes its rows, or is too far from linear.
+            needed: where the cotangent is not 0.
+        """
+        jumps = (
             "the gradient of the objective jumps or bends near λK (a kink, rows that are mixed, or "
             "too few steps)"
-        ] = ~broken & (kinked | ~(seen.nonlinearity <= MAX_NONLINEARITY))
-        failed, reasons = judge({reason: where & needed for reason, where in checks.items()})
+        )
+        broken = {reason: where & needed for reason, where in checks.items()}
+        failed, reasons = judge(broken | {jumps: kinked})
         return AdjointVerdict(
             kinks=self.kinked.in_x,
             degenerate=self.degenerate,
@@ -102,8 +116,10 @@ class Conditions:
 class AdjointVerdict(Verdict):
     """What the backward has found, per example.
 
-    ``error_bound`` is that of :func:`savi.implicit.probe.probe`, or that of ∂F/∂θ if it is larger
-    (:meth:`savi.implicit.nearby.Nearby.drift`; looked at unless every error is allowed).
+    ``error_bound`` is that of :func:`savi.implicit.probe.probe`, or twice that of the gradient in
+    θ (:func:`savi.implicit.gradient_error.gradient_error`) if it is larger. The latter is looked at
+    unless every error is allowed, or J knows its gradient in closed form: it is then a network's,
+    whose ∂F/∂θ varies as F does.
 
     Attributes:
         linear_residual: ‖H u − v‖ / ‖v‖ of the adjoint system.

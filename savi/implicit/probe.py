@@ -36,9 +36,9 @@ def probe(
     init: Rows,
     point: Rows,
     residual: Rows,
-    newton_step: Rows,
     linear: LinearSolution,
     v: Rows,
+    newton_step: Rows,
 ) -> Probe:
     """Look at F at λK + s ± hû: s = −H⁻¹F leads to the solution, û = u/‖u‖ is where u points.
 
@@ -65,9 +65,9 @@ def probe(
         init: λ0.
         point: λK.
         residual: F(λK).
-        newton_step: s.
         linear: u and what is known of its solve.
         v: the right-hand side of that solve.
+        newton_step: s.
     """
     u, tiny = linear.value, torch.finfo(point.dtype).tiny
     size, distance = norm(u), norm(newton_step)

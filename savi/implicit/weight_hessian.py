@@ -48,21 +48,6 @@ class WeightHessian(Linearization):
             ),
         )
 
-    def pull_back(
-        self, inputs: Sequence[Tensor], v: Rows, create_graph: bool = False
-    ) -> tuple[Tensor | None, ...]:
-        """(∂∇_w inner/∂input)ᵀ v for each input; None where there is no dependence."""
-        if not self.residual.requires_grad:
-            return (None,) * len(inputs)
-        return torch.autograd.grad(
-            self.residual,
-            inputs,
-            v,
-            retain_graph=True,
-            create_graph=create_graph,
-            allow_unused=True,
-        )
-
     def bent(
         self, hyper: Sequence[Tensor], u: Rows, step: Rows
     ) -> tuple[Rows, tuple[Tensor | None, ...]]:

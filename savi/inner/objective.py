@@ -10,8 +10,9 @@ holds every example's own gradient, and the Hessian is block-diagonal with a P×
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple, TypeAlias
 
 import torch
@@ -61,22 +62,32 @@ class Linearization:
         """(∂F/∂λ)⁻ᵀ v by one solve with :meth:`operator`: here H⁻¹v."""
         return solve(v)
 
-    def hessian_vector_product(self, v: Rows, create_graph: bool = False) -> Rows:
-        """H v for every example at once (H is symmetric, so vᵀH serves)."""
+    def pull_back(
+        self, inputs: Sequence[Tensor], v: Rows, create_graph: bool = False
+    ) -> tuple[Tensor | None, ...]:
+        """(∂F/∂input)ᵀ v for each input; None where there is no dependence."""
         if not self.residual.requires_grad:
-            return torch.zeros_like(v)
-        (product,) = torch.autograd.grad(
+            return (None,) * len(inputs)
+        return torch.autograd.grad(
             self.residual,
-            self.point,
+            inputs,
             v,
             retain_graph=True,
             create_graph=create_graph,
             allow_unused=True,
         )
+
+    def hessian_vector_product(self, v: Rows, create_graph: bool = False) -> Rows:
+        """H v for every example at once (H is symmetric, so vᵀH serves)."""
+        (product,) = self.pull_back([self.point], v, create_graph)
         return torch.zeros_like(v) if product is None else product
 
     def hessian(self) -> Blocks:
-        """All P×P blocks, without a graph."""
+        """All P×P blocks, without a graph; computed once."""
+        return self._hessian
+
+    @cached_property
+    def _hessian(self) -> Blocks:
         return self.by_products() if self.closed is None else self.closed()
 
     def by_products(self, create_graph: bool = False) -> Blocks:
