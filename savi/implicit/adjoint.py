@@ -144,11 +144,11 @@ class Adjoint:
         finite = torch.isfinite(solved.linear.value).all(dim=-1)
         doubtful = unbroken & finite & ~(seen.nonlinearity <= MAX_JUMP)
         kinked = unbroken & ~(seen.nonlinearity <= MAX_NONLINEARITY)
-        if doubtful.any() and (doubtful & self._changed(seen, conditions)).any():
-            raise RuntimeError(_CHANGED)
+        if doubtful.any():
+            self._require_unchanged(doubtful, seen, conditions)
         unclear, in_params = doubtful & ~kinked, conditions.kinked.in_params
         if in_params or unclear.any():
-            nearby = self._nearby(solved, in_params)
+            nearby = self._nearby(solved, None if in_params else unclear)
             if unclear.any():
                 kinked = kinked | (unclear & ~(nearby.jump_in_x() <= MAX_JUMP))
             if in_params:
@@ -175,35 +175,54 @@ class Adjoint:
         )
         return torch.where(far, error, 0.0)
 
-    def _nearby(self, solved: Solved, in_params: bool) -> Nearby:
-        """∇J around λK, with H⁻¹ as the solver has it; with θ only where that is moved too."""
+    def _nearby(self, solved: Solved, rows: Mask | None) -> Nearby:
+        """∇J around λK, with H⁻¹ as the solver has it: of some rows, or of all and θ besides."""
         point, linear = self._point, solved.linear
+        # Not by products, which would hold what other rows add where they are mixed.
+        hessian = self.linearization.hessian()
         direction = irregular(point)
-        stretch = norm(self.linearization.hessian_vector_product(direction)) / norm(direction)
-        stretch = stretch * point.shape[-1] ** 0.5
+        stretch = norm(multiply(hessian, direction)) / norm(direction) * point.shape[-1] ** 0.5
         condition = stretch / linear.min_curvature.clamp_min(0.0)
         rounding = torch.finfo(point.dtype).eps * condition.nan_to_num(nan=0.0, posinf=0.0)
-        if in_params:
+        if rows is None:
+            chosen = torch.ones_like(rounding, dtype=torch.bool)
             system = System.of(
                 lambda y: self.objective.gradient(y, create_graph=True)[1], point, ()
             )
         else:
-            system = System(lambda y: self.objective.gradient(y)[1], (), ())
+            chosen = rows
+            system = System(lambda y: self._gradient(y, chosen), (), ())
         value = system.residual(point, system.inputs).detach()
-        # Not by products, which would hold what other rows add where they are mixed.
-        hessian = self.linearization.hessian()
         return Nearby(
-            system, point, value, lambda p: multiply(hessian, p), solved.inverse, rounding
+            system,
+            point,
+            value,
+            lambda p: torch.where(chosen.unsqueeze(-1), multiply(hessian, p), 0.0),
+            solved.inverse,
+            rounding,
         )
 
-    def _changed(self, seen: Probe, conditions: Conditions) -> Mask:
-        """Where F(λK) is not what it was, by as much as raised the doubt."""
+    def _gradient(self, y: Rows, rows: Mask) -> Rows:
+        """∇J(y) of some rows, and 0 for the others."""
+        index = rows.nonzero().squeeze(-1)
+        cut = self.objective.rows(index)
+        if cut is None:
+            return torch.where(rows.unsqueeze(-1), self.objective.gradient(y)[1], 0.0)
+        return torch.zeros_like(y).index_copy(0, index, cut.gradient(y[index])[1])
+
+    def _require_unchanged(self, rows: Mask, seen: Probe, conditions: Conditions) -> None:
+        """Refuse an F(λK) that is not what it was, by as much as raised the doubt of these rows.
+
+        Raises:
+            RuntimeError: if it is so.
+        """
         point, before = self._point, self._residual
-        now = self.objective.residual(point, self.objective.gradient(point)[1])
+        now = self.objective.residual(point, self._gradient(point, rows))
         start = (norm(before) / conditions.stationarity).nan_to_num(nan=0.0)
         rounding = torch.finfo(point.dtype).eps ** 0.5 * start
         change = norm(now - before)
-        return (change > MAX_NONLINEARITY * seen.expected) & (change > rounding)
+        if (rows & (change > MAX_NONLINEARITY * seen.expected) & (change > rounding)).any():
+            raise RuntimeError(_CHANGED)
 
 
 def joined(
