@@ -69,6 +69,7 @@ def gradient_error(
         scale = vector_norm(a).minimum(vector_norm(b)).maximum(least)
         if not off <= enough * scale:
             (apart,) = linearization.pull_back([captured[index]], row_factors(u) * u)
-            scale = scale.maximum(vector_norm(apart))
+            if off <= enough * vector_norm(apart):
+                scale = vector_norm(apart)
         worst = worst.maximum(off / scale)
     return worst.nan_to_num(nan=torch.inf)

@@ -8,7 +8,7 @@ from inner_problems import Quadratic, randn, spd
 
 import savi
 from savi.gradients import Implicit, ImplicitGradientWarning
-from savi.inner import LevenbergMarquardt
+from savi.inner import GradientDescent, LevenbergMarquardt
 
 EXACT = {"optimizer": LevenbergMarquardt(), "max_steps": 60, "rtol": 1e-10}
 
@@ -83,6 +83,80 @@ def test_an_effect_of_a_parameter_that_varies_faster_than_the_objective_is_told(
     exact = -torch.tensor(1e4, dtype=torch.float64).sin()
     assert abs(float(g / exact) - 1.0) > 0.1
     assert solution.certificate.inaccurate.all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("omega", [30.0, 1000.0])
+def test_a_parameter_that_enters_faster_than_the_solution_is_told(omega, dtype):
+    """θ sin(ωλ) at θ = 0: λK is right to 1e-3 and ∂F/∂θ, ω cos(ωλ), is not."""
+    theta = torch.zeros((), dtype=dtype, requires_grad=True)
+    a = torch.tensor([[0.7], [1.3]], dtype=dtype)
+
+    def objective(y):
+        return (0.5 * (y - a) ** 2 + 0.25 * (y - a) ** 4 + theta * (omega * y).sin()).sum(-1)
+
+    solution = savi.minimize(
+        objective,
+        torch.zeros_like(a),
+        optimizer=GradientDescent(0.3),
+        gradient=Implicit(),
+        max_steps=100,
+        rtol=1e-3,
+    )
+    with pytest.warns(ImplicitGradientWarning, match=r"exceeds gradient\.max_error"):
+        (g,) = torch.autograd.grad(solution.value.sum(), theta)
+    exact = -omega * (omega * a).cos().sum()
+    error = abs(float(g - exact))
+    assert error > 0.3 * abs(float(exact))
+    assert (error <= solution.certificate.error_bound * max(abs(float(g)), abs(float(exact)))).all()
+
+
+def test_a_parameter_that_acts_along_a_small_component_of_the_adjoint_is_told():
+    """The cotangent is 1,000 times smaller along the one coordinate that θ moves."""
+    theta = torch.zeros((), dtype=torch.float64, requires_grad=True)
+    cotangent = torch.tensor([1.0, 1e-3], dtype=torch.float64)
+
+    def gradient(rtol):
+        def objective(y):
+            r = y - 0.5
+            slow = 0.05 * r[:, 1] ** 2 - 0.1 * r[:, 1] ** 3
+            return 0.5 * r[:, 0] ** 2 + slow + theta * y[:, 1]
+
+        solution = savi.minimize(
+            objective,
+            torch.zeros(1, 2, dtype=torch.float64),
+            optimizer=GradientDescent(0.9),
+            gradient=Implicit(),
+            max_steps=2000,
+            rtol=rtol,
+        )
+        (g,) = torch.autograd.grad((solution.value * cotangent).sum(), theta)
+        return float(g), solution.certificate
+
+    with pytest.warns(ImplicitGradientWarning, match=r"exceeds gradient\.max_error"):
+        rough, certificate = gradient(2e-2)
+    exact, sure = gradient(1e-12)
+    error = abs(rough / exact - 1.0)
+    assert 0.05 < error <= float(certificate.error_bound)
+    assert not sure.inaccurate.any()
+    assert sure.error_bound <= 1e-6
+
+
+def test_examples_whose_gradients_cancel_are_not_called_inaccurate():
+    """θ of four examples, whose sum is 0 but for what is left to the solution."""
+    theta = torch.zeros((), dtype=torch.float64, requires_grad=True)
+    a = torch.tensor([[0.5], [-0.5], [1.0], [-1.0]], dtype=torch.float64)
+    solution = savi.minimize(
+        lambda y: (0.5 * (y - a) ** 2 + 0.05 * (y - a) ** 4 - theta * y.square()).sum(-1),
+        torch.tensor([[0.0], [0.1], [0.2], [0.3]], dtype=torch.float64),
+        optimizer=GradientDescent(0.5),
+        gradient=Implicit(),
+        max_steps=100,
+        rtol=1e-4,
+    )
+    torch.autograd.grad(solution.value.sum(), theta)
+    assert not solution.certificate.inaccurate.any()
+    assert not solution.certificate.failed.any()
 
 
 def test_an_objective_that_is_another_one_at_the_backward_is_refused():
