@@ -14,7 +14,6 @@ from pytorch_lightning.loggers import CSVLogger, Logger, WandbLogger
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 from savi.errors import InputError, unknown_option
-from savi.implicit.certificate import CERTIFICATE_WARNINGS
 from savi.report.wandb import AXES, FIGURES, HISTOGRAMS, OBJECTIVE, STEP, has_login
 from savi.runs.record import Origin
 
@@ -94,8 +93,6 @@ def check_wandb(mode: str, project: str) -> None:
 
 def quieten_libraries() -> None:
     """Keep out of a run's output what its user can do nothing about; other warnings still show."""
-    for category in CERTIFICATE_WARNINGS:
-        warnings.filterwarnings("once", category=category)
     warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
     for name in ("pytorch_lightning.utilities.rank_zero", "pytorch_lightning.accelerators.cuda"):
         logging.getLogger(name).setLevel(logging.WARNING)

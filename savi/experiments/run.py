@@ -41,6 +41,7 @@ from savi.runs.record import Interrupted, Origin, recorded
 from savi.training.callbacks import (
     CostMonitor,
     EpochLines,
+    EpochWarnings,
     FiniteLoss,
     KeepRandomState,
     SaveOnInterrupt,
@@ -355,6 +356,7 @@ def build_callbacks(
         *_gradient_monitor(config, data, module),
         cost,
         FiniteLoss(),
+        EpochWarnings(),
         SaveOnInterrupt(checkpoints),
         ModelCheckpoint(
             dirpath=checkpoints,

@@ -10,12 +10,8 @@ from savi.gradients.stop import StopGradient
 from savi.gradients.truncated import Truncated
 from savi.gradients.unrolled import Unrolled
 from savi.implicit.adjoint_certificate import Certificate
-from savi.implicit.certificate import (
-    ImplicitGradientError,
-    ImplicitGradientWarning,
-    SmoothnessNote,
-)
 from savi.implicit.policy import OnFailure
+from savi.implicit.reporter import ImplicitGradientError, ImplicitGradientWarning, SmoothnessNote
 
 __all__ = [
     "BACKENDS",

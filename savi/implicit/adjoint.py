@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from savi.implicit.adjoint_certificate import AdjointVerdict, Conditions
-from savi.implicit.certificate import MAX_NONLINEARITY, SAFETY, judge
+from savi.implicit.certificate import MAX_NONLINEARITY, SAFETY, anywhere
 from savi.implicit.damping import damped
 from savi.implicit.gradient_error import gradient_error
 from savi.implicit.nearby import MAX_JUMP, Nearby
@@ -98,7 +98,7 @@ class Adjoint:
         seen = probe(self.objective, self.init, self._point, self._residual, *solved[:3])
         checks = conditions.checks(solved.linear, seen, self.solver)
         # Only of the others is it known which step would lead to the solution.
-        unbroken = needed & ~judge(checks)[0]
+        unbroken = needed & ~anywhere(checks, seen.error_bound)
         kinked = self._kinked(solved, seen, conditions, unbroken)
         if self.captured:
             error = self._error_beyond(v, u, solved, seen, conditions, unbroken & ~kinked)

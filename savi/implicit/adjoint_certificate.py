@@ -7,13 +7,14 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from savi.implicit.certificate import (
-    Reporter,
     Verdict,
-    judge,
+    anywhere,
     linear_checks,
+    occurring,
 )
 from savi.implicit.policy import OnFailure
 from savi.implicit.probe import Probe
+from savi.implicit.reporter import Finding, Reporter
 from savi.implicit.smoothness import Kinks
 from savi.linear.base import LinearSolution, LinearSolver
 from savi.types import Counts, Mask, PerExample
@@ -22,11 +23,11 @@ from savi.types import Counts, Mask, PerExample
 CLOSE = 1e-2
 
 _INACCURATE = (
-    "the estimated error exceeds gradient.max_error (raise inner.max_steps, lower inner.rtol, or "
-    "raise gradient.max_error)"
+    "the estimated error exceeds max_error (raise the inner max_steps, lower the inner rtol, or "
+    "raise max_error)"
 )
 _REPORT = Reporter(
-    "implicit gradient without its conditions in some examples (ift/failures)",
+    "implicit gradient without its conditions in some examples",
     "the inner objective",
     "implicit gradient",
 )
@@ -63,7 +64,7 @@ class Conditions:
         """
         indefinite, singular, unsolved = linear_checks(linear, self.max_residual)
         checks = {
-            "the inner problem is not solved (raise inner.max_steps, or use a better optimiser)": (
+            "the inner problem is not solved (raise its max_steps, or use a better optimiser)": (
                 ~(self.stationarity <= self.max_stationarity) & ~(seen.error_bound <= CLOSE)
             ),
             "the Hessian is not positive definite, so λK is no strict minimum": indefinite,
@@ -97,15 +98,14 @@ class Conditions:
             "the gradient of the objective jumps or bends near λK (a kink, rows that are mixed, or "
             "too few steps)"
         )
-        broken = {reason: where & needed for reason, where in checks.items()}
-        failed, reasons = judge(broken | {jumps: kinked})
+        broken = {reason: where & needed for reason, where in checks.items()} | {jumps: kinked}
+        failed = anywhere(broken, seen.error_bound)
         return AdjointVerdict(
             kinks=self.kinked.in_x,
             degenerate=self.degenerate,
             error_bound=seen.error_bound,
             min_curvature=linear.min_curvature,
-            failed=failed,
-            reasons=reasons,
+            broken=occurring(broken),
             linear_residual=linear.residual,
             linear_steps=linear.steps,
             inaccurate=~failed & needed & ~(seen.error_bound <= self.max_error),
@@ -137,10 +137,13 @@ class AdjointVerdict(Verdict):
         Raises:
             ImplicitGradientError: under ``raise``, if any example failed or is inaccurate.
         """
-        remarks = [_INACCURATE] if bool(self.inaccurate.any()) else []
-        reasons = [*self.reasons, *remarks] if policy is OnFailure.RAISE else self.reasons
-        count = int((self.failed | self.inaccurate).sum())
-        _REPORT(policy, reasons, self.kinks, count, remarks)
+        reasons, remarks = self.findings(), []
+        if count := int(self.inaccurate.sum()):
+            worst = float(self.error_bound[self.inaccurate].max())
+            remarks = [Finding(_INACCURATE, count, len(self.inaccurate), worst)]
+        if policy is OnFailure.RAISE:
+            reasons, remarks = [*reasons, *remarks], []
+        _REPORT(policy, reasons, self.kinks, int((self.failed | self.inaccurate).sum()), remarks)
 
     def metrics(self) -> dict[str, float]:
         """The worst case over the batch, under the names that are logged.
@@ -205,16 +208,16 @@ class Certificate:
 
 
 _OF_CONDITIONS = frozenset(f.name for f in fields(Conditions))
-_OF_VERDICT = frozenset(f.name for f in fields(AdjointVerdict))
+_OF_VERDICT = frozenset({f.name for f in fields(AdjointVerdict)} | {"failed", "reasons"})
 
 
 def _unsolved(solver: LinearSolver) -> str:
     """What a large residual of this solver means, and what to do about it."""
     if solver.biased:
         return (
-            "the Gauss–Newton matrix is not the Hessian, which biases the gradient (set "
-            "gradient.solver=cholesky)"
+            "the Gauss–Newton matrix is not the Hessian, which biases the gradient (take solver "
+            "cholesky)"
         )
     if solver.direct:
         return "the Hessian is too ill-conditioned for the float type (use float64)"
-    return "the linear solver did not converge (raise gradient.max_steps or gradient.rtol)"
+    return "the linear solver did not converge (raise its max_steps or rtol)"

@@ -8,13 +8,13 @@ in its own way, and has them judged and told here.
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 
-from savi.implicit.policy import HANDLED, OnFailure
+from savi.implicit.reporter import Finding
 from savi.linear.base import LinearSolution, LinearStatus
 from savi.types import Mask, PerExample
 
@@ -23,22 +23,6 @@ MAX_NONLINEARITY = 0.5
 
 #: For what a few samples of F do not show.
 SAFETY = 2.0
-
-
-class ImplicitGradientWarning(UserWarning):
-    """An implicit gradient was taken where the theorem's conditions do not hold."""
-
-
-class SmoothnessNote(UserWarning):
-    """F is smooth only in pieces; said once a run."""
-
-
-class ImplicitGradientError(RuntimeError):
-    """As :class:`ImplicitGradientWarning`, under ``on_failure: raise``."""
-
-
-#: What a certificate says in words.
-CERTIFICATE_WARNINGS = (ImplicitGradientWarning, SmoothnessNote)
 
 
 @dataclass(frozen=True)
@@ -52,26 +36,43 @@ class Verdict:
         error_bound: an estimate of the relative error of the derivative, no proof.
         min_curvature: an estimate from above of the smallest curvature (along the active
             constraints, if any); None for a system of equations.
-        failed: which examples break a condition.
-        reasons: a sentence for each kind of failure that occurs.
+        broken: which examples break a condition, by the sentence about it; only those that occur.
     """
 
     kinks: tuple[str, ...]
     degenerate: Mask | None
     error_bound: PerExample
     min_curvature: PerExample | None
-    failed: Mask
-    reasons: list[str]
+    broken: Mapping[str, Mask]
+
+    @cached_property
+    def failed(self) -> Mask:
+        """Which examples break a condition."""
+        return anywhere(self.broken, self.error_bound)
+
+    @property
+    def reasons(self) -> list[str]:
+        """A sentence for each kind of failure that occurs."""
+        return list(self.broken)
+
+    def findings(self) -> list[Finding]:
+        """What there is to say of each failure."""
+        return [
+            Finding(kind, int(at.sum()), len(at), float(self.error_bound[at].max()))
+            for kind, at in self.broken.items()
+        ]
 
 
-def judge(checks: Mapping[str, Mask]) -> tuple[Mask, list[str]]:
-    """Which examples break any of the conditions, and a sentence for each that is broken.
+def anywhere(checks: Mapping[str, Mask], like: PerExample) -> Mask:
+    """Which examples break any of the conditions."""
+    if not checks:
+        return torch.zeros_like(like, dtype=torch.bool)
+    return torch.stack(list(checks.values())).any(dim=0)
 
-    Args:
-        checks: where each is broken, by the sentence that says so.
-    """
-    failed = torch.stack(list(checks.values())).any(dim=0)
-    return failed, [reason for reason, broken in checks.items() if bool(broken.any())]
+
+def occurring(checks: Mapping[str, Mask]) -> dict[str, Mask]:
+    """The conditions that some example breaks."""
+    return {reason: broken for reason, broken in checks.items() if bool(broken.any())}
 
 
 def linear_checks(linear: LinearSolution, max_residual: float) -> tuple[Mask, Mask, Mask]:
@@ -84,56 +85,3 @@ def linear_checks(linear: LinearSolution, max_residual: float) -> tuple[Mask, Ma
     singular = linear.status == LinearStatus.SINGULAR
     unsolved = ~(linear.residual <= max_residual) & ~singular
     return linear.status == LinearStatus.INDEFINITE, singular, unsolved
-
-
-@dataclass(frozen=True)
-class Reporter:
-    """Tells what a certificate has found.
-
-    Attributes:
-        message: what comes before a reason.
-        subject: what may have kinks.
-        derivative: what is then right inside a smooth piece.
-    """
-
-    message: str
-    subject: str
-    derivative: str
-
-    def __call__(
-        self,
-        policy: OnFailure,
-        reasons: Sequence[str],
-        kinks: Sequence[str],
-        examples: int,
-        remarks: Sequence[str] = (),
-    ) -> None:
-        """Warn of each reason, unless the policy takes care of it; and of the kinks.
-
-        Args:
-            policy: what is done about failed examples.
-            reasons: why they failed.
-            kinks: the operations with kinks.
-            examples: how many failed; 0 where there is only one.
-            remarks: what is told under every policy but ``silent``, and is no failure.
-
-        Raises:
-            ImplicitGradientError: under ``raise``, if there is a reason.
-        """
-        if policy is OnFailure.SILENT:
-            return
-        if reasons and policy is OnFailure.RAISE:
-            told = "; ".join(reasons)
-            count = f" ({examples} examples)" if examples else ""
-            raise ImplicitGradientError(f"{self.message}: {told}{count}")
-        # The texts hold no numbers, so that Python shows each kind once a run.
-        for text in (*(() if policy in HANDLED else reasons), *remarks):
-            warnings.warn(f"{self.message}: {text}", ImplicitGradientWarning, stacklevel=3)
-        if kinks:
-            warnings.warn(
-                f"{self.subject} has operations with kinks ({', '.join(kinks)}): its "
-                f"{self.derivative} is right inside a smooth piece, and says nothing of the others "
-                "(the activations softplus and tanh have none)",
-                SmoothnessNote,
-                stacklevel=3,
-            )

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from savi.implicit.certificate import SAFETY, Reporter, judge, linear_checks
+from savi.implicit.certificate import SAFETY, linear_checks, occurring
 from savi.implicit.policy import OnFailure
+from savi.implicit.reporter import Finding, Reporter
 from savi.implicit.weight_hessian import WeightHessian, flat
 from savi.linear import LinearSolution, LinearSolver, LinearStatus
 from savi.types import Rows
@@ -76,14 +77,12 @@ class HypergradientCertificate:
             ImplicitGradientError: under ``raise``, if a condition is broken.
         """
         raising = policy is OnFailure.RAISE
-        told = self.reasons if raising else [*self.reasons, *self.biases]
-        _REPORT(
-            policy,
-            ["; ".join(told)] if told else [],
-            self.kinks,
-            examples=0,
-            remarks=["; ".join(self.biases)] if raising and self.biases else [],
-        )
+        reasons = [Finding(kind, error=self.error_bound) for kind in self.reasons]
+        biases = [Finding(kind, error=self.error_bound) for kind in self.biases]
+        if raising:
+            _REPORT(policy, reasons, self.kinks, remarks=biases)
+        else:
+            _REPORT(policy, [*reasons, *biases], self.kinks)
 
 
 @dataclass(frozen=True)
@@ -122,7 +121,7 @@ def certify(
     indefinite, singular, unsolved = linear_checks(linear, limits.max_residual)
     unmoved = tuple(index for index, part in enumerate(response) if part is None)
     which = ", ".join(f"hyper[{index}]" for index in unmoved)
-    _, reasons = judge(
+    reasons = occurring(
         {
             "the weights are no stationary point of inner (train them further)": torch.tensor(
                 [not relative <= limits.max_stationarity]
@@ -163,7 +162,7 @@ def certify(
         min_curvature=curvature,
         kinks=hessian.kinks(),
         unmoved=unmoved,
-        reasons=reasons,
+        reasons=list(reasons),
         biases=[bias for bias, found in biases.items() if found],
     )
 

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 import torch
 
-from savi.implicit.certificate import MAX_NONLINEARITY, SAFETY, Reporter, Verdict, judge
+from savi.implicit.certificate import MAX_NONLINEARITY, SAFETY, Verdict, occurring
 from savi.implicit.nearby import MAX_JUMP, Nearby
 from savi.implicit.policy import OnFailure
+from savi.implicit.reporter import Reporter
 from savi.implicit.theorem import Linearized
 from savi.linear.dense import finite_blocks, multiply
 from savi.types import Mask, PerExample
@@ -53,8 +54,7 @@ class RootCertificate(Verdict):
         Raises:
             ImplicitGradientError: under ``raise``, if any example failed.
         """
-        reasons = ["; ".join(self.reasons)] if self.reasons else []
-        _REPORT(policy, reasons, self.kinks, int(self.failed.sum()))
+        _REPORT(policy, self.findings(), self.kinks, int(self.failed.sum()))
 
 
 @dataclass(frozen=True)
@@ -112,14 +112,12 @@ def certify(at: Linearized, constraints: Constraints | None = None) -> RootCerti
             "the curvature along the constraints is not positive, so the point is no strict "
             "minimum": finite & ~(constraints.min_curvature > constraints.flat),
         }
-    failed, reasons = judge(checks)
     return RootCertificate(
         kinks=at.kinks,
         degenerate=None if constraints is None else constraints.degenerate,
         error_bound=torch.where(regular & ~kinked, error, torch.inf),
         min_curvature=None if constraints is None else constraints.min_curvature,
-        failed=failed,
-        reasons=reasons,
+        broken=occurring(checks),
         residual=torch.linalg.vector_norm(at.value, dim=-1),
         distance=distance,
         condition=factor.condition,

@@ -11,8 +11,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from savi.errors import InputError
-from savi.implicit.certificate import ImplicitGradientWarning
 from savi.implicit.problem import Problem
+from savi.implicit.reporter import ImplicitGradientWarning
 
 _KINK = (
     "sparsemax has no derivative where a utility equals the threshold, as in some examples here: "
@@ -63,7 +63,7 @@ def sparsemax(theta: Float[Tensor, "*B n"]) -> Float[Tensor, "*B n"]:
 
     Where a θ_i equals τ the projection has no derivative; to differentiate it there with a nonzero
     cotangent or tangent warns once with
-    :class:`~savi.implicit.certificate.ImplicitGradientWarning`. A utility of −∞ excludes its item.
+    :class:`~savi.implicit.reporter.ImplicitGradientWarning`. A utility of −∞ excludes its item.
 
     Args:
         theta: the utilities, projected along the last dimension.

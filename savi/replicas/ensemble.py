@@ -201,4 +201,6 @@ def rows_of(record: Record, rows: slice) -> Record:
             parts[field.name] = value[rows]
         elif is_dataclass(value):
             parts[field.name] = rows_of(value, rows)
+        elif isinstance(value, Mapping):
+            parts[field.name] = {name: part[rows] for name, part in value.items()}
     return replace(record, **parts)

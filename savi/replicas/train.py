@@ -17,11 +17,12 @@ from torch.utils.data import DataLoader
 from savi.data.batches import Batch
 from savi.errors import InputError
 from savi.experiments.loggers import quieten_libraries
+from savi.implicit.reporter import collected
 from savi.replicas.configs import plans
 from savi.replicas.ensemble import Ensemble, joined
 from savi.replicas.run import ReplicaRun
 from savi.runs.record import Interrupted, Origin
-from savi.training.callbacks import CostMonitor, require_finite
+from savi.training.callbacks import CostMonitor, print_findings, require_finite
 
 
 def train(
@@ -106,7 +107,9 @@ class JointTraining:
         """Train to the last epoch, or until no run is left."""
         for epoch in range(self.config["max_epochs"]):
             self.epoch = epoch
-            self._train()
+            with collected() as tally:
+                self._train()
+            print_findings(tally, epoch)
             if (epoch + 1) % self.config["check_val_every_n_epoch"] == 0:
                 self._validate()
             self._drop_the_diverged()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import resource
 import sys
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -12,6 +13,8 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback
+
+from savi.implicit.reporter import Tally, collected
 
 
 class CostMonitor(Callback):
@@ -87,6 +90,39 @@ class EpochLines(Callback):
             metrics = trainer.callback_metrics
             figures = "  ".join(f"{k} {float(metrics[k]):.2f}" for k in shown if k in metrics)
             print(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  {figures}", flush=True)
+
+
+class EpochWarnings(Callback):
+    """Says once an epoch what the certificates have found, instead of at every step."""
+
+    def __init__(self) -> None:
+        self._open = ExitStack()
+        self._tally = Tally()
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Begin to count."""
+        self._tally = self._open.enter_context(collected())
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Print a line for each kind of finding."""
+        print_findings(self._tally, trainer.current_epoch)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Leave it to the certificates again."""
+        self._open.close()
+
+    def on_exception(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
+    ) -> None:
+        """Say what was found in the epoch that has failed."""
+        print_findings(self._tally, trainer.current_epoch)
+        self._open.close()
+
+
+def print_findings(tally: Tally, epoch: int) -> None:
+    """What the certificates found in an epoch, counted from 0, on the standard error."""
+    for line in tally.lines():
+        print(f"warning: epoch {epoch + 1}: {line}", file=sys.stderr, flush=True)
 
 
 class FiniteLoss(Callback):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -12,7 +11,7 @@ import torch
 from pytorch_lightning.callbacks import Callback
 
 from savi.errors import require_at_least
-from savi.implicit.certificate import CERTIFICATE_WARNINGS, ImplicitGradientError
+from savi.implicit.reporter import ImplicitGradientError, collected
 from savi.inference.gradient_check import (
     ProbeBatch,
     check_reference,
@@ -99,10 +98,8 @@ def _unnoticed(module: SemiAmortizedVAE) -> Iterator[None]:
     evaluations = module.vae.decoder_evaluations
     devices = [module.device] if module.device.type == "cuda" else []
     try:
-        with torch.random.fork_rng(devices), warnings.catch_warnings():
-            # The run's own solves warn for themselves.
-            for category in CERTIFICATE_WARNINGS:
-                warnings.simplefilter("ignore", category)
+        # The run's own solves speak for themselves.
+        with torch.random.fork_rng(devices), collected():
             yield
     finally:
         module.vae.decoder_evaluations = evaluations

@@ -12,7 +12,7 @@ from typing import Self
 from rich.console import Console
 from rich.progress import Progress as Bar
 
-from savi.implicit.certificate import CERTIFICATE_WARNINGS
+from savi.implicit.reporter import CERTIFICATE_WARNINGS
 
 
 class Progress:

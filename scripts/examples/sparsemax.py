@@ -18,7 +18,7 @@ from rich.table import Table
 from torch import Tensor
 
 from savi.implicit import kkt
-from savi.implicit.certificate import ImplicitGradientWarning
+from savi.implicit.reporter import ImplicitGradientWarning
 from savi.implicit.sparsemax import simplex_projection_problem, sparsemax, sparsemax_solution
 
 #: Where the first two items share, and the third is out.

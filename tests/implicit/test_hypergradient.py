@@ -7,12 +7,12 @@ import pytest
 import torch
 
 from savi.errors import InputError
-from savi.implicit.certificate import (
+from savi.implicit.hypergradient import hypergradient
+from savi.implicit.reporter import (
     ImplicitGradientError,
     ImplicitGradientWarning,
     SmoothnessNote,
 )
-from savi.implicit.hypergradient import hypergradient
 from savi.linear import SOLVERS, ConjugateGradients, LinearStatus, Neumann, Nystrom
 
 ITERATIVE = ("cg", "minres", "gmres", "neumann", "nystrom")

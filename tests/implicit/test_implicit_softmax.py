@@ -10,7 +10,7 @@ import torch
 
 from savi.errors import InputError
 from savi.implicit import kkt, root
-from savi.implicit.certificate import ImplicitGradientError, ImplicitGradientWarning
+from savi.implicit.reporter import ImplicitGradientError, ImplicitGradientWarning
 from savi.implicit.softmax import (
     entropy_problem,
     report_inverse,

@@ -6,7 +6,7 @@ from torch.autograd import gradcheck, gradgradcheck
 
 from savi.errors import InputError
 from savi.implicit import Problem, kkt
-from savi.implicit.certificate import ImplicitGradientError, ImplicitGradientWarning
+from savi.implicit.reporter import ImplicitGradientError, ImplicitGradientWarning
 
 
 def entropy(x, theta):

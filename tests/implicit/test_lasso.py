@@ -16,7 +16,7 @@ from savi.gradients import ImplicitGradientError, ImplicitGradientWarning, Smoot
 SCRIPT = Path(__file__).parents[2] / "scripts" / "examples" / "lasso.py"
 
 # F is made of clamps, and the certificate says so each time.
-pytestmark = pytest.mark.filterwarnings("ignore::savi.implicit.certificate.SmoothnessNote")
+pytestmark = pytest.mark.filterwarnings("ignore::savi.implicit.reporter.SmoothnessNote")
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from torch.autograd import forward_ad
 
 from savi.errors import InputError
 from savi.implicit import root
-from savi.implicit.certificate import (
+from savi.implicit.reporter import (
     ImplicitGradientError,
     ImplicitGradientWarning,
     SmoothnessNote,

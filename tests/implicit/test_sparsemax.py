@@ -10,8 +10,8 @@ from torch.autograd import forward_ad
 
 from savi.errors import InputError
 from savi.implicit import kkt
-from savi.implicit.certificate import ImplicitGradientWarning
 from savi.implicit.qp import QPLayer
+from savi.implicit.reporter import ImplicitGradientWarning
 from savi.implicit.sparsemax import simplex_projection_problem, sparsemax, sparsemax_solution
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "examples" / "sparsemax.py"

@@ -10,13 +10,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from savi.errors import InputError, require_at_least
-from savi.implicit.certificate import ImplicitGradientError, ImplicitGradientWarning
 from savi.implicit.policy import OnFailure
 from savi.implicit.qp.kkt_inverse import KKTInverse
 from savi.implicit.qp.matrices import outer, times
 from savi.implicit.qp.program import QPData, checked
 from savi.implicit.qp.solution import QPError, QPSolution, QPWarning, failures, tell
 from savi.implicit.qp.solver import Accuracy, solve
+from savi.implicit.reporter import ImplicitGradientError, ImplicitGradientWarning
 from savi.inner.precision import full_precision
 from savi.types import Equalities, Inequalities, Points
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from benchmarks.safety.problem import Problem, Row, Vector, descend, slope
 from savi._minimize import minimize
 from savi.gradients import GradientBackend, Implicit, Unrolled
-from savi.implicit.certificate import SmoothnessNote
+from savi.implicit.reporter import SmoothnessNote
 from savi.inner import GradientDescent, LevenbergMarquardt
 from savi.registry import Registry
 

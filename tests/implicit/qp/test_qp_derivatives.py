@@ -7,8 +7,8 @@ from benchmarks.qp import random_programs
 from qp_problems import random_problems, tensor
 from torch.autograd import gradcheck, gradgradcheck
 
-from savi.implicit.certificate import ImplicitGradientError, ImplicitGradientWarning
 from savi.implicit.qp import QPLayer, QPStatus
+from savi.implicit.reporter import ImplicitGradientError, ImplicitGradientWarning
 
 
 def parts(layer=None):

@@ -9,7 +9,7 @@ import torch
 
 from savi.experiments.reload import evaluate_checkpoint
 from savi.experiments.run import Run, build, train
-from savi.implicit.certificate import ImplicitGradientError, ImplicitGradientWarning
+from savi.implicit.reporter import ImplicitGradientError, ImplicitGradientWarning
 from savi.report.figures import read_metrics
 from savi.training.hypergradient.hyperparameters import HYPERPARAMETERS, values
 from savi.training.hypergradient.tuner import HypergradientTuner
