@@ -18,9 +18,9 @@ from savi.training import SemiAmortizedVAE
 from savi.training.module import kl_weight, outer_optimizer
 from savi.training.step_metrics import evaluation_metrics, gradient_norms, training_metrics
 from savi.types import Observations, Rows
+from savi.vae.distributions import antithetic_noise
 from savi.vae.elbo import Bound, elbo
 from savi.vae.monte_carlo import chunk_sizes
-from savi.vae.noise import antithetic_noise
 
 Record = TypeVar("Record")
 

@@ -25,11 +25,11 @@ from savi.training.step_metrics import evaluation_metrics, gradient_norms, train
 from savi.training.warm_start import WarmStarts
 from savi.types import Observations
 from savi.vae.build import build_encoder, build_vae
+from savi.vae.distributions import antithetic_noise
 from savi.vae.elbo import Bound
 from savi.vae.families import POSTERIORS
 from savi.vae.model import KLWeight
 from savi.vae.monte_carlo import expected_bound
-from savi.vae.noise import antithetic_noise
 
 
 class SemiAmortizedVAE(pl.LightningModule):
