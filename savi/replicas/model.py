@@ -32,10 +32,7 @@ class Layout:
     grid row by row, and both directions are views. With them, cells that no row lies in show the
     first row, and what is computed there is dropped.
 
-    Attributes:
-        models: R, the lines.
-        cells: rising in i; None if the batch fills the grid.
-        shown: the row that each cell shows, shape [R, m].
+    ``models`` is R; ``cells`` rise in i, and ``shown`` is the row that each cell shows.
     """
 
     models: int
@@ -49,24 +46,15 @@ class Layout:
         return v[..., self.shown, :]
 
     def join(self, v: Tensor, event: int = 1) -> Tensor:
-        """The grid [..., R, m, *event] as rows [..., N, *event].
-
-        Args:
-            v: what was computed in the grid.
-            event: how many axes the value of an example has.
-        """
+        """The grid [..., R, m, *event] as rows; the value of an example has ``event`` axes."""
         rows = v.flatten(-2 - event, -1 - event)
         return rows if self.cells is None else rows.index_select(rows.ndim - 1 - event, self.cells)
 
     def only(self, index: Int[Tensor, " K"], size: int) -> tuple[Layout, Int[Tensor, "R m"]]:
-        """The layout of some of the rows, in their order.
+        """The layout of some of the rows, in their (rising) order.
 
-        Args:
-            index: the rows, rising.
-            size: the cells in a line of this grid.
-
-        Returns:
-            The layout, and for each of its cells a cell of this grid that holds the same example.
+        ``size`` are the cells in a line of this grid. The second result is, for each cell of the
+        new one, a cell of this grid that holds the same example.
         """
         old = index if self.cells is None else self.cells[index]
         line = old // size
@@ -242,11 +230,6 @@ class StackedInference(SemiAmortizedInference):
         return each.repeat_interleave(len(init) // len(values))
 
     def draw_from(self, generators: Sequence[torch.Generator], like: Codes) -> NoiseSchedule:
-        """The inner noise that each inference would draw from its own source.
-
-        Args:
-            generators: the sources.
-            like: codes of one of the R batches.
-        """
+        """The inner noise that each would draw from its own source, for codes of one batch."""
         draws = [self.draw_noise(like, generator) for generator in generators]
         return lambda step: torch.cat([draw(step) for draw in draws], dim=1)
