@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from savi.errors import within
+from savi.errors import require_at_least, within
 from savi.registry import Registry
 from savi.vae.model import GaussianVAE
 from savi.vae.networks import DECODERS, ENCODERS
@@ -31,6 +31,8 @@ def build_vae(
         InputError: for unknown names and values out of range.
     """
     latent_dim = model["latent_dim"]
+    with within("model"):
+        require_at_least("latent_dim", latent_dim, 1)
     decoder = _network(DECODERS, "decoder", model, latent_dim, data_shape)
     _probe(decoder, f"model.decoder '{model['decoder']}'", latent_dim, math.prod(data_shape))
     gamma = model["gamma"]

@@ -17,7 +17,6 @@ from torch import Tensor, nn
 
 from savi.errors import SettingError
 from savi.registry import Registry
-from savi.settings import Bounds
 from savi.types import PerExample, Scalar
 
 VARIANCES: Registry[type[ObservationVariance]] = Registry("model.gamma.mode")
@@ -43,8 +42,10 @@ class ObservationVariance(nn.Module, ABC):
 
     def __init__(self, dim: int, value: float, floor: float = 1e-6) -> None:
         super().__init__()
-        for name, number in (("value", value), ("floor", floor)):
-            Bounds(above=0, below=math.inf).check(name, number)
+        if not 0 < value < math.inf:
+            raise SettingError("value", f"is {value}: set it above 0, it is a variance")
+        if not 0 < floor < math.inf:
+            raise SettingError("floor", f"is {floor}: set it above 0")
         if self.free and value <= floor:
             raise SettingError(
                 "value",

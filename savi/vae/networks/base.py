@@ -8,14 +8,19 @@ from numbers import Integral
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from savi.errors import InputError
+from savi.errors import InputError, SettingError
 from savi.registry import Registry
-from savi.settings import Bounds
 from savi.vae.networks.activations import is_smooth
 from savi.vae.networks.initialization import shrink_output
 
 DECODERS: Registry[Callable[..., nn.Module]] = Registry("decoder", supplied=2)
 ENCODERS: Registry[Callable[..., nn.Module]] = Registry("encoder", supplied=2)
+
+
+def _check_at_least(minimum: int, **sizes: int) -> None:
+    for name, size in sizes.items():
+        if not isinstance(size, Integral) or size < minimum:
+            raise SettingError(name, f"is {size!r}: set it to an integer >= {minimum}")
 
 
 def _checked_shape(data_shape: Sequence[int]) -> tuple[int, ...]:
@@ -46,8 +51,8 @@ class Network(nn.Module, ABC):
     ) -> None:
         super().__init__()
         self.data_shape = _checked_shape(data_shape)
-        Bounds(at_least=1).check("hidden", hidden, whole=True)
-        Bounds(at_least=0).check("depth", depth, whole=True)
+        _check_at_least(1, hidden=hidden)
+        _check_at_least(0, depth=depth)
         self.is_smooth = is_smooth(activation) or depth == 0
 
     @property
@@ -93,7 +98,7 @@ class Decoder(Network):
         depth: int,
         activation: str,
     ) -> None:
-        Bounds(at_least=1).check("latent_dim", latent_dim, whole=True)
+        _check_at_least(1, latent_dim=latent_dim)
         super().__init__(data_shape, hidden=hidden, depth=depth, activation=activation)
         self.latent_dim = latent_dim
         self._assemble(hidden, depth, activation)
@@ -120,7 +125,7 @@ class Encoder(Network):
     def __init__(
         self, data_shape: Sequence[int], out_dim: int, *, hidden: int, depth: int, activation: str
     ) -> None:
-        Bounds(at_least=1).check("out_dim", out_dim, whole=True)
+        _check_at_least(1, out_dim=out_dim)
         super().__init__(data_shape, hidden=hidden, depth=depth, activation=activation)
         self.out_dim = out_dim
         self._assemble(hidden, depth, activation)
