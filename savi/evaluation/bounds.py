@@ -11,10 +11,9 @@ from torch import Tensor
 
 from savi.evaluation.pieces import Progress, silent
 from savi.types import Observations, PerExample, PerSample, Samples
-from savi.vae.distributions import Posterior
+from savi.vae.distributions import Posterior, antithetic_noise
 from savi.vae.model import GaussianVAE
 from savi.vae.monte_carlo import chunk_sizes, draws
-from savi.vae.noise import antithetic_noise
 
 #: With fewer, the slope of the control variate would add more noise than it takes away.
 LEAST_SAMPLES = 64

@@ -15,13 +15,12 @@ from savi.inner.objective import InnerObjective
 from savi.inner.optimizers import LevenbergMarquardt, Newton
 from savi.inner.precision import full_precision
 from savi.linear.base import LinearStatus, SymmetricOperator, dot, norm
-from savi.linear.dense import multiply
-from savi.linear.direct import Cholesky
+from savi.linear.dense import Cholesky, multiply
 from savi.types import Codes, Index, Mask, Observations, PerExample, Rows, Samples
 from savi.vae.data_fit import data_fit
+from savi.vae.distributions import antithetic_noise
 from savi.vae.families import PosteriorFamily
 from savi.vae.model import GaussianVAE
-from savi.vae.noise import antithetic_noise
 
 #: Least noise samples of the problem that defines the best q, so that it does not fit the noise.
 SOLVE_SAMPLES = 64

@@ -61,19 +61,12 @@ class GradientBackend(Checked, ABC):
     def encoder_gradient_for(self, anchored: bool, max_steps: int) -> EncoderGradient:
         """What flows to λ0 in a given problem.
 
-        Args:
-            anchored: whether the objective itself depends on λ0 (proximal, trust_region).
-            max_steps: K.
+        ``anchored`` says that the objective itself depends on λ0 (proximal, trust_region).
         """
         return self.encoder_gradient
 
     def check(self, optimizer: InnerOptimizer, problem: Traits, *, compiled: bool) -> None:
         """Refuse what the backend cannot differentiate, before any work is done.
-
-        Args:
-            optimizer: the inner optimiser.
-            problem: what kind of problem it minimises.
-            compiled: whether the inner steps are compiled.
 
         Raises:
             InputError: for what it cannot, with the reason.
@@ -120,11 +113,7 @@ class GradientBackend(Checked, ABC):
     ) -> Solution:
         """Run ``loop`` on ``objective`` from ``init``; both have passed :meth:`check`.
 
-        Args:
-            loop: the inner loop, which knows the optimiser and the stopping rule.
-            objective: the inner objective.
-            init: λ0.
-            differentiable: False in evaluation, where no backend builds a graph.
+        ``differentiable`` is False in evaluation, where no backend builds a graph.
 
         Raises:
             InputError: if the objective breaks an assumption of the backend.
@@ -142,11 +131,6 @@ def refuse_second_derivative(
     ``once_differentiable`` would not do: its refusal hangs on a leaf of its own, which
     ``autograd.grad(..., inputs)`` never visits, and the cotangents would pass for constants. Here
     they are linked to everything that they depend on, by a node that raises.
-
-    Args:
-        backend: the name in the message.
-        cotangents: what the backward computed.
-        links: the tensors that the cotangents depend on.
     """
     if not torch.is_grad_enabled():
         return cotangents

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
-from savi.gradients.base import BACKENDS, EncoderGradient
+from savi.gradients.base import BACKENDS
 from savi.gradients.recompute import RecomputingBackend, Segment
 from savi.inner.history import EveryNth
 from savi.inner.loop import InnerLoop
@@ -37,16 +37,11 @@ class Checkpointed(RecomputingBackend):
     Args:
         every: n, or ``sqrt`` for n = ⌊√K⌋, or ``step`` for n = 1 (the least memory; the time is
             the same).
-
-    Raises:
-        InputError: for an unknown name or an n below 1.
     """
 
     every: int | str = setting("sqrt", at_least=1, one_of=EVERY)
     name: ClassVar[str] = "checkpointed"
-    encoder_gradient: ClassVar[EncoderGradient] = EncoderGradient.EXACT
     memory: ClassVar[str] = "O(√K)"
-    second_derivatives: ClassVar[str] = "refused"
 
     def run(
         self, loop: InnerLoop, objective: InnerObjective, init: Rows

@@ -9,7 +9,7 @@ from typing import ClassVar
 import torch
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
-from savi.gradients.base import BACKENDS, EncoderGradient
+from savi.gradients.base import BACKENDS
 from savi.gradients.recompute import Adjoint, RecomputingBackend, Run, Segment, leaf
 from savi.implicit.captured import Replaced
 from savi.inner.history import EveryNth
@@ -40,16 +40,11 @@ class FiniteDifference(RecomputingBackend):
 
     Args:
         relative_step: δ; None for the cube root of the float type's ε, 6e-6 or 5e-3.
-
-    Raises:
-        InputError: if ``relative_step`` is not above 0.
     """
 
     relative_step: float | None = positive(None)
     name: ClassVar[str] = "finite_difference"
-    encoder_gradient: ClassVar[EncoderGradient] = EncoderGradient.EXACT
     memory: ClassVar[str] = "O(1)"
-    second_derivatives: ClassVar[str] = "refused"
     refuses_optimizers: ClassVar[str] = "its steps use second derivatives of the objective"
 
     @classmethod

@@ -30,7 +30,6 @@ class OneStep(GradientBackend):
     name: ClassVar[str] = "one_step"
     encoder_gradient: ClassVar[EncoderGradient] = EncoderGradient.ZERO
     memory: ClassVar[str] = "O(1)"
-    second_derivatives: ClassVar[str] = "refused"
     refuses_fresh_noise: ClassVar[str] = (
         "an objective that is redrawn at every step has no fixed point"
     )

@@ -41,16 +41,10 @@ class Segment(NamedTuple):
 
 @dataclass(frozen=True)
 class Run:
-    """A run of the loop, with what its backward needs.
+    """A run of the loop from λ0 = ``init`` to λK = ``value``, with what its backward needs.
 
-    Attributes:
-        loop: the loop whose steps are differentiated.
-        objective: the inner objective.
-        init: λ0.
-        value: λK.
-        steps: the number of steps that each example took.
-        segments: the run cut into pieces, from its end to its start.
-        captured: the tensors that the objective uses and that need a gradient.
+    ``segments`` cuts it into pieces, from its end to its start; ``captured`` are the tensors that
+    the objective uses and that need a gradient.
     """
 
     loop: InnerLoop
@@ -179,14 +173,9 @@ def captured_in_a_step(
 def require_same(backend: str, recomputed: Rows, reached: Rows, start: Rows) -> None:
     """Refuse to differentiate steps other than those that were taken.
 
-    Args:
-        backend: the name in the error's message.
-        recomputed: where the repeated steps ended.
-        reached: where they ended the first time.
-        start: where they began.
-
     Raises:
-        RuntimeError: where the ends differ by more than rounding explains.
+        RuntimeError: where the ends of the first and of the repeated steps differ by more than
+            rounding explains.
     """
     rounding = ROUNDING * torch.finfo(reached.dtype).eps * (norm(start) + norm(reached))
     allowed = 1e-3 * norm(reached - start) + rounding

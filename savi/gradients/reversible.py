@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, TypeAlias
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from savi.errors import CombinationError, SettingError
-from savi.gradients.base import BACKENDS, EncoderGradient
+from savi.gradients.base import BACKENDS
 from savi.gradients.recompute import RecomputingBackend, Segment
 from savi.inner.history import Iterate, Recorder
 from savi.inner.loop import InnerLoop
@@ -41,9 +41,7 @@ class Reversible(RecomputingBackend):
     """
 
     name: ClassVar[str] = "reversible"
-    encoder_gradient: ClassVar[EncoderGradient] = EncoderGradient.EXACT
     memory: ClassVar[str] = "O(1)"
-    second_derivatives: ClassVar[str] = "refused"
     exact: ClassVar[bool] = True
     refuses_constraints: ClassVar[str] = "a projection cannot be undone"
     refuses_optimizers: ClassVar[str] = "only steps with a momentum above 0 can be undone"
@@ -111,23 +109,23 @@ WORD = 2**62
 MAX_DENOMINATOR = 1000
 
 
+#: As :data:`savi.types.Rows`.
+Integers: TypeAlias = Int[Tensor, "B P"]
+
+
 class ExactState(NamedTuple):
     """Position and velocity in the example's unit, and the digits that the velocity has lost.
 
-    Attributes:
-        position: y.
-        velocity: v.
-        lost: the word of lost digits that is being filled.
-        filled: an upper bound of its content, the same for every scalar.
-        words: the full words, each with the number of steps after which it was put away.
-        steps: steps taken.
+    ``lost`` is the word of lost digits that is being filled, ``filled`` an upper bound of its
+    content, the same for every scalar, and ``words`` are the full words, each with the number of
+    steps after which it was put away.
     """
 
-    position: Int[Tensor, "B P"]
-    velocity: Int[Tensor, "B P"]
-    lost: Int[Tensor, "B P"]
+    position: Integers
+    velocity: Integers
+    lost: Integers
     filled: int
-    words: tuple[tuple[int, Int[Tensor, "B P"]], ...]
+    words: tuple[tuple[int, Integers], ...]
     steps: int
 
 
@@ -201,7 +199,7 @@ class ExactMomentum(InnerOptimizer):
         position = state.position - state.velocity
         return ExactState(position, velocity, lost, 0, words, state.steps - 1)
 
-    def _kick(self, gradient: Rows) -> Int[Tensor, "B P"]:
+    def _kick(self, gradient: Rows) -> Integers:
         return _to_units(gradient.detach().double() * (self.lr / self.unit))
 
 
@@ -221,13 +219,13 @@ def as_fraction(momentum: float) -> Fraction:
     return fraction
 
 
-def _to_units(value: Rows) -> Int[Tensor, "B P"]:
+def _to_units(value: Rows) -> Integers:
     """The nearest integers; a sentinel outside the exact range for what is not representable."""
     usable = value.abs() < LARGEST
     return torch.where(usable, value.round(), 2.0 * LARGEST).to(torch.int64)
 
 
-def _exact(position: Int[Tensor, "B P"], velocity: Int[Tensor, "B P"]) -> Bool[Tensor, "B 1"]:
+def _exact(position: Integers, velocity: Integers) -> Bool[Tensor, "B 1"]:
     """Which rows are in the range."""
     inside = (position.abs() < LARGEST) & (velocity.abs() < LARGEST)
     return inside.all(dim=-1, keepdim=True)

@@ -29,16 +29,12 @@ class Truncated(GradientBackend):
 
     Args:
         steps: T.
-
-    Raises:
-        InputError: if T is no whole number above 0.
     """
 
     steps: int = setting(5, at_least=1)
     name: ClassVar[str] = "truncated"
     encoder_gradient: ClassVar[EncoderGradient] = EncoderGradient.TRUNCATED
     memory: ClassVar[str] = "O(T)"
-    second_derivatives: ClassVar[str] = "refused"
     refuses_fresh_noise: ClassVar[str] = (
         "the last steps of examples that stop at different times are repeated together"
     )

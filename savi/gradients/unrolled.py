@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from savi.gradients.base import BACKENDS, EncoderGradient, GradientBackend
+from savi.gradients.base import BACKENDS, GradientBackend
 from savi.inner.loop import InnerLoop
 from savi.inner.objective import InnerObjective
 from savi.inner.solution import Solution
@@ -22,8 +22,6 @@ class Unrolled(GradientBackend):
     """
 
     name: ClassVar[str] = "unrolled"
-    encoder_gradient: ClassVar[EncoderGradient] = EncoderGradient.EXACT
-    memory: ClassVar[str] = "O(K)"
     second_derivatives: ClassVar[str] = "right"
 
     def solve(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from savi.inner.objective import OBJECTIVES
 from savi.settings import positive, setting
 from savi.vae.data_fit import LINEAR_HEAD
-from savi.vae.noise import common_noise, fresh_noise
+from savi.vae.distributions import common_noise, fresh_noise
 
 #: The noise of the expectation in the inner objective, for every step of a solve.
 NOISE = {"crn": common_noise, "fresh": fresh_noise}

@@ -17,8 +17,8 @@ from savi.gradients import Implicit, Unrolled
 from savi.inference.outer_loss import OuterLoss, OuterStep
 from savi.inference.semi_amortized import Inference, SemiAmortizedInference
 from savi.inner.optimizers import LevenbergMarquardt
+from savi.vae.distributions import NoiseSchedule, antithetic_noise
 from savi.vae.model import KLWeight
-from savi.vae.noise import NoiseSchedule, antithetic_noise
 
 #: The gradient of the outer loss as one vector for θ ("decoder": the decoder and γ) and, where
 #: there is an encoder, one for φ ("encoder").

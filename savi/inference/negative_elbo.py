@@ -9,9 +9,9 @@ from torch import Tensor
 from savi.inner.objective import OBJECTIVES, InnerObjective
 from savi.linear.dense import plus_diagonal
 from savi.vae.data_fit import DataFit
+from savi.vae.distributions import NoiseSchedule
 from savi.vae.families import ClosedFormFamily, PosteriorFamily
 from savi.vae.model import GaussianVAE, KLWeight
-from savi.vae.noise import NoiseSchedule
 
 
 @OBJECTIVES.register("elbo")

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from savi.inference.encoder_losses import EncoderObjective, OuterBatch
 from savi.inference.semi_amortized import Inference, SemiAmortizedInference
+from savi.vae.distributions import NoiseSchedule, antithetic_noise
 from savi.vae.elbo import Bound, elbo
 from savi.vae.model import GaussianVAE, KLWeight
-from savi.vae.noise import NoiseSchedule, antithetic_noise
 
 
 @dataclass(frozen=True)

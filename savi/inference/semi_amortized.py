@@ -20,9 +20,9 @@ from savi.inner.optimizers import OPTIMIZERS
 from savi.inner.solution import Solution
 from savi.settings import check_settings
 from savi.vae.data_fit import DataFit, data_fit
+from savi.vae.distributions import NoiseSchedule
 from savi.vae.families import PosteriorFamily
 from savi.vae.model import GaussianVAE, KLWeight
-from savi.vae.noise import NoiseSchedule
 
 #: The keys of the ``inner`` group that are no options of its optimiser or of its objective.
 PROBLEM_KEYS = frozenset(field.name for field in fields(InnerConfig))

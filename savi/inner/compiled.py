@@ -36,9 +36,7 @@ def compiled_gradient(
                 torch.compiler.cudagraph_mark_step_begin()
             value, gradient = _compiled(recorded)(objective, y if create_graph else y.detach())
         except TorchDynamoException as error:
-            reason = (
-                str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-            )
+            reason, *_ = str(error).strip().splitlines() or [type(error).__name__]
             raise InputError(
                 f"torch.compile of the inner steps failed ({reason}): leave compile out "
                 "(inner.compile=false in a config), or install what it needs (a C++ compiler)"

@@ -26,10 +26,8 @@ class Decision(NamedTuple):
     A step that is repeated with other roundings must not decide anew: at a minimum whether J still
     falls is a matter of its last bits, and so are the damping and the steps that follow.
 
-    Attributes:
-        accepted: which trials were taken, shape [B].
-        scalars: the numbers of shape [B] in the state after it, in the state's order; None
-            elsewhere.
+    ``scalars`` are the numbers of shape [B] in the state after it, in the state's order; None
+    elsewhere.
     """
 
     accepted: Mask
@@ -38,8 +36,8 @@ class Decision(NamedTuple):
     @classmethod
     def of(cls, accepted: Mask, state: Any) -> Decision:
         """Keep it."""
-        leaves = tree_leaves(state)
-        return cls(accepted, tuple(x if _is_scalar(x) else None for x in leaves))
+        scalar = (x if isinstance(x, Tensor) and x.ndim == 1 else None for x in tree_leaves(state))
+        return cls(accepted, tuple(scalar))
 
     def repeated(self, state: Any) -> Any:
         """The state of a repetition, with the numbers of the first time."""
@@ -51,18 +49,11 @@ class Decision(NamedTuple):
         return tree_unflatten(kept, spec)
 
 
-def _is_scalar(leaf: Any) -> bool:
-    return isinstance(leaf, Tensor) and leaf.ndim == 1
-
-
 class Recorder:
     """Sees every iterate of a run before the step from it is taken. This one keeps none of them.
 
     A run that is watched keeps its batch together: the state at its end is that of all examples.
-
-    Attributes:
-        iterates: those that were kept.
-        state: the optimiser's at the end of the run.
+    ``state`` is the optimiser's at the end of the run.
     """
 
     def __init__(self) -> None:

@@ -2,7 +2,7 @@
 
 from savi.linear.base import SOLVERS, LinearSolution, LinearSolver, LinearStatus, SymmetricOperator
 from savi.linear.conjugate_gradients import ConjugateGradients
-from savi.linear.direct import LDL, Cholesky, GaussNewtonSolve
+from savi.linear.dense import LDL, Cholesky, GaussNewtonSolve
 from savi.linear.gmres import GMRES
 from savi.linear.minres import MINRES
 from savi.linear.neumann import Neumann

@@ -32,13 +32,6 @@ class ConjugateGradients(IterativeSolver):
     of non-positive curvature pᵀHp ≤ 0 ends an example as ``INDEFINITE``. For a right-hand side of 0
     no direction is tried, and ``min_curvature`` is infinite. Returned is the iterate with the
     smallest residual: where H is singular, the residuals of those that follow grow without bound.
-
-    Args:
-        rtol: stop an example at ‖H u − v‖ ≤ rtol ‖v‖.
-        max_steps: at most so many steps; None means 2P, twice what exact arithmetic needs.
-
-    Raises:
-        InputError: unless ``rtol`` is above 0 and ``max_steps`` 1 or more.
     """
 
     name: ClassVar[str] = "cg"

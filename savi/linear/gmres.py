@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 import torch
@@ -43,12 +44,7 @@ class GMRES(IterativeSolver):
     length rounding would decide, are not returned.
 
     Args:
-        rtol: stop an example at ‖H u − v‖ ≤ rtol ‖v‖.
-        max_steps: at most so many steps; None means 2P, twice what exact arithmetic needs.
         restart: begin a new basis from the true residual after so many vectors; None means P.
-
-    Raises:
-        InputError: unless ``rtol`` is above 0 and ``max_steps`` and ``restart`` 1 or more.
     """
 
     restart: int | None = setting(None, at_least=1)
@@ -56,13 +52,9 @@ class GMRES(IterativeSolver):
 
     def solve(self, operator: SymmetricOperator, rhs: Rows) -> LinearSolution:
         """Iterate until every example has stopped; the residual returned is recomputed."""
-        precondition = gauss_newton_preconditioner(operator)
         max_steps = self.step_limit(rhs.shape[-1])
         length = min(self.restart or rhs.shape[-1], rhs.shape[-1], max_steps)
-
-        def cycle(*state: Tensor) -> Correction:
-            return _cycle(operator, precondition, length, *state)
-
+        cycle = partial(_cycle, operator, gauss_newton_preconditioner(operator), length)
         return restarted(cycle, operator, rhs, self.rtol, max_steps)
 
 

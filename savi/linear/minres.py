@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 import torch
-from torch import Tensor
 
 from savi.linear.base import SOLVERS, LinearSolution, SymmetricOperator, dot, norm, rounding
 from savi.linear.iterative import (
@@ -39,13 +39,6 @@ class MINRES(IterativeSolver):
     The Lanczos basis is kept and orthogonalised in full, and a new one is begun from the true
     residual after P vectors. No preconditioner is used: the residual that is minimised is the true
     one. For a right-hand side of 0 no direction is tried, and ``min_curvature`` is infinite.
-
-    Args:
-        rtol: stop an example at ‖H u − v‖ ≤ rtol ‖v‖.
-        max_steps: at most so many steps; None means 2P, twice what exact arithmetic needs.
-
-    Raises:
-        InputError: unless ``rtol`` is above 0 and ``max_steps`` 1 or more.
     """
 
     name: ClassVar[str] = "minres"
@@ -53,10 +46,7 @@ class MINRES(IterativeSolver):
     def solve(self, operator: SymmetricOperator, rhs: Rows) -> LinearSolution:
         """Iterate until every example has stopped; the residual returned is recomputed."""
         max_steps = self.step_limit(rhs.shape[-1])
-
-        def cycle(*state: Tensor) -> Correction:
-            return _cycle(operator, min(rhs.shape[-1], max_steps), *state)
-
+        cycle = partial(_cycle, operator, min(rhs.shape[-1], max_steps))
         return restarted(cycle, operator, rhs, self.rtol, max_steps)
 
 

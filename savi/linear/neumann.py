@@ -52,12 +52,8 @@ class Neumann(IterativeSolver):
     nothing of the residual, are not returned.
 
     Args:
-        rtol: stop an example at ‖H u − v‖ ≤ rtol ‖v‖.
         max_steps: at most so many steps, those not made included; None means 500.
         power_iterations: products with H that estimate λ_max.
-
-    Raises:
-        InputError: unless ``rtol`` is above 0 and ``max_steps`` and ``power_iterations`` 1 or more.
     """
 
     power_iterations: int = setting(10, at_least=1)

@@ -38,12 +38,7 @@ class Nystrom(IterativeSolver):
     Gauss–Newton matrix is not used; ``steps`` does not count the r products.
 
     Args:
-        rtol: stop an example at ‖H u − v‖ ≤ rtol ‖v‖.
-        max_steps: at most so many steps; None means 2P, twice what exact arithmetic needs.
         rank: r, at most P; None means P / 2, rounded up.
-
-    Raises:
-        InputError: unless ``rtol`` is above 0 and ``max_steps`` and ``rank`` 1 or more.
     """
 
     rank: int | None = setting(None, at_least=1)

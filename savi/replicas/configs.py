@@ -5,6 +5,8 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
+from functools import reduce
+from operator import getitem
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,13 +23,7 @@ VARIABLE = (
 
 
 class Plan(NamedTuple):
-    """One of the runs.
-
-    Attributes:
-        config: that of the equivalent separate run.
-        folder: its run folder.
-        origin: how it could be started alone.
-    """
+    """One of the runs: the config, the folder and the origin of the equivalent separate run."""
 
     config: dict[str, Any]
     folder: Path
@@ -68,18 +64,14 @@ def _plan(config: Mapping[str, Any], folder: Path, origin: Origin, number: int) 
     own = deepcopy(dict(config))
     own["trainer"] |= {"replicas": 1, "vary": None}
     vary = config["trainer"]["vary"] or {}
-    if vary:
-        overrides = {key: values[number] for key, values in vary.items()}
-    else:
+    overrides = {key: values[number] for key, values in vary.items()}
+    if not vary:
         overrides = {"seed": config["seed"] + number}
         if config["data"]["seed"] == config["seed"]:
             own["data"]["seed"] = overrides["seed"]
     for key, value in overrides.items():
         *groups, name = key.split(".")
-        group = own
-        for part in groups:
-            group = group[part]
-        group[name] = value
+        reduce(getitem, groups, own)[name] = value
     named = [f"{key}={value}" for key, value in overrides.items()]
     command = _alone(origin.command, named) if origin.command else ""
     setting = "_".join(filter(None, [origin.setting, job_folder(named) if vary else None]))
@@ -102,11 +94,8 @@ def _refuse(config: Mapping[str, Any]) -> None:
         trainer["accelerator"] == "auto" and torch.cuda.is_available()
     )
     precision, tuned = trainer["precision"], bool(config["hypergradient"]["tune"])
-    outer = config["optimizer"]["name"]
-    bits, raises = (
-        config["model"]["kl"]["free_bits"],
-        config["gradient"].get("on_failure") == "raise",
-    )
+    outer, bits = config["optimizer"]["name"], config["model"]["kl"]["free_bits"]
+    raises = config["gradient"].get("on_failure") == "raise"
     optional = ("early_stopping_patience", "gradient_check_every_n_steps", "media_every_n_epochs")
     conflicts = [
         Conflict(on_gpu, "a GPU", "trainer.accelerator=cpu"),

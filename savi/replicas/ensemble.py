@@ -18,9 +18,9 @@ from savi.training import SemiAmortizedVAE
 from savi.training.module import kl_weight, outer_optimizer
 from savi.training.step_metrics import evaluation_metrics, gradient_norms, training_metrics
 from savi.types import Observations, Rows
+from savi.vae.distributions import antithetic_noise
 from savi.vae.elbo import Bound, elbo
 from savi.vae.monte_carlo import chunk_sizes
-from savi.vae.noise import antithetic_noise
 
 Record = TypeVar("Record")
 
@@ -38,9 +38,6 @@ class Ensemble(nn.Module):
         sources: where each module's training noise comes from.
         steps: the length of the training, for a schedule of the learning rate.
         max_norm: the norm to which each module's gradient is clipped; None: not at all.
-
-    Attributes:
-        taken: the steps so far.
     """
 
     def __init__(
@@ -67,11 +64,7 @@ class Ensemble(nn.Module):
         self.device, self.taken = torch.device("cpu"), 0
 
     def gradients(self, batch: Batch) -> OuterStep:
-        """Take the gradients of every module on its batch; the weights and γ stay as they are.
-
-        Returns:
-            What the losses were computed from, with the rows of all modules.
-        """
+        """Take the gradients of every module on its batch; the weights and γ stay as they are."""
         # In place: those of the modules are views of them.
         torch._foreach_zero_([p.grad for p in self.parameters() if p.grad is not None])
         beta, noise = kl_weight(self.replicas[0].kl, self.taken), self._noise(batch.x)
@@ -119,9 +112,7 @@ class Ensemble(nn.Module):
     def evaluate_batch(self, x: Observations, stream: int) -> tuple[Inference, Bound, Bound]:
         """As :meth:`SemiAmortizedVAE.evaluate_batch` in validation, of every module.
 
-        Args:
-            x: the modules' batches.
-            stream: the number of the batches, which decides on their noise.
+        The number ``stream`` of the batches decides on their noise.
         """
         generators = [module.evaluation_noise(stream) for module in self.replicas]
         own = x[self.rows(x)[0]]

@@ -4,24 +4,68 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from copy import copy
+from dataclasses import dataclass
 from typing import Any, Self, TypeAlias
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from savi.inference.semi_amortized import SemiAmortizedInference
-from savi.replicas.layout import Layout
 from savi.types import Codes, Index, Observations, PerExample, Rows
 from savi.vae.data_fit import DataFit
+from savi.vae.distributions import NoiseSchedule
 from savi.vae.model import GaussianLikelihood, GaussianVAE
 from savi.vae.networks.stacked import stack_networks
-from savi.vae.noise import NoiseSchedule
 from savi.vae.quadratic import PixelQuadratic
 from savi.vae.variance import ObservationVariance
 
 #: Codes for the rows of a batch.
 Points: TypeAlias = Float[Tensor, "*S N d"]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The rows of a batch as a grid with a line for each model.
+
+    Row i lies in cell ``cells[i]`` of the flattened grid. Without ``cells`` the batch fills the
+    grid row by row, and both directions are views. With them, cells that no row lies in show the
+    first row, and what is computed there is dropped.
+
+    ``models`` is R; ``cells`` rise in i, and ``shown`` is the row that each cell shows.
+    """
+
+    models: int
+    cells: Int[Tensor, " N"] | None = None
+    shown: Int[Tensor, "R m"] | None = None
+
+    def split(self, v: Float[Tensor, "*S N F"]) -> Float[Tensor, "*S R m F"]:
+        """The rows in the grid."""
+        if self.shown is None:
+            return v.unflatten(-2, (self.models, -1))
+        return v[..., self.shown, :]
+
+    def join(self, v: Tensor, event: int = 1) -> Tensor:
+        """The grid [..., R, m, *event] as rows; the value of an example has ``event`` axes."""
+        rows = v.flatten(-2 - event, -1 - event)
+        return rows if self.cells is None else rows.index_select(rows.ndim - 1 - event, self.cells)
+
+    def only(self, index: Int[Tensor, " K"], size: int) -> tuple[Layout, Int[Tensor, "R m"]]:
+        """The layout of some of the rows, in their (rising) order.
+
+        ``size`` are the cells in a line of this grid. The second result is, for each cell of the
+        new one, a cell of this grid that holds the same example.
+        """
+        old = index if self.cells is None else self.cells[index]
+        line = old // size
+        counts = torch.bincount(line, minlength=self.models)
+        place = torch.arange(len(index), device=index.device) - (counts.cumsum(0) - counts)[line]
+        width = int(counts.max())
+        cells = line * width + place
+        shown = cells.new_zeros(self.models * width)
+        shown[cells] = torch.arange(len(index), device=index.device)
+        shown = shown.unflatten(0, (self.models, width))
+        return Layout(self.models, cells, shown), old[shown]
 
 
 class StackedVariance(ObservationVariance):
@@ -186,11 +230,6 @@ class StackedInference(SemiAmortizedInference):
         return each.repeat_interleave(len(init) // len(values))
 
     def draw_from(self, generators: Sequence[torch.Generator], like: Codes) -> NoiseSchedule:
-        """The inner noise that each inference would draw from its own source.
-
-        Args:
-            generators: the sources.
-            like: codes of one of the R batches.
-        """
+        """The inner noise that each would draw from its own source, for codes of one batch."""
         draws = [self.draw_noise(like, generator) for generator in generators]
         return lambda step: torch.cat([draw(step) for draw in draws], dim=1)

@@ -19,11 +19,9 @@ from savi.runs.record import recorded
 class ReplicaRun:
     """One of the runs, which leaves in its folder what the separate run would leave there.
 
-    Attributes:
-        source: where the noise of its training comes from; it begins where the global source
-            stands when a separate run begins to train.
-        error: what it failed of; None if it has not failed.
-        logged: the last value of every figure of the training.
+    The noise of its training comes from ``source``, which begins where the global one stands when a
+    separate run begins to train. ``error`` is what it failed of, if it has, and ``logged`` holds
+    the last value of every figure.
     """
 
     def __init__(self, plan: Plan) -> None:
@@ -34,6 +32,7 @@ class ReplicaRun:
         self.error: Exception | None = None
         self.logged: dict[str, float] = {}
         self._best: float | None = None
+        self._last = self.folder / "checkpoints" / "last.ckpt"
         self._resources = ExitStack()
 
     def claim(self) -> None:
@@ -71,24 +70,19 @@ class ReplicaRun:
 
     def save(self, epoch: int, step: int) -> None:
         """Write ``last.ckpt``, and ``best.ckpt`` if the last ``val/elbo`` is the highest yet."""
-        last, score = self.folder / "checkpoints" / "last.ckpt", self.logged["val/elbo"]
-        save_weights(last, self.module, self.config, epoch, step)
+        save_weights(self._last, self.module, self.config, epoch, step)
+        score = self.logged["val/elbo"]
         if self._best is None or score > self._best:
             self._best = score
-            shutil.copyfile(last, last.with_name("best.ckpt"))
+            shutil.copyfile(self._last, self._last.with_name("best.ckpt"))
 
     def keep_what_there_is(self, epoch: int, step: int, cost: Mapping[str, float]) -> None:
         """After Ctrl-C: the weights, the figures and the curves so far."""
-        last = self.folder / "checkpoints" / "last.ckpt"
-        save_weights(last, self.module, self.config, epoch, step)
+        save_weights(self._last, self.module, self.config, epoch, step)
         keep_what_there_is(self.folder, self._loggers, self.logged | dict(cost))
 
     def conclude(self, cost: Mapping[str, float]) -> dict[str, float]:
-        """Evaluate the best epoch, as a separate run does.
-
-        Returns:
-            The contents of ``metrics.json``.
-        """
+        """Evaluate the best epoch, as a separate run does; returns what ``metrics.json`` holds."""
         for logger in self._loggers:
             logger.finalize("success")
         of_training = {k: v for k, v in self.logged.items() if k.startswith("ift/")} | dict(cost)

@@ -66,14 +66,7 @@ def train(
 class JointTraining:
     """Epochs of training and validation, in the order and with the numbers of separate runs.
 
-    Args:
-        runs: the runs.
-        config: the ``trainer`` group.
-
-    Attributes:
-        examples: in the training split of each run.
-        epoch: the one that is trained, counted from 0.
-        cost: what the steps cost each run.
+    ``config`` is the ``trainer`` group, and ``examples`` are those in each run's training split.
 
     Raises:
         InputError: if the batches of the runs cannot be stacked.

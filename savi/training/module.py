@@ -25,11 +25,11 @@ from savi.training.step_metrics import evaluation_metrics, gradient_norms, train
 from savi.training.warm_start import WarmStarts
 from savi.types import Observations
 from savi.vae.build import build_encoder, build_vae
+from savi.vae.distributions import antithetic_noise
 from savi.vae.elbo import Bound
 from savi.vae.families import POSTERIORS
 from savi.vae.model import KLWeight
 from savi.vae.monte_carlo import expected_bound
-from savi.vae.noise import antithetic_noise
 
 
 class SemiAmortizedVAE(pl.LightningModule):
@@ -82,11 +82,9 @@ class SemiAmortizedVAE(pl.LightningModule):
         options = {key: value for key, value in posterior.items() if key != "name"}
         with within("posterior"):
             self.family = POSTERIORS.build(posterior["name"], options, model["latent_dim"])
-        encoder = (
-            None
-            if model["encoder"] == "none"
-            else build_encoder(model, tuple(data_shape), self.family.num_params)
-        )
+        encoder = None
+        if model["encoder"] != "none":
+            encoder = build_encoder(model, tuple(data_shape), self.family.num_params)
         self.inference = SemiAmortizedInference(encoder, self.family, inner, gradient)
         self.encoder_objective = EncoderObjective(encoder_loss, self.inference)
         self.warm_starts = WarmStarts.build(inner, self.inference)
@@ -204,10 +202,8 @@ class SemiAmortizedVAE(pl.LightningModule):
             [{"params": list(self.parameters())}],
             lambda: int(self.trainer.estimated_stepping_batches),
         )
-        if schedule is None:
-            return optimizer
         scheduled = {"scheduler": schedule, "interval": "step"}
-        return {"optimizer": optimizer, "lr_scheduler": scheduled}
+        return optimizer if schedule is None else ([optimizer], [scheduled])
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Log the gradient norms of encoder and decoder."""
@@ -222,9 +218,8 @@ class SemiAmortizedVAE(pl.LightningModule):
         values = training_metrics(self.vae, bound, inference)
         self.log("train/elbo", values.pop("train/elbo"), prog_bar=True, sync_dist=True)
         self.log_dict(values, sync_dist=True)
-        certificate = inference.solution.certificate if inference.solution else None
         # The backward fills the certificate; the next hook after it logs it.
-        self._certificate = certificate
+        self._certificate = inference.solution.certificate if inference.solution else None
 
     def on_after_backward(self) -> None:
         """Do what must wait for the backward.

@@ -15,17 +15,22 @@ from savi.vae.model import GaussianVAE
 
 def training_metrics(model: GaussianVAE, bound: Bound, inference: Inference) -> dict[str, Tensor]:
     """What a training batch shows before its backward; warns where most inner solves diverge."""
-    values = {
-        "train/elbo": bound.elbo.detach().mean(),
-        "train/reconstruction": bound.reconstruction.detach().mean(),
-        "train/kl": bound.kl.detach().mean(),
-        "train/gamma": model.gamma().detach().mean(),
-    }
+    values = {name: value.detach() for name, value in bound_metrics("train", model, bound).items()}
     if inference.solution is not None:
         values |= inner_metrics(inference.solution)
         if (inference.solution.status == Status.DIVERGED).float().mean() > 0.5:
             warnings.warn(f"most inner solves diverge. {Status.DIVERGED.advice}", stacklevel=2)
     return values
+
+
+def bound_metrics(split: str, model: GaussianVAE, bound: Bound) -> dict[str, Tensor]:
+    """The bound and its terms, averaged over a batch, and γ."""
+    return {
+        f"{split}/elbo": bound.elbo.mean(),
+        f"{split}/reconstruction": bound.reconstruction.mean(),
+        f"{split}/kl": bound.kl.mean(),
+        f"{split}/gamma": model.gamma().mean(),
+    }
 
 
 def gradient_norms(model: GaussianVAE, encoder: nn.Module | None) -> dict[str, Tensor]:
@@ -43,12 +48,7 @@ def evaluation_metrics(
     split: str, model: GaussianVAE, inference: Inference, bound: Bound, initial: Bound
 ) -> dict[str, Tensor]:
     """What a batch of ``split`` shows, with the bounds at λK and at λ0."""
-    values = {
-        f"{split}/elbo": bound.elbo.mean(),
-        f"{split}/reconstruction": bound.reconstruction.mean(),
-        f"{split}/kl": bound.kl.mean(),
-        f"{split}/gamma": model.gamma().mean(),
-    }
+    values = bound_metrics(split, model, bound)
     if inference.solution is not None:
         values["inner/improvement"] = (bound.elbo - initial.elbo).mean()
     return values

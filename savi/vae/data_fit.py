@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from copy import copy
-from typing import Self
+from typing import Self, TypeAlias
 
 import torch
 from jaxtyping import Float
@@ -15,6 +15,10 @@ from savi.vae.model import GaussianVAE, jacobian
 from savi.vae.networks.base import trunk_and_head
 from savi.vae.perceptron import Pass, Perceptron
 from savi.vae.quadratic import FeatureQuadratic, PixelQuadratic, Quadratic
+
+#: Codes of a batch, and a number for each of them.
+Points: TypeAlias = Float[Tensor, "*S B d"]
+Values: TypeAlias = Float[Tensor, "*S B"]
 
 #: The choices of ``inner.linear_head``.
 LINEAR_HEAD = ("auto", "off")
@@ -62,7 +66,7 @@ class DataFit:
         few.quadratic = self.quadratic.rows(index)
         return few
 
-    def __call__(self, z: Float[Tensor, "*S B d"]) -> Float[Tensor, "*S B"]:
+    def __call__(self, z: Points) -> Values:
         """The values of log p(x|z), for autograd."""
         self.count(z)
         return self.quadratic.value(self.network(z))
@@ -74,18 +78,14 @@ class DataFit:
             self.model.decoder_evaluations += (1 + tangents) * z.shape[:-1].numel()
 
     @torch.no_grad()
-    def gradient(
-        self, z: Float[Tensor, "*S B d"]
-    ) -> tuple[Float[Tensor, "*S B"], Float[Tensor, "*S B d"]]:
+    def gradient(self, z: Points) -> tuple[Values, Points]:
         """The values of log p(x|z) and ∇_z log p(x|z) without a graph; needs a :attr:`chain`."""
         forward = self._pass(z)
         value, score = self.quadratic(forward.value)
         return value, forward.pull_back(score)
 
     @torch.no_grad()
-    def second_order(
-        self, z: Float[Tensor, "*S B d"]
-    ) -> tuple[Float[Tensor, "*S B d"], Float[Tensor, "*S B d d"]]:
+    def second_order(self, z: Points) -> tuple[Points, Float[Tensor, "*S B d d"]]:
         """∇_z and ∇²_z of −log p(x|z) without a graph; needs a :attr:`chain`."""
         forward = self._pass(z, tangents=z.shape[-1])
         _, score = self.quadratic(forward.value)
@@ -115,7 +115,7 @@ def data_fit(
         model: p(x|z).
         x: the observations.
         reference: codes near which the solve begins.
-        codes: the codes of all evaluations that are to be expected, of all examples together.
+        codes: those of all evaluations that are to be expected, of all examples together.
         linear_head: "auto", or "off" to decode to the data at every evaluation.
 
     Raises:
@@ -142,11 +142,6 @@ def head_pays(head: nn.Linear, examples: int, codes: int) -> bool:
 
     An evaluation by the head is two products of F × D for each code, one by the features a product
     of F × F; the statistics are WᵀW and two products for each example.
-
-    Args:
-        head: the head.
-        examples: B.
-        codes: the codes of all its evaluations together.
     """
     features, data = head.in_features, head.out_features
     statistics = features * data * (features + 2 * examples)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from inspect import signature
-from typing import ClassVar, cast
+from typing import ClassVar, TypeAlias, cast
 
 import torch
 from jaxtyping import Float
@@ -13,8 +14,11 @@ from torch.distributions import MultivariateNormal
 
 from savi.errors import InputError
 from savi.registry import Registry
+from savi.types import Blocks, Codes, Rows, Samples
 from savi.vae.distributions import DiagonalGaussian, FullGaussian, PointMass, Posterior
-from savi.vae.model import GaussianVAE, KLWeight
+from savi.vae.model import GaussianVAE, KLWeight, jacobian
+
+Jacobians: TypeAlias = Float[Tensor, "S B d P"]
 
 
 class PosteriorFamily(ABC):
@@ -51,18 +55,14 @@ class PosteriorFamily(ABC):
         """P."""
 
     @abstractmethod
-    def distribution(
-        self, lam: Float[Tensor, "B P"], model: GaussianVAE, beta: KLWeight = 1.0
-    ) -> Posterior:
+    def distribution(self, lam: Rows, model: GaussianVAE, beta: KLWeight = 1.0) -> Posterior:
         """q_λ. Only ``laplace`` looks at the model and at the weight β of the KL term."""
 
-    def mean(self, lam: Float[Tensor, "B P"], model: GaussianVAE) -> Float[Tensor, "B d"]:
+    def mean(self, lam: Rows, model: GaussianVAE) -> Codes:
         """The mean of q_λ."""
         return self.distribution(lam, model).mean
 
-    def natural_gradient(
-        self, lam: Float[Tensor, "B P"], gradient: Float[Tensor, "B P"]
-    ) -> Float[Tensor, "B P"]:
+    def natural_gradient(self, lam: Rows, gradient: Rows) -> Rows:
         """F(λ)⁻¹ g, with F = ∇²_λ' KL(q_λ ‖ q_λ') at λ' = λ, the Fisher matrix of q_λ.
 
         By default F comes from autograd, for a distribution that does not look at the model.
@@ -93,71 +93,66 @@ POSTERIORS: Registry[type[PosteriorFamily]] = Registry(
 
 
 class ClosedFormFamily(PosteriorFamily):
-    """A family that knows what the Gauss–Newton matrix of the ELBO needs, without autograd.
+    """A family whose ELBO has a Gauss–Newton matrix: what that needs is known without a graph.
 
-    Its λ begins with the mean of q. All mixed second derivatives of z(λ, ε) and of the KL term
-    are 0.
+    Its λ begins with the mean of q, and all mixed second derivatives of z(λ, ε) and of the KL term
+    are 0. The derivatives are those of autograd where the family has no closed form of its own.
     """
 
     closed_form = True
 
-    def mean(self, lam: Float[Tensor, "B P"], model: GaussianVAE) -> Float[Tensor, "B d"]:
+    def mean(self, lam: Rows, model: GaussianVAE) -> Codes:
         """The first d numbers of λ."""
         return lam[:, : self.latent_dim]
 
-    @abstractmethod
-    def sample_jacobian(
-        self, lam: Float[Tensor, "B P"], noise: Float[Tensor, "S B d"]
-    ) -> Float[Tensor, "S B d P"]:
+    def samples(self, lam: Rows, noise: Samples) -> Samples:
+        """z(λ, ε)."""
+        return self.distribution(lam, cast(GaussianVAE, None)).rsample(noise)
+
+    def sample_jacobian(self, lam: Rows, noise: Samples) -> Jacobians:
         """∂z/∂λ of the reparameterised sample z(λ, ε)."""
+        return jacobian(lambda at: self.samples(at, noise), lam).mT
 
-    @abstractmethod
-    def sample_curvature(
-        self, lam: Float[Tensor, "B P"], noise: Float[Tensor, "S B d"]
-    ) -> Float[Tensor, "S B d P"]:
-        """∂²z_i/∂λ_p²; all mixed second derivatives of z(λ, ε) are 0."""
-
-    @abstractmethod
-    def pull_back(
-        self, lam: Float[Tensor, "B P"], noise: Float[Tensor, "S B d"], c: Float[Tensor, "S B d"]
-    ) -> Float[Tensor, "B P"]:
+    def pull_back(self, lam: Rows, noise: Samples, c: Samples) -> Rows:
         """(1/S) Σ_s (∂z_s/∂λ)ᵀ c_s: from the gradient in the samples to that in λ."""
+        return _slope(lambda at: (c * self.samples(at, noise)).sum() / len(c), lam)
 
     def pull_back_curvature(
-        self,
-        lam: Float[Tensor, "B P"],
-        noise: Float[Tensor, "S B d"],
-        matrix: Float[Tensor, "#S B d d"],
-    ) -> Float[Tensor, "B P P"]:
+        self, lam: Rows, noise: Samples, matrix: Float[Tensor, "#S B d d"]
+    ) -> Blocks:
         """(1/S) Σ_s A_sᵀ M_s A_s with A_s = ∂z_s/∂λ, for symmetric M_s."""
-        jacobian = self.sample_jacobian(lam, noise)
-        return (jacobian.mT @ matrix @ jacobian).mean(dim=0)
+        a = self.sample_jacobian(lam, noise)
+        return (a.mT @ matrix @ a).mean(dim=0)
 
-    def bending(
-        self, lam: Float[Tensor, "B P"], noise: Float[Tensor, "S B d"], c: Float[Tensor, "S B d"]
-    ) -> Float[Tensor, "B P"]:
+    def bending(self, lam: Rows, noise: Samples, c: Samples) -> Rows:
         """(1/S) Σ_s c_sᵀ ∂²z_s/∂λ²: what the bending of the samples adds to the curvature."""
-        second = self.sample_curvature(lam, noise)
-        return torch.einsum("sbi,sbip->bp", c, second) / len(noise)
+        return _slope(lambda at: self.pull_back(at, noise, c).sum(), lam)
 
-    @abstractmethod
-    def kl_gradient(self, lam: Float[Tensor, "B P"]) -> Float[Tensor, "B P"]:
+    def kl_gradient(self, lam: Rows) -> Rows:
         """∇_λ KL(q_λ ‖ N(0, I)); of ½‖z‖² for a MAP family."""
+        model = cast(GaussianVAE, None)
+        return _slope(lambda at: self.distribution(at, model).kl_per_dimension().sum(), lam)
 
-    @abstractmethod
-    def kl_curvature(self, lam: Float[Tensor, "B P"]) -> Float[Tensor, "B P"]:
+    def kl_curvature(self, lam: Rows) -> Rows:
         """The diagonal of ∇²_λ KL(q_λ ‖ N(0, I)), whose off-diagonal entries are all 0."""
+        return _slope(lambda at: self.kl_gradient(at).sum(), lam)
 
-    @abstractmethod
-    def natural_gradient(
-        self, lam: Float[Tensor, "B P"], gradient: Float[Tensor, "B P"]
-    ) -> Float[Tensor, "B P"]:
-        """F(λ)⁻¹ g, with F = ∇²_λ' KL(q_λ ‖ q_λ') at λ' = λ, the Fisher matrix of q_λ."""
+
+def _slope(f: Callable[[Tensor], Tensor], lam: Rows) -> Rows:
+    """∇f(λ), with a graph where gradients are enabled; 0 where f does not depend on λ."""
+    differentiable = torch.is_grad_enabled()
+    with torch.enable_grad():
+        at = lam.clone() if lam.requires_grad else lam.detach().requires_grad_()
+        value = f(at)
+        if not value.requires_grad:
+            return torch.zeros_like(lam)
+        (slope,) = torch.autograd.grad(value, at, create_graph=True, materialize_grads=True)
+    return slope if differentiable else slope.detach()
 
 
 @POSTERIORS.register("diagonal_gaussian")
 class DiagonalGaussianFamily(ClosedFormFamily):
-    """λ = (mean, log variance), P = 2d."""
+    """λ = (mean, log variance), P = 2d; s is the standard deviation."""
 
     name = "diagonal_gaussian"
 
@@ -166,70 +161,44 @@ class DiagonalGaussianFamily(ClosedFormFamily):
         """2d."""
         return 2 * self.latent_dim
 
-    def distribution(
-        self, lam: Float[Tensor, "B P"], model: GaussianVAE, beta: KLWeight = 1.0
-    ) -> DiagonalGaussian:
+    def distribution(self, lam: Rows, model: GaussianVAE, beta: KLWeight = 1.0) -> DiagonalGaussian:
         """N(mean, diag exp(log variance))."""
         return DiagonalGaussian(*lam.chunk(2, dim=-1))
 
-    def sample_jacobian(
-        self, lam: Float[Tensor, "B P"], noise: Float[Tensor, "S B d"]
-    ) -> Float[Tensor, "S B d P"]:
-        """[I, ½ diag(s ∘ ε)]."""
-        scale = (0.5 * lam[:, self.latent_dim :]).exp()
-        by_log_variance = torch.diag_embed(0.5 * scale * noise)
-        identity = torch.eye(self.latent_dim, dtype=lam.dtype, device=lam.device)
-        return torch.cat([identity.expand_as(by_log_variance), by_log_variance], dim=-1)
+    def _scale(self, lam: Rows) -> Codes:
+        return (0.5 * lam[:, self.latent_dim :]).exp()
 
-    def sample_curvature(
-        self, lam: Float[Tensor, "B P"], noise: Float[Tensor, "S B d"]
-    ) -> Float[Tensor, "S B d P"]:
-        """[0, ¼ diag(s ∘ ε)]."""
-        scale = (0.5 * lam[:, self.latent_dim :]).exp()
-        by_log_variance = torch.diag_embed(0.25 * scale * noise)
-        return torch.cat([torch.zeros_like(by_log_variance), by_log_variance], dim=-1)
-
-    def pull_back(
-        self, lam: Float[Tensor, "B P"], noise: Float[Tensor, "S B d"], c: Float[Tensor, "S B d"]
-    ) -> Float[Tensor, "B P"]:
+    def pull_back(self, lam: Rows, noise: Samples, c: Samples) -> Rows:
         """The means of c and of ½ s ∘ ε ∘ c."""
-        scale = (0.5 * lam[:, self.latent_dim :]).exp()
-        return torch.cat([c.mean(dim=0), 0.5 * scale * (c * noise).mean(dim=0)], dim=-1)
+        return torch.cat([c.mean(dim=0), 0.5 * self._scale(lam) * (c * noise).mean(dim=0)], dim=-1)
 
     def pull_back_curvature(
-        self,
-        lam: Float[Tensor, "B P"],
-        noise: Float[Tensor, "S B d"],
-        matrix: Float[Tensor, "#S B d d"],
-    ) -> Float[Tensor, "B P P"]:
+        self, lam: Rows, noise: Samples, matrix: Float[Tensor, "#S B d d"]
+    ) -> Blocks:
         """The blocks M, M diag(a) and diag(a) M diag(a), averaged, with a = ½ s ∘ ε."""
-        a = 0.5 * (0.5 * lam[:, self.latent_dim :]).exp() * noise
+        a = 0.5 * self._scale(lam) * noise
         scaled = matrix * a.unsqueeze(-2)
         mixed = scaled.mean(dim=0)
         upper = torch.cat([matrix.mean(dim=0), mixed], dim=-1)
         lower = torch.cat([mixed.mT, (scaled * a.unsqueeze(-1)).mean(dim=0)], dim=-1)
         return torch.cat([upper, lower], dim=-2)
 
-    def bending(
-        self, lam: Float[Tensor, "B P"], noise: Float[Tensor, "S B d"], c: Float[Tensor, "S B d"]
-    ) -> Float[Tensor, "B P"]:
+    def bending(self, lam: Rows, noise: Samples, c: Samples) -> Rows:
         """0, and the mean of ¼ s ∘ ε ∘ c."""
-        by_log_variance = 0.25 * (0.5 * lam[:, self.latent_dim :]).exp() * (noise * c).mean(dim=0)
+        by_log_variance = 0.25 * self._scale(lam) * (noise * c).mean(dim=0)
         return torch.cat([torch.zeros_like(by_log_variance), by_log_variance], dim=-1)
 
-    def kl_gradient(self, lam: Float[Tensor, "B P"]) -> Float[Tensor, "B P"]:
+    def kl_gradient(self, lam: Rows) -> Rows:
         """The mean, and ½(s² − 1)."""
         mean, log_variance = lam.chunk(2, dim=-1)
         return torch.cat([mean, 0.5 * log_variance.expm1()], dim=-1)
 
-    def kl_curvature(self, lam: Float[Tensor, "B P"]) -> Float[Tensor, "B P"]:
+    def kl_curvature(self, lam: Rows) -> Rows:
         """1 for the mean, ½s² for the log variance."""
         mean, log_variance = lam.chunk(2, dim=-1)
         return torch.cat([torch.ones_like(mean), 0.5 * log_variance.exp()], dim=-1)
 
-    def natural_gradient(
-        self, lam: Float[Tensor, "B P"], gradient: Float[Tensor, "B P"]
-    ) -> Float[Tensor, "B P"]:
+    def natural_gradient(self, lam: Rows, gradient: Rows) -> Rows:
         """F = diag(1/s², ½)."""
         _, log_variance = lam.chunk(2, dim=-1)
         by_mean, by_log_variance = gradient.chunk(2, dim=-1)
@@ -255,25 +224,23 @@ class FullGaussianFamily(ClosedFormFamily):
         d = self.latent_dim
         return lam[:, :d], lam[:, d : 2 * d], lam[:, 2 * d :]
 
-    def distribution(
-        self, lam: Float[Tensor, "B P"], model: GaussianVAE, beta: KLWeight = 1.0
-    ) -> FullGaussian:
+    def distribution(self, lam: Rows, model: GaussianVAE, beta: KLWeight = 1.0) -> FullGaussian:
         """N(mean, L Lᵀ)."""
         mean, log_diagonal, lower = self._split(lam)
         return FullGaussian(mean, self._triangle(log_diagonal.exp(), lower))
 
-    def _triangle(
-        self, diagonal: Float[Tensor, "B d"], lower: Float[Tensor, "B T"]
-    ) -> Float[Tensor, "B d d"]:
+    def _triangle(self, diagonal: Codes, lower: Float[Tensor, "B T"]) -> Float[Tensor, "B d d"]:
         """The lower triangular matrix of its entries."""
         matrix, device = torch.diag_embed(diagonal), lower.device
         examples = torch.arange(len(lower), device=device)[:, None]
         index = (examples, self._rows.to(device), self._columns.to(device))
         return matrix + torch.zeros_like(matrix).index_put(index, lower)
 
-    def sample_jacobian(
-        self, lam: Float[Tensor, "B P"], noise: Float[Tensor, "S B d"]
-    ) -> Float[Tensor, "S B d P"]:
+    def _below(self, matrix: Float[Tensor, "B d d"]) -> Float[Tensor, "B T"]:
+        """The entries of the strictly lower triangle, by rows."""
+        return matrix[:, self._rows.to(matrix.device), self._columns.to(matrix.device)]
+
+    def sample_jacobian(self, lam: Rows, noise: Samples) -> Jacobians:
         """∂z_i/∂mean_i = 1, ∂z_i/∂log L_ii = L_ii ε_i, ∂z_i/∂L_ij = ε_j."""
         _, log_diagonal, lower = self._split(lam)
         by_diagonal = torch.diag_embed(log_diagonal.exp() * noise)
@@ -283,41 +250,31 @@ class FullGaussianFamily(ClosedFormFamily):
         by_lower[..., self._rows, entries] = noise[..., self._columns]
         return torch.cat([identity.expand_as(by_diagonal), by_diagonal, by_lower], dim=-1)
 
-    def sample_curvature(
-        self, lam: Float[Tensor, "B P"], noise: Float[Tensor, "S B d"]
-    ) -> Float[Tensor, "S B d P"]:
-        """∂²z_i/∂(log L_ii)² = L_ii ε_i; z is linear in all else."""
-        _, log_diagonal, lower = self._split(lam)
-        by_diagonal = torch.diag_embed(log_diagonal.exp() * noise)
-        by_lower = noise.new_zeros(*noise.shape, lower.shape[-1])
-        return torch.cat([torch.zeros_like(by_diagonal), by_diagonal, by_lower], dim=-1)
-
-    def pull_back(
-        self, lam: Float[Tensor, "B P"], noise: Float[Tensor, "S B d"], c: Float[Tensor, "S B d"]
-    ) -> Float[Tensor, "B P"]:
+    def pull_back(self, lam: Rows, noise: Samples, c: Samples) -> Rows:
         """The means of c, and of the entries of c εᵀ with those of log L_ii times L_ii."""
         _, log_diagonal, _ = self._split(lam)
         outer = torch.einsum("sbi,sbj->bij", c, noise) / len(noise)
         diagonal = log_diagonal.exp() * outer.diagonal(dim1=-2, dim2=-1)
-        below = outer[:, self._rows.to(lam.device), self._columns.to(lam.device)]
-        return torch.cat([c.mean(dim=0), diagonal, below], dim=-1)
+        return torch.cat([c.mean(dim=0), diagonal, self._below(outer)], dim=-1)
 
-    def kl_gradient(self, lam: Float[Tensor, "B P"]) -> Float[Tensor, "B P"]:
+    def bending(self, lam: Rows, noise: Samples, c: Samples) -> Rows:
+        """The mean of L_ii ε_i c_i for log L_ii; z is linear in all else."""
+        mean, log_diagonal, lower = self._split(lam)
+        by_diagonal = log_diagonal.exp() * (noise * c).mean(dim=0)
+        return torch.cat([torch.zeros_like(mean), by_diagonal, torch.zeros_like(lower)], dim=-1)
+
+    def kl_gradient(self, lam: Rows) -> Rows:
         """The mean, L_ii² − 1 for log L_ii, and the lower triangle."""
         mean, log_diagonal, lower = self._split(lam)
         return torch.cat([mean, (2.0 * log_diagonal).expm1(), lower], dim=-1)
 
-    def kl_curvature(self, lam: Float[Tensor, "B P"]) -> Float[Tensor, "B P"]:
+    def kl_curvature(self, lam: Rows) -> Rows:
         """1 for the mean and the lower triangle, 2 L_ii² for log L_ii."""
         mean, log_diagonal, lower = self._split(lam)
-        return torch.cat(
-            [torch.ones_like(mean), 2.0 * (2.0 * log_diagonal).exp(), torch.ones_like(lower)],
-            dim=-1,
-        )
+        by_diagonal = 2.0 * (2.0 * log_diagonal).exp()
+        return torch.cat([torch.ones_like(mean), by_diagonal, torch.ones_like(lower)], dim=-1)
 
-    def natural_gradient(
-        self, lam: Float[Tensor, "B P"], gradient: Float[Tensor, "B P"]
-    ) -> Float[Tensor, "B P"]:
+    def natural_gradient(self, lam: Rows, gradient: Rows) -> Rows:
         """Σ g in the mean; dL = L M in the factor, M = tril(LᵀG) with its diagonal halved.
 
         A change dL = L M moves q by dKL = Σ_i M_ii² + ½ Σ_{i>j} M_ij², whose matrix is diagonal:
@@ -329,10 +286,8 @@ class FullGaussianFamily(ClosedFormFamily):
         by_factor = self._triangle(by_log_diagonal * (-log_diagonal).exp(), by_lower)
         by_move = (scale_tril.mT @ by_factor).tril()
         diagonal = 0.5 * by_move.diagonal(dim1=-2, dim2=-1)
-        move = by_move - torch.diag_embed(diagonal)
-        below = (scale_tril @ move)[:, self._rows.to(lam.device), self._columns.to(lam.device)]
-        whitened = scale_tril.mT @ by_mean.unsqueeze(-1)
-        mean = (scale_tril @ whitened).squeeze(-1)
+        below = self._below(scale_tril @ (by_move - torch.diag_embed(diagonal)))
+        mean = (scale_tril @ (scale_tril.mT @ by_mean.unsqueeze(-1))).squeeze(-1)
         return torch.cat([mean, diagonal, below], dim=-1)
 
 
@@ -346,37 +301,23 @@ class _MapFamily(ClosedFormFamily):
         """The latent dimension d."""
         return self.latent_dim
 
-    def sample_jacobian(
-        self, lam: Float[Tensor, "B P"], noise: Float[Tensor, "S B d"]
-    ) -> Float[Tensor, "S B d P"]:
-        """The identity: z = λ."""
-        return torch.eye(self.latent_dim, dtype=lam.dtype, device=lam.device).expand(
-            1, len(lam), -1, -1
-        )
+    def samples(self, lam: Rows, noise: Samples) -> Samples:
+        """λ itself, whatever the noise."""
+        return lam.unsqueeze(0)
 
-    def sample_curvature(
-        self, lam: Float[Tensor, "B P"], noise: Float[Tensor, "S B d"]
-    ) -> Float[Tensor, "S B d P"]:
-        """Zero."""
-        return torch.zeros_like(self.sample_jacobian(lam, noise))
-
-    def pull_back(
-        self, lam: Float[Tensor, "B P"], noise: Float[Tensor, "S B d"], c: Float[Tensor, "S B d"]
-    ) -> Float[Tensor, "B P"]:
+    def pull_back(self, lam: Rows, noise: Samples, c: Samples) -> Rows:
         """The one sample's: z = λ."""
         return c.mean(dim=0)
 
-    def kl_gradient(self, lam: Float[Tensor, "B P"]) -> Float[Tensor, "B P"]:
+    def kl_gradient(self, lam: Rows) -> Rows:
         """λ."""
         return lam
 
-    def kl_curvature(self, lam: Float[Tensor, "B P"]) -> Float[Tensor, "B P"]:
+    def kl_curvature(self, lam: Rows) -> Rows:
         """1: −log p(z) = ½‖z‖² + const."""
         return torch.ones_like(lam)
 
-    def natural_gradient(
-        self, lam: Float[Tensor, "B P"], gradient: Float[Tensor, "B P"]
-    ) -> Float[Tensor, "B P"]:
+    def natural_gradient(self, lam: Rows, gradient: Rows) -> Rows:
         """Refused: λ is a point, not a distribution.
 
         Raises:
@@ -395,9 +336,7 @@ class PointMassFamily(_MapFamily):
     name = "point_mass"
     has_density = False
 
-    def distribution(
-        self, lam: Float[Tensor, "B P"], model: GaussianVAE, beta: KLWeight = 1.0
-    ) -> PointMass:
+    def distribution(self, lam: Rows, model: GaussianVAE, beta: KLWeight = 1.0) -> PointMass:
         """The point mass at λ."""
         return PointMass(lam)
 
@@ -412,9 +351,7 @@ class LaplaceFamily(_MapFamily):
 
     name = "laplace"
 
-    def distribution(
-        self, lam: Float[Tensor, "B P"], model: GaussianVAE, beta: KLWeight = 1.0
-    ) -> FullGaussian:
+    def distribution(self, lam: Rows, model: GaussianVAE, beta: KLWeight = 1.0) -> FullGaussian:
         """The Laplace approximation at λ, whether λ is a mode or not."""
         precision = model.precision(lam, beta)
         # One factorisation and a triangular solve: the covariance itself is never factorised.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from jaxtyping import Float
@@ -98,7 +99,9 @@ class GaussianVAE(nn.Module):
         return self.decode(z.to(reference.device))
 
 
-def jacobian(network: nn.Module, z: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch d F"]:
+def jacobian(
+    network: Callable[[Tensor], Tensor], z: Float[Tensor, "*batch d"]
+) -> Float[Tensor, "*batch d F"]:
     """Jᵀ: row i is the derivative of the network's output in z_i, by forward mode."""
     one_hots = torch.eye(z.shape[-1], dtype=z.dtype, device=z.device)
 

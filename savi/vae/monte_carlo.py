@@ -10,10 +10,9 @@ from torch import Tensor
 
 from savi.errors import require_at_least
 from savi.types import Observations
-from savi.vae.distributions import Posterior
+from savi.vae.distributions import Posterior, antithetic_noise
 from savi.vae.elbo import Bound
 from savi.vae.model import GaussianVAE
-from savi.vae.noise import antithetic_noise
 
 #: Entries of a decoded chunk [S, B, D]: 16 MiB in float32. Larger blocks are not kept by the C
 #: library when they are freed, and to get them anew from the system takes as long as to decode.

@@ -33,9 +33,6 @@ class Perceptron:
     """h_0 = z, a_l = W_l h_{l−1} + b_l, h_l = φ_l(a_l), for l = 1, …, L.
 
     Of stacked layers there is one chain for each model, and z has the shape [..., R, B, d].
-
-    Attributes:
-        layers: W_l, b_l and φ_l.
     """
 
     layers: tuple[Layer, ...]
@@ -74,13 +71,9 @@ class Perceptron:
 
 @dataclass(frozen=True)
 class Pass:
-    """A forward pass, and the derivatives at its point; all without a graph.
+    """A forward pass at z, and the derivatives there; all without a graph.
 
-    Attributes:
-        network: the chain.
-        z: its input.
-        inputs: a_1, …, a_L.
-        outputs: h_1, …, h_L.
+    ``inputs`` are a_1, …, a_L and ``outputs`` h_1, …, h_L.
     """
 
     network: Perceptron
@@ -105,8 +98,11 @@ class Pass:
         """Jᵀ: row i is the derivative of h_L in z_i."""
         *_, s = self._tangents()
         factor = self._factor(len(self.inputs) - 1)
+        if factor is None:
+            return s
+        factor = factor.unsqueeze(-2)
         # S_L of a chain of one layer is a view of its weights.
-        return s if factor is None else s * factor if len(self.inputs) == 1 else s.mul_(factor)
+        return s * factor if len(self.inputs) == 1 else s.mul_(factor)
 
     @torch.no_grad()
     def second_order(
@@ -121,10 +117,6 @@ class Pass:
         an affine map adds no curvature, and an elementwise one adds to the diagonal only. All d
         tangents go through the chain once, where d Hessian-vector products would take four passes
         each.
-
-        Args:
-            c: ∇f.
-            metric: v ↦ M v.
         """
         tangents = self._tangents()
         last = len(tangents) - 1
@@ -144,22 +136,20 @@ class Pass:
             c = self._through(i, c) @ layer.affine.weight
         return c, left @ tangents[last].mT + hessian
 
+    def _factor(self, i: int) -> Tensor | None:
+        """φ_l'(a_l); None where the layer is affine."""
+        derivative = self.network.layers[i].derivative
+        return None if derivative is None else derivative(self.inputs[i], self.outputs[i])
+
     def _through(self, i: int, c: Tensor) -> Tensor:
         """φ_l'(a_l) ∘ c."""
-        derivative = self.network.layers[i].derivative
-        return c if derivative is None else c * derivative(self.inputs[i], self.outputs[i])
-
-    def _factor(self, i: int) -> Float[Tensor, "*batch 1 F"] | None:
-        """φ_l'(a_l) as a factor of every row; None where the layer is affine."""
-        derivative = self.network.layers[i].derivative
-        if derivative is None:
-            return None
-        return derivative(self.inputs[i], self.outputs[i]).unsqueeze(-2)
+        factor = self._factor(i)
+        return c if factor is None else c * factor
 
     def _scaled(self, i: int, rows: Float[Tensor, "*batch d F"]) -> Float[Tensor, "*batch d F"]:
         """Every row times φ_l'(a_l)."""
         factor = self._factor(i)
-        return rows if factor is None else rows * factor
+        return rows if factor is None else rows * factor.unsqueeze(-2)
 
     def _tangents(self) -> list[Tensor]:
         """S_lᵀ of every layer; that of the first is W_1ᵀ, whatever z is."""

@@ -5,13 +5,19 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from itertools import pairwise
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from savi.types import Index, Observations, PerExample
+
+#: Outputs of a part of the decoder, a number for each, vectors that ∇²f maps, a head's features.
+Outputs: TypeAlias = Float[Tensor, "*S B F"]
+Values: TypeAlias = Float[Tensor, "*S B"]
+Vectors: TypeAlias = Float[Tensor, "*batch n F"]
+Features: TypeAlias = Float[Tensor, "B F"]
 
 
 class Quadratic(ABC):
@@ -21,17 +27,15 @@ class Quadratic(ABC):
     """
 
     @abstractmethod
-    def __call__(
-        self, o: Float[Tensor, "*S B F"]
-    ) -> tuple[Float[Tensor, "*S B"], Float[Tensor, "*S B F"]]:
+    def __call__(self, o: Outputs) -> tuple[Values, Outputs]:
         """f(o) and ∇f(o)."""
 
-    def value(self, o: Float[Tensor, "*S B F"]) -> Float[Tensor, "*S B"]:
+    def value(self, o: Outputs) -> Values:
         """f(o) alone."""
         return self(o)[0]
 
     @abstractmethod
-    def metric(self, v: Float[Tensor, "*batch n F"]) -> Float[Tensor, "*batch n F"]:
+    def metric(self, v: Vectors) -> Vectors:
         """M v with M = −∇²f, the same for every example; n vectors v for each."""
 
     @abstractmethod
@@ -51,20 +55,18 @@ class PixelQuadratic(Quadratic):
     def __init__(self, x: Float[Tensor, "*R B D"], gamma: Float[Tensor, "*#R #D"]) -> None:
         self.x, self.gamma = x, gamma
 
-    def __call__(
-        self, o: Float[Tensor, "*S B D"]
-    ) -> tuple[Float[Tensor, "*S B"], Float[Tensor, "*S B D"]]:
+    def __call__(self, o: Outputs) -> tuple[Values, Outputs]:
         """f(μ), and (x − μ)/γ."""
         residual = self.x - o
         score = residual / self.gamma
         return -0.5 * ((residual * score).sum(dim=-1) + log_normaliser(self.x, self.gamma)), score
 
-    def value(self, o: Float[Tensor, "*S B D"]) -> Float[Tensor, "*S B"]:
+    def value(self, o: Outputs) -> Values:
         """f(μ)."""
         square = (self.x - o).square()
         return -0.5 * (weighted_sum(square, self.gamma) + log_normaliser(self.x, self.gamma))
 
-    def metric(self, v: Float[Tensor, "*batch n D"]) -> Float[Tensor, "*batch n D"]:
+    def metric(self, v: Vectors) -> Vectors:
         """Γ⁻¹ v."""
         return v / self.gamma.unsqueeze(-2)
 
@@ -92,21 +94,13 @@ class FeatureQuadratic(Quadratic):
     """
 
     def __init__(
-        self,
-        gram: Float[Tensor, "F F"],
-        reference: Float[Tensor, "B F"],
-        height: PerExample,
-        score: Float[Tensor, "B F"],
+        self, gram: Float[Tensor, "F F"], reference: Features, height: PerExample, score: Features
     ) -> None:
         self.gram, self.reference, self.height, self.score = gram, reference, height, score
 
     @classmethod
     def of(
-        cls,
-        head: nn.Linear,
-        gamma: Float[Tensor, "#D"],
-        x: Observations,
-        reference: Float[Tensor, "B F"],
+        cls, head: nn.Linear, gamma: Float[Tensor, "#D"], x: Observations, reference: Features
     ) -> FeatureQuadratic:
         """The statistics of a batch: two products with W for each example, and one WᵀW."""
         weight, reference = head.weight, reference.detach()
@@ -117,15 +111,13 @@ class FeatureQuadratic(Quadratic):
             gram = self_product(weight / gamma.sqrt().unsqueeze(-1))
         return cls(gram, reference, height, score @ weight)
 
-    def __call__(
-        self, o: Float[Tensor, "*S B F"]
-    ) -> tuple[Float[Tensor, "*S B"], Float[Tensor, "*S B F"]]:
+    def __call__(self, o: Outputs) -> tuple[Values, Outputs]:
         """f(h), and p − Gδ."""
         delta = o - self.reference
         score = self.score - delta @ self.gram
         return self.height + 0.5 * (delta * (self.score + score)).sum(dim=-1), score
 
-    def metric(self, v: Float[Tensor, "*batch n F"]) -> Float[Tensor, "*batch n F"]:
+    def metric(self, v: Vectors) -> Vectors:
         """G v."""
         return v @ self.gram
 

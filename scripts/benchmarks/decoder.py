@@ -18,9 +18,9 @@ from savi.inner.objective import InnerObjective
 from savi.settings import setting
 from savi.types import Observations, Rows, Samples, Scalar
 from savi.vae.build import build_vae
+from savi.vae.distributions import common_noise
 from savi.vae.families import DiagonalGaussianFamily
 from savi.vae.model import GaussianVAE
-from savi.vae.noise import common_noise
 
 
 @dataclass

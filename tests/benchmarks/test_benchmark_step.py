@@ -74,7 +74,7 @@ def test_without_a_certificate_none_of_its_work_is_done(monkeypatch):
         "savi.gradients.implicit.kinks",
         "savi.implicit.adjoint_certificate.Conditions.judge",
         "savi.implicit.adjoint_certificate.AdjointVerdict.report",
-        "savi.linear.direct.judge",
+        "savi.linear.dense.judge",
         "savi.linear.dense.true_residual",
     ):
         with monkeypatch.context() as patch:

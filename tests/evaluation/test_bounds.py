@@ -8,7 +8,7 @@ from linear_gaussian import linear_gaussian, randn, vae
 from savi.evaluation import bounds
 from savi.evaluation.bounds import sharp_bound
 from savi.vae import DiagonalGaussian, FullGaussian, elbo, monte_carlo
-from savi.vae.noise import antithetic_noise
+from savi.vae.distributions import antithetic_noise
 
 
 def seeded(seed: int = 0) -> torch.Generator:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from savi.gradients import BACKENDS
 from savi.inference.semi_amortized import SemiAmortizedInference
 from savi.vae import DECODERS, ENCODERS, POSTERIORS, VARIANCES, GaussianVAE
-from savi.vae.noise import common_noise
+from savi.vae.distributions import common_noise
 
 D, B = 40, 4
 

@@ -16,7 +16,7 @@ from savi.inference.negative_elbo import NegativeELBO
 from savi.inner import LevenbergMarquardt
 from savi.inner.anchored import Proximal
 from savi.vae import POSTERIORS, elbo
-from savi.vae.noise import antithetic_noise, common_noise, fresh_noise
+from savi.vae.distributions import antithetic_noise, common_noise, fresh_noise
 
 TIGHT = {"rtol": 1e-8, "atol": 1e-8}
 EXACT_SOLVE = {"optimizer": LevenbergMarquardt(), "max_steps": 200, "rtol": 0.0, "atol": 1e-11}

@@ -30,7 +30,7 @@ from savi.inference.negative_elbo import NegativeELBO
 from savi.inner import GradientDescent, LevenbergMarquardt
 from savi.inner.anchored import Proximal
 from savi.vae import POSTERIORS, GaussianVAE, elbo
-from savi.vae.noise import antithetic_noise
+from savi.vae.distributions import antithetic_noise
 
 TIGHT = {"rtol": 1e-8, "atol": 1e-8}
 EXACT_SOLVE = {"optimizer": LevenbergMarquardt(), "max_steps": 200, "rtol": 0.0, "atol": 1e-11}

@@ -12,7 +12,7 @@ from savi.inference.negative_elbo import NegativeELBO
 from savi.inner import GradientDescent
 from savi.vae import DECODERS, POSTERIORS, VARIANCES, GaussianVAE
 from savi.vae.data_fit import data_fit
-from savi.vae.noise import common_noise
+from savi.vae.distributions import common_noise
 
 pytestmark = [
     pytest.mark.gpu,

@@ -8,8 +8,8 @@ import torch
 
 from savi.experiments.run import build
 from savi.training import SemiAmortizedVAE
+from savi.vae.distributions import antithetic_noise
 from savi.vae.elbo import elbo
-from savi.vae.noise import antithetic_noise
 
 EXPERIMENTS = sorted(
     path.stem for path in (Path(__file__).parents[2] / "conf" / "experiment").glob("*.yaml")

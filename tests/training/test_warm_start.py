@@ -12,7 +12,7 @@ from savi.errors import InputError
 from savi.evaluation import evaluate
 from savi.experiments.run import build
 from savi.gradients import BACKENDS
-from savi.vae.noise import antithetic_noise
+from savi.vae.distributions import antithetic_noise
 
 #: Neither weights nor data nor noise change from visit to visit, so that only the starts can.
 STILL = (

@@ -10,7 +10,7 @@ from savi.errors import InputError
 from savi.inference.negative_elbo import NegativeELBO
 from savi.vae import DECODERS, POSTERIORS, VARIANCES, GaussianVAE
 from savi.vae.data_fit import DataFit, data_fit, head_of, head_pays
-from savi.vae.noise import common_noise
+from savi.vae.distributions import common_noise
 from savi.vae.quadratic import FeatureQuadratic
 
 D, B, S = 40, 6, 4

@@ -10,6 +10,7 @@ from torch.func import hessian, jacrev, vmap
 
 from savi.errors import InputError
 from savi.vae import POSTERIORS, FullGaussian, PosteriorFamily
+from savi.vae.families import ClosedFormFamily
 
 B, S = 4, 2
 
@@ -43,21 +44,58 @@ def test_derivatives_of_the_samples(family: PosteriorFamily):
 
     first, second = of_all(jacrev(sample)), of_all(hessian(sample))
     torch.testing.assert_close(family.sample_jacobian(lam, noise).expand_as(first), first)
-    bending = family.sample_curvature(lam, noise).expand_as(first)
+    bending = second.diagonal(dim1=-2, dim2=-1)
     torch.testing.assert_close(bending.diag_embed(), second)
+    c = randn(S, B, 3)
+    torch.testing.assert_close(
+        family.pull_back(lam, noise, c), torch.einsum("sbi,sbip->bp", c, first) / S
+    )
+    torch.testing.assert_close(
+        family.bending(lam, noise, c), torch.einsum("sbi,sbip->bp", c, bending) / S
+    )
 
 
 def test_curvature_pulled_back_through_the_samples(family: PosteriorFamily):
     """Where a family has a closed form, it is the product with the derivatives of the samples."""
     lam, noise = 0.5 * randn(B, family.num_params), randn(1 if family.is_map else S, B, 3)
-    jacobian, second = family.sample_jacobian(lam, noise), family.sample_curvature(lam, noise)
+    jacobian = family.sample_jacobian(lam, noise)
     for matrix in (randn(len(noise), B, 3, 3), randn(1, B, 3, 3)):
         symmetric = matrix + matrix.mT
         expected = (jacobian.mT @ symmetric @ jacobian).mean(dim=0)
         torch.testing.assert_close(family.pull_back_curvature(lam, noise, symmetric), expected)
-    c = randn(len(noise), B, 3)
-    expected = torch.einsum("sbi,sbip->bp", c, second) / len(noise)
-    torch.testing.assert_close(family.bending(lam, noise, c), expected)
+
+
+@pytest.mark.parametrize("name", ["diagonal_gaussian", "full_gaussian"])
+def test_what_a_family_has_no_closed_form_for_comes_from_autograd(name: str):
+    """The derivatives of a family of nothing but a distribution, and those of its derivatives."""
+    closed, made = POSTERIORS[name](3), type(name, (ClosedFormFamily,), {})
+    made.num_params, made.distribution = (
+        closed.num_params,
+        lambda _, *args: closed.distribution(*args),
+    )
+    made.__abstractmethods__ = frozenset()
+    family = made(3)
+    noise, c, matrix = randn(S, B, 3), randn(S, B, 3), randn(S, B, 3, 3)
+    calls = {
+        "sample_jacobian": (noise,),
+        "pull_back": (noise, c),
+        "pull_back_curvature": (noise, matrix + matrix.mT),
+        "bending": (noise, c),
+        "kl_gradient": (),
+        "kl_curvature": (),
+        "natural_gradient": (randn(B, closed.num_params),),
+    }
+    for method, args in calls.items():
+        lam = (0.5 * randn(B, closed.num_params)).requires_grad_()
+        with torch.no_grad():
+            plain = getattr(family, method)(lam, *args)
+        assert not plain.requires_grad
+        values = [getattr(f, method)(lam, *args) for f in (family, closed)]
+        torch.testing.assert_close(values[0], plain)
+        torch.testing.assert_close(*values)
+        weights = randn(*plain.shape)
+        slopes = [torch.autograd.grad((weights * value).sum(), lam)[0] for value in values]
+        torch.testing.assert_close(*slopes)
 
 
 def test_curvature_of_the_divergence(family: PosteriorFamily):

@@ -26,14 +26,9 @@ SLOW = 0.5
 
 
 class Chord(NamedTuple):
-    """Of every example: the matrix, where it was last brought up to date, and how that went.
+    """Of every example: C, the iterate up to which it has learnt, and how that went.
 
-    Attributes:
-        matrix: C.
-        y: the iterate up to which C has learnt.
-        gradient: ∇J there.
-        slow: slow or rejected steps in a row; NaN before the first matrix.
-        damping: as in Levenberg–Marquardt.
+    ``slow`` counts slow or rejected steps in a row, and is NaN before the first matrix.
     """
 
     matrix: Blocks
@@ -60,12 +55,7 @@ class ChordLevenbergMarquardt(LevenbergMarquardt):
     are those of :class:`LevenbergMarquardt`: J never rises.
 
     Args:
-        damping: the initial μ.
-        max_damping: an example whose μ exceeds it has stalled.
         patience: slow steps in a row after which the matrix is computed anew.
-
-    Raises:
-        InputError: for a number out of range.
     """
 
     patience: int = setting(5, at_least=1)
@@ -73,16 +63,10 @@ class ChordLevenbergMarquardt(LevenbergMarquardt):
 
     def init(self, y: Rows) -> Any:
         """No matrix yet."""
-        identity = torch.eye(y.shape[-1], dtype=y.dtype, device=y.device)
-        damping = Damping.like(y, self.damping)
-        start = y.detach()
-        return Chord(
-            identity.repeat(len(y), 1, 1),
-            start,
-            torch.zeros_like(start),
-            torch.full_like(damping.mu, torch.nan),
-            damping,
-        )
+        identity = torch.eye(y.shape[-1], dtype=y.dtype, device=y.device).repeat(len(y), 1, 1)
+        damping, start = Damping.like(y, self.damping), y.detach()
+        unknown = torch.full_like(damping.mu, torch.nan)
+        return Chord(identity, start, torch.zeros_like(start), unknown, damping)
 
     def step(self, objective: InnerObjective, point: Point, state: Any, create_graph: bool) -> Step:
         """One trial step per example, with the matrix brought up to date."""
@@ -95,13 +79,8 @@ class ChordLevenbergMarquardt(LevenbergMarquardt):
             anew = ~(slow < self.patience)
         matrix = _refreshed(objective, point.y, matrix, anew, create_graph)
         delta, predicted = damped_step(objective, point, matrix, state.damping.mu)
-        return point.y + delta, Chord(
-            matrix,
-            point.y,
-            point.gradient,
-            torch.where(anew, 0.0, slow),
-            state.damping._replace(predicted=predicted),
-        )
+        slow, damping = torch.where(anew, 0.0, slow), state.damping._replace(predicted=predicted)
+        return point.y + delta, Chord(matrix, point.y, point.gradient, slow, damping)
 
     def judge(self, point: Point, trial: Rows, value: PerExample, state: Any) -> tuple[Mask, Any]:
         """Take what lowers J; move μ by the gain ratio; count what was rejected."""

@@ -25,13 +25,9 @@ RESTART = 2.0**-12
 
 
 class Search(NamedTuple):
-    """What an example remembers.
+    """What an example remembers: y and ∇J where its last step began, and the moves before it.
 
-    Attributes:
-        y: where its last step began.
-        gradient: ∇J there.
-        pairs: the moves before it.
-        length: t, the factor on the quasi-Newton step; 0 where it is still to be chosen.
+    ``length`` is t, the factor on the quasi-Newton step; 0 where it is still to be chosen.
     """
 
     y: Rows
@@ -74,9 +70,6 @@ class LBFGS(InnerOptimizer):
 
     Args:
         history: m.
-
-    Raises:
-        InputError: if m is no whole number above 0.
     """
 
     history: int = setting(10, at_least=1)

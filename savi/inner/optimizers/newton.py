@@ -27,10 +27,6 @@ class Newton(LevenbergMarquardt):
 
     Near a minimum the convergence is superlinear, where Gauss–Newton's is linear. It costs a
     Hessian a step: P Hessian-vector products, unless the objective knows better.
-
-    Args:
-        damping: the initial μ.
-        max_damping: an example whose μ exceeds it has stalled.
     """
 
     name: ClassVar[str] = "newton"

@@ -7,10 +7,13 @@ dropout: the output for an example is a deterministic function of that example a
 
 from savi.vae.networks.activations import ACTIVATIONS, Activation, is_smooth
 from savi.vae.networks.base import DECODERS, ENCODERS, Decoder, Encoder
-from savi.vae.networks.convolutional import ConvolutionalDecoder, ConvolutionalEncoder
-from savi.vae.networks.mlp import MLPDecoder, MLPEncoder
-from savi.vae.networks.residual_mlp import ResidualMLPDecoder, ResidualMLPEncoder
-from savi.vae.networks.resnet import ResNetDecoder, ResNetEncoder
+from savi.vae.networks.convolutional import (
+    ConvolutionalDecoder,
+    ConvolutionalEncoder,
+    ResNetDecoder,
+    ResNetEncoder,
+)
+from savi.vae.networks.mlp import MLPDecoder, MLPEncoder, ResidualMLPDecoder, ResidualMLPEncoder
 
 __all__ = [
     "ACTIVATIONS",

@@ -45,14 +45,6 @@ def _positive(a: Tensor, h: Tensor) -> Tensor:
     return (a > 0).to(a.dtype)
 
 
-def _elu_derivative(a: Tensor, h: Tensor) -> Tensor:
-    return h.clamp_max(0.0) + 1.0
-
-
-def _sigmoid(a: Tensor, h: Tensor) -> Tensor:
-    return a.sigmoid()
-
-
 def _sigmoid_derivative(a: Tensor, h: Tensor) -> Tensor:
     s = a.sigmoid()
     return s * (1.0 - s)
@@ -73,15 +65,15 @@ for _name, _activation in {
         nn.LeakyReLU, False, lambda a, h: 0.01 + 0.99 * _positive(a, h), _zero
     ),
     "elu": Activation(
-        nn.ELU, False, _elu_derivative, lambda a, h: torch.where(a > 0, 0.0, h + 1.0)
+        nn.ELU,
+        False,
+        lambda a, h: h.clamp_max(0.0) + 1.0,
+        lambda a, h: torch.where(a > 0, 0.0, h + 1.0),
     ),
     "tanh": Activation(
-        nn.Tanh,
-        True,
-        lambda a, h: 1.0 - h.square(),
-        lambda a, h: -2.0 * h * (1.0 - h.square()),
+        nn.Tanh, True, lambda a, h: 1.0 - h.square(), lambda a, h: -2.0 * h * (1.0 - h.square())
     ),
-    "softplus": Activation(_softplus, True, _sigmoid, _sigmoid_derivative),
+    "softplus": Activation(_softplus, True, lambda a, h: a.sigmoid(), _sigmoid_derivative),
     "gelu": Activation(
         nn.GELU,
         True,

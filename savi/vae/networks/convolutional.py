@@ -1,4 +1,4 @@
-"""Strided convolutional networks for images of any size.
+"""Strided convolutional networks for images of any size, plain and with residual blocks.
 
 An image [C, H, W] is seen at ``depth`` coarser scales. Each halves the sides, rounding up, and all
 but the first double the channels:
@@ -20,6 +20,7 @@ from savi.errors import InputError
 from savi.vae.networks.activations import ACTIVATIONS
 from savi.vae.networks.base import DECODERS, ENCODERS, Decoder, Encoder
 from savi.vae.networks.initialization import gain, initialized
+from savi.vae.networks.mlp import Residual
 
 Shape = tuple[int, int, int]
 
@@ -93,9 +94,6 @@ class ConvolutionalDecoder(Decoder):
     ``hidden`` is the number of channels of the first scale and ``depth`` the number of scales.
     The head is the last transposed convolution, affine like every head (at depth 0, the linear
     layer).
-
-    Raises:
-        InputError: as for every decoder, and as in :func:`image_scales`.
     """
 
     at_scale = staticmethod(activate)
@@ -116,9 +114,6 @@ class ConvolutionalEncoder(Encoder):
     """A convolution and φ for each scale, then Linear from the coarsest.
 
     ``hidden`` is the number of channels of the first scale and ``depth`` the number of scales.
-
-    Raises:
-        InputError: as for every encoder, and as in :func:`image_scales`.
     """
 
     at_scale = staticmethod(activate)
@@ -133,3 +128,29 @@ class ConvolutionalEncoder(Encoder):
             layer_gain = gain(activation)
         linear = nn.Linear(math.prod(scales[-1]), self.out_dim)
         return [*layers, initialized(linear, layer_gain)]
+
+
+def activate_and_correct(shape: Shape, activation: str) -> list[nn.Module]:
+    """φ, then a residual block of two 3×3 convolutions."""
+    channels, _, _ = shape
+    inner, outer = (nn.Conv2d(channels, channels, 3, padding=1) for _ in range(2))
+    block = Residual(initialized(inner, gain(activation)), activation, outer)
+    return [*activate(shape, activation), OnImages(block, shape)]
+
+
+@DECODERS.register("resnet")
+class ResNetDecoder(ConvolutionalDecoder):
+    """The ``conv`` decoder with a residual block at each scale below the image's own.
+
+    Every block starts at the identity, so the network starts as a ``conv`` decoder. As in He et al.
+    2016 (arXiv 1603.05027), nothing stands on the path around a block.
+    """
+
+    at_scale = staticmethod(activate_and_correct)
+
+
+@ENCODERS.register("resnet")
+class ResNetEncoder(ConvolutionalEncoder):
+    """The ``conv`` encoder with a residual block at each scale below the image's own."""
+
+    at_scale = staticmethod(activate_and_correct)

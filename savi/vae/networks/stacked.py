@@ -36,10 +36,6 @@ class StackedLinear(nn.Module):
 
     Args:
         layers: R affine layers of one shape.
-
-    Attributes:
-        weight: W, shape [R, out, in].
-        bias: b, shape [R, out].
     """
 
     def __init__(self, layers: Sequence[nn.Linear]) -> None:
@@ -77,10 +73,8 @@ class StackedNetwork(nn.Module):
     def forward(self, h: Float[Tensor, "*S R B in"]) -> Float[Tensor, "*S R B out"]:
         """The outputs."""
         # Views, because whoever watches for the weights does not see into the transform.
-        weights = {
-            name: weight.view_as(weight)
-            for name, weight in zip(self._names, self.weights, strict=True)
-        }
+        pairs = zip(self._names, self.weights, strict=True)
+        weights = {name: weight.view_as(weight) for name, weight in pairs}
 
         def apply(weights: dict[str, Tensor], h: Tensor) -> Tensor:
             return functional_call(self._skeleton[0], weights, (h,))

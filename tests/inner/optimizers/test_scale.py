@@ -11,7 +11,7 @@ from savi.gradients import StopGradient
 from savi.inference.negative_elbo import NegativeELBO
 from savi.inner import LBFGS, NaturalGradient, Newton
 from savi.vae import POSTERIORS
-from savi.vae.noise import common_noise
+from savi.vae.distributions import common_noise
 
 #: The steps that each may need to come down to a hundredth of the slope at the start.
 OPTIMIZERS = {

@@ -2,7 +2,7 @@
 
 import torch
 
-from savi.replicas.layout import Layout
+from savi.replicas.model import Layout
 
 
 def test_a_whole_batch_is_split_and_joined_by_views():
