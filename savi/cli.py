@@ -44,7 +44,7 @@ from savi.plugins import import_modules
 from savi.runs.record import Interrupted, Origin
 from savi.sweeps.job import JobFailed, run_job
 from savi.sweeps.jobs import command, job_folder, key_of, setting
-from savi.sweeps.plan import WritePlan, refusal
+from savi.sweeps.plan import WritePlan
 from savi.sweeps.summary import summarise
 
 register_schemas()
@@ -103,12 +103,12 @@ def _train_replicas(values: dict[str, Any], folder: Path, hydra_config: HydraCon
 
 
 def _train_job(values: dict[str, Any], folder: Path, hydra_config: HydraConf) -> float:
+    from savi.experiments.check import check_job
     from savi.experiments.run import Run
 
     def work(folder: Path, origin: Origin) -> Mapping[str, float]:
         _refuse_extras(values, hydra_config)
-        if sentence := refusal(values["trainer"]):
-            raise InputError(sentence)
+        check_job(values["trainer"])
         return Run.build(values, folder).execute(origin)
 
     overrides = list(hydra_config.overrides.task)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -17,6 +16,7 @@ from savi.gradients import BACKENDS
 from savi.inference import ENCODER_LOSSES
 from savi.inner import OBJECTIVES, OPTIMIZERS
 from savi.registry import Registry
+from savi.settings import keys_of
 from savi.training.outer_optimizers import OUTER_OPTIMIZERS
 from savi.vae import DECODERS, ENCODERS, POSTERIORS
 
@@ -32,7 +32,7 @@ CHOICES: dict[str, dict[str, Registry[Any]]] = {
 
 def own_keys(group: str) -> list[str]:
     """The keys of a group that are no options."""
-    return [field.name for field in fields(get_type_hints(Config)[group])]
+    return keys_of(get_type_hints(Config)[group])
 
 
 def own_options(registry: Registry[Any], name: str, group: str) -> list[str]:
