@@ -346,6 +346,8 @@ def build_callbacks(
 ) -> tuple[list[Callback], CostMonitor]:
     """The callbacks of a run; ``best.ckpt`` is the epoch with the highest val/elbo.
 
+    ``last.ckpt`` is the last epoch, also where its val/elbo is lower or it has none.
+
     Raises:
         InputError: for a gradient check that does not fit the module.
     """
@@ -357,12 +359,11 @@ def build_callbacks(
         FiniteLoss(),
         SaveOnInterrupt(checkpoints),
         ModelCheckpoint(
-            dirpath=checkpoints,
-            filename="best",
-            monitor="val/elbo",
-            mode="max",
-            save_last=True,
-            enable_version_counter=False,
+            checkpoints, "best", monitor="val/elbo", mode="max", enable_version_counter=False
+        ),
+        # Not ``save_last`` of the other, which writes only where that has found a better epoch.
+        ModelCheckpoint(
+            checkpoints, "last", save_on_train_epoch_end=True, enable_version_counter=False
         ),
         RichProgressBar(leave=False) if progress_bar else EpochLines(),
     ]
