@@ -110,6 +110,11 @@ def save(figure: Figure, path: Path | str) -> Path:
     return path
 
 
+def finite(values: np.ndarray) -> np.ndarray:
+    """The values, with NaN in place of those that matplotlib could not draw."""
+    return np.where(np.isfinite(values), values, np.nan)
+
+
 def view(curves: Sequence[Float[np.ndarray, " T"]]) -> tuple[float, float] | None:
     """The part of a linear axis to show, or None for all of it.
 
