@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +70,7 @@ class Run:
     traceback: str = ""
     faults: tuple[str, ...] = ()
 
-    @property
+    @cached_property
     def options(self) -> dict[str, Any]:
         """The config by dotted keys."""
         return flatten(self.config)
