@@ -13,12 +13,9 @@ from savi.errors import InputError
 
 @dataclass(frozen=True, eq=False)
 class Examples:
-    """Examples side by side in one tensor.
+    """Examples side by side in one tensor, images in the order [C, H, W], and their classes.
 
-    Attributes:
-        values: uint8 pixel levels, or floating-point numbers for continuous data. Images are in
-            the order [C, H, W].
-        labels: A class for each example, or None.
+    Values are uint8 pixel levels, or floating-point numbers for continuous data.
     """
 
     values: Shaped[Tensor, "N ..."]
@@ -64,10 +61,7 @@ class RawData:
         return {name: examples for name, examples in splits.items() if examples is not None}
 
     def check(self, name: str) -> None:
-        """See that the splits can be trained on.
-
-        Args:
-            name: The name of the data set, for the message.
+        """See that the splits of the data set of that name can be trained on.
 
         Raises:
             InputError: for a split that is empty, of another shape than the training split, of
@@ -99,7 +93,13 @@ class RawData:
         if self.levels is None:
             if not values.is_floating_point():
                 return f"is continuous and has type {values.dtype}: give floating-point numbers"
-            return _first_bad_example(values)
+            bad = (~values.flatten(1).isfinite().all(1)).nonzero()
+            if len(bad):
+                return (
+                    f"has NaN or infinite values, first in example {int(bad[0])}: remove or "
+                    "replace them"
+                )
+            return None
         if values.dtype != torch.uint8:
             return f"has {self.levels} levels and type {values.dtype}: give uint8"
         highest = int(values.max())
@@ -109,16 +109,6 @@ class RawData:
                 "give 2 to 256 levels, and values from 0 to one less than that"
             )
         return None
-
-
-def _first_bad_example(values: Tensor) -> str | None:
-    finite = values.flatten(1).isfinite().all(1)
-    if finite.all():
-        return None
-    return (
-        f"has NaN or infinite values, first in example {int((~finite).nonzero()[0])}: "
-        "remove or replace them"
-    )
 
 
 def train_val_test(

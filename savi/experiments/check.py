@@ -74,24 +74,19 @@ def _check_trainer(config: Mapping[str, Any]) -> None:
     if devices == 1:
         return
     size = config["data"]["batch_size"]
-    many = f"trainer.devices {devices}"
-    strategy = trainer["strategy"]
+    many, strategy = f"trainer.devices {devices}", trainer["strategy"]
     refuse(many, [Conflict(strategy != "ddp", f"trainer.strategy '{strategy}'", "trainer=ddp")])
     if size % devices:
         raise InputError(
             f"{many} cannot share batches of {size} evenly: set data.batch_size to a multiple"
         )
-    alone, kl = "which needs one device", config["model"]["kl"]
-    refuse(
-        many,
-        [
-            Conflict(
-                config["inner"]["warm_start"], "inner.warm_start", "inner.warm_start=false", alone
-            ),
-            Conflict(kl["free_bits"] > 0, "model.kl.free_bits", "model.kl.free_bits=0", alone),
-        ],
-        otherwise="train on one",
-    )
+    alone, bits = "which needs one device", config["model"]["kl"]["free_bits"]
+    warm = config["inner"]["warm_start"]
+    conflicts = [
+        Conflict(warm, "inner.warm_start", "inner.warm_start=false", alone),
+        Conflict(bits > 0, "model.kl.free_bits", "model.kl.free_bits=0", alone),
+    ]
+    refuse(many, conflicts, otherwise="train on one")
 
 
 def check_job(trainer: Mapping[str, Any]) -> None:

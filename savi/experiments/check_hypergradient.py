@@ -31,11 +31,8 @@ def check_hypergradient(config: Mapping[str, Any], tune: Sequence[str]) -> None:
 def _unmoved(config: Mapping[str, Any], tune: Sequence[str]) -> list[Conflict]:
     """Hyperparameters that are not there, or are moved by something else."""
     kl, inner, devices = config["model"]["kl"], config["inner"], config["trainer"]["devices"]
-    mode, objective, steps = (
-        config["model"]["gamma"]["mode"],
-        inner["objective"],
-        inner["max_steps"],
-    )
+    mode, objective = config["model"]["gamma"]["mode"], inner["objective"]
+    steps = inner["max_steps"]
     decay, fixed = config["optimizer"]["weight_decay"], "model.gamma.mode=fixed"
     logarithm = "whose logarithm is to move"
     return [

@@ -160,13 +160,8 @@ def define_axes(run: Run) -> None:
 
 def tags(config: Mapping[str, Any]) -> list[str]:
     """The user's tags, the method's and the seed's, each once."""
-    own = (
-        config["experiment"],
-        config["data"]["name"],
-        config["gradient"]["name"],
-        config["posterior"]["name"],
-        f"seed-{config['seed']}",
-    )
+    names = [config[group]["name"] for group in ("data", "gradient", "posterior")]
+    own = (config["experiment"], *names, f"seed-{config['seed']}")
     given = [str(tag) for tag in (*config["logger"]["tags"], *own) if tag]
     return list(dict.fromkeys(fitted(tag, TAG_LENGTH) for tag in given))
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +21,11 @@ from savi.experiments.options import check_options
 from savi.experiments.run import build
 from savi.plugins import import_modules
 from savi.report.table import shown
-from savi.settings import check_settings
+from savi.settings import check_settings, keys_of
 from savi.training import SemiAmortizedVAE
 
 #: The settings of an evaluation that may differ from those of the run.
-SETTINGS = [key.name for key in fields(EvaluationConfig) if key.name != "val_samples"]
+SETTINGS = [key for key in keys_of(EvaluationConfig) if key != "val_samples"]
 
 
 def load(run_or_checkpoint: str | Path, imports: Sequence[str] | None = None) -> SemiAmortizedVAE:
@@ -100,15 +99,14 @@ def evaluate_checkpoint(options: Mapping[str, Any]) -> tuple[Evaluation, dict[st
     _check_ood(options)
     config = read_checkpoint(options["checkpoint"])[CONFIG_KEY]
     admit(config, options["imports"])
-    for name in SETTINGS:
+    for group, key, name in (
+        *(("evaluation", name, name) for name in SETTINGS),
+        ("inner", "test_max_steps", "test_max_steps"),
+        ("data", "path", "data_path"),
+        ("trainer", "threads", "threads"),
+    ):
         if options[name] is not None:
-            config["evaluation"][name] = options[name]
-    if options["test_max_steps"] is not None:
-        config["inner"]["test_max_steps"] = options["test_max_steps"]
-    if options["data_path"] is not None:
-        config["data"]["path"] = options["data_path"]
-    if options["threads"] is not None:
-        config["trainer"]["threads"] = options["threads"]
+            config[group][key] = options[name]
     data, module = build(config)
     load_weights(module, options["checkpoint"])
     module.to(_device(options["device"]))

@@ -6,6 +6,7 @@ import csv
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import NamedTuple
 
@@ -62,28 +63,19 @@ def read_metrics(path: Path | str) -> dict[str, Series]:
                 f"{path} has no 'step' column: give a metrics.csv that CSVLogger wrote"
             )
         for row in rows:
-            cells = {name: row[name] for name in names if row[name] != ""}
-            numbers = {
-                name: _number(cell, name, rows.line_num, path) for name, cell in cells.items()
-            }
-            if "step" not in numbers:
-                continue
-            step = int(numbers.pop("step"))
-            for name, value in numbers.items():
-                points.setdefault(name, []).append((step, value))
-    return {
-        name: Series(np.array([step for step, _ in log]), np.array([value for _, value in log]))
-        for name, log in points.items()
-    }
-
-
-def _number(cell: str, name: str, line: int, path: Path) -> float:
-    try:
-        return float(cell)
-    except ValueError:
-        raise InputError(
-            f"{path}, line {line}: '{cell}' in column '{name}' is not a number: mend the row"
-        ) from None
+            numbers = {}
+            for name in filter(row.get, names):
+                try:
+                    numbers[name] = float(row[name])
+                except ValueError:
+                    raise InputError(
+                        f"{path}, line {rows.line_num}: '{row[name]}' in column '{name}' is not a "
+                        "number: mend the row"
+                    ) from None
+            step = numbers.pop("step", None)
+            for name, value in numbers.items() if step is not None else ():
+                points.setdefault(name, []).append((int(step), value))
+    return {name: Series(*map(np.array, zip(*log, strict=True))) for name, log in points.items()}
 
 
 COLUMNS = 3
@@ -113,11 +105,7 @@ PANELS = (
     Panel("Inner steps", {"inner/steps": ""}),
     Panel("Inner problems converged", {"inner/converged": ""}, "share"),
     Panel("Inner gain over $\\lambda_0$", {"inner/improvement": ""}),
-    Panel(
-        "Gradient norm",
-        {"gradient/norm_encoder": "encoder", "gradient/norm_decoder": "decoder"},
-        "log",
-    ),
+    Panel("Gradient norm", {f"gradient/norm_{of}": of for of in ("encoder", "decoder")}, "log"),
     Panel(
         "Certificate",
         {"ift/linear_residual": "linear residual", "ift/error_bound": "error bound"},
@@ -144,11 +132,11 @@ def learning_curves(metrics: Mapping[str, tuple[ArrayLike, ArrayLike]]) -> Figur
     columns = min(COLUMNS, len(panels))
     rows = math.ceil(len(panels) / columns)
     figure = Figure(figsize=(WIDTH, 2.4 * rows), layout="constrained")
-    cells = list(figure.subplots(rows, columns, squeeze=False).flat)
-    for axes, panel in zip(cells, panels, strict=False):
-        _draw(axes, panel, metrics)
-    for axes in cells[len(panels) :]:
-        axes.remove()
+    for axes, panel in zip_longest(figure.subplots(rows, columns, squeeze=False).flat, panels):
+        if panel is None:
+            axes.remove()
+        else:
+            _draw(axes, panel, metrics)
     names = [name for panel in panels for name in panel.curves if name in metrics]
     last = max(np.max(metrics[name][0], initial=1) for name in names)
     for axes in figure.axes:

@@ -19,6 +19,7 @@ from savi.report.figures.style import (
     TITLE_PAD,
     VERMILION,
     WIDTH,
+    array,
     clip,
     legend_above,
     log_scale,
@@ -53,7 +54,7 @@ def elbo_against_inner_step(
             f"elbo has shape {tuple(elbo.shape)} and stationarity {tuple(stationarity.shape)}: "
             "pass both as [K+1, B] with at least one example"
         )
-    values, norms = (part.detach().cpu().double().numpy() for part in (elbo, stationarity))
+    values, norms = array(elbo), array(stationarity)
     if len(values) == 1:
         median = short(_quantiles(values)[0, 1])
         return message(f"No inner steps (K = 0): the median ELBO is {median} nats")
@@ -121,8 +122,8 @@ def inner_histograms(
     """
     if stationarity.numel() == 0:
         raise InputError("there is no inner solve to draw: pass at least one example")
-    norms = stationarity.detach().cpu().double().numpy()
-    eigenvalues = np.zeros(0) if curvature is None else curvature.detach().cpu().double().numpy()
+    norms = array(stationarity)
+    eigenvalues = np.zeros(0) if curvature is None else array(curvature)
     if not np.isfinite(norms).any() and not np.isfinite(eigenvalues).any():
         return message("No inner solve ended at a finite point")
     figure = Figure(figsize=(WIDTH, 3.2), layout="constrained")

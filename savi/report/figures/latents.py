@@ -16,7 +16,7 @@ from torch import Tensor
 
 from savi.errors import InputError
 from savi.report.figures.images import CELL, as_examples, as_pixels, is_image
-from savi.report.figures.style import BLUE, WIDTH, finite, message, omission, styled
+from savi.report.figures.style import BLUE, WIDTH, array, finite, message, omission, styled
 
 CLASSES = 20
 """More classes than this cannot be told apart by colour."""
@@ -37,7 +37,7 @@ def latent_scatter(means: Float[Tensor, "N d"], labels: Int[Tensor, " N"] | None
     Raises:
         InputError: if there are no means, or not as many labels.
     """
-    points = means.detach().cpu().double().numpy()
+    points = array(means)
     if points.ndim != 2 or not points.size:
         raise InputError(f"means of shape {points.shape} cannot be drawn: pass [N, d]")
     classes = np.zeros(len(points), int) if labels is None else labels.cpu().numpy()

@@ -15,6 +15,7 @@ from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatterSciNotation, LogLocator
+from torch import Tensor
 
 P = ParamSpec("P")
 
@@ -108,6 +109,11 @@ def save(figure: Figure, path: Path | str) -> Path:
     with style():
         figure.savefig(path, format="png", metadata={"Software": None}, bbox_inches="tight")
     return path
+
+
+def array(values: Tensor) -> np.ndarray:
+    """The values as NumPy has them, in double precision."""
+    return values.detach().cpu().double().numpy()
 
 
 def finite(values: np.ndarray) -> np.ndarray:

@@ -28,39 +28,25 @@ HARMLESS = ("none", "i")
 
 
 def render(template: str, title: str, context: Mapping[str, Any]) -> str:
-    """A whole page.
-
-    Args:
-        template: file name in ``templates``.
-        title: title of the page.
-        context: what the template shows; ``plots`` and ``overlays`` go to the scripts.
-    """
+    """A whole page, of whose context ``plots`` and ``overlays`` go to the scripts."""
     embedded = {"plots": context["plots"], "overlays": context.get("overlays", {})}
-    return (
-        _environment()
-        .get_template(template)
-        .render(
-            title=title,
-            styles=Markup("\n".join(map(_static, STYLES))),
-            scripts=Markup("\n".join(map(_static, SCRIPTS))),
-            plotly=Markup(get_plotlyjs()),
-            embedded=_json(embedded),
-            harmless=HARMLESS,
-            **{key: value for key, value in context.items() if key != "overlays"},
-        )
+    page = _environment().get_template(template)
+    return page.render(
+        context,
+        title=title,
+        styles=Markup("\n".join(map(_static, STYLES))),
+        scripts=Markup("\n".join(map(_static, SCRIPTS))),
+        plotly=Markup(get_plotlyjs()),
+        embedded=_json(embedded),
+        harmless=HARMLESS,
     )
 
 
 @cache
 def _environment() -> Environment:
     """Templates whose every value is escaped, and in which a misspelt name is an error."""
-    environment = Environment(
-        loader=PackageLoader("savi.report.html"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    loader, spaces = PackageLoader("savi.report.html"), {"trim_blocks": True, "lstrip_blocks": True}
+    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, **spaces)
     environment.filters["shown"] = show
     return environment
 
