@@ -57,6 +57,8 @@ SHARED_RUNS = "runs/wandb"
 
 @hydra.main(version_base="1.3", config_path=conf_dir(), config_name="config")
 def _train(config: DictConfig) -> float:
+    from savi.experiments.run import train as run
+
     hydra_config = HydraConfig.get()
     folder = Path(hydra_config.runtime.output_dir)
     values = plain(config)
@@ -66,9 +68,11 @@ def _train(config: DictConfig) -> float:
             raise InputError(f"sweep={hydra_config.runtime.choices['sweep']} without -m: add -m")
         if hydra_config.mode is RunMode.MULTIRUN:
             return _train_job(values, folder, hydra_config)
+        _refuse_extras(values, hydra_config)
+        origin = Origin(command(hydra_config.overrides.task))
         if values["trainer"]["replicas"] > 1:
-            return _train_replicas(values, folder, hydra_config)
-        metrics = _train_alone(values, folder, hydra_config)
+            return _train_replicas(values, folder, origin)
+        metrics = run(values, folder, origin)
     except InputError as error:
         remove_if_empty(folder)
         fail(error, 2)
@@ -84,20 +88,10 @@ def _train(config: DictConfig) -> float:
     return _optimized(metrics, values)
 
 
-def _train_alone(
-    values: dict[str, Any], folder: Path, hydra_config: HydraConf
-) -> dict[str, float] | None:
-    from savi.experiments.run import train as run
-
-    _refuse_extras(values, hydra_config)
-    return run(values, folder, Origin(command(hydra_config.overrides.task)))
-
-
-def _train_replicas(values: dict[str, Any], folder: Path, hydra_config: HydraConf) -> float:
+def _train_replicas(values: dict[str, Any], folder: Path, origin: Origin) -> float:
     from savi.replicas import train as run
 
-    _refuse_extras(values, hydra_config)
-    results = run(values, folder, Origin(command(hydra_config.overrides.task)))
+    results = run(values, folder, origin)
     print(summarise(Path(short(folder)))[0], flush=True)
     return mean(_optimized(metrics, values) for metrics in results if metrics)
 
