@@ -18,18 +18,7 @@ from matplotlib.ticker import EngFormatter, MaxNLocator, PercentFormatter
 from numpy.typing import ArrayLike
 
 from savi.errors import InputError
-from savi.report.figures.style import (
-    FEW,
-    PALETTE,
-    TITLE_PAD,
-    WIDTH,
-    clip,
-    legend_above,
-    log_scale,
-    message,
-    omission,
-    styled,
-)
+from savi.report.figures import style
 from savi.report.metrics import describe
 
 
@@ -115,7 +104,7 @@ PANELS = (
 """Every panel there can be, in the order in which they are drawn."""
 
 
-@styled
+@style.styled
 def learning_curves(metrics: Mapping[str, tuple[ArrayLike, ArrayLike]]) -> Figure:
     """Draw the metrics over the optimiser steps, one panel a quantity, for those that are there.
 
@@ -128,10 +117,10 @@ def learning_curves(metrics: Mapping[str, tuple[ArrayLike, ArrayLike]]) -> Figur
     """
     panels = [panel for panel in PANELS if not metrics.keys().isdisjoint(panel.curves)]
     if not panels:
-        return message("No learning curves were recorded")
+        return style.message("No learning curves were recorded")
     columns = min(COLUMNS, len(panels))
     rows = math.ceil(len(panels) / columns)
-    figure = Figure(figsize=(WIDTH, 2.4 * rows), layout="constrained")
+    figure = Figure(figsize=(style.WIDTH, 2.4 * rows), layout="constrained")
     for axes, panel in zip_longest(figure.subplots(rows, columns, squeeze=False).flat, panels):
         if panel is None:
             axes.remove()
@@ -146,7 +135,7 @@ def learning_curves(metrics: Mapping[str, tuple[ArrayLike, ArrayLike]]) -> Figur
 
 def _draw(axes: Axes, panel: Panel, metrics: Mapping[str, tuple[ArrayLike, ArrayLike]]) -> None:
     curves, omitted = [], 0
-    for (name, label), colour in zip(panel.curves.items(), PALETTE, strict=False):
+    for (name, label), colour in zip(panel.curves.items(), style.PALETTE, strict=False):
         if name not in metrics:
             continue
         steps, values = (np.asarray(part, dtype=float) for part in metrics[name])
@@ -158,13 +147,15 @@ def _draw(axes: Axes, panel: Panel, metrics: Mapping[str, tuple[ArrayLike, Array
         axes.plot(
             steps, curves[-1], color=colour, label=label, marker="o", markevery=_marked(usable)
         )
-    axes.set_title(panel.title, pad=TITLE_PAD)
-    axes.set_xlabel("step" + omission(omitted, "positive" if panel.scale == "log" else "finite"))
+    axes.set_title(panel.title, pad=style.TITLE_PAD)
+    axes.set_xlabel(
+        "step" + style.omission(omitted, "positive" if panel.scale == "log" else "finite")
+    )
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     _scale(axes, panel, curves)
     if any(panel.curves.values()):
-        legend_above(axes)
+        style.legend_above(axes)
 
 
 def _scale(axes: Axes, panel: Panel, curves: list[Float[np.ndarray, " T"]]) -> None:
@@ -175,14 +166,14 @@ def _scale(axes: Axes, panel: Panel, curves: list[Float[np.ndarray, " T"]]) -> N
     elif not any(np.isfinite(curve).any() for curve in curves):
         axes.set_yticks([])
     elif panel.scale == "log":
-        log_scale(axes)
+        style.log_scale(axes)
     else:
         metric = describe(next(iter(panel.curves)))
-        clip(axes, curves, metric.unit if metric else "")
+        style.clip(axes, curves, metric.unit if metric else "")
 
 
 def _marked(usable: Bool[np.ndarray, " T"]) -> Int[np.ndarray, " M"]:
     """Points to mark: all of a few, else those that no line reaches for want of a neighbour."""
     padded = np.concatenate([[False], usable, [False]])
     alone = usable & ~padded[:-2] & ~padded[2:]
-    return np.flatnonzero(usable if usable.size <= FEW else alone)
+    return np.flatnonzero(usable if usable.size <= style.FEW else alone)

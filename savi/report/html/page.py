@@ -17,7 +17,9 @@ from savi.errors import InputError
 from savi.report.folders import Found, find_runs
 from savi.report.html.comparison_page import comparison_context
 from savi.report.html.run_page import run_context, run_title
+from savi.report.html.words import duration, figure, moment
 from savi.report.settings import show
+from savi.report.table import described, full_label
 
 STYLES = ("theme.css", "page.css", "tables.css", "plots.css")
 SCRIPTS = ("theme.js", "plots.js", "overlays.js", "tables.js", "page.js")
@@ -47,7 +49,8 @@ def _environment() -> Environment:
     """Templates whose every value is escaped, and in which a misspelt name is an error."""
     loader, spaces = PackageLoader("savi.report.html"), {"trim_blocks": True, "lstrip_blocks": True}
     environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, **spaces)
-    environment.filters["shown"] = show
+    environment.filters |= {"shown": show, "label": full_label, "metric": described}
+    environment.filters |= {"figure": figure, "moment": moment, "duration": duration}
     return environment
 
 

@@ -14,9 +14,7 @@ from savi.report.html.plots.curves import panels
 from savi.report.html.plots.latents import latent_plots
 from savi.report.html.words import data_of, duration, figure, method, moment
 from savi.report.runs import Run
-from savi.report.table import described, full_label, grouped
-
-ARROWS = {"higher": "higher is better", "lower": "lower is better", None: ""}
+from savi.report.table import described, grouped
 
 
 class Card(NamedTuple):
@@ -62,7 +60,8 @@ def _card(run: Run, name: str) -> Card:
         return Card(title, figure(name, value), unit, "latents that are used")
     if name == "cost/step_seconds" and 0 <= value < 1:
         return Card(title, f"{1e3 * value:.3g}", "ms", "lower is better")
-    note = ARROWS[metric.better] if math.isfinite(value) else "not a finite number"
+    better = f"{metric.better} is better" if metric.better else ""
+    note = better if math.isfinite(value) else "not a finite number"
     return Card(title, figure(name, value), metric.unit, note)
 
 
@@ -101,7 +100,7 @@ def run_context(run: Run) -> dict[str, Any]:
         "collapse": ("Latents", run.verdict),
         "pictures": ("Pictures", pictures(run)),
         "certificate": ("Certificate", statements(run.metrics, run.options)),
-        "metrics": ("Metrics", metric_groups(run)),
+        "metrics": ("Metrics", [(group, list(names)) for group, names in grouped(run.metrics)]),
         "reproduce": ("Reproduce", True),
         "config": ("Config", run.config),
     }
@@ -148,22 +147,3 @@ def _picture(path: Path) -> Picture:
     source = f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode('ascii')}"
     with Image.open(path) as image:
         return Picture(title, ALT.get(path.stem, title), source, *image.size)
-
-
-def metric_groups(run: Run) -> list[tuple[str, list[dict[str, str]]]]:
-    """All final figures under the headings of the closing table."""
-    return [
-        (group, [_row(name, run.metrics[name]) for name in names])
-        for group, names in grouped(run.metrics)
-    ]
-
-
-def _row(name: str, value: float) -> dict[str, str]:
-    metric = described(name)
-    return {
-        "label": full_label(name),
-        "value": figure(name, value),
-        "unit": metric.unit,
-        "better": ARROWS[metric.better],
-        "name": name,
-    }

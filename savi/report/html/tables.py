@@ -7,7 +7,7 @@ from collections import Counter
 from typing import Any, NamedTuple
 
 from savi.report.folders import Found
-from savi.report.html.words import duration, figure, interval, moment
+from savi.report.html.words import figure, interval
 from savi.report.metrics import Metric
 from savi.report.runs import STATES, Run
 from savi.report.settings import Comparison, Summary, setting_label, summarise
@@ -28,13 +28,10 @@ def status_rows(found: Found, comparison: Comparison) -> list[dict[str, Any]]:
     rows = []
     for run in sorted(found.runs, key=lambda run: STATES.index(run.state)):
         number, label = setting_words(run, comparison)
-        row = {"run": run, "setting": label, "number": number, "seed": seed_words(run)}
         elbo = run.metrics.get(ELBO)
-        row["elbo"] = "" if elbo is None else figure(ELBO, elbo)
-        row["elbo_value"] = elbo if elbo is not None and math.isfinite(elbo) else None
-        row["started"], row["took"] = moment(run.started), duration(run.duration)
-        row["seconds"] = run.duration.total_seconds() if run.duration else None
-        rows.append(row)
+        value = elbo if elbo is not None and math.isfinite(elbo) else None
+        row = {"run": run, "setting": label, "number": number, "seed": seed_words(run)}
+        rows.append(row | {"elbo": "" if elbo is None else figure(ELBO, elbo), "value": value})
     return rows
 
 

@@ -12,17 +12,7 @@ from jaxtyping import Float
 from savi.report.figures.curves import PANELS, Series
 from savi.report.figures.curves import Panel as Drawn
 from savi.report.figures.style import FEW
-from savi.report.html.plots.base import (
-    Plot,
-    axis,
-    colour,
-    numbers,
-    scale_of,
-    swatch,
-    text,
-    thinned,
-    titled,
-)
+from savi.report.html.plots import base
 from savi.report.metrics import SPLITS, parse
 from savi.report.runs import Run
 from savi.report.settings import Comparison
@@ -40,7 +30,7 @@ class Panel(NamedTuple):
 
     title: str
     legend: tuple[tuple[str, str], ...]
-    plot: Plot
+    plot: base.Plot
 
 
 def panels(curves: Mapping[str, Series]) -> list[Panel]:
@@ -56,7 +46,7 @@ def _panel_of(names: list[str]) -> Drawn:
     metric = described(names[0])
     by_split = {parse(name)[0]: name for name in names}
     labels = {by_split[split]: SPLITS[split] or split for split in SPLIT_ORDER if split in by_split}
-    return Drawn(metric.label, labels or {names[0]: ""}, scale_of(metric))
+    return Drawn(metric.label, labels or {names[0]: ""}, base.scale_of(metric))
 
 
 def _filled(panel: Drawn, curves: Mapping[str, Series]) -> Panel:
@@ -66,7 +56,9 @@ def _filled(panel: Drawn, curves: Mapping[str, Series]) -> Panel:
         if name in curves
     ]
     unit = described(next(name for name in panel.curves if name in curves)).unit
-    y = axis(panel.scale, [np.asarray(series.values, dtype=float) for *_, series in present], unit)
+    y = base.axis(
+        panel.scale, [np.asarray(series.values, dtype=float) for *_, series in present], unit
+    )
     data = [
         _trace(number, label, series)
         | {
@@ -76,22 +68,24 @@ def _filled(panel: Drawn, curves: Mapping[str, Series]) -> Panel:
         }
         for number, label, series in present
     ]
-    legend = tuple((colour(number), label) for number, label, _ in present if label)
+    legend = tuple((base.colour(number), label) for number, label, _ in present if label)
     title = panel.title.replace("$\\lambda_0$", "λ0")
-    return Panel(title, legend, {"data": data, "layout": {"xaxis": titled("step"), "yaxis": y}})
+    return Panel(
+        title, legend, {"data": data, "layout": {"xaxis": base.titled("step"), "yaxis": y}}
+    )
 
 
 def _trace(number: int, label: str, series: Series) -> dict[str, Any]:
     """A curve in the colour of a series or a setting."""
-    kept = thinned(len(series.steps))
+    kept = base.thinned(len(series.steps))
     return {
         "type": "scatter",
         "mode": "lines" if len(kept) > 1 else "markers",
-        "x": numbers(series.steps[kept]),
-        "y": numbers(series.values[kept]),
-        "name": text(label),
-        "line": swatch(number),
-        "marker": {"color": colour(number)},
+        "x": base.numbers(series.steps[kept]),
+        "y": base.numbers(series.values[kept]),
+        "name": base.text(label),
+        "line": base.swatch(number),
+        "marker": {"color": base.colour(number)},
         "hovertemplate": "%{y:.5g} at step %{x:,}<br>%{fullData.name}<extra></extra>",
     }
 
@@ -101,7 +95,7 @@ def overlaid_metrics(runs: Sequence[Run]) -> list[str]:
     return sorted({name for run in runs for name in run.curves}, key=position)
 
 
-def run_curves(name: str, comparison: Comparison) -> Plot:
+def run_curves(name: str, comparison: Comparison) -> base.Plot:
     """A line for every run."""
     data = [
         _trace(number, run.name, run.curves[name]) | {"meta": {"setting": number}}
@@ -112,7 +106,7 @@ def run_curves(name: str, comparison: Comparison) -> Plot:
     return {"data": data, "layout": _layout(name, comparison)}
 
 
-def mean_curves(name: str, comparison: Comparison) -> Plot:
+def mean_curves(name: str, comparison: Comparison) -> base.Plot:
     """The mean over seeds of every setting, in the band from the smallest to the largest."""
     data: list[dict[str, Any]] = []
     for number, setting in enumerate(comparison.settings):
@@ -131,7 +125,7 @@ def mean_curves(name: str, comparison: Comparison) -> Plot:
 def on_common_steps(log: Sequence[Series]) -> tuple[Line, Lines]:
     """Curves at the steps of all of them: linear in between, nan beyond a curve's ends."""
     steps = np.unique(np.concatenate([series.steps for series in log])).astype(float)
-    steps = steps[thinned(len(steps))]
+    steps = steps[base.thinned(len(steps))]
     return steps, np.stack([_interpolated(steps, series) for series in log])
 
 
@@ -158,12 +152,12 @@ def _band(steps: Line, values: Lines, number: int) -> dict[str, Any]:
     return {
         "type": "scatter",
         "mode": "lines",
-        "x": numbers(np.concatenate([steps[known], steps[known][::-1]])),
-        "y": numbers(np.concatenate([low[known], high[known][::-1]])),
+        "x": base.numbers(np.concatenate([steps[known], steps[known][::-1]])),
+        "y": base.numbers(np.concatenate([low[known], high[known][::-1]])),
         "fill": "toself",
-        "fillcolor": colour(number),
+        "fillcolor": base.colour(number),
         "opacity": 0.15,
-        "line": {"width": 0, "color": colour(number)},
+        "line": {"width": 0, "color": base.colour(number)},
         "meta": {"setting": number},
         "hoverinfo": "skip",
     }
@@ -178,7 +172,7 @@ def _layout(name: str, comparison: Comparison) -> dict[str, Any]:
         if name in run.curves
     ]
     return {
-        "xaxis": titled("step"),
-        "yaxis": axis(scale_of(metric), curves, metric.unit),
+        "xaxis": base.titled("step"),
+        "yaxis": base.axis(base.scale_of(metric), curves, metric.unit),
         "hovermode": "closest",
     }
