@@ -35,9 +35,9 @@ class RawData:
     """A data set as its loader found it.
 
     Attributes:
-        train: The training examples.
-        val: The published validation split; without one it is taken from ``train``.
-        test: The published test split; without one it is taken from ``train``.
+        train: The training examples, from which splits that are not published are taken.
+        val: The published validation split.
+        test: The published test split.
         levels: The number L of values that a pixel can take, 0 to L - 1, at most 256; None for
             continuous data.
         truth: For synthetic data, the parameters it was drawn with.
@@ -116,14 +116,9 @@ def train_val_test(
 ) -> dict[str, Examples]:
     """Disjoint splits ``train``, ``val`` and ``test`` that depend on the seed alone.
 
-    A missing validation split, and a missing test split, is ``val_size`` of the training
-    examples, drawn at random. Each split keeps the order of the data set it comes from.
-
-    Args:
-        raw: The data set.
-        val_size: A fraction of the training examples if below 1, otherwise a count of them.
-        limit: At most so many examples in each split, drawn at random; None for all.
-        seed: The seed of both draws.
+    A missing validation split, and a missing test split, is ``val_size`` of the training examples
+    (a fraction if below 1, otherwise a count), drawn at random. So are the examples that a
+    ``limit`` leaves in each split. A split keeps the order of the data set it comes from.
 
     Raises:
         InputError: for a ``val_size`` that is not above 0, is neither a fraction nor a count, or

@@ -104,7 +104,7 @@ def quieten_libraries() -> None:
     warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
     for name in ("pytorch_lightning.utilities.rank_zero", "pytorch_lightning.accelerators.cuda"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    for message, category in (
+    for message, kind in (
         # Torch's forward-mode AD, and Lightning's use of torch's pytrees, call what is deprecated.
         (".*torch.jit.script.*", FutureWarning),
         (".*LeafSpec.*", FutureWarning),
@@ -113,7 +113,7 @@ def quieten_libraries() -> None:
         # The run folder holds config.yaml by the time metrics.csv is opened.
         ("Experiment logs directory .* exists", UserWarning),
     ):
-        warnings.filterwarnings("ignore", message, category=category)
+        warnings.filterwarnings("ignore", message, category=kind)
 
 
 def start_run(config: Mapping[str, Any], folder: Path, origin: Origin) -> Run:

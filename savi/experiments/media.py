@@ -106,13 +106,9 @@ def run_figures(
     curves: Path | None,
     observed: Observed | None = None,
 ) -> dict[str, Figure]:
-    """The data, the figures of the model, and the learning curves if there are any.
+    """The data, the figures of the model, and the learning curves in a ``metrics.csv``, if any.
 
-    Args:
-        module: the model.
-        data: a data module that has been set up.
-        curves: a ``metrics.csv``, or None.
-        observed: the model as it was looked at; it is looked at now if None.
+    The model is looked at now, unless it was ``observed`` before.
     """
     observed = observe(module, data) if observed is None else observed
     figures = {"data": draw.image_grid(observed.x, "Test data", shape=data.shape, mean=data.mean)}

@@ -96,7 +96,7 @@ def register_groups() -> None:
     }
     for group, registry in (groups | {"data": DATASETS, "encoder_loss": ENCODER_LOSSES}).items():
         for name in registry:
-            node = {name: 1.0} if group == "encoder_loss" else {"name": name}
+            node: dict[str, Any] = {name: 1.0} if group == "encoder_loss" else {"name": name}
             if group == "data":
                 node["seed"] = "${seed}"
             if not (Path(conf_dir()) / group / f"{name}.yaml").is_file():

@@ -54,11 +54,8 @@ def admit(config: dict[str, Any], imports: Sequence[str] | None) -> None:
     """Import the modules of a checkpoint's config, and see that it is left with no unknown name.
 
     They are found as every module is, in the current folder or on Python's path, never beside the
-    checkpoint; ``config["imports"]`` then holds what was imported.
-
-    Args:
-        config: the config.
-        imports: the modules to import; None for those that the config names, after saying so.
+    checkpoint. By default they are those that the config names, which are printed first;
+    ``config["imports"]`` then holds what was imported.
 
     Raises:
         InputError: for a module that is not found, and for a name that no module registered.
@@ -84,8 +81,7 @@ def admit(config: dict[str, Any], imports: Sequence[str] | None) -> None:
 def evaluate_checkpoint(options: Mapping[str, Any]) -> tuple[Evaluation, dict[str, float]]:
     """The figures of a checkpoint: with no options, the same as at the end of its training.
 
-    Args:
-        options: the values of :class:`savi.config.schema.EvaluateConfig`.
+    The options are those of :class:`savi.config.schema.EvaluateConfig`.
 
     Returns:
         The evaluation, and with ``ood`` how well the run tells another data set from its own.
@@ -133,11 +129,7 @@ def _check_ood(options: Mapping[str, Any]) -> None:
 def _other_data(
     config: Mapping[str, Any], options: Mapping[str, Any], own: TensorDataModule
 ) -> Float[Tensor, "M D"]:
-    """Test examples of the data set ``ood`` as this run would see them.
-
-    Raises:
-        InputError: if they cannot be read, or are of another dimension.
-    """
+    """Test examples of the data set ``ood`` as this run would see them."""
     changed = {"name": options["ood"], "path": options["ood_path"], "options": {}}
     try:
         other = TensorDataModule(**{**config["data"], **changed})

@@ -152,12 +152,7 @@ class Run:
 def train(
     config: dict[str, Any], folder: Path, origin: Origin | None = None
 ) -> dict[str, float] | None:
-    """A whole run in a folder of its own.
-
-    Args:
-        config: a whole run's config as plain values.
-        folder: the run folder.
-        origin: how the run was started.
+    """A whole run, of a config as plain values, in a folder of its own.
 
     Returns:
         The contents of ``metrics.json``; None on the devices of a data-parallel run that only
@@ -218,10 +213,7 @@ def _headline(config: Mapping[str, Any], data: TensorDataModule, module: SemiAmo
 
 
 def build_trainer(
-    config: Mapping[str, Any],
-    data: TensorDataModule,
-    callbacks: list[pl.Callback],
-    progress_bar: bool,
+    config: Mapping[str, Any], data: TensorDataModule, callbacks: list[Callback], progress_bar: bool
 ) -> pl.Trainer:
     """Lightning's Trainer, with the options that inner gradients need.
 

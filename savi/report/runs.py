@@ -201,5 +201,6 @@ def _verdict(content: Mapping[str, Any]) -> Verdict | None:
 
 def _numbers(content: object) -> tuple[float, ...]:
     """The numbers of a list; empty if it is anything else."""
-    usable = isinstance(content, list) and all(isinstance(n, int | float) for n in content)
-    return tuple(map(float, content)) if usable else ()
+    if not isinstance(content, list) or not all(isinstance(n, int | float) for n in content):
+        return ()
+    return tuple(map(float, content))

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import groupby
+from typing import Any
 
 from rich import box
 from rich.console import Console
@@ -52,7 +53,7 @@ def results_table(metrics: Mapping[str, float], title: str) -> Table:
 def plain_text(table: Table, width: int = 100) -> str:
     """The table as text without colours or escape codes, at most ``width`` characters a line."""
     file = io.StringIO()
-    plain = {"color_system": None, "force_terminal": False, "force_jupyter": False}
+    plain: dict[str, Any] = {"color_system": None, "force_terminal": False, "force_jupyter": False}
     Console(file=file, width=width, **plain).print(table)
     return "\n".join(line.rstrip() for line in file.getvalue().splitlines()).strip("\n") + "\n"
 

@@ -50,10 +50,10 @@ def finished_metrics(folder: Path, config: Mapping[str, Any]) -> dict[str, float
 
 @contextmanager
 def claimed(folder: Path, *, again: bool) -> Iterator[None]:
-    """Hold the folder for this process alone.
+    """Hold the folder, made if need be, for this process alone.
 
     Args:
-        folder: the run folder, made if need be.
+        folder: the run folder.
         again: whether to clear what an unfinished run has left there; otherwise it is refused.
 
     Raises:

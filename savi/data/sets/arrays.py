@@ -29,8 +29,8 @@ def arrays(path: Path) -> RawData:
     found = _contents(path)
     splits = {}
     for split in filter(found.__contains__, _SPLITS):
-        labels = found.get(f"{split}_labels")
-        labels = None if labels is None else _labels(path, split, labels)
+        given = found.get(f"{split}_labels")
+        labels = None if given is None else _labels(path, split, given)
         splits[split] = Examples(_values(path, split, found[split]), labels)
     kinds = {examples.values.dtype for examples in splits.values()}
     if len(kinds) > 1:

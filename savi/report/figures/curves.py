@@ -61,9 +61,11 @@ def read_metrics(path: Path | str) -> dict[str, Series]:
                         f"{path}, line {rows.line_num}: '{row[name]}' in column '{name}' is not a "
                         "number: mend the row"
                     ) from None
-            step = numbers.pop("step", None)
-            for name, value in numbers.items() if step is not None else ():
-                points.setdefault(name, []).append((int(step), value))
+            if "step" not in numbers:
+                continue
+            step = int(numbers.pop("step"))
+            for name, value in numbers.items():
+                points.setdefault(name, []).append((step, value))
     return {name: Series(*map(np.array, zip(*log, strict=True))) for name, log in points.items()}
 
 

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable, Sequence
 from itertools import zip_longest
+from typing import Any
 
 import numpy as np
 import torch
@@ -152,7 +153,7 @@ def _grid(
     height = side * shape[1] / shape[2] if image else min(CELL, side)
     width = max(label + (side + gap) * columns, 5.0)
     size = width, 0.6 + (height + gap) * rows + caption * (rows - 1)
-    pads = {"h_pad": gap / 2, "w_pad": gap / 2, "hspace": 0, "wspace": 0}
+    pads: dict[str, Any] = {"h_pad": gap / 2, "w_pad": gap / 2, "hspace": 0, "wspace": 0}
     figure = Figure(figsize=size, layout=ConstrainedLayoutEngine(compress=image, **pads))
     figure.suptitle(title)
     # Images are all drawn alike; axes that share their limits take long to build.

@@ -133,7 +133,9 @@ def statements(metrics: Mapping[str, float], options: Mapping[str, Any]) -> list
         if name not in metrics:
             continue
         value, metric = metrics[name], described(name)
-        tone, verdict = ("bad", "Not a number.") if math.isnan(value) else judge(value, options)
+        judged: tuple[Tone, str] = ("bad", "Not a number.")
+        if not math.isnan(value):
+            judged = judge(value, options)
         shown = f"{metric.format(value)} {metric.unit}".strip()
-        found.append(Statement(metric.label, name, shown, tone, verdict, meaning))
+        found.append(Statement(metric.label, name, shown, *judged, meaning))
     return found

@@ -47,8 +47,9 @@ def render(template: str, title: str, context: Mapping[str, Any]) -> str:
 @cache
 def _environment() -> Environment:
     """Templates whose every value is escaped, and in which a misspelt name is an error."""
-    loader, spaces = PackageLoader("savi.report.html"), {"trim_blocks": True, "lstrip_blocks": True}
-    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, **spaces)
+    environment = Environment(autoescape=True, undefined=StrictUndefined)
+    environment.loader = PackageLoader("savi.report.html")
+    environment.trim_blocks = environment.lstrip_blocks = True
     environment.filters |= {"shown": show, "label": full_label, "metric": described}
     environment.filters |= {"figure": figure, "moment": moment, "duration": duration}
     return environment
