@@ -20,34 +20,19 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from savi import console
+from savi.config import store
 from savi.config.schema import Config
-from savi.config.store import (
-    conf_dir,
-    plain,
-    refuse_dropped_groups,
-    refuse_unknown_keys,
-    register_schemas,
-)
-from savi.console import (
-    check_output,
-    fail,
-    guarded,
-    print_table,
-    print_verdict,
-    remove_if_empty,
-    say,
-    short,
-)
 from savi.errors import InputError, unknown_option
 from savi.gradients import ImplicitGradientError
 from savi.plugins import import_modules
 from savi.runs.record import Interrupted, Origin
 from savi.sweeps.job import JobFailed, run_job
 from savi.sweeps.jobs import command, job_folder, key_of, setting
-from savi.sweeps.plan import WritePlan, refusal
+from savi.sweeps.plan import WritePlan
 from savi.sweeps.summary import summarise
 
-register_schemas()
+store.register_schemas()
 # ``conf/config.yaml`` uses it.
 OmegaConf.register_new_resolver("job_folder", job_folder, replace=True)
 
@@ -55,28 +40,32 @@ OmegaConf.register_new_resolver("job_folder", job_folder, replace=True)
 SHARED_RUNS = "runs/wandb"
 
 
-@hydra.main(version_base="1.3", config_path=conf_dir(), config_name="config")
+@hydra.main(version_base="1.3", config_path=store.conf_dir(), config_name="config")
 def _train(config: DictConfig) -> float:
+    from savi.experiments.run import train as run
+
     hydra_config = HydraConfig.get()
     folder = Path(hydra_config.runtime.output_dir)
-    values = plain(config)
+    values = store.plain(config)
     values["experiment"] = hydra_config.runtime.choices.get("experiment")
     try:
         if hydra_config.mode is RunMode.RUN and hydra_config.runtime.choices.get("sweep"):
             raise InputError(f"sweep={hydra_config.runtime.choices['sweep']} without -m: add -m")
         if hydra_config.mode is RunMode.MULTIRUN:
             return _train_job(values, folder, hydra_config)
+        _refuse_extras(values, hydra_config)
+        origin = Origin(command(hydra_config.overrides.task))
         if values["trainer"]["replicas"] > 1:
-            return _train_replicas(values, folder, hydra_config)
-        metrics = _train_alone(values, folder, hydra_config)
+            return _train_replicas(values, folder, origin)
+        metrics = run(values, folder, origin)
     except InputError as error:
-        remove_if_empty(folder)
-        fail(error, 2)
+        console.remove_if_empty(folder)
+        console.fail(error, 2)
     except (FloatingPointError, ImplicitGradientError) as error:
-        fail(error, 1)
+        console.fail(error, 1)
     except Interrupted as error:
         # Ends a sweep as well: its user wants the terminal back.
-        say(str(error))
+        console.say(str(error))
         sys.exit(130)
     if metrics is None:
         return math.nan
@@ -84,31 +73,21 @@ def _train(config: DictConfig) -> float:
     return _optimized(metrics, values)
 
 
-def _train_alone(
-    values: dict[str, Any], folder: Path, hydra_config: HydraConf
-) -> dict[str, float] | None:
-    from savi.experiments.run import train as run
-
-    _refuse_extras(values, hydra_config)
-    return run(values, folder, Origin(command(hydra_config.overrides.task)))
-
-
-def _train_replicas(values: dict[str, Any], folder: Path, hydra_config: HydraConf) -> float:
+def _train_replicas(values: dict[str, Any], folder: Path, origin: Origin) -> float:
     from savi.replicas import train as run
 
-    _refuse_extras(values, hydra_config)
-    results = run(values, folder, Origin(command(hydra_config.overrides.task)))
-    print(summarise(Path(short(folder)))[0], flush=True)
+    results = run(values, folder, origin)
+    print(summarise(Path(console.short(folder)))[0], flush=True)
     return mean(_optimized(metrics, values) for metrics in results if metrics)
 
 
 def _train_job(values: dict[str, Any], folder: Path, hydra_config: HydraConf) -> float:
+    from savi.experiments.check import check_job
     from savi.experiments.run import Run
 
     def work(folder: Path, origin: Origin) -> Mapping[str, float]:
         _refuse_extras(values, hydra_config)
-        if sentence := refusal(values["trainer"]):
-            raise InputError(sentence)
+        check_job(values["trainer"])
         return Run.build(values, folder).execute(origin)
 
     overrides = list(hydra_config.overrides.task)
@@ -124,10 +103,10 @@ def _refuse_extras(values: Mapping[str, Any], hydra_config: HydraConf) -> None:
     """Refuse what Hydra lets through."""
     from savi.experiments.options import check_options
 
-    refuse_unknown_keys(values, Config)
+    store.refuse_unknown_keys(values, Config)
     import_modules(values["imports"])
     check_options(values)
-    refuse_dropped_groups(hydra_config.runtime.choices, Config)
+    store.refuse_dropped_groups(hydra_config.runtime.choices, Config)
 
 
 def _optimized(metrics: Mapping[str, float], values: Mapping[str, Any]) -> float:
@@ -145,31 +124,33 @@ def _optimized(metrics: Mapping[str, float], values: Mapping[str, Any]) -> float
 def _print_results(metrics: Mapping[str, float], values: Mapping[str, Any], folder: Path) -> None:
     from savi.report.table import results_table
 
-    print_table(results_table(metrics, f"{values['experiment']} on {values['data']['name']}"))
+    console.print_table(
+        results_table(metrics, f"{values['experiment']} on {values['data']['name']}")
+    )
     if (folder / "collapse.json").is_file():
-        print_verdict(json.loads((folder / "collapse.json").read_text()))
-    print(f"Everything is in {short(folder)}", end="")
+        console.print_verdict(json.loads((folder / "collapse.json").read_text()))
+    print(f"Everything is in {console.short(folder)}", end="")
     if values["logger"]["wandb"] and values["logger"]["mode"] == "offline":
         print(f"; to look at all runs: wandb leet {values['logger']['folder']}", end="")
     print(flush=True)
 
 
-@hydra.main(version_base="1.3", config_path=conf_dir(), config_name="evaluate")
+@hydra.main(version_base="1.3", config_path=store.conf_dir(), config_name="evaluate")
 def _evaluate(config: DictConfig) -> float:
     from savi.experiments.reload import evaluate_checkpoint
     from savi.report.table import results_table
 
     if OmegaConf.is_missing(config, "checkpoint"):
-        fail(InputError("no checkpoint is given: savi-evaluate checkpoint=PATH"), 2)
+        console.fail(InputError("no checkpoint is given: savi-evaluate checkpoint=PATH"), 2)
     try:
-        check_output(config.output)
-        evaluation, ood = evaluate_checkpoint(plain(config))
+        console.check_output(config.output)
+        evaluation, ood = evaluate_checkpoint(store.plain(config))
     except InputError as error:
-        fail(error, 2)
+        console.fail(error, 2)
     metrics = evaluation.metrics | ood
-    print_table(results_table(metrics, f"{config.checkpoint}, {config.split} split"))
+    console.print_table(results_table(metrics, f"{config.checkpoint}, {config.split} split"))
     if evaluation.collapse is not None:
-        print_verdict(evaluation.collapse.record())
+        console.print_verdict(evaluation.collapse.record())
     if config.output is not None:
         Path(config.output).write_text(json.dumps(metrics, indent=2, sort_keys=True) + "\n")
     return metrics[f"{config.split}/elbo"]
@@ -177,7 +158,7 @@ def _evaluate(config: DictConfig) -> float:
 
 def train() -> None:
     """Train a model, or several with ``-m``: ``savi-train [-m] [KEY=VALUE ...]``."""
-    guarded(_train_with_imports)
+    console.guarded(_train_with_imports)
 
 
 def _train_with_imports() -> None:
@@ -204,7 +185,7 @@ def _train_and_sum_up() -> None:
     except SystemExit as ended:
         if ended.code == 130 and WritePlan.folder is not None:
             print(summarise(WritePlan.folder)[0])
-            say("interrupted: the same command goes on with what is not finished")
+            console.say("interrupted: the same command goes on with what is not finished")
         raise
     if WritePlan.folder is None:
         if error is not None:
@@ -223,12 +204,12 @@ def _train_and_sum_up() -> None:
 
 def evaluate() -> None:
     """Evaluate a checkpoint: ``savi-evaluate checkpoint=PATH [KEY=VALUE ...]``."""
-    guarded(_evaluate)
+    console.guarded(_evaluate)
 
 
 def report() -> None:
     """One HTML page on runs: ``savi-report FOLDER ...``; or ``savi-report sync-help [FOLDER]``."""
-    guarded(_report)
+    console.guarded(_report)
 
 
 def _report() -> None:
@@ -243,4 +224,4 @@ def _report() -> None:
             )
         print(sync_help(Path(arguments[1] if len(arguments) == 2 else SHARED_RUNS)))
     else:
-        print(f"The report is in {short(main(arguments).resolve())}")
+        print(f"The report is in {console.short(main(arguments).resolve())}")

@@ -32,11 +32,9 @@ def guarded(command: Callable[[], Any], schemas: Iterable[type] = ()) -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"
     try:
         command()
-    except (InputError, HydraException, OmegaConfBaseException) as error:
-        say(sentence(error, schemas))
-        sys.exit(2)
-    except ValueError as error:
-        if not is_hydras(error):
+    except (ValueError, HydraException, OmegaConfBaseException) as error:
+        ours = isinstance(error, InputError | HydraException | OmegaConfBaseException)
+        if not ours and not is_hydras(error):
             raise
         say(sentence(error, schemas))
         sys.exit(2)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import is_dataclass
 from types import UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -40,6 +40,7 @@ class Registry(Mapping[str, T]):
     def __init__(self, kind: str, *, supplied: int = 0, base: type | None = None) -> None:
         self.kind, self.supplied, self.base = kind, supplied, base
         self._entries: dict[str, T] = {}
+        self._reserved: frozenset[str] = frozenset()
 
     def register(self, name: str) -> Callable[[T], T]:
         """Decorate a class or function to make it known under ``name``.
@@ -50,12 +51,33 @@ class Registry(Mapping[str, T]):
         def add(entry: T) -> T:
             if name in self._entries:
                 raise InputError(f"{self.kind} '{name}' is registered already: choose another name")
+            if self._reserved:
+                self._refuse_reserved(name, entry)
             if isinstance(entry, type) and "name" not in vars(entry):
                 entry.name = name  # type: ignore[attr-defined]
             self._entries[name] = entry
             return entry
 
         return add
+
+    def reserve(self, keys: Iterable[str]) -> None:
+        """Keep keys of a config group from being options, whose values they would hide.
+
+        Raises:
+            InputError: for an entry, now or later, that has such an option.
+        """
+        self._reserved = frozenset(keys)
+        for name, entry in self._entries.items():
+            self._refuse_reserved(name, entry)
+
+    def _refuse_reserved(self, name: str, entry: Any) -> None:
+        for key in self._parameters(entry):
+            if key in self._reserved:
+                group = self.kind.partition(".")[0]
+                raise InputError(
+                    f"{self.kind} '{name}' has an option '{key}', which is a key of the group "
+                    f"{group} already: give the option another name"
+                )
 
     def __getitem__(self, name: str) -> T:
         if name not in self._entries:
@@ -80,6 +102,9 @@ class Registry(Mapping[str, T]):
         entry: Any = self[name]
         if isinstance(entry, type):
             self._check_class(name, entry)
+        return self._parameters(entry)
+
+    def _parameters(self, entry: Any) -> dict[str, inspect.Parameter]:
         parameters = list(inspect.signature(entry).parameters.values())[self.supplied :]
         return {p.name: p for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)}
 
@@ -129,6 +154,15 @@ class Registry(Mapping[str, T]):
         """
         entry: Any = self[name]
         return entry(*supplied, **self.check(name, options))
+
+    def chosen(self, group: Mapping[str, Any], *supplied: Any) -> Any:
+        """The entry that a config group names under ``name``; the other keys are its options.
+
+        Raises:
+            InputError: as :meth:`check`.
+        """
+        options = {key: value for key, value in group.items() if key != "name"}
+        return self.build(group["name"], options, *supplied)
 
 
 def _hints(entry: Any) -> dict[str, Any]:

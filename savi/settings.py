@@ -75,6 +75,11 @@ def positive(default: float | None) -> Any:
     return setting(default, above=0, below=inf)
 
 
+def keys_of(schema: Any) -> list[str]:
+    """The keys that a dataclass declares, in its order."""
+    return [declared.name for declared in fields(schema)]
+
+
 def check_settings(schema: Any, values: Mapping[str, Any]) -> None:
     """Refuse values outside the bounds of a dataclass, and of the dataclasses that it holds.
 

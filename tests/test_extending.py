@@ -31,14 +31,23 @@ TINY = (
 COMMAND = "import sys, savi.cli as c; sys.path = [p for p in sys.path if p]; c.{}()"
 
 
+LOAD = """
+import sys
+from savi.experiments.reload import load
+from savi.inner import OBJECTIVES
+inference = load(sys.argv[1]).inference
+print(type(inference.optimizer).__name__, OBJECTIVES[inference.objective_name].__name__)
+"""
+
+
 @pytest.fixture
-def run(tmp_path):
-    """A command in a process of its own, in a folder with mine.py; its exit code and output."""
+def program(tmp_path):
+    """A program in a process of its own, in a folder with mine.py; its exit code and output."""
     shutil.copy(DOCS / "mine.py", tmp_path)
 
-    def start(command: str, *arguments: str, cwd: Path = tmp_path) -> tuple[int, str]:
+    def start(code: str, *arguments: str, cwd: Path = tmp_path) -> tuple[int, str]:
         done = subprocess.run(
-            [sys.executable, "-c", COMMAND.format(command), *arguments],
+            [sys.executable, "-c", code, *arguments],
             cwd=cwd,
             env=os.environ | {"OMP_NUM_THREADS": "1"},
             capture_output=True,
@@ -48,6 +57,14 @@ def run(tmp_path):
         return done.returncode, done.stdout + done.stderr
 
     return start
+
+
+@pytest.fixture
+def run(program):
+    """The same of one of the commands, by its name."""
+    return lambda command, *arguments, **where: program(
+        COMMAND.format(command), *arguments, **where
+    )
 
 
 def test_the_page_quotes_the_file():
@@ -60,7 +77,7 @@ def test_the_page_quotes_the_file():
 
 
 @pytest.mark.slow
-def test_a_run_of_a_users_own_methods_and_its_evaluation(run, tmp_path):
+def test_a_run_of_a_users_own_methods_and_its_evaluation(program, run, tmp_path):
     train = ("imports=[mine]", *TINY, *CHOICES, "inner.shrink=0.3", "hydra.run.dir=run")
     code, out = run("train", *train)
     assert code == 0, out
@@ -76,6 +93,10 @@ def test_a_run_of_a_users_own_methods_and_its_evaluation(run, tmp_path):
     assert out.startswith("The checkpoint imports mine\n")
     again = json.loads((tmp_path / "again.json").read_text())
     assert again["test/elbo"] == pytest.approx(metrics["test/elbo"], rel=1e-5)
+
+    code, out = program(LOAD, "run")
+    assert code == 0, out
+    assert out.startswith("The checkpoint imports mine\nShrinking Flattened\n")
 
     code, out = run("evaluate", checkpoint, "imports=[]")
     assert code == 2
@@ -104,6 +125,33 @@ def test_every_launcher_imports_them_in_its_jobs(launcher, run, tmp_path):
         config = yaml.safe_load((folder / "config.yaml").read_text())
         assert config["inner"]["shrink"] == value
         assert json.loads((folder / "status.json").read_text())["state"] == "finished"
+
+
+@pytest.mark.slow
+def test_optuna_tunes_an_option_of_a_users_own(run, tmp_path):
+    pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
+    optuna = ("hydra/sweeper=optuna", "hydra.sweeper.n_trials=1", "hydra.sweep.dir=sweep")
+    search = "inner.shrink=interval(0.3,0.5)"
+    code, out = run("train", "-m", "imports=[mine]", *TINY, *CHOICES, *optuna, search)
+    assert code == 0, out
+    (job,) = (tmp_path / "sweep").glob("*/status.json")
+    assert json.loads(job.read_text())["state"] == "finished"
+    config = yaml.safe_load((job.parent / "config.yaml").read_text())
+    assert 0.3 <= config["inner"]["shrink"] <= 0.5
+
+
+@pytest.mark.slow
+def test_replicas_of_a_users_own_methods(run, tmp_path):
+    # Adam trains replicas, and no other outer optimiser.
+    choices = [choice for choice in CHOICES if not choice.startswith("optimizer")]
+    replicas = ("trainer.replicas=2", "hydra.run.dir=run")
+    code, out = run("train", "imports=[mine]", *TINY, *choices, *replicas)
+    assert code == 0, out
+    for seed in (0, 1):
+        folder = tmp_path / "run" / f"seed-{seed}"
+        assert json.loads((folder / "status.json").read_text())["state"] == "finished"
+        config = yaml.safe_load((folder / "config.yaml").read_text())
+        assert (config["seed"], config["inner"]["optimizer"]) == (seed, "mine")
 
 
 REFUSED = [

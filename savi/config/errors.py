@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from collections.abc import Iterable
 
 from hydra.errors import MissingConfigException, OverrideParseException
 
 from savi.config import schema
+from savi.settings import keys_of
 
 #: How Hydra's complaint of flags that exclude each other begins.
 CLASH = "Only one of --run, --multirun"
@@ -17,9 +17,7 @@ CLASH = "Only one of --run, --multirun"
 def sentence(error: BaseException, schemas: Iterable[type] = ()) -> str:
     """What is wrong, where, and what to set instead, on one line.
 
-    Args:
-        error: what Hydra or OmegaConf raised.
-        schemas: schemas of configs besides those of :mod:`savi.config.schema`.
+    ``schemas`` are those of configs that :mod:`savi.config.schema` does not hold.
     """
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
         group, _, name = error.missing_cfg_file.rpartition("/")
@@ -52,6 +50,4 @@ def _choices(schema_name: str, schemas: Iterable[type]) -> str:
     """The keys of the schema in which an unknown one was looked for."""
     others = {node.__name__: node for node in schemas}
     node = getattr(schema, schema_name, None) or others.get(schema_name)
-    if node is None:
-        return ""
-    return f": choose one of {', '.join(sorted(f.name for f in dataclasses.fields(node)))}"
+    return f": choose one of {', '.join(sorted(keys_of(node)))}" if node else ""

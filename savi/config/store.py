@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from savi.config.schema import OPEN, Config, EvaluateConfig
 from savi.data.config import DataConfig
 from savi.errors import InputError, unknown_option
+from savi.settings import keys_of
 
 
 def register_schemas() -> None:
@@ -51,7 +52,7 @@ def refuse_unknown_keys(config: Mapping[str, Any], schema: type, where: str = ""
         InputError: for the first such key, with the known ones.
     """
     types = get_type_hints(schema)
-    known = [field.name for field in fields(schema)]
+    known = keys_of(schema)
     for key, value in config.items():
         if key not in known and where.rstrip(".") not in OPEN:
             raise unknown_option("key", where + key, known)

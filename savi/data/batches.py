@@ -14,14 +14,10 @@ from savi.data.units import Units
 
 
 def generator(purpose: str, *key: int) -> torch.Generator:
-    """A CPU generator that depends on the purpose and the key alone.
+    """A CPU generator that depends on the purpose (``"order"``) and the key (seed, epoch) alone.
 
     The key is hashed by NumPy's ``SeedSequence``, so that neighbouring keys, such as two epochs,
     give unrelated streams, and the global random state is neither read nor moved.
-
-    Args:
-        purpose: What the numbers are for, e.g. ``"order"``.
-        key: Integers not below 0, e.g. the seed and the epoch.
     """
     words = [int.from_bytes(purpose.encode()), *key]
     (seed,) = np.random.SeedSequence(words).generate_state(1, np.uint64)
@@ -29,12 +25,7 @@ def generator(purpose: str, *key: int) -> torch.Generator:
 
 
 class Batch(NamedTuple):
-    """What the loaders yield.
-
-    Attributes:
-        x: The examples, flattened, in the model's units, float32.
-        index: Their positions in their split.
-    """
+    """What the loaders yield: flattened examples in the model's units, and their positions."""
 
     x: Float[Tensor, "B D"]
     index: Int[Tensor, " B"]  # type: ignore[assignment]  # hides tuple.index, as fields may
@@ -43,10 +34,8 @@ class Batch(NamedTuple):
 class Visit(NamedTuple):
     """What a sampler asks of a data set: one batch of one epoch.
 
-    Attributes:
-        positions: The positions of the batch's examples in their split.
-        key: Integers that no other visit has; they determine the noise.
-        share: The rows of the batch that are wanted here, where several devices share it.
+    No other visit has the same key, which determines the noise. Where several devices share the
+    batch, ``share`` are the rows that are wanted here.
     """
 
     positions: Int[Tensor, " B"]
@@ -55,11 +44,7 @@ class Visit(NamedTuple):
 
 
 class FixedExamples(Dataset[Batch]):
-    """Examples that look the same at every visit.
-
-    Args:
-        x: All of them, in the model's units.
-    """
+    """Examples, in the model's units, that look the same at every visit."""
 
     def __init__(self, x: Float[Tensor, "N D"]) -> None:
         self.x = x
@@ -73,18 +58,13 @@ class FixedExamples(Dataset[Batch]):
 
 
 class DequantisedExamples(Dataset[Batch]):
-    """Examples with fresh dequantisation noise at every visit, determined by the visit's key.
+    """Pixel levels with fresh dequantisation noise at every visit, determined by the visit's key.
 
-    Args:
-        values: All of them, as pixel levels.
-        units: The map to the model's units.
-        seed: The seed of the noise in `x`.
+    The seed is that of the noise in `x`.
     """
 
     def __init__(self, values: Shaped[Tensor, "N D"], units: Units, seed: int) -> None:
-        self.values = values
-        self.units = units
-        self.seed = seed
+        self.values, self.units, self.seed = values, units, seed
 
     def __len__(self) -> int:
         return len(self.values)
@@ -128,13 +108,11 @@ class ShuffledBatches(DistributedSampler[Visit]):
     ) -> None:
         examples: Any = range(size)  # only its length counts
         super().__init__(examples, num_replicas=num_replicas, rank=rank, seed=seed)
-        self.size = size
-        self.batch_size = batch_size
+        self.size, self.batch_size = size, batch_size
 
     def order(self) -> torch.Tensor:
         """The positions of all examples, in this epoch's order."""
-        order = generator("order", self.seed, self.epoch)
-        return torch.randperm(self.size, generator=order)
+        return torch.randperm(self.size, generator=generator("order", self.seed, self.epoch))
 
     def __iter__(self) -> Iterator[Visit]:
         order = self.order()

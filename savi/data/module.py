@@ -19,7 +19,7 @@ from savi.data.batches import (
     generator,
 )
 from savi.data.config import DataConfig
-from savi.data.raw import Examples, RawData, train_val_test
+from savi.data.raw import Examples, train_val_test
 from savi.data.registry import bind
 from savi.data.units import Units
 from savi.errors import unknown_option
@@ -92,13 +92,8 @@ class TensorDataModule(LightningDataModule):
         super().__init__()
         self._load = bind(name, path, options)
         check_settings(DataConfig, {"limit": limit, "batch_size": batch_size, "seed": seed})
-        self.name = name
-        self.limit = limit
-        self.batch_size = batch_size
-        self.dequantise = dequantise
-        self.centre = centre
-        self.val_size = val_size
-        self.seed = seed
+        self.name, self.limit, self.batch_size, self.seed = name, limit, batch_size, seed
+        self.dequantise, self.centre, self.val_size = dequantise, centre, val_size
         self._datasets: dict[str, FixedExamples | DequantisedExamples] = {}
         self._labels: dict[str, Tensor | None] = {}
 
@@ -111,26 +106,15 @@ class TensorDataModule(LightningDataModule):
         raw = self._load()
         raw.check(self.name)
         splits = train_val_test(raw, self.val_size, self.limit, self.seed)
-        units = Units.fit(
-            splits["train"].values.flatten(1),
-            raw.levels,
-            dequantise=self.dequantise,
-            centre=self.centre,
-        )
-        self._describe(raw, units)
+        training = splits["train"].values.flatten(1)
+        units = Units.fit(training, raw.levels, dequantise=self.dequantise, centre=self.centre)
+        self.shape, self.levels, self.truth = raw.shape, raw.levels, raw.truth
+        self.mean, self.variance, self.log_levels = units.mean, units.variance, units.log_levels
+        self.dim = len(units.mean)
         self._labels = {split: examples.labels for split, examples in splits.items()}
         self._datasets = {
             split: self._dataset(split, examples, units) for split, examples in splits.items()
         }
-
-    def _describe(self, raw: RawData, units: Units) -> None:
-        self.shape = raw.shape
-        self.dim = len(units.mean)
-        self.levels = raw.levels
-        self.mean = units.mean
-        self.variance = units.variance
-        self.log_levels = units.log_levels
-        self.truth = raw.truth
 
     def _dataset(
         self, split: str, examples: Examples, units: Units
@@ -148,8 +132,7 @@ class TensorDataModule(LightningDataModule):
         Raises:
             InputError: for any other name.
         """
-        self._require(name)
-        return self._datasets[name].x
+        return self._examples(name).x
 
     def labels(self, name: str) -> Int[Tensor, " N"] | None:
         """The labels of ``train``, ``val`` or ``test``, or None where the data set has none.
@@ -157,13 +140,14 @@ class TensorDataModule(LightningDataModule):
         Raises:
             InputError: for any other name.
         """
-        self._require(name)
+        self._examples(name)
         return self._labels[name]
 
-    def _require(self, name: str) -> None:
+    def _examples(self, name: str) -> FixedExamples | DequantisedExamples:
         self.setup()
         if name not in self._datasets:
             raise unknown_option("split", name, self._datasets)
+        return self._datasets[name]
 
     def transfer_batch_to_device(
         self, batch: Batch, device: torch.device, dataloader_idx: int
@@ -173,36 +157,24 @@ class TensorDataModule(LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Shuffled batches, or ordered ones under Lightning's ``overfit_batches``."""
-        overfit = getattr(self.trainer, "overfit_batches", 0)
-        return self._loader("train", OrderedBatches if overfit else ShuffledBatches)
+        overfit, trainer = getattr(self.trainer, "overfit_batches", 0), self.trainer
+        devices = (1, 0) if trainer is None else (trainer.world_size, trainer.global_rank)
+        return self._loader("train", OrderedBatches if overfit else ShuffledBatches, *devices)
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """The validation split in its order, all of it on every device.
 
         Its figures are then those of one device, to the last bit, and need no exchange.
         """
-        return self._loader("val", OrderedBatches, shared=False)
+        return self._loader("val", OrderedBatches)
 
     def test_dataloader(self) -> DataLoader[Batch]:
         """The test split in its order, all of it on every device."""
-        return self._loader("test", OrderedBatches, shared=False)
+        return self._loader("test", OrderedBatches)
 
     def _loader(
-        self, name: str, sampler: type[ShuffledBatches], shared: bool = True
+        self, name: str, sampler: type[ShuffledBatches], devices: int = 1, rank: int = 0
     ) -> DataLoader[Batch]:
-        self._require(name)
-        dataset, trainer = self._datasets[name], self.trainer if shared else None
-        batches = sampler(
-            len(dataset),
-            self.batch_size,
-            self.seed,
-            num_replicas=1 if trainer is None else trainer.world_size,
-            rank=0 if trainer is None else trainer.global_rank,
-        )
-        return DataLoader(
-            dataset,
-            batch_size=None,
-            sampler=batches,
-            num_workers=0,
-            pin_memory=torch.cuda.is_available(),
-        )
+        examples, pinned = self._examples(name), torch.cuda.is_available()
+        order = sampler(len(examples), self.batch_size, self.seed, num_replicas=devices, rank=rank)
+        return DataLoader(examples, batch_size=None, sampler=order, pin_memory=pinned)

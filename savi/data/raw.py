@@ -13,12 +13,9 @@ from savi.errors import InputError
 
 @dataclass(frozen=True, eq=False)
 class Examples:
-    """Examples side by side in one tensor.
+    """Examples side by side in one tensor, images in the order [C, H, W], and their classes.
 
-    Attributes:
-        values: uint8 pixel levels, or floating-point numbers for continuous data. Images are in
-            the order [C, H, W].
-        labels: A class for each example, or None.
+    Values are uint8 pixel levels, or floating-point numbers for continuous data.
     """
 
     values: Shaped[Tensor, "N ..."]
@@ -38,9 +35,9 @@ class RawData:
     """A data set as its loader found it.
 
     Attributes:
-        train: The training examples.
-        val: The published validation split; without one it is taken from ``train``.
-        test: The published test split; without one it is taken from ``train``.
+        train: The training examples, from which splits that are not published are taken.
+        val: The published validation split.
+        test: The published test split.
         levels: The number L of values that a pixel can take, 0 to L - 1, at most 256; None for
             continuous data.
         truth: For synthetic data, the parameters it was drawn with.
@@ -64,10 +61,7 @@ class RawData:
         return {name: examples for name, examples in splits.items() if examples is not None}
 
     def check(self, name: str) -> None:
-        """See that the splits can be trained on.
-
-        Args:
-            name: The name of the data set, for the message.
+        """See that the splits of the data set of that name can be trained on.
 
         Raises:
             InputError: for a split that is empty, of another shape than the training split, of
@@ -99,7 +93,13 @@ class RawData:
         if self.levels is None:
             if not values.is_floating_point():
                 return f"is continuous and has type {values.dtype}: give floating-point numbers"
-            return _first_bad_example(values)
+            bad = (~values.flatten(1).isfinite().all(1)).nonzero()
+            if len(bad):
+                return (
+                    f"has NaN or infinite values, first in example {int(bad[0])}: remove or "
+                    "replace them"
+                )
+            return None
         if values.dtype != torch.uint8:
             return f"has {self.levels} levels and type {values.dtype}: give uint8"
         highest = int(values.max())
@@ -111,29 +111,14 @@ class RawData:
         return None
 
 
-def _first_bad_example(values: Tensor) -> str | None:
-    finite = values.flatten(1).isfinite().all(1)
-    if finite.all():
-        return None
-    return (
-        f"has NaN or infinite values, first in example {int((~finite).nonzero()[0])}: "
-        "remove or replace them"
-    )
-
-
 def train_val_test(
     raw: RawData, val_size: float, limit: int | None, seed: int
 ) -> dict[str, Examples]:
     """Disjoint splits ``train``, ``val`` and ``test`` that depend on the seed alone.
 
-    A missing validation split, and a missing test split, is ``val_size`` of the training
-    examples, drawn at random. Each split keeps the order of the data set it comes from.
-
-    Args:
-        raw: The data set.
-        val_size: A fraction of the training examples if below 1, otherwise a count of them.
-        limit: At most so many examples in each split, drawn at random; None for all.
-        seed: The seed of both draws.
+    A missing validation split, and a missing test split, is ``val_size`` of the training examples
+    (a fraction if below 1, otherwise a count), drawn at random. So are the examples that a
+    ``limit`` leaves in each split. A split keeps the order of the data set it comes from.
 
     Raises:
         InputError: for a ``val_size`` that is not above 0, is neither a fraction nor a count, or

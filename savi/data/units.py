@@ -67,11 +67,8 @@ class Units:
     continuous           0              1
     ===================  =============  ======
 
-    Attributes:
-        scale: The divisor.
-        noisy: Whether U is drawn (dequantisation; Uria, Murray and Larochelle 2013).
-        mean: The mean of the training data, or 0 where they are not centred.
-        variance: The variance of the training data, averaged over dimensions.
+    To draw U is to dequantise (Uria, Murray and Larochelle 2013). The mean is that of the training
+    data, or 0 where they are not centred, the variance theirs, averaged over dimensions.
     """
 
     scale: int

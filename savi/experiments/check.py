@@ -50,10 +50,8 @@ def check(config: Mapping[str, Any]) -> None:
 def _check_method(config: Mapping[str, Any]) -> None:
     """Inner problem, optimiser, backend, encoder losses, warm starts and the gradient check."""
     model, callbacks = config["model"], config["callbacks"]
-    posterior = config["posterior"]
-    options = {key: value for key, value in posterior.items() if key != "name"}
     with within("posterior"):
-        family = POSTERIORS.build(posterior["name"], options, model["latent_dim"])
+        family = POSTERIORS.chosen(config["posterior"], model["latent_dim"])
     # That there is one is all that matters here.
     encoder = None if model["encoder"] == "none" else nn.Identity()
     inference = SemiAmortizedInference(encoder, family, config["inner"], config["gradient"])
@@ -76,24 +74,37 @@ def _check_trainer(config: Mapping[str, Any]) -> None:
     if devices == 1:
         return
     size = config["data"]["batch_size"]
-    many = f"trainer.devices {devices}"
-    strategy = trainer["strategy"]
+    many, strategy = f"trainer.devices {devices}", trainer["strategy"]
     refuse(many, [Conflict(strategy != "ddp", f"trainer.strategy '{strategy}'", "trainer=ddp")])
     if size % devices:
         raise InputError(
             f"{many} cannot share batches of {size} evenly: set data.batch_size to a multiple"
         )
-    alone, kl = "which needs one device", config["model"]["kl"]
-    refuse(
-        many,
-        [
-            Conflict(
-                config["inner"]["warm_start"], "inner.warm_start", "inner.warm_start=false", alone
-            ),
-            Conflict(kl["free_bits"] > 0, "model.kl.free_bits", "model.kl.free_bits=0", alone),
-        ],
-        otherwise="train on one",
-    )
+    alone, bits = "which needs one device", config["model"]["kl"]["free_bits"]
+    warm = config["inner"]["warm_start"]
+    conflicts = [
+        Conflict(warm, "inner.warm_start", "inner.warm_start=false", alone),
+        Conflict(bits > 0, "model.kl.free_bits", "model.kl.free_bits=0", alone),
+    ]
+    refuse(many, conflicts, otherwise="train on one")
+
+
+def check_job(trainer: Mapping[str, Any]) -> None:
+    """Refuse settings of the trainer that the jobs of a sweep cannot have.
+
+    Raises:
+        InputError: for the first of them.
+    """
+    if trainer["devices"] > 1:
+        raise InputError(
+            "trainer.devices above 1 in a sweep: the processes of a job would each start the whole "
+            "sweep, so leave out -m and run the jobs one after another, or set trainer.devices=1"
+        )
+    if trainer["replicas"] > 1:
+        raise InputError(
+            "trainer.replicas above 1 in a sweep: leave out -m and give the values by "
+            "trainer.vary, or sweep over seed"
+        )
 
 
 def _check_vary(vary: Any, replicas: int) -> None:

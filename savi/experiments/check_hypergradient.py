@@ -31,45 +31,29 @@ def check_hypergradient(config: Mapping[str, Any], tune: Sequence[str]) -> None:
 def _unmoved(config: Mapping[str, Any], tune: Sequence[str]) -> list[Conflict]:
     """Hyperparameters that are not there, or are moved by something else."""
     kl, inner, devices = config["model"]["kl"], config["inner"], config["trainer"]["devices"]
-    mode, objective, steps = (
-        config["model"]["gamma"]["mode"],
-        inner["objective"],
-        inner["max_steps"],
-    )
+    mode, objective = config["model"]["gamma"]["mode"], inner["objective"]
+    steps = inner["max_steps"]
     decay, fixed = config["optimizer"]["weight_decay"], "model.gamma.mode=fixed"
     logarithm = "whose logarithm is to move"
     return [
-        Conflict(
-            "gamma" in tune and mode != "fixed",
-            f"gamma and model.gamma.mode '{mode}'", fixed, "which sets γ itself",
-        ),
-        Conflict(
-            mode == "optimal",
-            "model.gamma.mode 'optimal'", fixed, "a γ that moves with the weights",
-        ),
-        Conflict(
-            "beta" in tune and kl["weight"] == 0,
-            "beta and model.kl.weight 0", "model.kl.weight above 0", logarithm,
-        ),
-        Conflict(
-            kl["warmup_steps"] > 0,
-            "model.kl.warmup_steps", "model.kl.warmup_steps=0",
-            "during which the training loss changes",
-        ),
-        Conflict(
-            "weight_decay" in tune and decay == 0,
-            "weight_decay and optimizer.weight_decay 0", "optimizer.weight_decay above 0",
-            logarithm,
-        ),
-        Conflict(
-            "rho" in tune and not (steps > 0 and objective == "proximal"),
-            f"rho and inner.objective '{objective}' and inner.max_steps {steps}", "inner=proximal",
-            "which has no ρ",
-        ),
+        Conflict("gamma" in tune and mode != "fixed",
+                 f"gamma and model.gamma.mode '{mode}'", fixed, "which sets γ itself"),
+        Conflict(mode == "optimal",
+                 "model.gamma.mode 'optimal'", fixed, "a γ that moves with the weights"),
+        Conflict("beta" in tune and kl["weight"] == 0,
+                 "beta and model.kl.weight 0", "model.kl.weight above 0", logarithm),
+        Conflict(kl["warmup_steps"] > 0,
+                 "model.kl.warmup_steps", "model.kl.warmup_steps=0",
+                 "during which the training loss changes"),
+        Conflict("weight_decay" in tune and decay == 0,
+                 "weight_decay and optimizer.weight_decay 0",
+                 "optimizer.weight_decay above 0", logarithm),
+        Conflict("rho" in tune and not (steps > 0 and objective == "proximal"),
+                 f"rho and inner.objective '{objective}' and inner.max_steps {steps}",
+                 "inner=proximal", "which has no ρ"),
         Conflict(devices > 1, f"trainer.devices {devices}", "trainer.devices=1"),
-        Conflict(
-            inner["compile"], "inner.compile", "inner.compile=false", "which keeps the old values"
-        ),
+        Conflict(inner["compile"],
+                 "inner.compile", "inner.compile=false", "which keeps the old values"),
     ]  # fmt: skip
 
 
@@ -80,29 +64,19 @@ def _not_one_function(config: Mapping[str, Any]) -> list[Conflict]:
     solved, encoder = config["inner"]["max_steps"] > 0, config["model"]["encoder"] != "none"
     others = [name for name, weight in weights.items() if weight > 0 and name != "through"]
     return [
-        Conflict(
-            solved and objective != "proximal",
-            f"inner.objective '{objective}'", "inner=proximal, or inner=none",
-            "whose λ* sends no gradient to the encoder, or has kinks",
-        ),
-        Conflict(
-            solved and gradient != "ift",
-            f"gradient '{gradient}'", "gradient=ift",
-            "which does not go to a minimum over exact solutions",
-        ),
-        Conflict(
-            POSTERIORS[posterior].is_map,
-            f"posterior '{posterior}'", "posterior=diagonal_gaussian",
-            "which is found by MAP inference",
-        ),
-        Conflict(
-            bool(others),
-            f"encoder_loss '{', '.join(others[:1])}'", "encoder_loss=through",
-            "which trains the encoder at a constant decoder: no one function is minimised",
-        ),
-        Conflict(
-            encoder and weights["through"] != 1.0,
-            f"encoder_loss.through {weights['through']}", "encoder_loss=through",
-            "no gradient of one function",
-        ),
+        Conflict(solved and objective != "proximal",
+                 f"inner.objective '{objective}'", "inner=proximal, or inner=none",
+                 "whose λ* sends no gradient to the encoder, or has kinks"),
+        Conflict(solved and gradient != "ift",
+                 f"gradient '{gradient}'", "gradient=ift",
+                 "which does not go to a minimum over exact solutions"),
+        Conflict(POSTERIORS[posterior].is_map,
+                 f"posterior '{posterior}'", "posterior=diagonal_gaussian",
+                 "which is found by MAP inference"),
+        Conflict(bool(others),
+                 f"encoder_loss '{', '.join(others[:1])}'", "encoder_loss=through",
+                 "which trains the encoder at a constant decoder: no one function is minimised"),
+        Conflict(encoder and weights["through"] != 1.0,
+                 f"encoder_loss.through {weights['through']}", "encoder_loss=through",
+                 "no gradient of one function"),
     ]  # fmt: skip

@@ -34,12 +34,11 @@ def save_weights(
 ) -> None:
     """Write a checkpoint for evaluation: one of Lightning's, without the state of a training."""
     # Copies: of a view, the whole tensor would be saved.
-    weights = {name: value.clone() for name, value in module.state_dict().items()}
     contents: dict[str, Any] = {
         "epoch": epoch,
         "global_step": step,
         "pytorch-lightning_version": pl.__version__,
-        "state_dict": weights,
+        "state_dict": {name: value.clone() for name, value in module.state_dict().items()},
         module.CHECKPOINT_HYPER_PARAMS_KEY: dict(module.hparams),
         CONFIG_KEY: config,
     }
@@ -54,12 +53,12 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         InputError: if there is no file, or it is not a savi checkpoint.
     """
     file = Path(path)
+    example = "such as runs/.../checkpoints/best.ckpt"
     if file.is_dir():
         raise InputError(f"checkpoint '{path}' is a folder: give the .ckpt file in it")
     if not file.is_file():
         raise InputError(
-            f"checkpoint '{path}' does not exist: give the path of a .ckpt file, such as "
-            "runs/.../checkpoints/best.ckpt"
+            f"checkpoint '{path}' does not exist: give the path of a .ckpt file, {example}"
         )
     with warnings.catch_warnings():
         # About pickle protocols, where the answer is that this is no checkpoint.
@@ -70,8 +69,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
             checkpoint = None
     if not isinstance(checkpoint, dict) or not {CONFIG_KEY, "state_dict"} <= checkpoint.keys():
         raise InputError(
-            f"'{path}' is not a checkpoint of savi: give one that savi-train wrote, such as "
-            "runs/.../checkpoints/best.ckpt"
+            f"'{path}' is not a checkpoint of savi: give one that savi-train wrote, {example}"
         )
     return checkpoint
 

@@ -17,6 +17,12 @@ from savi.errors import InputError, unknown_option
 from savi.report.wandb import AXES, FIGURES, HISTOGRAMS, OBJECTIVE, STEP, has_login
 from savi.runs.record import Origin
 
+if TYPE_CHECKING:
+    from wandb import Run
+
+#: The most characters that wandb takes.
+TAG_LENGTH, NAME_LENGTH = 64, 128
+
 WANDB_MODES = ("offline", "online", "disabled")
 
 #: Characters that the name of a project must not have.
@@ -46,11 +52,10 @@ def build_loggers(
 
 def log_results(logger: WandbLogger | None, metrics: Mapping[str, float]) -> None:
     """Put the final figures into the summary of the wandb run."""
-    if logger is None:
-        return
     # The best val/elbo among them replaces the nested maximum that wandb keeps: its own sweeps and
     # their plots know plain numbers only.
-    logger.experiment.summary.update(metrics)
+    if logger is not None:
+        logger.experiment.summary.update(metrics)
 
 
 def log_pictures(
@@ -96,20 +101,16 @@ def quieten_libraries() -> None:
     warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
     for name in ("pytorch_lightning.utilities.rank_zero", "pytorch_lightning.accelerators.cuda"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    # Torch's forward-mode AD, and Lightning's use of torch's pytrees, call deprecated functions.
-    warnings.filterwarnings("ignore", ".*torch.jit.script.*", category=FutureWarning)
-    warnings.filterwarnings("ignore", ".*LeafSpec.*", category=FutureWarning)
-    # torch.compile looks at the gradient of every input.
-    warnings.filterwarnings("ignore", "The .grad attribute of a Tensor", category=UserWarning)
-    # The run folder holds config.yaml by the time metrics.csv is opened.
-    warnings.filterwarnings("ignore", "Experiment logs directory .* exists", category=UserWarning)
-
-
-if TYPE_CHECKING:
-    from wandb import Run
-
-#: The most characters that wandb takes.
-TAG_LENGTH, NAME_LENGTH = 64, 128
+    for message, kind in (
+        # Torch's forward-mode AD, and Lightning's use of torch's pytrees, call what is deprecated.
+        (".*torch.jit.script.*", FutureWarning),
+        (".*LeafSpec.*", FutureWarning),
+        # torch.compile looks at the gradient of every input.
+        ("The .grad attribute of a Tensor", UserWarning),
+        # The run folder holds config.yaml by the time metrics.csv is opened.
+        ("Experiment logs directory .* exists", UserWarning),
+    ):
+        warnings.filterwarnings("ignore", message, category=kind)
 
 
 def start_run(config: Mapping[str, Any], folder: Path, origin: Origin) -> Run:
@@ -157,13 +158,8 @@ def define_axes(run: Run) -> None:
 
 def tags(config: Mapping[str, Any]) -> list[str]:
     """The user's tags, the method's and the seed's, each once."""
-    own = (
-        config["experiment"],
-        config["data"]["name"],
-        config["gradient"]["name"],
-        config["posterior"]["name"],
-        f"seed-{config['seed']}",
-    )
+    names = [config[group]["name"] for group in ("data", "gradient", "posterior")]
+    own = (config["experiment"], *names, f"seed-{config['seed']}")
     given = [str(tag) for tag in (*config["logger"]["tags"], *own) if tag]
     return list(dict.fromkeys(fitted(tag, TAG_LENGTH) for tag in given))
 

@@ -12,23 +12,11 @@ import torch
 from matplotlib.figure import Figure
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.loggers import WandbLogger
-from torch import Tensor
 
 from savi.data import TensorDataModule
 from savi.experiments.loggers import log_pictures
 from savi.experiments.observe import TRAVERSAL, Observed, observe
-from savi.report.figures import (
-    elbo_against_inner_step,
-    image_grid,
-    inner_histograms,
-    latent_scatter,
-    latent_traversals,
-    learning_curves,
-    prior_samples,
-    read_metrics,
-    reconstructions,
-    save,
-)
+from savi.report import figures as draw
 from savi.report.wandb import (
     CURVATURE,
     EPOCH,
@@ -57,7 +45,7 @@ def final_media(module: SemiAmortizedVAE, data: TensorDataModule, folder: Path) 
 
 
 def _write(figures: Mapping[str, Figure], folder: Path) -> dict[str, Path]:
-    return {name: save(figure, folder / f"{name}.png") for name, figure in figures.items()}
+    return {name: draw.save(figure, folder / f"{name}.png") for name, figure in figures.items()}
 
 
 def log_final_media(logger: WandbLogger | None, media: Media) -> None:
@@ -67,25 +55,20 @@ def log_final_media(logger: WandbLogger | None, media: Media) -> None:
     log_pictures(logger, media.pictures, histograms(media.observed))
     if media.observed.trace is not None:
         for step, (elbo, stationarity) in enumerate(zip(*media.observed.trace, strict=True)):
-            logger.experiment.log(
-                {
-                    INNER_STEP: step,
-                    TRACE_ELBO: float(elbo.double().mean()),
-                    TRACE_STATIONARITY: float(stationarity.double().median()),
-                }
-            )
+            means = {
+                TRACE_ELBO: float(elbo.double().mean()),
+                TRACE_STATIONARITY: float(stationarity.double().median()),
+            }
+            logger.experiment.log({INNER_STEP: step, **means})
 
 
 def histograms(observed: Observed) -> dict[str, Any]:
     """The wandb histograms of the inner solves, of what is finite in them."""
     import wandb
 
-    values: dict[str, Tensor] = {}
-    if observed.stationarity is not None:
-        values[STATIONARITY] = observed.stationarity.log10()
-    if observed.curvature is not None:
-        values[CURVATURE] = observed.curvature
-    finite = {name: value[torch.isfinite(value)].tolist() for name, value in values.items()}
+    norms, curvature = observed.stationarity, observed.curvature
+    values = {STATIONARITY: None if norms is None else norms.log10(), CURVATURE: curvature}
+    finite = {k: v[torch.isfinite(v)].tolist() for k, v in values.items() if v is not None}
     return {name: wandb.Histogram(value) for name, value in finite.items() if len(value)}
 
 
@@ -93,10 +76,6 @@ class MediaMonitor(Callback):
     """Draws the model while it trains, into ``figures/epoch-...`` and the wandb runs.
 
     Not after the last epoch: the run draws its best one when it ends.
-
-    Args:
-        data: the data of the run.
-        every_n_epochs: the number of epochs from one time to the next.
     """
 
     def __init__(self, data: TensorDataModule, every_n_epochs: int) -> None:
@@ -127,37 +106,32 @@ def run_figures(
     curves: Path | None,
     observed: Observed | None = None,
 ) -> dict[str, Figure]:
-    """The data, the figures of the model, and the learning curves if there are any.
+    """The data, the figures of the model, and the learning curves in a ``metrics.csv``, if any.
 
-    Args:
-        module: the model.
-        data: a data module that has been set up.
-        curves: a ``metrics.csv``, or None.
-        observed: the model as it was looked at; it is looked at now if None.
+    The model is looked at now, unless it was ``observed`` before.
     """
     observed = observe(module, data) if observed is None else observed
-    figures = {"data": image_grid(observed.x, "Test data", shape=data.shape, mean=data.mean)}
+    figures = {"data": draw.image_grid(observed.x, "Test data", shape=data.shape, mean=data.mean)}
     figures |= model_figures(observed, data)
     if curves is not None and curves.is_file():
-        figures["learning_curves"] = learning_curves(read_metrics(curves))
+        figures["learning_curves"] = draw.learning_curves(draw.read_metrics(curves))
     return figures
 
 
 def model_figures(observed: Observed, data: TensorDataModule) -> dict[str, Figure]:
     """Reconstructions at λ0 and λK, prior samples, the latent space, and the inner solves."""
     labels = [f"$z_{{{i + 1}}}$, {observed.kl[i]:.3g} nats" for i in observed.traversed]
+    x, init, final = observed.x, observed.init, observed.final
+    units = data.mean, data.shape
     figures = {
-        "reconstructions": reconstructions(
-            observed.x, observed.init, observed.final, data.mean, data.shape
-        ),
-        "prior_samples": prior_samples(observed.samples, data.mean, data.shape),
-        "latent_traversals": latent_traversals(
-            observed.traversals, TRAVERSAL, labels, data.mean, data.shape
-        ),
-        "latent_scatter": latent_scatter(observed.means, observed.labels),
+        "reconstructions": draw.reconstructions(x, init, final, *units),
+        "prior_samples": draw.prior_samples(observed.samples, *units),
+        "latent_traversals": draw.latent_traversals(observed.traversals, TRAVERSAL, labels, *units),
+        "latent_scatter": draw.latent_scatter(observed.means, observed.labels),
     }
     if observed.trace is not None:
-        figures["inner_steps"] = elbo_against_inner_step(*observed.trace)
+        figures["inner_steps"] = draw.elbo_against_inner_step(*observed.trace)
     if observed.stationarity is not None:
-        figures["inner_histograms"] = inner_histograms(observed.stationarity, observed.curvature)
+        norms, curvature = observed.stationarity, observed.curvature
+        figures["inner_histograms"] = draw.inner_histograms(norms, curvature)
     return figures

@@ -74,22 +74,20 @@ def observe(module: SemiAmortizedVAE, data: TensorDataModule) -> Observed:
     """
     x = data.split("test")[:OBSERVED]
     labels = data.labels("test")
-    d, vae = module.family.latent_dim, module.vae
+    d, vae, steps = module.family.latent_dim, module.vae, module.inference.test_max_steps
     with _at_rest(module):
         parts = [
             module.inference(
-                vae,
-                batch.to(module.device),
-                max_steps=module.inference.test_max_steps,
-                generator=module.evaluation_noise(number),
+                vae, batch.to(module.device), max_steps=steps, generator=module.evaluation_noise(n)
             )
-            for number, batch in enumerate(x.split(data.batch_size))
+            for n, batch in enumerate(x.split(data.batch_size))
         ]
         q = stack([module.family.distribution(part.value, vae) for part in parts])
         kl = q.kl_per_dimension().mean(dim=0)
         traversed = _active(q.mean, kl)
         init = vae.decode(parts[0].init[:SHOWN, :d])
         solved = parts[0].solution is not None
+        norms = [part.solution.stationarity for part in parts if part.solution]
         traced = x[:TRACED_EXAMPLES].to(module.device)
         return Observed(
             x=x[: len(init)],
@@ -101,7 +99,7 @@ def observe(module: SemiAmortizedVAE, data: TensorDataModule) -> Observed:
             traversals=vae.decode(_along(q.mean[0], traversed)).cpu(),
             traversed=traversed,
             kl=kl.cpu(),
-            stationarity=_joined([part.solution.stationarity for part in parts if part.solution]),
+            stationarity=torch.cat(norms).cpu() if norms else None,
             curvature=smallest_curvature(module, traced) if solved else None,
             trace=inner_trace(module, traced) if solved else None,
         )
@@ -117,10 +115,6 @@ def _at_rest(module: SemiAmortizedVAE) -> Iterator[None]:
     finally:
         module.train(training)
         module.vae.decoder_evaluations = evaluations
-
-
-def _joined(parts: list[Tensor]) -> Tensor | None:
-    return torch.cat(parts).cpu() if parts else None
 
 
 def _active(means: Float[Tensor, "N d"], kl: Float[Tensor, " d"]) -> list[int]:
@@ -166,11 +160,9 @@ def smallest_curvature(module: SemiAmortizedVAE, x: Float[Tensor, "B D"]) -> Ten
     init = inference.start(x)
     if inference.noise_name == "fresh" or init.shape[1] > LARGEST_HESSIAN:
         return None
-    steps = inference.test_max_steps
-    noise = inference.draw_noise(
-        init.new_empty(len(init), module.family.latent_dim),
-        torch.Generator().manual_seed(module.seed),
-    )
+    steps, generator = inference.test_max_steps, torch.Generator().manual_seed(module.seed)
+    like = init.new_empty(len(init), module.family.latent_dim)
+    noise = inference.draw_noise(like, generator)
     solution = inference(vae, x, max_steps=steps, noise=noise, init=init)
     problem = inference.problem(vae, x, init, max_steps=steps, noise=noise)
     hessian = problem.linearize(solution.value).operator().dense().cpu().double()

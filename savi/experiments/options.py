@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields
+from inspect import Parameter
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -17,6 +17,7 @@ from savi.gradients import BACKENDS
 from savi.inference import ENCODER_LOSSES
 from savi.inner import OBJECTIVES, OPTIMIZERS
 from savi.registry import Registry
+from savi.settings import keys_of
 from savi.training.outer_optimizers import OUTER_OPTIMIZERS
 from savi.vae import DECODERS, ENCODERS, POSTERIORS
 
@@ -32,7 +33,7 @@ CHOICES: dict[str, dict[str, Registry[Any]]] = {
 
 def own_keys(group: str) -> list[str]:
     """The keys of a group that are no options."""
-    return [field.name for field in fields(get_type_hints(Config)[group])]
+    return keys_of(get_type_hints(Config)[group])
 
 
 def own_options(registry: Registry[Any], name: str, group: str) -> list[str]:
@@ -62,9 +63,10 @@ def _check_group(
     group: str, choices: Mapping[str, Registry[Any]], values: Mapping[str, Any]
 ) -> None:
     chosen = [
-        (registry, name)
+        (registry, values[key])
         for key, registry in choices.items()
-        if (name := _chosen(values, key)) is not None
+        # There may be no encoder.
+        if (key, values[key]) != ("encoder", "none")
     ]
     extras = {key: value for key, value in values.items() if key not in own_keys(group)}
     taken = {key for registry, name in chosen for key in own_options(registry, name, group)}
@@ -86,26 +88,19 @@ def _check_group(
             registry.check(name, {key: value for key, value in values.items() if key in known})
 
 
-def _chosen(values: Mapping[str, Any], key: str) -> str | None:
-    """The name of a choice; None for an encoder that is not there."""
-    name = values[key]
-    return None if (key, name) == ("encoder", "none") else name
-
-
 def register_groups() -> None:
     """Let ``posterior=NAME`` and the like choose registered names without a file in ``conf/``."""
     store = ConfigStore.instance()
-    groups: dict[str, tuple[Registry[Any], Any]] = {
-        "data": (DATASETS, lambda name: {"name": name, "seed": "${seed}"}),
-        "posterior": (POSTERIORS, lambda name: {"name": name}),
-        "gradient": (BACKENDS, lambda name: {"name": name}),
-        "optimizer": (OUTER_OPTIMIZERS, lambda name: {"name": name}),
-        "encoder_loss": (ENCODER_LOSSES, lambda name: {name: 1.0}),
+    groups: dict[str, Registry[Any]] = {
+        group: choices["name"] for group, choices in CHOICES.items() if "name" in choices
     }
-    for group, (registry, node) in groups.items():
+    for group, registry in (groups | {"data": DATASETS, "encoder_loss": ENCODER_LOSSES}).items():
         for name in registry:
+            node: dict[str, Any] = {name: 1.0} if group == "encoder_loss" else {"name": name}
+            if group == "data":
+                node["seed"] = "${seed}"
             if not (Path(conf_dir()) / group / f"{name}.yaml").is_file():
-                store.store(group=group, name=name, node=node(name))
+                store.store(group=group, name=name, node=node)
 
 
 def describe_options(*_: Any) -> str:
@@ -115,16 +110,13 @@ def describe_options(*_: Any) -> str:
         for key, registry in choices.items():
             for name in sorted(registry):
                 options = registry.options(name)
-                shown = [
-                    f"{group}.{option}: {_short(options[option].annotation)}"
-                    + ("" if options[option].default is options[option].empty
-                       else f" = {options[option].default}")
-                    for option in own_options(registry, name, group)
-                ]  # fmt: skip
+                own = own_options(registry, name, group)
+                shown = [f"{group}.{option}{_described(options[option])}" for option in own]
                 if shown:
                     lines.append(f"  {group}.{key}={name}  {', '.join(shown)}")
     return "\n".join(lines)
 
 
-def _short(annotation: Any) -> str:
-    return getattr(annotation, "__name__", None) or str(annotation)
+def _described(option: Parameter) -> str:
+    kind = getattr(option.annotation, "__name__", None) or option.annotation
+    return f": {kind}" + ("" if option.default is option.empty else f" = {option.default}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +21,11 @@ from savi.experiments.options import check_options
 from savi.experiments.run import build
 from savi.plugins import import_modules
 from savi.report.table import shown
-from savi.settings import check_settings
+from savi.settings import check_settings, keys_of
 from savi.training import SemiAmortizedVAE
 
 #: The settings of an evaluation that may differ from those of the run.
-SETTINGS = [key.name for key in fields(EvaluationConfig) if key.name != "val_samples"]
+SETTINGS = [key for key in keys_of(EvaluationConfig) if key != "val_samples"]
 
 
 def load(run_or_checkpoint: str | Path, imports: Sequence[str] | None = None) -> SemiAmortizedVAE:
@@ -55,11 +54,8 @@ def admit(config: dict[str, Any], imports: Sequence[str] | None) -> None:
     """Import the modules of a checkpoint's config, and see that it is left with no unknown name.
 
     They are found as every module is, in the current folder or on Python's path, never beside the
-    checkpoint; ``config["imports"]`` then holds what was imported.
-
-    Args:
-        config: the config.
-        imports: the modules to import; None for those that the config names, after saying so.
+    checkpoint. By default they are those that the config names, which are printed first;
+    ``config["imports"]`` then holds what was imported.
 
     Raises:
         InputError: for a module that is not found, and for a name that no module registered.
@@ -85,8 +81,7 @@ def admit(config: dict[str, Any], imports: Sequence[str] | None) -> None:
 def evaluate_checkpoint(options: Mapping[str, Any]) -> tuple[Evaluation, dict[str, float]]:
     """The figures of a checkpoint: with no options, the same as at the end of its training.
 
-    Args:
-        options: the values of :class:`savi.config.schema.EvaluateConfig`.
+    The options are those of :class:`savi.config.schema.EvaluateConfig`.
 
     Returns:
         The evaluation, and with ``ood`` how well the run tells another data set from its own.
@@ -100,15 +95,14 @@ def evaluate_checkpoint(options: Mapping[str, Any]) -> tuple[Evaluation, dict[st
     _check_ood(options)
     config = read_checkpoint(options["checkpoint"])[CONFIG_KEY]
     admit(config, options["imports"])
-    for name in SETTINGS:
+    for group, key, name in (
+        *(("evaluation", name, name) for name in SETTINGS),
+        ("inner", "test_max_steps", "test_max_steps"),
+        ("data", "path", "data_path"),
+        ("trainer", "threads", "threads"),
+    ):
         if options[name] is not None:
-            config["evaluation"][name] = options[name]
-    if options["test_max_steps"] is not None:
-        config["inner"]["test_max_steps"] = options["test_max_steps"]
-    if options["data_path"] is not None:
-        config["data"]["path"] = options["data_path"]
-    if options["threads"] is not None:
-        config["trainer"]["threads"] = options["threads"]
+            config[group][key] = options[name]
     data, module = build(config)
     load_weights(module, options["checkpoint"])
     module.to(_device(options["device"]))
@@ -135,11 +129,7 @@ def _check_ood(options: Mapping[str, Any]) -> None:
 def _other_data(
     config: Mapping[str, Any], options: Mapping[str, Any], own: TensorDataModule
 ) -> Float[Tensor, "M D"]:
-    """Test examples of the data set ``ood`` as this run would see them.
-
-    Raises:
-        InputError: if they cannot be read, or are of another dimension.
-    """
+    """Test examples of the data set ``ood`` as this run would see them."""
     changed = {"name": options["ood"], "path": options["ood_path"], "options": {}}
     try:
         other = TensorDataModule(**{**config["data"], **changed})

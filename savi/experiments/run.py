@@ -14,12 +14,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 import torch.distributed as dist
-from pytorch_lightning.callbacks import (
-    Callback,
-    EarlyStopping,
-    ModelCheckpoint,
-    RichProgressBar,
-)
+from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint, RichProgressBar
 from pytorch_lightning.loggers import Logger, WandbLogger
 from pytorch_lightning.plugins.environments import SLURMEnvironment
 from pytorch_lightning.utilities import rank_zero_only
@@ -51,6 +46,12 @@ from savi.training.hypergradient.hyperparameters import values
 from savi.training.hypergradient.tuner import HypergradientTuner
 from savi.training.module import SemiAmortizedVAE
 
+#: The groups of a config that describe a model and its training.
+GROUPS = (
+    "model", "posterior", "inner", "gradient", "encoder_loss", "optimizer", "evaluation",
+    "hypergradient",
+)  # fmt: skip
+
 
 def build(config: Mapping[str, Any]) -> tuple[TensorDataModule, SemiAmortizedVAE]:
     """The data, read and checked, and a fresh model for them.
@@ -72,23 +73,9 @@ def build(config: Mapping[str, Any]) -> tuple[TensorDataModule, SemiAmortizedVAE
             f"the training data of '{data.name}' have a variance of {data.variance:.3g}, "
             "where γ would start: check data.path and data.limit, or set model.gamma.value"
         )
+    groups = {group: config[group] for group in GROUPS}
     module = SemiAmortizedVAE(
-        data_shape=data.shape,
-        data_variance=data.variance,
-        seed=config["seed"],
-        **{
-            group: config[group]
-            for group in (
-                "model",
-                "posterior",
-                "inner",
-                "gradient",
-                "encoder_loss",
-                "optimizer",
-                "evaluation",
-            )
-        },
-        hypergradient=config["hypergradient"],
+        data_shape=data.shape, data_variance=data.variance, seed=config["seed"], **groups
     )
     return data, module
 
@@ -97,13 +84,8 @@ def build(config: Mapping[str, Any]) -> tuple[TensorDataModule, SemiAmortizedVAE
 class Run:
     """A run with everything built, and nothing done or written yet.
 
-    Attributes:
-        config: a whole run's config as plain values.
-        folder: the run folder.
-        data: the data, read and checked.
-        module: a fresh model for them.
-        trainer: Lightning's Trainer, without loggers.
-        cost: its callback that counts the cost.
+    The config is a whole run's as plain values, the trainer is without loggers, and ``cost`` is its
+    callback that counts the cost.
     """
 
     config: Mapping[str, Any]
@@ -162,13 +144,7 @@ class Run:
                 figures = {k: float(v) for k, v in trainer.callback_metrics.items()}
                 keep_what_there_is(folder, trainer.loggers, figures | self.cost.metrics())
                 raise Interrupted(folder)
-            of_training = (
-                _best_score(trainer)
-                | _certificate(trainer)
-                | _gradient_check(trainer)
-                | _hypergradient(trainer)
-                | self.cost.metrics()
-            )
+            of_training = _of_training(trainer) | self.cost.metrics()
             # Lightning has moved it to the CPU.
             self.module.to(trainer.strategy.root_device)
             return conclude(config, folder, self.data, self.module, of_training, wandb_logger)
@@ -177,12 +153,7 @@ class Run:
 def train(
     config: dict[str, Any], folder: Path, origin: Origin | None = None
 ) -> dict[str, float] | None:
-    """A whole run in a folder of its own.
-
-    Args:
-        config: a whole run's config as plain values.
-        folder: the run folder.
-        origin: how the run was started.
+    """A whole run, of a config as plain values, in a folder of its own.
 
     Returns:
         The contents of ``metrics.json``; None on the devices of a data-parallel run that only
@@ -211,16 +182,10 @@ def conclude(
 ) -> dict[str, float]:
     """Evaluate the best epoch of a training that is over, and write down what it is worth.
 
-    Args:
-        config: the run's config.
-        folder: the run folder, with its checkpoints.
-        data: the data.
-        module: the module, whose weights are replaced by those of the best epoch.
-        of_training: the figures of the training itself.
-        wandb_logger: wandb's logger, if there is one.
+    The module's weights are replaced by those of the best epoch, whose checkpoint is in the folder.
 
     Returns:
-        The contents of ``metrics.json``.
+        The contents of ``metrics.json``, those ``of_training`` itself among them.
     """
     best = folder / "checkpoints" / "best.ckpt"
     load_weights(module, best if best.is_file() else folder / "checkpoints" / "last.ckpt")
@@ -249,10 +214,7 @@ def _headline(config: Mapping[str, Any], data: TensorDataModule, module: SemiAmo
 
 
 def build_trainer(
-    config: Mapping[str, Any],
-    data: TensorDataModule,
-    callbacks: list[pl.Callback],
-    progress_bar: bool,
+    config: Mapping[str, Any], data: TensorDataModule, callbacks: list[Callback], progress_bar: bool
 ) -> pl.Trainer:
     """Lightning's Trainer, with the options that inner gradients need.
 
@@ -308,29 +270,21 @@ def finishing(logger: WandbLogger | None) -> Iterator[None]:
         finish(logger, failed)
 
 
-def _best_score(trainer: pl.Trainer) -> dict[str, float]:
-    """The ``val/elbo`` of the best epoch, by which sweeps choose."""
-    checkpoint = trainer.checkpoint_callback
-    assert isinstance(checkpoint, ModelCheckpoint)
-    score = checkpoint.best_model_score
-    return {} if score is None else {"val/elbo": float(score)}
+def _of_training(trainer: pl.Trainer) -> dict[str, float]:
+    """The ``val/elbo`` of the best epoch, by which sweeps choose, and what was last logged else.
 
-
-def _certificate(trainer: pl.Trainer) -> dict[str, float]:
-    """The last logged certificate of the implicit gradients, if there was one."""
-    return {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith("ift/")}
-
-
-def _gradient_check(trainer: pl.Trainer) -> dict[str, float]:
-    """The last comparison with a reference gradient, if there was one."""
-    monitors = [c for c in trainer.callbacks if isinstance(c, GradientMonitor)]  # type: ignore[attr-defined]
-    return monitors[0].last if monitors else {}
-
-
-def _hypergradient(trainer: pl.Trainer) -> dict[str, float]:
-    """The last step in the hyperparameters, if there was one."""
-    tuners = [c for c in trainer.callbacks if isinstance(c, HypergradientTuner)]  # type: ignore[attr-defined]
-    return tuners[0].last if tuners else {}
+    That is the certificate of the implicit gradients, the comparison with a reference gradient, and
+    the step in the hyperparameters, those that there were.
+    """
+    best = trainer.checkpoint_callback
+    assert isinstance(best, ModelCheckpoint)
+    score = best.best_model_score
+    figures = {} if score is None else {"val/elbo": float(score)}
+    figures |= {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith("ift/")}
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        if isinstance(callback, GradientMonitor | HypergradientTuner):
+            figures |= callback.last
+    return figures
 
 
 def write_metrics(folder: Path, metrics: Mapping[str, float]) -> None:
@@ -347,42 +301,33 @@ def build_callbacks(
 ) -> tuple[list[Callback], CostMonitor]:
     """The callbacks of a run; ``best.ckpt`` is the epoch with the highest val/elbo.
 
+    ``last.ckpt`` is the last epoch, also where its val/elbo is lower or it has none.
+
     Raises:
         InputError: for a gradient check that does not fit the module.
     """
     cost = CostMonitor()
     callbacks: list[Callback] = [
-        # First, so that it runs before the clock of the cost monitor starts.
-        *_gradient_monitor(config, data, module),
         cost,
         FiniteLoss(),
         EpochWarnings(),
         SaveOnInterrupt(checkpoints),
         ModelCheckpoint(
-            dirpath=checkpoints,
-            filename="best",
-            monitor="val/elbo",
-            mode="max",
-            save_last=True,
-            enable_version_counter=False,
+            checkpoints, "best", monitor="val/elbo", mode="max", enable_version_counter=False
+        ),
+        # Not ``save_last`` of the other, which writes only where that has found a better epoch.
+        ModelCheckpoint(
+            checkpoints, "last", save_on_train_epoch_end=True, enable_version_counter=False
         ),
         RichProgressBar(leave=False) if progress_bar else EpochLines(),
     ]
-    patience = config["early_stopping_patience"]
-    if patience is not None:
+    if (patience := config["early_stopping_patience"]) is not None:
         callbacks.append(EarlyStopping("val/elbo", patience=patience, mode="max"))
-    every = config["media_every_n_epochs"]
-    if every is not None:
+    if (every := config["media_every_n_epochs"]) is not None:
         callbacks.append(MediaMonitor(data, every))
+    if (every := config["gradient_check_every_n_steps"]) is not None:
+        probe = data.split("val")[: config["gradient_check_examples"]]
+        monitor = GradientMonitor(module, probe, every, config["gradient_check_reference"])
+        # First, so that it runs before the clock of the cost monitor starts.
+        callbacks.insert(0, monitor)
     return callbacks, cost
-
-
-def _gradient_monitor(
-    config: Mapping[str, Any], data: TensorDataModule, module: SemiAmortizedVAE
-) -> list[Callback]:
-    """The gradient check, if it is on."""
-    every, examples = config["gradient_check_every_n_steps"], config["gradient_check_examples"]
-    if every is None:
-        return []
-    probe, reference = data.split("val")[:examples], config["gradient_check_reference"]
-    return [GradientMonitor(module, probe, every, reference)]

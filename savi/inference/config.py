@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from savi.inner.objective import OBJECTIVES
-from savi.settings import positive, setting
+from savi.inner import OBJECTIVES, OPTIMIZERS
+from savi.settings import keys_of, positive, setting
 from savi.vae.data_fit import LINEAR_HEAD
 from savi.vae.distributions import common_noise, fresh_noise
 
@@ -36,3 +36,7 @@ class InnerConfig:
     linear_head: str = setting("auto", one_of=LINEAR_HEAD)
     compile: bool = False
     warm_start: bool = False
+
+
+# An optimiser's options are the keys that are left.
+OPTIMIZERS.reserve(keys_of(InnerConfig))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -18,14 +18,11 @@ from savi.inference.negative_elbo import NegativeELBO
 from savi.inner.objective import OBJECTIVES, InnerObjective, Traits, as_objective
 from savi.inner.optimizers import OPTIMIZERS
 from savi.inner.solution import Solution
-from savi.settings import check_settings
+from savi.settings import check_settings, keys_of
 from savi.vae.data_fit import DataFit, data_fit
 from savi.vae.distributions import NoiseSchedule
 from savi.vae.families import PosteriorFamily
 from savi.vae.model import GaussianVAE, KLWeight
-
-#: The keys of the ``inner`` group that are no options of its optimiser or of its objective.
-PROBLEM_KEYS = frozenset(field.name for field in fields(InnerConfig))
 
 #: What of them an objective may ask for by name; one value per example where replicas differ.
 CONSTANTS = ("rho", "radius")
@@ -84,13 +81,13 @@ class SemiAmortizedInference(nn.Module):
         self.constrained: bool = getattr(objective, "constrained", False)
         takes = OBJECTIVES.options(self.objective_name)
         own = {key: inner[key] for key in takes if key in inner}
-        others = {k: v for k, v in inner.items() if k not in PROBLEM_KEYS and k not in takes}
+        taken = {*keys_of(InnerConfig), *takes}
+        others = {key: value for key, value in inner.items() if key not in taken}
         with within("inner"):
             self.options = OBJECTIVES.check(self.objective_name, own)
             self.optimizer = OPTIMIZERS.build(inner["optimizer"], others)
         with within("gradient"):
-            others = {key: value for key, value in gradient.items() if key != "name"}
-            self.backend = BACKENDS.build(gradient["name"], others)
+            self.backend = BACKENDS.chosen(gradient)
         self._check()
         self.register_buffer("prior_params", family.prior_params(), persistent=False)
 

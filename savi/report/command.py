@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentParser, Namespace
+from argparse import ArgumentParser
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
@@ -26,13 +26,8 @@ def parser() -> ArgumentParser:
         "needs no network and opens by a double click.",
         allow_abbrev=False,
     )
-    made.add_argument(
-        "folders",
-        nargs="+",
-        type=Path,
-        metavar="RUN_OR_SWEEP_FOLDER",
-        help="a run's folder, a sweep's, or one above them, which is searched for runs",
-    )
+    folders = "a run's folder, a sweep's, or one above them, which is searched for runs"
+    made.add_argument("folders", nargs="+", type=Path, metavar="RUN_OR_SWEEP_FOLDER", help=folders)
     made.add_argument(
         "--output", type=Path, default=Path("report.html"), help="the page (default: report.html)"
     )
@@ -48,5 +43,5 @@ def main(arguments: Sequence[str]) -> Path:
     """
     from savi.report.html import write_report
 
-    options: Namespace = parser().parse_args(arguments)
+    options = parser().parse_args(arguments)
     return write_report(options.folders, options.output, options.title)

@@ -22,8 +22,6 @@ class Sweep:
     """A sweep as its ``sweep.json`` lists it.
 
     Attributes:
-        folder: the sweep folder.
-        command: the command line of the whole sweep.
         jobs: run folder -> overrides; empty where a sweeper chooses as it goes.
         trials: how many runs a sweeper was asked for, or None.
     """
@@ -36,12 +34,9 @@ class Sweep:
 
 @dataclass(frozen=True)
 class Found:
-    """All runs below some folders.
+    """All runs below some folders, each once, jobs that never started among them.
 
-    Attributes:
-        runs: every run once, jobs that never started among them.
-        sweeps: every sweep.
-        unstarted: trials that a sweeper was asked for and has not started.
+    Trials that a sweeper was asked for and has not started are only counted.
     """
 
     runs: tuple[Run, ...]
@@ -60,6 +55,7 @@ def find_runs(paths: Sequence[Path]) -> Found:
     names: dict[Path, str] = {}
     given: dict[Path, Path] = {}
     sweeps: dict[Path, Sweep] = {}
+    overrides: dict[Path, tuple[str, ...]] = {}
     for path in paths:
         if not path.is_dir():
             raise InputError(f"'{path}' is no folder: give a run's folder or a sweep's")
@@ -70,16 +66,15 @@ def find_runs(paths: Sequence[Path]) -> Found:
         for folder in [*runs, *jobs]:
             given.setdefault(folder.resolve(), folder)
             names.setdefault(folder.resolve(), _name(folder, path, len(paths) > 1))
-        sweeps |= {sweep.folder.resolve(): sweep for sweep in of_path}
-    overrides = {
-        folder.resolve(): words for sweep in sweeps.values() for folder, words in sweep.jobs.items()
-    }
+        for sweep in of_path:
+            sweeps[sweep.folder.resolve()] = sweep
+            overrides |= {folder.resolve(): words for folder, words in sweep.jobs.items()}
     names = _unique(names)
-    read = tuple(
-        _read(given[folder], names[folder], overrides.get(folder, ()))
-        for folder in sorted(names, key=lambda folder: _natural(names[folder]))
-    )
-    return Found(read, tuple(sweeps.values()), sum(map(_unstarted, sweeps.values())))
+    read = []
+    for folder in sorted(names, key=lambda folder: _natural(names[folder])):
+        kind = read_run if is_run(given[folder]) else missing_run
+        read.append(kind(given[folder], names[folder], overrides.get(folder, ())))
+    return Found(tuple(read), tuple(sweeps.values()), sum(map(_unstarted, sweeps.values())))
 
 
 def _walk(top: Path) -> tuple[list[Path], list[Sweep]]:
@@ -93,9 +88,8 @@ def _walk(top: Path) -> tuple[list[Path], list[Sweep]]:
     # A folder that only records a job whose runs lie below it is not a run beside them.
     above = {parent for run in runs for parent in run.parents}
     own = ("metrics.json", "metrics.csv")
-    return [
-        run for run in runs if run not in above or any((run / name).is_file() for name in own)
-    ], sweeps
+    own_runs = [r for r in runs if r not in above or any((r / name).is_file() for name in own)]
+    return own_runs, sweeps
 
 
 def _tree(folder: Path) -> Iterator[Path]:
@@ -137,12 +131,6 @@ def _unstarted(sweep: Sweep) -> int:
     return max(0, sweep.trials - started) if sweep.trials and not sweep.jobs else 0
 
 
-def _read(folder: Path, name: str, overrides: tuple[str, ...]) -> Run:
-    if is_run(folder):
-        return read_run(folder, name, overrides)
-    return missing_run(folder, name, overrides)
-
-
 def _name(folder: Path, given: Path, several: bool) -> str:
     """A run's path below the folder that was given."""
     top = given.resolve().name
@@ -162,8 +150,5 @@ def _unique(names: dict[Path, str]) -> dict[Path, str]:
 
 def _natural(name: str) -> list[tuple[int, int, str]]:
     """Sort key that puts ``run-10`` behind ``run-9``."""
-    return [
-        (0, int(part), "") if part.isdigit() else (1, 0, part)
-        for part in re.split(r"(\d+)", name)
-        if part
-    ]
+    parts = re.findall(r"\d+|\D+", name)
+    return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in parts]

@@ -30,6 +30,10 @@ class Metric:
         return format(float(value), self.spec)
 
 
+#: Longer headings.
+FEW, TUNED = "Log-likelihood of a few", "Hyperparameters"
+OTHERS = "Out of distribution"
+
 METRICS: dict[str, Metric] = {
     "elbo": Metric("Evidence lower bound", "nats", "higher", "Bound", ",.2f"),
     "reconstruction": Metric("Reconstruction, E log p(x|z)", "nats", "higher", "Bound", ",.2f"),
@@ -38,23 +42,13 @@ METRICS: dict[str, Metric] = {
     "effective_samples": Metric("Effective importance samples", "", "higher", "Bound", ".1f"),
     "squared_error": Metric("Squared error E‖x − μ(z)‖²", "", "lower", "Bound", ",.3f"),
     "bits_per_dim": Metric("Bits per dimension", "bits", "lower", "Bound", ".3f"),
-    "ais/log_likelihood": Metric(
-        "Log p(x), better of the two", "nats", "higher", "Log-likelihood of a few", ",.2f"
-    ),
-    "ais/nll": Metric("Annealed −log p(x)", "nats", "lower", "Log-likelihood of a few", ",.2f"),
-    "ais/standard_error": Metric(
-        "Its standard error", "nats", "lower", "Log-likelihood of a few", ",.3f"
-    ),
-    "ais/nll_importance": Metric(
-        "Importance-weighted −log p(x)", "nats", "lower", "Log-likelihood of a few", ",.2f"
-    ),
-    "ais/bdmc_gap": Metric(
-        "Bounds apart, simulated data", "nats", "lower", "Log-likelihood of a few", ",.3f"
-    ),
-    "ais/effective_samples": Metric(
-        "Effective annealed chains", "", "higher", "Log-likelihood of a few", ".1f"
-    ),
-    "ais/acceptance": Metric("Accepted HMC moves", "", None, "Log-likelihood of a few", ".1%"),
+    "ais/log_likelihood": Metric("Log p(x), better of the two", "nats", "higher", FEW, ",.2f"),
+    "ais/nll": Metric("Annealed −log p(x)", "nats", "lower", FEW, ",.2f"),
+    "ais/standard_error": Metric("Its standard error", "nats", "lower", FEW, ",.3f"),
+    "ais/nll_importance": Metric("Importance-weighted −log p(x)", "nats", "lower", FEW, ",.2f"),
+    "ais/bdmc_gap": Metric("Bounds apart, simulated data", "nats", "lower", FEW, ",.3f"),
+    "ais/effective_samples": Metric("Effective annealed chains", "", "higher", FEW, ".1f"),
+    "ais/acceptance": Metric("Accepted HMC moves", "", None, FEW, ".1%"),
     "active_units": Metric("Active latent units", "", None, "Latents", ".4g"),
     "mutual_information": Metric("Mutual information I(x; z)", "nats", None, "Latents", ".2f"),
     "gamma": Metric("Decoder variance γ", "", None, "Latents", ".3g"),
@@ -105,31 +99,23 @@ METRICS: dict[str, Metric] = {
     "ift/linear_steps": Metric("Linear solve, steps", "", None, "Certificate", ".1f"),
     "ift/error_bound": Metric("Estimated gradient error", "", "lower", "Certificate", ".1e"),
     "ift/failures": Metric("Examples that fail", "", "lower", "Certificate", ".1%"),
-    "hyper/gamma": Metric("Tuned γ", "", None, "Hyperparameters", ".3g"),
-    "hyper/beta": Metric("Tuned β, the KL weight", "", None, "Hyperparameters", ".3g"),
-    "hyper/rho": Metric("Tuned ρ", "", None, "Hyperparameters", ".3g"),
-    "hyper/weight_decay": Metric("Tuned weight decay", "", None, "Hyperparameters", ".3g"),
-    "hyper/norm": Metric("Norm of the hypergradient", "", None, "Hyperparameters", ".3g"),
-    "hyper/stationarity": Metric(
-        "Weights, relative stationarity", "", "lower", "Hyperparameters", ".1e"
-    ),
-    "hyper/outer_shift": Metric(
-        "Weights, bound left to change", "nats", None, "Hyperparameters", ",.2f"
-    ),
-    "hyper/linear_residual": Metric(
-        "Linear solve, residual", "", "lower", "Hyperparameters", ".1e"
-    ),
-    "hyper/linear_steps": Metric("Linear solve, steps", "", None, "Hyperparameters", ".4g"),
-    "hyper/min_curvature": Metric("Smallest curvature met", "", None, "Hyperparameters", ".3g"),
-    "hyper/failed": Metric("Conditions broken", "", "lower", "Hyperparameters", ".0%"),
-    "ood/auroc_regret": Metric(
-        "AUROC of the likelihood regret", "", "higher", "Out of distribution", ".3f"
-    ),
-    "ood/auroc_elbo": Metric("AUROC of −ELBO", "", "higher", "Out of distribution", ".3f"),
-    "ood/auroc_nll": Metric("AUROC of −log p(x)", "", "higher", "Out of distribution", ".3f"),
-    "ood/regret_inlier": Metric("Regret, own data", "nats", None, "Out of distribution", ",.2f"),
-    "ood/regret_outlier": Metric("Regret, other data", "nats", None, "Out of distribution", ",.2f"),
-    "ood/failures": Metric("Refinements not certified", "", "lower", "Out of distribution", ".1%"),
+    "hyper/gamma": Metric("Tuned γ", "", None, TUNED, ".3g"),
+    "hyper/beta": Metric("Tuned β, the KL weight", "", None, TUNED, ".3g"),
+    "hyper/rho": Metric("Tuned ρ", "", None, TUNED, ".3g"),
+    "hyper/weight_decay": Metric("Tuned weight decay", "", None, TUNED, ".3g"),
+    "hyper/norm": Metric("Norm of the hypergradient", "", None, TUNED, ".3g"),
+    "hyper/stationarity": Metric("Weights, relative stationarity", "", "lower", TUNED, ".1e"),
+    "hyper/outer_shift": Metric("Weights, bound left to change", "nats", None, TUNED, ",.2f"),
+    "hyper/linear_residual": Metric("Linear solve, residual", "", "lower", TUNED, ".1e"),
+    "hyper/linear_steps": Metric("Linear solve, steps", "", None, TUNED, ".4g"),
+    "hyper/min_curvature": Metric("Smallest curvature met", "", None, TUNED, ".3g"),
+    "hyper/failed": Metric("Conditions broken", "", "lower", TUNED, ".0%"),
+    "ood/auroc_regret": Metric("AUROC of the likelihood regret", "", "higher", OTHERS, ".3f"),
+    "ood/auroc_elbo": Metric("AUROC of −ELBO", "", "higher", OTHERS, ".3f"),
+    "ood/auroc_nll": Metric("AUROC of −log p(x)", "", "higher", OTHERS, ".3f"),
+    "ood/regret_inlier": Metric("Regret, own data", "nats", None, OTHERS, ",.2f"),
+    "ood/regret_outlier": Metric("Regret, other data", "nats", None, OTHERS, ",.2f"),
+    "ood/failures": Metric("Refinements not certified", "", "lower", OTHERS, ".1%"),
     "cost/step_seconds": Metric("Time per training step", "s", "lower", "Cost", ".3g"),
     "cost/peak_memory_mb": Metric("Peak memory", "MB", "lower", "Cost", ",.0f"),
     "cost/decoder_evaluations": Metric(

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import yaml
 from savi.errors import InputError
 from savi.report.figures.curves import Series, read_metrics
 from savi.runs.folder import LOCK, is_claimed
+from savi.runs.record import RECORD, TRACEBACK
 
 STATES = ("failed", "interrupted", "missing", "unknown", "running", "finished")
 """Every state of a run; those that ask for attention come first."""
@@ -23,13 +25,8 @@ STATES = ("failed", "interrupted", "missing", "unknown", "running", "finished")
 class Verdict:
     """Whether and how the posterior collapsed, as ``collapse.json`` says.
 
-    Attributes:
-        kind: "none", or the kind of collapse.
-        name: the kind in words.
-        reason: a sentence with the numbers that led to it.
-        kl_per_dimension: the mean KL of every latent dimension in nats.
-        sigma_edges: edges of the bins of a histogram of posterior standard deviations.
-        sigma_counts: its counts.
+    The ``kind`` is "none" where it did not, and ``name`` the kind in words. With it come the mean
+    KL of every latent dimension in nats, and a histogram of posterior standard deviations.
     """
 
     kind: str
@@ -45,19 +42,14 @@ class Run:
     """What a run folder holds; what it does not hold is empty.
 
     Attributes:
-        folder: the run folder.
         name: what the report calls it.
         state: one of ``STATES``.
         reason: why it is in that state, where there is something to say.
         command: a command line that starts this run alone.
-        started: when it started, and when it ended.
-        ended: see ``started``.
         config: the run's config, nested.
         overrides: the job's overrides, for a run of a sweep.
-        metrics: the final figures, logged name to value.
-        curves: logged name to steps and values.
+        metrics: the final figures.
         figures: the pictures, in alphabetical order.
-        verdict: the diagnosis of collapse, if there was one.
         traceback: where an unforeseen error came from.
         faults: what could not be read, a sentence for each file.
     """
@@ -78,7 +70,7 @@ class Run:
     traceback: str = ""
     faults: tuple[str, ...] = ()
 
-    @property
+    @cached_property
     def options(self) -> dict[str, Any]:
         """The config by dotted keys."""
         return flatten(self.config)
@@ -104,7 +96,7 @@ def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def is_run(folder: Path) -> bool:
     """Whether a folder holds a run, or what is left of one."""
-    if any((folder / name).is_file() for name in ("status.json", "metrics.json", "metrics.csv")):
+    if any((folder / name).is_file() for name in (RECORD, "metrics.json", "metrics.csv")):
         return True
     return (folder / "config.yaml").is_file() and (folder / "checkpoints").is_dir()
 
@@ -112,9 +104,14 @@ def is_run(folder: Path) -> bool:
 def read_run(folder: Path, name: str, overrides: tuple[str, ...] = ()) -> Run:
     """Read a run folder; a file that is missing or damaged costs its own part alone."""
     faults: list[str] = []
-    record = _mapping(folder / "status.json", faults)
-    metrics = _numbers(_mapping(folder / "metrics.json", faults))
+    record = _mapping(folder / RECORD, faults)
+    metrics = {
+        metric: float(value)
+        for metric, value in _mapping(folder / "metrics.json", faults).items()
+        if isinstance(value, int | float) and not isinstance(value, bool)
+    }
     state, reason = _state(folder, record, metrics)
+    error = folder / TRACEBACK
     return Run(
         folder=folder,
         name=name,
@@ -129,15 +126,15 @@ def read_run(folder: Path, name: str, overrides: tuple[str, ...] = ()) -> Run:
         curves=_curves(folder / "metrics.csv", faults),
         figures=tuple(sorted((folder / "figures").glob("*.png"))),
         verdict=_verdict(_mapping(folder / "collapse.json", faults)),
-        traceback=_text(folder / "error.txt"),
+        traceback=error.read_text("utf-8", errors="replace") if error.is_file() else "",
         faults=tuple(faults),
     )
 
 
 def missing_run(folder: Path, name: str, overrides: tuple[str, ...]) -> Run:
     """A job that a sweep lists and that has left nothing."""
-    return Run(folder, name, "missing", "the sweep lists it, but it never started", "", None, None,
-               overrides=overrides)  # fmt: skip
+    reason = "the sweep lists it, but it never started"
+    return Run(folder, name, "missing", reason, overrides=overrides)
 
 
 def _state(
@@ -171,14 +168,6 @@ def _mapping(path: Path, faults: list[str]) -> dict[str, Any]:
     return content
 
 
-def _numbers(content: Mapping[str, Any]) -> dict[str, float]:
-    return {
-        name: float(value)
-        for name, value in content.items()
-        if isinstance(value, int | float) and not isinstance(value, bool)
-    }
-
-
 def _curves(path: Path, faults: list[str]) -> dict[str, Series]:
     if not path.is_file() or not path.stat().st_size:
         return {}
@@ -202,20 +191,16 @@ def _time(value: object) -> datetime | None:
 def _verdict(content: Mapping[str, Any]) -> Verdict | None:
     if not content:
         return None
-    kind, name = str(content.get("kind") or "none"), str(content.get("name") or "")
+    kind, flat = str(content.get("kind") or "none"), flatten(content)
     reason = str(content.get("sentence") or content.get("reason") or "")
-    shares = (("kl_per_dimension",), ("sigma_histogram", "edges"), ("sigma_histogram", "counts"))
-    return Verdict(kind, name or kind, reason, *(_list(content, *keys) for keys in shares))
+    lists = ("kl_per_dimension", "sigma_histogram.edges", "sigma_histogram.counts")
+    return Verdict(
+        kind, str(content.get("name") or kind), reason, *(_numbers(flat.get(key)) for key in lists)
+    )
 
 
-def _list(content: Any, *keys: str) -> tuple[float, ...]:
-    """The numbers under nested keys; empty if there is anything else."""
-    for key in keys:
-        content = content.get(key) if isinstance(content, dict) else None
-    numbers = content if isinstance(content, list) else []
-    usable = all(isinstance(number, int | float) for number in numbers)
-    return tuple(map(float, numbers)) if usable else ()
-
-
-def _text(path: Path) -> str:
-    return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+def _numbers(content: object) -> tuple[float, ...]:
+    """The numbers of a list; empty if it is anything else."""
+    if not isinstance(content, list) or not all(isinstance(n, int | float) for n in content):
+        return ()
+    return tuple(map(float, content))

@@ -24,12 +24,9 @@ ABSENT = "—"
 
 @dataclass(frozen=True)
 class Setting:
-    """Runs that differ in nothing but the seed.
+    """Runs that differ in nothing but the seed, with their values of the keys in which others do.
 
-    Attributes:
-        label: the keys that were swept, with their values.
-        values: the flat config of these runs, in the keys in which runs differ.
-        runs: the runs, in the order of the report.
+    The ``label`` names the keys that were swept, with their values.
     """
 
     label: str
@@ -74,12 +71,9 @@ def swept(configs: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> list[str
 
 @dataclass(frozen=True)
 class Comparison:
-    """Runs grouped by what sets them apart.
+    """Runs grouped by what sets them apart, in order of their first run.
 
-    Attributes:
-        settings: in order of their first run.
-        differing: every key in which runs differ.
-        swept: those of them that tell the settings apart.
+    Of the keys ``differing`` between runs, those ``swept`` tell the settings apart.
     """
 
     settings: tuple[Setting, ...]
@@ -96,20 +90,19 @@ class Comparison:
 
 def compare(runs: Sequence[Run]) -> Comparison:
     """Group runs into settings; runs without a config are a group of their own."""
-    configs = [run.options for run in runs]
-    known = [config for config in configs if config]
+    known = [run.options for run in runs if run.config]
     keys = differing(known)
     chosen = swept(known, keys)
-    groups: dict[Hashable, list[int]] = {}
-    for number, config in enumerate(configs):
-        group = tuple(_hashable(config.get(key)) for key in chosen) if config else None
-        groups.setdefault(group, []).append(number)
+    groups: dict[Hashable, list[Run]] = {}
+    for run in runs:
+        group = tuple(_hashable(run.options.get(key)) for key in chosen) if run.config else None
+        groups.setdefault(group, []).append(run)
     found = []
-    for numbers in groups.values():
-        config = configs[numbers[0]]
+    for members in groups.values():
+        config = members[0].options
         label = setting_label(config, chosen) if config else "no config"
         values = {key: config.get(key) for key in keys} if config else {}
-        found.append(Setting(label, values, tuple(runs[number] for number in numbers)))
+        found.append(Setting(label, values, tuple(members)))
     return Comparison(tuple(found), tuple(keys), tuple(chosen))
 
 
@@ -129,13 +122,9 @@ def show(value: object) -> str:
     """A config value as a person writes it."""
     if value is None:
         return ABSENT
-    if isinstance(value, bool):
-        return str(value).lower()
     if isinstance(value, float):
         return f"{value:.6g}"
-    if isinstance(value, str):
-        return value
-    return json.dumps(value, ensure_ascii=False, default=str)
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
 
 
 def _follows(configs: Sequence[Mapping[str, Any]], key: str, name: str) -> bool:
@@ -149,19 +138,11 @@ def _hashable(value: object) -> Hashable:
     return (isinstance(value, bool), show(value))
 
 
-CONFIDENCE = 0.95
-"""The level of every interval."""
-
-
 @dataclass(frozen=True)
 class Summary:
-    """Mean over seeds, with its confidence interval.
+    """Mean of n finite values, nan if there is none, and of the interval around it half the width.
 
-    Attributes:
-        mean: of the finite values; nan if there is none.
-        half_width: of the interval around it, or None for fewer than two values.
-        n: number of finite values.
-        omitted: number of values that are not finite.
+    There is no interval for fewer than two values. Those that are not finite are ``omitted``.
     """
 
     mean: float
@@ -182,8 +163,7 @@ def summarise(values: Iterable[float]) -> Summary:
     mean = float(finite.mean()) if n else math.nan
     half_width = None
     if n > 1:
-        t = stdtrit(n - 1, (1 + CONFIDENCE) / 2)
-        half_width = float(t * finite.std(ddof=1) / math.sqrt(n))
+        half_width = float(stdtrit(n - 1, 0.975) * finite.std(ddof=1) / math.sqrt(n))
     return Summary(mean, half_width, n, everything.size - n)
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import io
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import groupby
+from typing import Any
 
 from rich import box
 from rich.console import Console
@@ -21,15 +22,11 @@ OTHER = "Other"
 
 
 def results_table(metrics: Mapping[str, float], title: str) -> Table:
-    """One row per metric, grouped under headings in the order of ``METRICS``.
+    """One row per metric, by its logged name, under headings in the order of ``METRICS``.
 
     A row gives the label, the value with the digits that suit it, the unit, an arrow in the better
     direction and the logged name. Metrics without a description come last, under "Other", in
     alphabetical order; absent ones are left out.
-
-    Args:
-        metrics: logged name (``test/elbo``, ``inner/steps``) to value.
-        title: heading of the table.
     """
     # Names and titles are a user's own words, so they go in as Text: never read as markup.
     table = Table(
@@ -45,7 +42,7 @@ def results_table(metrics: Mapping[str, float], title: str) -> Table:
     table.add_column("Unit", no_wrap=True)
     table.add_column("", no_wrap=True)
     table.add_column("Name", style="dim")
-    for group, names in groupby(sorted(metrics, key=position), key=_group):
+    for group, names in grouped(metrics):
         table.add_section()
         table.add_row(Text(group, style="bold"))
         for name in names:
@@ -56,10 +53,8 @@ def results_table(metrics: Mapping[str, float], title: str) -> Table:
 def plain_text(table: Table, width: int = 100) -> str:
     """The table as text without colours or escape codes, at most ``width`` characters a line."""
     file = io.StringIO()
-    console = Console(
-        file=file, width=width, color_system=None, force_terminal=False, force_jupyter=False
-    )
-    console.print(table)
+    plain: dict[str, Any] = {"color_system": None, "force_terminal": False, "force_jupyter": False}
+    Console(file=file, width=width, **plain).print(table)
     return "\n".join(line.rstrip() for line in file.getvalue().splitlines()).strip("\n") + "\n"
 
 
@@ -76,8 +71,9 @@ def full_label(name: str) -> str:
     return f"{metric.label}, {where}" if where else metric.label
 
 
-def _group(name: str) -> str:
-    return described(name).group
+def grouped(names: Iterable[str]) -> Iterator[tuple[str, Iterator[str]]]:
+    """Headings and the names under each, in the order of the rows."""
+    return groupby(sorted(names, key=position), key=lambda name: described(name).group)
 
 
 def position(name: str) -> tuple[int, int, str]:
@@ -92,25 +88,15 @@ def _row(name: str, value: float) -> tuple[Text, ...]:
     metric = described(name)
     numbers = (metric.format(value), metric.unit, ARROWS[metric.better])
     # The name of an unknown metric is its label already.
-    shown = "" if metric.group == OTHER else name
-    return _shortened(f"  {full_label(name)}"), *map(Text, numbers), _shortened(shown)
-
-
-def _shortened(words: str) -> Text:
-    """Text that a narrow table cuts short, rather than the numbers and rather than break a row."""
-    return Text(words, no_wrap=True, overflow="ellipsis")
+    words = (f"  {full_label(name)}", "" if metric.group == OTHER else name)
+    # A narrow table cuts them short, rather than the numbers and rather than break a row.
+    first, last = (Text(text, no_wrap=True, overflow="ellipsis") for text in words)
+    return first, *map(Text, numbers), last
 
 
 @contextmanager
 def shown(what: str) -> Iterator[Callable[[float], None]]:
-    """Show how far some work has come.
-
-    Args:
-        what: the work, in a few words.
-
-    Yields:
-        A function to call with the fraction that is done.
-    """
+    """Show how far some work has come: yields a function to call with the fraction done."""
     if not sys.stdout.isatty():
         print(what, flush=True)
         yield lambda fraction: None

@@ -15,13 +15,9 @@ STEP, EPOCH, INNER_STEP = "trainer/global_step", "epoch", "inner_trace/step"
 
 #: What a curve is drawn against: prefix of its name -> axis.
 AXES = {
-    "train": STEP,
-    "inner": STEP,
-    "gradient": STEP,
-    "ift": STEP,
-    "val": EPOCH,
-    "inner_trace": INNER_STEP,
-}
+    "train": STEP, "inner": STEP, "gradient": STEP, "ift": STEP,
+    "val": EPOCH, "inner_trace": INNER_STEP,
+}  # fmt: skip
 
 #: What is logged while a run trains, for each split: ``train/elbo``, ``val/elbo`` and so on.
 CURVES, SPLITS = ("elbo", "reconstruction", "kl", "gamma"), ("train", "val")
@@ -58,11 +54,7 @@ def has_login() -> bool:
 
 
 def sync_help(folder: Path) -> str:
-    """The commands that upload the offline runs in a folder, and where they would go.
-
-    Args:
-        folder: the shared folder of all runs (``logger.folder``), a run folder, or any folder
-            above run folders.
+    """The commands that upload the offline runs in or below a folder, and where they would go.
 
     Raises:
         InputError: if there is no offline run in it.

@@ -50,10 +50,10 @@ def finished_metrics(folder: Path, config: Mapping[str, Any]) -> dict[str, float
 
 @contextmanager
 def claimed(folder: Path, *, again: bool) -> Iterator[None]:
-    """Hold the folder for this process alone.
+    """Hold the folder, made if need be, for this process alone.
 
     Args:
-        folder: the run folder, made if need be.
+        folder: the run folder.
         again: whether to clear what an unfinished run has left there; otherwise it is refused.
 
     Raises:
@@ -75,8 +75,11 @@ def claimed(folder: Path, *, again: bool) -> Iterator[None]:
             f"another process is at work in '{folder}': wait for it, or choose another folder"
         ) from None
     try:
-        for name in held:
-            _remove(folder / name)
+        for path in (folder / name for name in held):
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
         yield
     finally:
         lock.release()
@@ -103,10 +106,3 @@ def _differences(earlier: Any, later: Any, where: str = "") -> Iterator[str]:
             yield from _differences(earlier.get(key), later.get(key), name)
     elif earlier != later:
         yield where
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink()

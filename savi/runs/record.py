@@ -24,13 +24,9 @@ RUNNING, FINISHED, FAILED, INTERRUPTED = "running", "finished", "failed", "inter
 
 @dataclass(frozen=True)
 class Origin:
-    """How a run was started.
+    """How a run was started: the command line for it alone (empty for a start from Python).
 
-    Attributes:
-        command: a command line that starts this run alone; empty for a run that was started from
-            Python.
-        sweep: the name of the sweep that the run is a job of, or None.
-        setting: what all seeds of the job's setting share, in a word; None outside of sweeps.
+    A job has the name of its sweep, and what all seeds of its setting share, in a word.
     """
 
     command: str = ""
@@ -54,13 +50,8 @@ def recorded(folder: Path, origin: Origin, config: Mapping[str, Any]) -> Iterato
     Whatever ends the run goes on to the caller; an error that no sentence explains leaves its
     traceback in ``error.txt``.
     """
-    record = {
-        "state": RUNNING,
-        "reason": None,
-        "command": origin.command,
-        "started": _now(),
-        "ended": None,
-    }
+    record = {"state": RUNNING, "reason": None, "command": origin.command}
+    record |= {"started": _now(), "ended": None}
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.yaml").write_text(yaml.safe_dump(dict(config), sort_keys=False))
     _write(folder, record)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +26,7 @@ def run_job(
     """Do one job, unless an earlier start of the sweep has finished it.
 
     The terminal gets a line when it starts and a line when it ends; whatever the job prints goes
-    to ``log.txt``.
-
-    Args:
-        folder: the job's folder in the sweep folder.
-        origin: how it was started.
-        config: its config.
-        work: trains in a folder, and returns the final figures.
+    to ``log.txt``. Its ``work`` trains in a folder, and returns the final figures.
 
     Returns:
         The contents of its ``metrics.json``; nothing of a job that another process, started with
@@ -53,7 +47,11 @@ def run_job(
             return {}
         with claimed(folder, again=True), recorded(folder, origin, config):
             _tell(folder, "started")
-            with _output_to(folder / LOG):
+            with (
+                (folder / LOG).open("w", encoding="utf-8", buffering=1) as log,
+                contextlib.redirect_stdout(log),
+                contextlib.redirect_stderr(log),
+            ):
                 metrics = work(folder, origin)
     except Interrupted:
         raise
@@ -66,13 +64,3 @@ def run_job(
 
 def _tell(folder: Path, what: str) -> None:
     print(f"{folder.name}: {what}", flush=True)
-
-
-@contextlib.contextmanager
-def _output_to(path: Path) -> Iterator[None]:
-    with (
-        path.open("w", encoding="utf-8", buffering=1) as file,
-        contextlib.redirect_stdout(file),
-        contextlib.redirect_stderr(file),
-    ):
-        yield

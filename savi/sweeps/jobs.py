@@ -28,11 +28,8 @@ def job_folder(overrides: Iterable[str], constant: Iterable[str] = ()) -> str:
     """The folder of a job: its overrides in the order of their keys, ``inner.rho-0.1_seed-0``.
 
     It depends on the job alone, not on its number: a sweep that is started again, or with more
-    values, finds its earlier jobs. Where a name had to be cut or cleaned, a hash keeps it unique.
-
-    Args:
-        overrides: the job's overrides, ``KEY=VALUE``.
-        constant: the keys that have one value in the whole sweep, and are left out.
+    values, finds its earlier jobs. Keys that are constant in the whole sweep are left out. Where a
+    name had to be cut or cleaned, a hash keeps it unique.
     """
     left_out = set(constant)
     named = [o for o in own_overrides(overrides) if key_of(o) not in left_out]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shlex
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,9 @@ from hydra.core.override_parser.types import Override
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
-from savi.sweeps.jobs import job_folder
+from savi.errors import InputError
+from savi.experiments.check import check_job
+from savi.sweeps.jobs import job_folder, key_of
 
 #: Where the jobs find the keys that have one value in the whole sweep.
 CONSTANT = "hydra.job.config.override_dirname.exclude_keys"
@@ -40,10 +41,12 @@ class WritePlan(Callback):
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Write the plan; refuse what no job of a sweep could do."""
-        if sentence := refusal(config.trainer):
+        try:
+            check_job(config.trainer)
+        except InputError as error:
             # Hydra makes a mere warning of an exception here.
-            print(f"savi: {sentence}", file=sys.stderr)
-            raise SystemExit(2)
+            print(f"savi: {error}", file=sys.stderr)
+            raise SystemExit(2) from error
         WritePlan.folder = folder = Path(config.hydra.sweep.dir)
         # Before the number of trials is asked for: their study lies in it.
         folder.mkdir(parents=True, exist_ok=True)
@@ -69,28 +72,8 @@ class WritePlan(Callback):
             if OmegaConf.select(sweeper, "sampler.seed") is not None:
                 # The same seed again would propose the first trials again.
                 sweeper.sampler.seed += trials - sweeper.n_trials
-        plan = {
-            "command": line,
-            "swept": sorted(swept),
-            "jobs": jobs,
-            "trials": trials,
-        }
+        plan = {"command": line, "swept": sorted(swept), "jobs": jobs, "trials": trials}
         (folder / PLAN).write_text(json.dumps(plan, indent=2) + "\n")
-
-
-def refusal(trainer: Mapping[str, Any]) -> str:
-    """Why jobs of a sweep cannot have these settings of the trainer; empty if they can."""
-    if trainer["devices"] > 1:
-        return (
-            "trainer.devices above 1 in a sweep: the processes of a job would each start the whole "
-            "sweep, so leave out -m and run the jobs one after another, or set trainer.devices=1"
-        )
-    if trainer["replicas"] > 1:
-        return (
-            "trainer.replicas above 1 in a sweep: leave out -m and give the values by "
-            "trainer.vary, or sweep over seed"
-        )
-    return ""
 
 
 def _overrides(config: DictConfig) -> list[Override]:
@@ -108,7 +91,7 @@ def _jobs(overrides: list[Override], constant: list[str]) -> list[dict[str, Any]
 
 
 def _key(override: Override) -> str:
-    return override.get_key_element().lstrip("+~")
+    return key_of(override.get_key_element())
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -79,9 +79,8 @@ class SemiAmortizedVAE(pl.LightningModule):
         groups = {"model": model, "optimizer": optimizer, "evaluation": evaluation}
         check_settings(Config, groups)
         self.vae = build_vae(model, tuple(data_shape), data_variance)
-        options = {key: value for key, value in posterior.items() if key != "name"}
         with within("posterior"):
-            self.family = POSTERIORS.build(posterior["name"], options, model["latent_dim"])
+            self.family = POSTERIORS.chosen(posterior, model["latent_dim"])
         encoder = None
         if model["encoder"] != "none":
             encoder = build_encoder(model, tuple(data_shape), self.family.num_params)
@@ -245,12 +244,12 @@ def outer_optimizer(
         groups: the parameters, with their weight decay and, if it is another, their learning rate.
         steps: tells the length of the training.
     """
-    options = {key: value for key, value in config.items() if key not in ("name", "schedule")}
-    if not options.get("weight_decay"):
+    group = {"name": "adam"} | {key: value for key, value in config.items() if key != "schedule"}
+    if not group.get("weight_decay"):
         # Not every optimiser has one.
-        options.pop("weight_decay", None)
+        group.pop("weight_decay", None)
     with within("optimizer"):
-        optimizer = OUTER_OPTIMIZERS.build(config.get("name", "adam"), options, groups)
+        optimizer = OUTER_OPTIMIZERS.chosen(group, groups)
     if config["schedule"] == "constant":
         return optimizer, None
     return optimizer, CosineAnnealingLR(optimizer, T_max=steps())

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import pytest
 
 from savi.errors import InputError, SettingError
-from savi.inner import InnerOptimizer
+from savi.inner import OPTIMIZERS, InnerOptimizer
 from savi.registry import Registry
 
 ANIMALS: Registry[type] = Registry("animal")
@@ -94,3 +94,25 @@ def test_a_class_that_lacks_something_is_told_what():
         with pytest.raises(InputError, match=f"inner.optimizer '{name}': {message}"):
             optimizers.build(name, {})
     assert Lacking.name == "lacking"
+
+
+def test_an_option_that_is_a_key_of_its_group_is_refused():
+    @dataclass(frozen=True)
+    class Strict(InnerOptimizer):
+        rtol: float = 0.1
+
+        def step(self, objective, point, state, create_graph):
+            return point.y, state
+
+    message = "inner.optimizer 'strict' has an option 'rtol', which is a key of the group inner"
+    with pytest.raises(InputError, match=message):
+        OPTIMIZERS.register("strict")(Strict)
+    assert "strict" not in OPTIMIZERS
+    earlier: Registry = Registry("inner.optimizer", base=InnerOptimizer)
+    earlier.register("strict")(Strict)
+    with pytest.raises(InputError, match=message):
+        earlier.reserve(["atol", "rtol"])
+
+
+def test_the_choice_of_a_group_takes_its_other_keys():
+    assert ANIMALS.chosen({"name": "cat", "lives": 7}) == Cat(7, "Tom")

@@ -28,13 +28,10 @@ def arrays(path: Path) -> RawData:
     """
     found = _contents(path)
     splits = {}
-    for split in _SPLITS:
-        if split in found:
-            labels = found.get(f"{split}_labels")
-            splits[split] = Examples(
-                _values(path, split, found[split]),
-                None if labels is None else _labels(path, split, labels),
-            )
+    for split in filter(found.__contains__, _SPLITS):
+        given = found.get(f"{split}_labels")
+        labels = None if given is None else _labels(path, split, given)
+        splits[split] = Examples(_values(path, split, found[split]), labels)
     kinds = {examples.values.dtype for examples in splits.values()}
     if len(kinds) > 1:
         raise InputError(f"'{path}' mixes uint8 with floating-point splits: save all as one type")

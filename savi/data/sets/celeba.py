@@ -39,16 +39,11 @@ def _examples(images: Path, partition: Path) -> dict[str, Examples]:
     # The two kinds of path read alike, so that 202,599 files need not be unpacked.
     faces = zipfile.Path(images) / images.stem if images.suffix == ".zip" else images
     listed = [line.split() for line in partition.read_text().splitlines()]
-    return {
-        split: Examples(
-            decode(
-                ((faces / name).read_bytes() for name, number in listed if number == code),
-                "RGB",
-                _central_64x64,
-            )
-        )
-        for split, code in _SPLITS.items()
-    }
+    splits = {}
+    for split, code in _SPLITS.items():
+        files = ((faces / name).read_bytes() for name, number in listed if number == code)
+        splits[split] = Examples(decode(files, "RGB", _central_64x64))
+    return splits
 
 
 def _central_64x64(faces: Tensor) -> Tensor:

@@ -23,7 +23,7 @@ def cifar10(path: Path | None = None) -> RawData:
     published = Published(
         "cifar10",
         files=(*(file for file, _ in listed), CIFAR10.meta["filename"]),
-        download=_download,
+        download=lambda root: CIFAR10(root, download=True),
         folder=CIFAR10.base_folder,
     )
     with published.opened(path) as folder:
@@ -34,7 +34,3 @@ def _examples(folder: Path, train: bool) -> Examples:
     batches = _Batches(folder, train=train)
     images = torch.from_numpy(batches.data).permute(0, 3, 1, 2).contiguous()
     return Examples(images, torch.tensor(batches.targets))
-
-
-def _download(root: Path) -> None:
-    CIFAR10(root, download=True)

@@ -25,13 +25,7 @@ def decode(
     mode: str,
     transform: Callable[[UInt8[Tensor, "B C H W"]], UInt8[Tensor, "B C h w"]],
 ) -> UInt8[Tensor, "N C h w"]:
-    """Decode PNG or JPEG images of one size and transform them, many at a time.
-
-    Args:
-        encoded: The contents of the image files.
-        mode: ``L`` for grey or ``RGB`` for colour.
-        transform: E.g. a crop and a resize.
-    """
+    """Decode PNG or JPEG images of one size, grey (``L``) or ``RGB``, and crop them or so."""
     images = (np.atleast_3d(np.asarray(Image.open(BytesIO(one)).convert(mode))) for one in encoded)
     return torch.cat([transform(chunk).contiguous() for chunk in _chunks(images)])
 

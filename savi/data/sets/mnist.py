@@ -64,7 +64,7 @@ def _read(name: str, publisher: type[MNIST], path: Path | None, *elsewhere: Path
     published = Published(
         name,
         files=tuple(file for file, _ in publisher.resources),
-        download=lambda root: _download(publisher, root),
+        download=lambda root: publisher(root, download=True),
         folder=f"{publisher.__name__}/raw",
         elsewhere=elsewhere,
     )
@@ -76,7 +76,3 @@ def _read(name: str, publisher: type[MNIST], path: Path | None, *elsewhere: Path
             return Examples(images.unsqueeze(1), labels.long())
 
         return RawData(train=examples("train"), test=examples("t10k"), levels=256)
-
-
-def _download(publisher: type[MNIST], root: Path) -> None:
-    publisher(root, download=True)

@@ -24,33 +24,23 @@ _PACKED = (".gz", ".zip")
 
 # What the readers of images, archives and arrays raise for a damaged file.
 _DAMAGE = (
-    OSError,
-    EOFError,
-    ValueError,
-    KeyError,
-    RuntimeError,
-    zlib.error,
-    zipfile.BadZipFile,
-    pickle.UnpicklingError,
-)
+    OSError, EOFError, ValueError, KeyError, RuntimeError,
+    zlib.error, zipfile.BadZipFile, pickle.UnpicklingError,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Published:
-    """The files of a published data set.
+    """The files of a published data set, by their names as published.
 
-    Attributes:
-        name: The name of the data set, for messages.
-        files: The files' names as published. One that ends in ``.gz`` or ``.zip`` may be there
-            unpacked instead, under its name without that ending.
-        download: Fetches the files into a folder that stands for torchvision's root.
-        folder: Where they are under torchvision's root.
-        elsewhere: Other folders where they may be installed.
+    One that ends in ``.gz`` or ``.zip`` may be there unpacked instead, under its name without that
+    ending. ``download`` fetches them into a folder that stands for torchvision's root, under which
+    they are in ``folder``; they may also be installed ``elsewhere``.
     """
 
     name: str
     files: tuple[str, ...]
-    download: Callable[[Path], None]
+    download: Callable[[Path], object]
     folder: str = ""
     elsewhere: tuple[Path, ...] = ()
 

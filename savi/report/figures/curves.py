@@ -6,6 +6,7 @@ import csv
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,18 +18,7 @@ from matplotlib.ticker import EngFormatter, MaxNLocator, PercentFormatter
 from numpy.typing import ArrayLike
 
 from savi.errors import InputError
-from savi.report.figures.style import (
-    FEW,
-    PALETTE,
-    TITLE_PAD,
-    WIDTH,
-    clip,
-    legend_above,
-    log_scale,
-    message,
-    omission,
-    styled,
-)
+from savi.report.figures import style
 from savi.report.metrics import describe
 
 
@@ -62,28 +52,21 @@ def read_metrics(path: Path | str) -> dict[str, Series]:
                 f"{path} has no 'step' column: give a metrics.csv that CSVLogger wrote"
             )
         for row in rows:
-            cells = {name: row[name] for name in names if row[name] != ""}
-            numbers = {
-                name: _number(cell, name, rows.line_num, path) for name, cell in cells.items()
-            }
+            numbers = {}
+            for name in filter(row.get, names):
+                try:
+                    numbers[name] = float(row[name])
+                except ValueError:
+                    raise InputError(
+                        f"{path}, line {rows.line_num}: '{row[name]}' in column '{name}' is not a "
+                        "number: mend the row"
+                    ) from None
             if "step" not in numbers:
                 continue
             step = int(numbers.pop("step"))
             for name, value in numbers.items():
                 points.setdefault(name, []).append((step, value))
-    return {
-        name: Series(np.array([step for step, _ in log]), np.array([value for _, value in log]))
-        for name, log in points.items()
-    }
-
-
-def _number(cell: str, name: str, line: int, path: Path) -> float:
-    try:
-        return float(cell)
-    except ValueError:
-        raise InputError(
-            f"{path}, line {line}: '{cell}' in column '{name}' is not a number: mend the row"
-        ) from None
+    return {name: Series(*map(np.array, zip(*log, strict=True))) for name, log in points.items()}
 
 
 COLUMNS = 3
@@ -113,11 +96,7 @@ PANELS = (
     Panel("Inner steps", {"inner/steps": ""}),
     Panel("Inner problems converged", {"inner/converged": ""}, "share"),
     Panel("Inner gain over $\\lambda_0$", {"inner/improvement": ""}),
-    Panel(
-        "Gradient norm",
-        {"gradient/norm_encoder": "encoder", "gradient/norm_decoder": "decoder"},
-        "log",
-    ),
+    Panel("Gradient norm", {f"gradient/norm_{of}": of for of in ("encoder", "decoder")}, "log"),
     Panel(
         "Certificate",
         {"ift/linear_residual": "linear residual", "ift/error_bound": "error bound"},
@@ -127,7 +106,7 @@ PANELS = (
 """Every panel there can be, in the order in which they are drawn."""
 
 
-@styled
+@style.styled
 def learning_curves(metrics: Mapping[str, tuple[ArrayLike, ArrayLike]]) -> Figure:
     """Draw the metrics over the optimiser steps, one panel a quantity, for those that are there.
 
@@ -140,15 +119,15 @@ def learning_curves(metrics: Mapping[str, tuple[ArrayLike, ArrayLike]]) -> Figur
     """
     panels = [panel for panel in PANELS if not metrics.keys().isdisjoint(panel.curves)]
     if not panels:
-        return message("No learning curves were recorded")
+        return style.message("No learning curves were recorded")
     columns = min(COLUMNS, len(panels))
     rows = math.ceil(len(panels) / columns)
-    figure = Figure(figsize=(WIDTH, 2.4 * rows), layout="constrained")
-    cells = list(figure.subplots(rows, columns, squeeze=False).flat)
-    for axes, panel in zip(cells, panels, strict=False):
-        _draw(axes, panel, metrics)
-    for axes in cells[len(panels) :]:
-        axes.remove()
+    figure = Figure(figsize=(style.WIDTH, 2.4 * rows), layout="constrained")
+    for axes, panel in zip_longest(figure.subplots(rows, columns, squeeze=False).flat, panels):
+        if panel is None:
+            axes.remove()
+        else:
+            _draw(axes, panel, metrics)
     names = [name for panel in panels for name in panel.curves if name in metrics]
     last = max(np.max(metrics[name][0], initial=1) for name in names)
     for axes in figure.axes:
@@ -158,7 +137,7 @@ def learning_curves(metrics: Mapping[str, tuple[ArrayLike, ArrayLike]]) -> Figur
 
 def _draw(axes: Axes, panel: Panel, metrics: Mapping[str, tuple[ArrayLike, ArrayLike]]) -> None:
     curves, omitted = [], 0
-    for (name, label), colour in zip(panel.curves.items(), PALETTE, strict=False):
+    for (name, label), colour in zip(panel.curves.items(), style.PALETTE, strict=False):
         if name not in metrics:
             continue
         steps, values = (np.asarray(part, dtype=float) for part in metrics[name])
@@ -170,13 +149,15 @@ def _draw(axes: Axes, panel: Panel, metrics: Mapping[str, tuple[ArrayLike, Array
         axes.plot(
             steps, curves[-1], color=colour, label=label, marker="o", markevery=_marked(usable)
         )
-    axes.set_title(panel.title, pad=TITLE_PAD)
-    axes.set_xlabel("step" + omission(omitted, "positive" if panel.scale == "log" else "finite"))
+    axes.set_title(panel.title, pad=style.TITLE_PAD)
+    axes.set_xlabel(
+        "step" + style.omission(omitted, "positive" if panel.scale == "log" else "finite")
+    )
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     _scale(axes, panel, curves)
     if any(panel.curves.values()):
-        legend_above(axes)
+        style.legend_above(axes)
 
 
 def _scale(axes: Axes, panel: Panel, curves: list[Float[np.ndarray, " T"]]) -> None:
@@ -187,14 +168,14 @@ def _scale(axes: Axes, panel: Panel, curves: list[Float[np.ndarray, " T"]]) -> N
     elif not any(np.isfinite(curve).any() for curve in curves):
         axes.set_yticks([])
     elif panel.scale == "log":
-        log_scale(axes)
+        style.log_scale(axes)
     else:
         metric = describe(next(iter(panel.curves)))
-        clip(axes, curves, metric.unit if metric else "")
+        style.clip(axes, curves, metric.unit if metric else "")
 
 
 def _marked(usable: Bool[np.ndarray, " T"]) -> Int[np.ndarray, " M"]:
     """Points to mark: all of a few, else those that no line reaches for want of a neighbour."""
     padded = np.concatenate([[False], usable, [False]])
     alone = usable & ~padded[:-2] & ~padded[2:]
-    return np.flatnonzero(usable if usable.size <= FEW else alone)
+    return np.flatnonzero(usable if usable.size <= style.FEW else alone)

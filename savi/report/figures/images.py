@@ -2,6 +2,8 @@
 
 import math
 from collections.abc import Iterable, Sequence
+from itertools import zip_longest
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,7 +16,7 @@ from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 from savi.errors import InputError
-from savi.report.figures.style import BLUE, FEW, GREY, VERMILION, WIDTH, styled
+from savi.report.figures.style import BLUE, FEW, GREY, VERMILION, WIDTH, finite, styled
 
 CELL = 1.1
 """Largest side of one drawn example, in inches."""
@@ -37,7 +39,7 @@ def image_grid(
     Args:
         images: the examples, ``[N, C, H, W]`` or flat ``[N, D]``.
         title: heading of the figure.
-        shape: shape of one example where ``images`` is flat; by default that of ``images``.
+        shape: shape of one example where ``images`` is flat.
         mean: mean of the data, added back to mean-centred examples.
         columns: examples in a row; by default as many as there are rows, up to rounding.
 
@@ -47,11 +49,11 @@ def image_grid(
     examples = as_examples(images, shape, mean)
     columns = columns or math.ceil(math.sqrt(len(examples)))
     figure, grid = _grid(math.ceil(len(examples) / columns), columns, examples.shape[1:], title)
-    cells = list(grid.flat)
-    for cell, example in zip(cells, examples, strict=False):
-        _draw(cell, example)
-    for cell in cells[len(examples) :]:
-        cell.remove()
+    for cell, example in zip_longest(grid.flat, examples):
+        if example is None:
+            cell.remove()
+        else:
+            _draw(cell, example)
     return figure
 
 
@@ -74,8 +76,8 @@ def reconstructions(
         x: mean-centred data, flat or not.
         init: decoder means at λ0.
         final: decoder means at λK.
-        mean: mean of the data, added back; None for data that are not centred.
-        shape: shape of one example, (C, H, W) for images.
+        mean: mean of the data, added back.
+        shape: shape of one example.
         examples: how many columns at most.
 
     Raises:
@@ -94,7 +96,7 @@ def reconstructions(
     for cells, (label, row) in zip(grid, drawn.items(), strict=True):
         cells[0].set_ylabel(label, rotation=0, ha="right", va="center", labelpad=8)
         if row is not data:
-            _caption(cells, ((data - row) ** 2).reshape(len(data), -1).sum(axis=1))
+            _caption(cells, np.square(data - row).reshape(len(data), -1).sum(axis=1))
         for cell, truth, example in zip(cells, data, row, strict=True):
             if row is not data and not is_image(shape):
                 _draw(cell, truth, colour=GREY)
@@ -105,16 +107,7 @@ def reconstructions(
 def prior_samples(
     samples: Float[Tensor, "N ..."], mean: Float[Tensor, " D"] | None, shape: Sequence[int]
 ) -> Figure:
-    """A grid of decoder means μ(z) for codes z ~ N(0, I) from the prior.
-
-    Args:
-        samples: the decoder means, flat or not.
-        mean: mean of the data, added back; None for data that are not centred.
-        shape: shape of one example, (C, H, W) for images.
-
-    Raises:
-        InputError: if there are no samples, or ``shape`` or ``mean`` does not fit them.
-    """
+    """A grid of decoder means μ(z) for codes z ~ N(0, I) from the prior: see ``image_grid``."""
     return image_grid(samples, "Decoder means of samples from the prior", shape=shape, mean=mean)
 
 
@@ -158,14 +151,10 @@ def _grid(
     label, caption = (0.8, 0.22) if labelled else (0.0, 0.0)
     side = min((WIDTH - label) / columns - gap, CELL if image else 2.5 * CELL)
     height = side * shape[1] / shape[2] if image else min(CELL, side)
-    size = (
-        max(label + (side + gap) * columns, 5.0),
-        0.6 + (height + gap) * rows + caption * (rows - 1),
-    )
-    layout = ConstrainedLayoutEngine(
-        compress=image, h_pad=gap / 2, w_pad=gap / 2, hspace=0, wspace=0
-    )
-    figure = Figure(figsize=size, layout=layout)
+    width = max(label + (side + gap) * columns, 5.0)
+    size = width, 0.6 + (height + gap) * rows + caption * (rows - 1)
+    pads: dict[str, Any] = {"h_pad": gap / 2, "w_pad": gap / 2, "hspace": 0, "wspace": 0}
+    figure = Figure(figsize=size, layout=ConstrainedLayoutEngine(compress=image, **pads))
     figure.suptitle(title)
     # Images are all drawn alike; axes that share their limits take long to build.
     shared = not image
@@ -184,7 +173,7 @@ def _caption(cells: Iterable[Axes], errors: Float[np.ndarray, " N"]) -> None:
 def _draw(axes: Axes, example: Float[np.ndarray, "..."], colour: str = BLUE) -> None:
     """Draw one example, as its shape asks."""
     if not is_image(example.shape):
-        line = np.where(np.isfinite(example), example, np.nan).ravel()
+        line = finite(example.ravel())
         axes.plot(line, color=colour, linewidth=1.2, marker="." if line.size <= FEW else "")
         axes.xaxis.set_major_locator(MaxNLocator(3, integer=True))
         axes.tick_params(labelsize=7, length=2)
@@ -196,6 +185,6 @@ def _draw(axes: Axes, example: Float[np.ndarray, "..."], colour: str = BLUE) -> 
 
 def as_pixels(image: Float[np.ndarray, "*batch C H W"]) -> Float[np.ndarray, "*batch H W 3"]:
     """RGB values in [0, 1] of images in grey or in colour; vermilion where not finite."""
-    finite = np.isfinite(image).all(axis=-3)[..., None]
+    usable = np.isfinite(image).all(axis=-3)[..., None]
     pixels = np.moveaxis(np.nan_to_num(image).clip(0, 1), -3, -1)
-    return np.where(finite, pixels, to_rgb(VERMILION))
+    return np.where(usable, pixels, to_rgb(VERMILION))

@@ -12,26 +12,12 @@ from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 from savi.errors import InputError
-from savi.report.figures.style import (
-    BLUE,
-    FEW,
-    GREY,
-    TITLE_PAD,
-    VERMILION,
-    WIDTH,
-    clip,
-    legend_above,
-    log_scale,
-    message,
-    omission,
-    short,
-    styled,
-)
+from savi.report.figures import style
 
 QUANTILES = (0.1, 0.5, 0.9)
 
 
-@styled
+@style.styled
 def elbo_against_inner_step(
     elbo: Float[Tensor, "K+1 B"], stationarity: Float[Tensor, "K+1 B"]
 ) -> Figure:
@@ -53,24 +39,24 @@ def elbo_against_inner_step(
             f"elbo has shape {tuple(elbo.shape)} and stationarity {tuple(stationarity.shape)}: "
             "pass both as [K+1, B] with at least one example"
         )
-    values, norms = (part.detach().cpu().double().numpy() for part in (elbo, stationarity))
+    values, norms = style.array(elbo), style.array(stationarity)
     if len(values) == 1:
-        median = short(_quantiles(values)[0, 1])
-        return message(f"No inner steps (K = 0): the median ELBO is {median} nats")
+        median = style.short(_quantiles(values)[0, 1])
+        return style.message(f"No inner steps (K = 0): the median ELBO is {median} nats")
     with np.errstate(invalid="ignore"):
         gain = values - values[0]
-    figure = Figure(figsize=(WIDTH, 3.4), layout="constrained")
+    figure = Figure(figsize=(style.WIDTH, 3.4), layout="constrained")
     left, right = figure.subplots(1, 2)
-    medians = _draw(left, gain, BLUE)
-    left.set_title("Gain in ELBO over $\\lambda_0$", pad=TITLE_PAD)
-    left.axhline(0, color=GREY, linewidth=0.8, zorder=1)
+    medians = _draw(left, gain, style.BLUE)
+    left.set_title("Gain in ELBO over $\\lambda_0$", pad=style.TITLE_PAD)
+    left.axhline(0, color=style.GREY, linewidth=0.8, zorder=1)
     # The zero line counts as a curve, so that the first gain is never clipped away.
-    clip(left, [*medians.T, np.zeros(1)], "nats")
-    ratios = _draw(right, norms, VERMILION)
-    right.set_title("Relative stationarity", pad=TITLE_PAD)
+    style.clip(left, [*medians.T, np.zeros(1)], "nats")
+    ratios = _draw(right, norms, style.VERMILION)
+    right.set_title("Relative stationarity", pad=style.TITLE_PAD)
     right.set_ylabel("gradient norm / its norm at $\\lambda_0$")
     if np.nanmax(ratios, initial=0) > 0:
-        log_scale(right)
+        style.log_scale(right)
     return figure
 
 
@@ -90,20 +76,20 @@ def _draw(
     last, examples = len(values) - 1, values.shape[1]
     steps = np.arange(last + 1)
     label = "one example" if examples == 1 else f"median of {examples:,} examples"
-    axes.plot(steps, median, color=colour, marker="o" if last <= FEW else "", label=label)
+    axes.plot(steps, median, color=colour, marker="o" if last <= style.FEW else "", label=label)
     if examples > 1:
         axes.fill_between(steps, low, high, color=colour, alpha=0.2, linewidth=0, label="10–90 %")
-    axes.set_xlabel("inner step k" + omission(int(np.sum(~np.isfinite(values)))))
+    axes.set_xlabel("inner step k" + style.omission(int(np.sum(~np.isfinite(values)))))
     axes.set_xlim(-0.03 * last, 1.03 * last)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
-    legend_above(axes)
+    style.legend_above(axes)
     return quantiles
 
 
 BINS = 30
 
 
-@styled
+@style.styled
 def inner_histograms(
     stationarity: Float[Tensor, " N"], curvature: Float[Tensor, " M"] | None
 ) -> Figure:
@@ -121,14 +107,14 @@ def inner_histograms(
     """
     if stationarity.numel() == 0:
         raise InputError("there is no inner solve to draw: pass at least one example")
-    norms = stationarity.detach().cpu().double().numpy()
-    eigenvalues = np.zeros(0) if curvature is None else curvature.detach().cpu().double().numpy()
+    norms = style.array(stationarity)
+    eigenvalues = np.zeros(0) if curvature is None else style.array(curvature)
     if not np.isfinite(norms).any() and not np.isfinite(eigenvalues).any():
-        return message("No inner solve ended at a finite point")
-    figure = Figure(figsize=(WIDTH, 3.2), layout="constrained")
+        return style.message("No inner solve ended at a finite point")
+    figure = Figure(figsize=(style.WIDTH, 3.2), layout="constrained")
     left, right = figure.subplots(1, 2)
     left_out = _histogram(left, norms, logarithmic=True)
-    left.set_title("Relative stationarity", pad=TITLE_PAD)
+    left.set_title("Relative stationarity", pad=style.TITLE_PAD)
     left.set_xlabel("gradient norm / its norm at $\\lambda_0$" + left_out)
     left.set_ylabel("examples")
     if eigenvalues.size == 0:
@@ -137,7 +123,7 @@ def inner_histograms(
     low, high = eigenvalues.min(), eigenvalues.max()
     wide = bool(low > 0 and 10 * low < high < np.inf)
     left_out = _histogram(right, eigenvalues, logarithmic=wide)
-    right.set_title("Smallest curvature", pad=TITLE_PAD)
+    right.set_title("Smallest curvature", pad=style.TITLE_PAD)
     right.set_xlabel("smallest eigenvalue of the inner Hessian" + left_out)
     return figure
 
@@ -148,18 +134,18 @@ def _histogram(axes: Axes, values: Float[np.ndarray, " N"], logarithmic: bool) -
     if logarithmic:
         usable &= np.nan_to_num(values) > 0
     drawn = values[usable]
-    left_out = omission(int(np.sum(~usable)), "positive" if logarithmic else "finite")
+    left_out = style.omission(int(np.sum(~usable)), "positive" if logarithmic else "finite")
     if not drawn.size:
         return left_out
     axes.yaxis.set_major_locator(MaxNLocator(6, integer=True))
     edges = _edges(drawn.min(), drawn.max(), logarithmic)
     if logarithmic:
-        log_scale(axes, "x")
+        style.log_scale(axes, "x")
     counts, edges = np.histogram(drawn, edges)
-    colours = [VERMILION if right <= 0 else BLUE for right in edges[1:]]
+    colours = [style.VERMILION if right <= 0 else style.BLUE for right in edges[1:]]
     axes.bar(edges[:-1], counts, np.diff(edges), align="edge", color=colours)
     median = float(np.median(drawn))
-    axes.axvline(median, color=GREY, linewidth=1.0, label=f"median {median:.2g}")
+    axes.axvline(median, color=style.GREY, linewidth=1.0, label=f"median {median:.2g}")
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1), borderpad=0, borderaxespad=0.3)
     return left_out
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from savi.errors import InputError
 from savi.report.figures.images import CELL, as_examples, as_pixels, is_image
-from savi.report.figures.style import BLUE, WIDTH, message, omission, styled
+from savi.report.figures.style import BLUE, WIDTH, array, finite, message, omission, styled
 
 CLASSES = 20
 """More classes than this cannot be told apart by colour."""
@@ -37,24 +37,24 @@ def latent_scatter(means: Float[Tensor, "N d"], labels: Int[Tensor, " N"] | None
     Raises:
         InputError: if there are no means, or not as many labels.
     """
-    points = means.detach().cpu().double().numpy()
+    points = array(means)
     if points.ndim != 2 or not points.size:
         raise InputError(f"means of shape {points.shape} cannot be drawn: pass [N, d]")
     classes = np.zeros(len(points), int) if labels is None else labels.cpu().numpy()
     if len(classes) != len(points):
         raise InputError(f"{len(points)} means with {len(classes)} labels: pass one for each")
-    finite = np.isfinite(points).all(axis=1)
-    if not finite.any():
+    usable = np.isfinite(points).all(axis=1)
+    if not usable.any():
         return message("No posterior mean is finite")
-    points, classes = points[finite], classes[finite]
+    points, classes = points[usable], classes[usable]
     names = np.unique(classes)
-    if labels is None or len(names) > CLASSES:
+    if len(names) > CLASSES:
         classes, names = np.zeros(len(points), int), np.zeros(1, int)
     figure = Figure(figsize=(6.4, 5.2 if points.shape[1] > 1 else 3.4), layout="constrained")
     axes = figure.subplots()
     plane, shares = _plane(points, np.searchsorted(names, classes))
     _draw(axes, plane, classes, names)
-    _label(axes, points.shape[1], shares, omission(int(np.sum(~finite))))
+    _label(axes, points.shape[1], shares, omission(int(np.sum(~usable))))
     figure.suptitle(f"Posterior means of {len(points):,} examples")
     if len(names) > 1:
         figure.legend(loc="outside right upper", markerscale=2, handletextpad=0.2)
@@ -76,15 +76,13 @@ def _plane(
     from sklearn.decomposition import PCA
 
     components = PCA(2, svd_solver="full").fit(points)
-    shares = np.nan_to_num(components.explained_variance_ratio_)
-    return components.transform(points), [float(share) for share in shares]
+    return components.transform(points), np.nan_to_num(
+        components.explained_variance_ratio_
+    ).tolist()
 
 
 def _draw(
-    axes: Axes,
-    plane: Float[np.ndarray, "N 2"],
-    classes: Int[np.ndarray, " N"],
-    names: Int[np.ndarray, " C"],
+    axes: Axes, plane: np.ndarray, classes: Int[np.ndarray, " N"], names: Int[np.ndarray, " C"]
 ) -> None:
     """Draw the points in the order of the data, so that no class hides the others."""
     palette = colormaps["tab10" if len(names) <= 10 else "tab20"].colors  # type: ignore[attr-defined]
@@ -98,17 +96,14 @@ def _draw(
 
 def _label(axes: Axes, dimension: int, shares: list[float], left_out: str) -> None:
     """Say what the axes are."""
+    names = ["$z_1$", "$z_2$"]
+    for number, share in enumerate(shares):
+        which = ("first", "second")[number]
+        names[number] = f"{which} principal component ({share:.0%} of the variance)"
+    axes.set_xlabel(names[0] + left_out)
     if dimension == 1:
-        axes.set_xlabel("$z_1$" + left_out)
         axes.set_yticks([])
         return
-    names = ("$z_1$", "$z_2$")
-    if shares:
-        names = tuple(  # type: ignore[assignment]
-            f"{name} principal component ({share:.0%} of the variance)"
-            for name, share in zip(("first", "second"), shares, strict=True)
-        )
-    axes.set_xlabel(names[0] + left_out)
     axes.set_ylabel(names[1])
     axes.set_aspect("equal", adjustable="datalim")
 
@@ -134,8 +129,8 @@ def latent_traversals(
         means: μ(z), where z differs from row to row in the dimension that takes the V values.
         values: what the dimension is set to, in units of the prior's standard deviation.
         labels: a name for each row.
-        mean: mean of the data, added back; None for data that are not centred.
-        shape: shape of one example, (C, H, W) for images.
+        mean: mean of the data, added back.
+        shape: shape of one example.
 
     Raises:
         InputError: if ``values`` or ``labels`` does not fit the rows, or ``shape`` or ``mean``
@@ -149,22 +144,18 @@ def latent_traversals(
         )
     if rows == 0:
         return message("No latent dimension is active: there is nothing to traverse")
-    examples = as_examples(means.flatten(0, 1), shape, mean)
-    title = "Decoder means as one latent dimension varies"
-    if is_image(shape):
-        tiles = as_pixels(examples.reshape(rows, columns, *shape))
-        figure, axes = _canvas(tiles)
-        axes.set_xticks(_centres(columns, shape[2]), [f"{value:g}" for value in values])
-        axes.set_yticks(_centres(rows, shape[1]), labels)
-        axes.set_xlabel("value of the dimension, in standard deviations of the prior")
-    else:
-        figure = _curves(examples.reshape(rows, columns, -1), values, labels)
-    figure.suptitle(title)
+    examples = as_examples(means.flatten(0, 1), shape, mean).reshape(rows, columns, *shape)
+    draw = _canvas if is_image(shape) else _curves
+    figure = draw(examples, values, labels)
+    figure.suptitle("Decoder means as one latent dimension varies")
     return figure
 
 
-def _canvas(tiles: Float[np.ndarray, "R V H W 3"]) -> tuple[Figure, Axes]:
+def _canvas(
+    examples: Float[np.ndarray, "R V C H W"], values: Sequence[float], labels: Sequence[str]
+) -> Figure:
     """All images in one, with a white pixel between them: much faster than axes for each."""
+    tiles = as_pixels(examples)
     rows, columns, height, width = tiles.shape[:4]
     tiles = np.pad(tiles, ((0, 0), (0, 0), (0, 1), (0, 1), (0, 0)), constant_values=1.0)
     canvas = tiles.swapaxes(1, 2).reshape(rows * (height + 1), columns * (width + 1), 3)
@@ -176,7 +167,10 @@ def _canvas(tiles: Float[np.ndarray, "R V H W 3"]) -> tuple[Figure, Axes]:
     axes.grid(visible=False)
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
-    return figure, axes
+    axes.set_xticks(_centres(columns, width), [f"{value:g}" for value in values])
+    axes.set_yticks(_centres(rows, height), labels)
+    axes.set_xlabel("value of the dimension, in standard deviations of the prior")
+    return figure
 
 
 def _centres(count: int, size: int) -> Float[np.ndarray, " N"]:
@@ -185,7 +179,7 @@ def _centres(count: int, size: int) -> Float[np.ndarray, " N"]:
 
 
 def _curves(
-    examples: Float[np.ndarray, "R V D"], values: Sequence[float], labels: Sequence[str]
+    examples: Float[np.ndarray, "R V ..."], values: Sequence[float], labels: Sequence[str]
 ) -> Figure:
     """One small plot for each row; its lines take the colours of the values."""
     figure = Figure(figsize=(WIDTH, 0.9 + ROW * len(examples)), layout="constrained")
@@ -194,8 +188,7 @@ def _curves(
     rgba = colours.to_rgba(np.asarray(values))
     for axes, lines, label in zip(cells, examples, labels, strict=True):
         for line, colour in zip(lines, rgba, strict=True):
-            drawn = np.where(np.isfinite(line), line, np.nan)
-            axes.plot(drawn, color=colour, linewidth=1.0)
+            axes.plot(finite(line.ravel()), color=colour, linewidth=1.0)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_ylabel(label, rotation=0, ha="right", va="center", labelpad=8)
     figure.colorbar(colours, ax=list(cells), label="standard deviations of the prior")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
 from functools import wraps
 from pathlib import Path
 from typing import Literal, ParamSpec
@@ -15,6 +14,7 @@ from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatterSciNotation, LogLocator
+from torch import Tensor
 
 P = ParamSpec("P")
 
@@ -70,17 +70,13 @@ STYLE = {
 }
 
 
-def style() -> AbstractContextManager[None]:
-    """The context in which figures are built and drawn, whatever the user's own settings are."""
-    return matplotlib.style.context(["default", STYLE])
-
-
 def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
     """Decorate a function that builds a figure, to build it in the common style."""
 
     @wraps(draw)
     def in_style(*args: P.args, **kwargs: P.kwargs) -> Figure:
-        with style():
+        # Whatever the user's own settings are.
+        with matplotlib.style.context(["default", STYLE]):
             return draw(*args, **kwargs)
 
     return in_style
@@ -96,18 +92,25 @@ def message(text: str) -> Figure:
 
 
 def save(figure: Figure, path: Path | str) -> Path:
-    """Write ``figure`` as a PNG; its folder is made if need be.
+    """Write ``figure`` as a PNG, and return its path; the folder is made if need be.
 
     The same figure gives the same bytes: no time, no version in the metadata.
-
-    Returns:
-        The path written.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with style():
+    with matplotlib.style.context(["default", STYLE]):
         figure.savefig(path, format="png", metadata={"Software": None}, bbox_inches="tight")
     return path
+
+
+def array(values: Tensor) -> np.ndarray:
+    """The values as NumPy has them, in double precision."""
+    return values.detach().cpu().double().numpy()
+
+
+def finite(values: np.ndarray) -> np.ndarray:
+    """The values, with NaN in place of those that matplotlib could not draw."""
+    return np.where(np.isfinite(values), values, np.nan)
 
 
 def view(curves: Sequence[Float[np.ndarray, " T"]]) -> tuple[float, float] | None:
@@ -116,12 +119,8 @@ def view(curves: Sequence[Float[np.ndarray, " T"]]) -> tuple[float, float] | Non
     Each curve asks for the range between its Tukey fences, Q1 − 1.5 IQR and Q3 + 1.5 IQR, within
     the data; the view is the smallest that grants all of them. It is taken only where it more
     than doubles the resolution.
-
-    Args:
-        curves: values of each curve; the finite ones count.
     """
-    curves = [curve[np.isfinite(curve)] for curve in curves]
-    curves = [curve for curve in curves if curve.size]
+    curves = [curve[np.isfinite(curve)] for curve in curves if np.isfinite(curve).any()]
     if not curves:
         return None
     everything = np.concatenate(curves)

@@ -19,13 +19,8 @@ DIFFERENTIATES_THE_SOLUTION = ("ift", "one_step", "stop")
 class Statement:
     """A figure of a run, what it measures, and what its value says.
 
-    Attributes:
-        label: the metric in plain words.
-        name: its logged name.
-        value: the value as text.
-        tone: whether it is a reason for trust.
-        verdict: what this value says; empty for a figure that is neither good nor bad in itself.
-        meaning: what is measured.
+    The ``tone`` tells whether it is a reason for trust; the ``verdict`` is empty for a figure that
+    is neither good nor bad in itself.
     """
 
     label: str
@@ -43,6 +38,10 @@ def _none(value: float, options: Mapping[str, Any]) -> tuple[Tone, str]:
     return "plain", ""
 
 
+def _either(good: Callable[[float], bool], yes: str, no: str, tone: Tone = "caution") -> Judge:
+    return lambda value, options: ("good", yes) if good(value) else (tone, no)
+
+
 def _failures(value: float, options: Mapping[str, Any]) -> tuple[Tone, str]:
     if value == 0:
         return "good", "No example broke a condition."
@@ -58,12 +57,6 @@ def _error(value: float, options: Mapping[str, Any]) -> tuple[Tone, str]:
     return "bad", "Gradients are off by a tenth or more: solve the inner problem further."
 
 
-def _curvature(value: float, options: Mapping[str, Any]) -> tuple[Tone, str]:
-    if value > 0:
-        return "good", "Positive: the solutions are strict minima of the inner problem."
-    return "bad", "Not positive: some solutions are saddle points or lie in a valley."
-
-
 def _residual(value: float, options: Mapping[str, Any]) -> tuple[Tone, str]:
     tolerance = options.get("gradient.rtol") or 1e-5
     if value <= tolerance:
@@ -72,27 +65,29 @@ def _residual(value: float, options: Mapping[str, Any]) -> tuple[Tone, str]:
 
 
 def _solved(value: float, options: Mapping[str, Any]) -> tuple[Tone, str]:
-    backend = options.get("gradient.name")
-    if backend not in DIFFERENTIATES_THE_SOLUTION:
+    if options.get("gradient.name") not in DIFFERENTIATES_THE_SOLUTION:
         return "plain", "The gradient is that of the steps taken, converged or not."
     if value >= 0.95:
         return "good", "Nearly all are solved, as this gradient takes for granted."
     return "caution", "This gradient takes them for solved: raise inner.max_steps."
 
 
-def _reference(value: float, options: Mapping[str, Any]) -> tuple[Tone, str]:
-    if value >= 0.95:
-        return "good", "The gaps are measured against the best posterior of the family."
-    return "caution", "The others' amortisation gaps are lower bounds: raise evaluation.gap_steps."
-
-
-def _stationary(value: float, options: Mapping[str, Any]) -> tuple[Tone, str]:
-    if value <= 1e-2:
-        return "good", "Small: the reference is a stationary point."
-    return "caution", "Not small: the reference is not at its optimum yet."
-
-
-_NOT_A_NUMBER: tuple[Tone, str] = ("bad", "Not a number.")
+_curvature = _either(
+    lambda value: value > 0,
+    "Positive: the solutions are strict minima of the inner problem.",
+    "Not positive: some solutions are saddle points or lie in a valley.",
+    "bad",
+)
+_reference = _either(
+    lambda value: value >= 0.95,
+    "The gaps are measured against the best posterior of the family.",
+    "The others' amortisation gaps are lower bounds: raise evaluation.gap_steps.",
+)
+_stationary = _either(
+    lambda value: value <= 1e-2,
+    "Small: the reference is a stationary point.",
+    "Not small: the reference is not at its optimum yet.",
+)
 
 STATEMENTS: dict[str, tuple[str, Judge]] = {
     "inner/converged": (
@@ -138,7 +133,9 @@ def statements(metrics: Mapping[str, float], options: Mapping[str, Any]) -> list
         if name not in metrics:
             continue
         value, metric = metrics[name], described(name)
-        tone, verdict = _NOT_A_NUMBER if math.isnan(value) else judge(value, options)
+        judged: tuple[Tone, str] = ("bad", "Not a number.")
+        if not math.isnan(value):
+            judged = judge(value, options)
         shown = f"{metric.format(value)} {metric.unit}".strip()
-        found.append(Statement(metric.label, name, shown, tone, verdict, meaning))
+        found.append(Statement(metric.label, name, shown, *judged, meaning))
     return found

@@ -7,18 +7,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from savi.report.folders import Found
+from savi.report.html import tables
 from savi.report.html.plots.base import SYMBOLS, colour, symbol
 from savi.report.html.plots.comparison import COSTS, least_width, parallel_plot, pareto_plot
 from savi.report.html.plots.curves import mean_curves, overlaid_metrics, run_curves
 from savi.report.html.run_page import pictures
-from savi.report.html.tables import (
-    ELBO,
-    counts,
-    seed_words,
-    setting_words,
-    settings_table,
-    status_rows,
-)
+from savi.report.html.tables import ELBO, seed_words, setting_words
 from savi.report.html.words import data_of, figure, method
 from savi.report.runs import Run
 from savi.report.settings import Comparison, compare, show
@@ -35,8 +29,11 @@ def comparison_context(found: Found) -> dict[str, Any]:
     """Everything that the template of a comparison needs."""
     runs = [run for run in found.runs if run.config or run.metrics or run.curves]
     comparison = compare(runs)
-    table = settings_table(comparison)
-    overlays = _overlays(runs, comparison)
+    table = tables.settings_table(comparison)
+    overlays = {
+        name: {"runs": run_curves(name, comparison), "means": mean_curves(name, comparison)}
+        for name in overlaid_metrics(runs)
+    }
     pareto = {f"pareto-{n}": pareto_plot(cost, comparison) for n, cost in enumerate(COSTS)}
     drawn = {key: plot for key, plot in pareto.items() if plot is not None}
     parallel = parallel_plot(runs, comparison)
@@ -52,12 +49,15 @@ def comparison_context(found: Found) -> dict[str, Any]:
     }
     return {
         "found": found,
-        "counts": counts(found),
-        "rows": status_rows(found, comparison),
+        "counts": tables.counts(found),
+        "rows": tables.status_rows(found, comparison),
         "timed": any(run.started for run in found.runs),
         "facts": facts(found, comparison),
         "caveats": caveats(runs),
-        "legend": legend(comparison),
+        "legend": [
+            {"label": s.label, "colour": colour(n), "shape": str(SYMBOLS.index(symbol(n)))}
+            for n, s in enumerate(comparison.settings)
+        ],
         "comparison": comparison,
         "table": table,
         "titles": {f"pareto-{n}": cost.title for n, cost in enumerate(COSTS)},
@@ -83,11 +83,8 @@ def objective(runs: Sequence[Run]) -> str:
 def best_run(runs: Sequence[Run]) -> Run | None:
     """The finished run with the best objective; the first of equals."""
     name = objective(runs)
-    rated = [
-        run
-        for run in runs
-        if run.state == "finished" and math.isfinite(run.metrics.get(name, math.nan))
-    ]
+    finished = [run for run in runs if run.state == "finished"]
+    rated = [run for run in finished if math.isfinite(run.metrics.get(name, math.nan))]
     sign = -1 if described(name).better == "lower" else 1
     return max(rated, key=lambda run: sign * run.metrics[name], default=None)
 
@@ -96,26 +93,20 @@ def _best_words(run: Run, comparison: Comparison) -> dict[str, Any]:
     name = objective([run])
     value = f"{figure(name, run.metrics[name])} {described(name).unit}".strip()
     _, setting = setting_words(run, comparison)
-    words = {
-        "setting": setting,
-        "seed": seed_words(run),
-        "metric": full_label(name),
-        "value": value,
-    }
-    return {"run": run, **words}
+    words = {"setting": setting, "seed": seed_words(run), "metric": full_label(name)}
+    return {"run": run, "value": value, **words}
 
 
 def facts(found: Found, comparison: Comparison) -> list[tuple[str, str]]:
     """How many runs and settings, of what."""
-    names = {"Methods": method, "Data": data_of}
-    rows = [
-        ("Runs", str(len(found.runs) + found.unstarted)),
-        ("Settings", str(len(comparison.settings))),
-    ]
-    for title, name in names.items():
+    rows = {
+        "Runs": str(len(found.runs) + found.unstarted),
+        "Settings": str(len(comparison.settings)),
+    }
+    for title, name in {"Methods": method, "Data": data_of}.items():
         values = list(dict.fromkeys(name(run) for run in found.runs if name(run)))
-        rows.append((title, ", ".join(values[:8]) + (" …" if len(values) > 8 else "")))
-    return [(name, value) for name, value in rows if value]
+        rows[title] = ", ".join(values[:8]) + (" …" if len(values) > 8 else "")
+    return [(name, value) for name, value in rows.items() if value]
 
 
 def caveats(runs: Sequence[Run]) -> list[str]:
@@ -132,32 +123,12 @@ def caveats(runs: Sequence[Run]) -> list[str]:
     return found
 
 
-def legend(comparison: Comparison) -> list[dict[str, str]]:
-    """Colour and marker of every setting."""
-    return [
-        {
-            "label": setting.label,
-            "colour": colour(number),
-            "shape": str(SYMBOLS.index(symbol(number))),
-        }
-        for number, setting in enumerate(comparison.settings)
-    ]
-
-
 def differences(comparison: Comparison) -> list[tuple[str, bool, list[str]]]:
     """Each key in which runs differ, whether it names the settings, and its values by setting."""
     return [
         (key, key in comparison.swept, [show(s.values.get(key)) for s in comparison.settings])
         for key in comparison.differing
     ]
-
-
-def _overlays(runs: Sequence[Run], comparison: Comparison) -> dict[str, dict[str, Any]]:
-    """The plots of every metric: a line for every run, and means over seeds."""
-    return {
-        name: {"runs": run_curves(name, comparison), "means": mean_curves(name, comparison)}
-        for name in overlaid_metrics(runs)
-    }
 
 
 def menu(names: list[str]) -> dict[str, list[tuple[str, str, bool]]]:

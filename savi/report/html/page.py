@@ -17,7 +17,9 @@ from savi.errors import InputError
 from savi.report.folders import Found, find_runs
 from savi.report.html.comparison_page import comparison_context
 from savi.report.html.run_page import run_context, run_title
+from savi.report.html.words import duration, figure, moment
 from savi.report.settings import show
+from savi.report.table import described, full_label
 
 STYLES = ("theme.css", "page.css", "tables.css", "plots.css")
 SCRIPTS = ("theme.js", "plots.js", "overlays.js", "tables.js", "page.js")
@@ -28,40 +30,28 @@ HARMLESS = ("none", "i")
 
 
 def render(template: str, title: str, context: Mapping[str, Any]) -> str:
-    """A whole page.
-
-    Args:
-        template: file name in ``templates``.
-        title: title of the page.
-        context: what the template shows; ``plots`` and ``overlays`` go to the scripts.
-    """
+    """A whole page, of whose context ``plots`` and ``overlays`` go to the scripts."""
     embedded = {"plots": context["plots"], "overlays": context.get("overlays", {})}
-    return (
-        _environment()
-        .get_template(template)
-        .render(
-            title=title,
-            styles=Markup("\n".join(map(_static, STYLES))),
-            scripts=Markup("\n".join(map(_static, SCRIPTS))),
-            plotly=Markup(get_plotlyjs()),
-            embedded=_json(embedded),
-            harmless=HARMLESS,
-            **{key: value for key, value in context.items() if key != "overlays"},
-        )
+    page = _environment().get_template(template)
+    return page.render(
+        context,
+        title=title,
+        styles=Markup("\n".join(map(_static, STYLES))),
+        scripts=Markup("\n".join(map(_static, SCRIPTS))),
+        plotly=Markup(get_plotlyjs()),
+        embedded=_json(embedded),
+        harmless=HARMLESS,
     )
 
 
 @cache
 def _environment() -> Environment:
     """Templates whose every value is escaped, and in which a misspelt name is an error."""
-    environment = Environment(
-        loader=PackageLoader("savi.report.html"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["shown"] = show
+    environment = Environment(autoescape=True, undefined=StrictUndefined)
+    environment.loader = PackageLoader("savi.report.html")
+    environment.trim_blocks = environment.lstrip_blocks = True
+    environment.filters |= {"shown": show, "label": full_label, "metric": described}
+    environment.filters |= {"figure": figure, "moment": moment, "duration": duration}
     return environment
 
 

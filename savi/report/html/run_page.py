@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import base64
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
-from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from PIL import Image
 
@@ -17,13 +14,10 @@ from savi.report.html.plots.curves import panels
 from savi.report.html.plots.latents import latent_plots
 from savi.report.html.words import data_of, duration, figure, method, moment
 from savi.report.runs import Run
-from savi.report.table import described, full_label, position
-
-ARROWS = {"higher": "higher is better", "lower": "lower is better", None: ""}
+from savi.report.table import described, grouped
 
 
-@dataclass(frozen=True)
-class Card:
+class Card(NamedTuple):
     """A figure in large type: its title, the value, its unit and a line below it."""
 
     title: str
@@ -32,68 +26,43 @@ class Card:
     note: str
 
 
+CARDS = {
+    "test/elbo": "Test ELBO",
+    "test/nll": "Log-likelihood",
+    "test/gap/inference": "Inference gap",
+    "test/gap/approximation": "Approximation gap",
+    "test/gap/amortization": "Amortisation gap",
+    "test/gap/generalization": "Generalisation gap",
+    "test/active_units": "Active units",
+    "cost/step_seconds": "Training step",
+    "cost/peak_memory_mb": "Peak memory",
+}
+"""The key figures, with the titles of their cards."""
+
+
 def cards(run: Run) -> list[Card]:
     """The key figures of a run, those that it has."""
-    made = (make(run) for make in CARDS)
-    return [card for card in made if card is not None]
+    made = [_card(run, name) for name in CARDS if name in run.metrics]
+    if "test/elbo" not in run.metrics and "val/elbo" in run.curves:
+        last = figure("val/elbo", run.curves["val/elbo"].values[-1])
+        made.insert(0, Card("Validation ELBO", last, "nats", "the last one logged"))
+    return made
 
 
-def _elbo(run: Run) -> Card | None:
-    if "test/elbo" in run.metrics:
-        return _card(run, "test/elbo", "Test ELBO")
-    if "val/elbo" not in run.curves:
-        return None
-    last = float(run.curves["val/elbo"].values[-1])
-    return Card("Validation ELBO", figure("val/elbo", last), "nats", "the last one logged")
-
-
-def _log_likelihood(run: Run) -> Card | None:
-    """The importance-weighted log p(x) of the examples that the bound beside it is of."""
-    if "test/nll" not in run.metrics:
-        return None
-    value = -run.metrics["test/nll"]
-    return Card("Log-likelihood", figure("test/elbo", value), "nats", "importance-weighted")
-
-
-def _active_units(run: Run) -> Card | None:
-    if "test/active_units" not in run.metrics:
-        return None
-    value = run.metrics["test/active_units"]
-    latents = run.options.get("model.latent_dim")
-    unit = f"of {latents}" if latents else ""
-    return Card("Active units", figure("test/active_units", value), unit, "latents that are used")
-
-
-def _step_seconds(run: Run) -> Card | None:
-    if "cost/step_seconds" not in run.metrics:
-        return None
-    seconds = run.metrics["cost/step_seconds"]
-    if not 0 <= seconds < 1:
-        return _card(run, "cost/step_seconds", "Training step")
-    return Card("Training step", f"{1e3 * seconds:.3g}", "ms", "lower is better")
-
-
-def _plain(name: str, title: str) -> Callable[[Run], Card | None]:
-    return lambda run: _card(run, name, title) if name in run.metrics else None
-
-
-def _card(run: Run, name: str, title: str) -> Card:
-    metric, value = described(name), run.metrics[name]
-    note = ARROWS[metric.better] if math.isfinite(value) else "not a finite number"
+def _card(run: Run, name: str) -> Card:
+    title, value, metric = CARDS[name], run.metrics[name], described(name)
+    if name == "test/nll":
+        # The log p(x) of the examples that the bound beside it is of.
+        return Card(title, figure("test/elbo", -value), "nats", "importance-weighted")
+    if name == "test/active_units":
+        latents = run.options.get("model.latent_dim")
+        unit = f"of {latents}" if latents else ""
+        return Card(title, figure(name, value), unit, "latents that are used")
+    if name == "cost/step_seconds" and 0 <= value < 1:
+        return Card(title, f"{1e3 * value:.3g}", "ms", "lower is better")
+    better = f"{metric.better} is better" if metric.better else ""
+    note = better if math.isfinite(value) else "not a finite number"
     return Card(title, figure(name, value), metric.unit, note)
-
-
-CARDS = (
-    _elbo,
-    _log_likelihood,
-    _plain("test/gap/inference", "Inference gap"),
-    _plain("test/gap/approximation", "Approximation gap"),
-    _plain("test/gap/amortization", "Amortisation gap"),
-    _plain("test/gap/generalization", "Generalisation gap"),
-    _active_units,
-    _step_seconds,
-    _plain("cost/peak_memory_mb", "Peak memory"),
-)
 
 
 ALT = {
@@ -110,8 +79,7 @@ ALT = {
 """What the pictures of a run folder show, by file name."""
 
 
-@dataclass(frozen=True)
-class Picture:
+class Picture(NamedTuple):
     """An embedded picture: its title, alternative text, data URL, and size in pixels."""
 
     title: str
@@ -132,7 +100,7 @@ def run_context(run: Run) -> dict[str, Any]:
         "collapse": ("Latents", run.verdict),
         "pictures": ("Pictures", pictures(run)),
         "certificate": ("Certificate", statements(run.metrics, run.options)),
-        "metrics": ("Metrics", metric_groups(run)),
+        "metrics": ("Metrics", [(group, list(names)) for group, names in grouped(run.metrics)]),
         "reproduce": ("Reproduce", True),
         "config": ("Config", run.config),
     }
@@ -169,34 +137,13 @@ def facts(run: Run) -> list[tuple[str, str]]:
 
 def pictures(run: Run) -> list[Picture]:
     """The PNG files of a run; the learning curves are there as plots already."""
-    shown = [path for path in run.figures if path.stem != "learning_curves" or not run.curves]
-    return [_picture(path) for path in shown]
+    return [
+        _picture(path) for path in run.figures if path.stem != "learning_curves" or not run.curves
+    ]
 
 
 def _picture(path: Path) -> Picture:
     title = path.stem.replace("_", " ").capitalize()
-    encoded = base64.b64encode(path.read_bytes()).decode("ascii")
+    source = f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode('ascii')}"
     with Image.open(path) as image:
-        width, height = image.size
-    source = f"data:image/png;base64,{encoded}"
-    return Picture(title, ALT.get(path.stem, title), source, width, height)
-
-
-def metric_groups(run: Run) -> list[tuple[str, list[dict[str, str]]]]:
-    """All final figures under the headings of the closing table."""
-    ordered = sorted(run.metrics, key=position)
-    return [
-        (group, [_row(name, run.metrics[name]) for name in names])
-        for group, names in groupby(ordered, key=lambda name: described(name).group)
-    ]
-
-
-def _row(name: str, value: float) -> dict[str, str]:
-    metric = described(name)
-    return {
-        "label": full_label(name),
-        "value": figure(name, value),
-        "unit": metric.unit,
-        "better": ARROWS[metric.better],
-        "name": name,
-    }
+        return Picture(title, ALT.get(path.stem, title), source, *image.size)

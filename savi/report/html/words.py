@@ -28,13 +28,12 @@ def duration(time: timedelta | None) -> str:
     """A duration in its two largest units; empty if it is unknown."""
     if time is None:
         return ""
-    seconds = max(0, round(time.total_seconds()))
-    minutes, hours = seconds // 60, seconds // 3600
+    minutes, seconds = divmod(max(0, round(time.total_seconds())), 60)
     if minutes < 1:
         return f"{seconds} s"
-    if hours < 1:
-        return f"{minutes} min {seconds % 60:02} s"
-    return f"{hours} h {minutes % 60:02} min"
+    if minutes < 60:
+        return f"{minutes} min {seconds:02} s"
+    return f"{minutes // 60} h {minutes % 60:02} min"
 
 
 def moment(time: datetime | None) -> str:

@@ -80,17 +80,18 @@ def axis(scale: str, curves: Sequence[Float[np.ndarray, " T"]], unit: str = "") 
     double click on the plot shows all.
     """
     if scale == "share":
-        return _titled(unit) | {"tickformat": ".0%", "range": [-0.04, 1.04]}
+        return titled(unit) | {"tickformat": ".0%", "range": [-0.04, 1.04]}
     finite = np.concatenate([curve[np.isfinite(curve)] for curve in curves] or [np.empty(0)])
     if scale == "log" and (log := log_axis(finite)):
-        return _titled(unit) | log
+        return titled(unit) | log
     shown = view(curves)
     if shown:
-        return _titled(f"{unit}, clipped" if unit else "clipped") | {"range": list(shown)}
-    return _titled(unit) | ({"rangemode": "nonnegative"} if (finite >= 0).all() else {})
+        return titled(f"{unit}, clipped" if unit else "clipped") | {"range": list(shown)}
+    return titled(unit) | ({"rangemode": "nonnegative"} if (finite >= 0).all() else {})
 
 
-def _titled(words: str) -> dict[str, Any]:
+def titled(words: str) -> dict[str, Any]:
+    """An axis with a title."""
     return {"title": {"text": text(words)}} if words else {}
 
 

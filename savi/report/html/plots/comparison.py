@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from savi.report.html.plots.base import Plot, colour, log_axis, numbers, symbol, text
+from savi.report.html.plots.base import Plot, colour, log_axis, numbers, symbol, text, titled
 from savi.report.runs import Run
 from savi.report.settings import ABSENT, Comparison, pareto_front, show, summarise
 
 VALUE = "test/elbo"
 
 
-@dataclass(frozen=True)
-class Cost:
+class Cost(NamedTuple):
     """Something a run spends: its title, its unit and how to read it."""
 
     title: str
@@ -46,20 +44,23 @@ def pareto_plot(cost: Cost, comparison: Comparison) -> Plot | None:
     A setting is a point at the means over its seeds, its runs are small points, and a line joins
     the settings on the front.
     """
-    points, means = [], []
+    at, points, means = [], [], []
     for number, setting in enumerate(comparison.settings):
         pairs = np.array([[cost.of(run), run.metrics.get(VALUE, math.nan)] for run in setting.runs])
         pairs = pairs[np.isfinite(pairs).all(axis=1)]
         if not len(pairs):
             continue
         if len(pairs) > 1:
-            points.append(_runs(pairs, number))
-        means.append((number, setting.label, pairs.mean(axis=0), summarise(pairs[:, 1]).half_width))
+            points.append(_points(pairs, number, size=6, opacity=0.4) | {"hoverinfo": "skip"})
+        at.append(pairs.mean(axis=0))
+        means.append(_mean(pairs, number, setting.label, cost.unit))
     if not means:
         return None
-    at = np.array([mean for _, _, mean, _ in means])
-    data = [_front(at), *points, *(_mean(*mean, cost.unit) for mean in means)]
-    return {"data": data, "layout": _layout(cost, at)}
+    costs = np.array(at)[:, 0]
+    wide = costs.min() > 0 and costs.max() > 8 * costs.min()
+    x = titled(f"{cost.title.lower()} ({cost.unit})") | (log_axis(costs) if wide else {})
+    layout = {"xaxis": x, "yaxis": titled("test ELBO (nats)"), "hovermode": "closest"}
+    return {"data": [_front(np.array(at)), *points, *means], "layout": layout}
 
 
 def _front(at: np.ndarray) -> dict[str, Any]:
@@ -76,48 +77,26 @@ def _front(at: np.ndarray) -> dict[str, Any]:
     }
 
 
-def _runs(pairs: np.ndarray, number: int) -> dict[str, Any]:
+def _points(pairs: np.ndarray, number: int, **marker: Any) -> dict[str, Any]:
     return {
         "type": "scatter",
         "mode": "markers",
         "x": numbers(pairs[:, 0]),
         "y": numbers(pairs[:, 1]),
-        "marker": {"color": colour(number), "symbol": symbol(number), "size": 6, "opacity": 0.4},
+        "marker": {"color": colour(number), "symbol": symbol(number), **marker},
         "meta": {"setting": number},
-        "hoverinfo": "skip",
     }
 
 
-def _mean(
-    number: int, label: str, mean: np.ndarray, half_width: float | None, unit: str
-) -> dict[str, Any]:
+def _mean(pairs: np.ndarray, number: int, label: str, unit: str) -> dict[str, Any]:
+    half_width = summarise(pairs[:, 1]).half_width
     interval = "" if half_width is None else f" ± {half_width:.2f}"
+    border = {"color": "var(--card)", "width": 1.5}
     return {
-        "type": "scatter",
-        "mode": "markers",
-        "x": numbers(mean[:1]),
-        "y": numbers(mean[1:]),
+        **_points(pairs.mean(axis=0, keepdims=True), number, size=12, line=border),
         "name": text(label),
-        "marker": {
-            "color": colour(number),
-            "symbol": symbol(number),
-            "size": 12,
-            "line": {"color": "var(--card)", "width": 1.5},
-        },
-        "meta": {"setting": number},
         "hovertemplate": f"<b>%{{fullData.name}}</b><br>ELBO %{{y:,.2f}}{interval} nats<br>"
         f"%{{x:.4g}} {unit}<extra></extra>",
-    }
-
-
-def _layout(cost: Cost, at: np.ndarray) -> dict[str, Any]:
-    costs = at[:, 0]
-    wide = costs.min() > 0 and costs.max() > 8 * costs.min()
-    scale = log_axis(costs) if wide else {}
-    return {
-        "xaxis": {"title": {"text": f"{cost.title.lower()} ({cost.unit})"}, **scale},
-        "yaxis": {"title": {"text": "test ELBO (nats)"}},
-        "hovermode": "closest",
     }
 
 
@@ -137,18 +116,14 @@ def parallel_plot(runs: Sequence[Run], comparison: Comparison) -> Plot | None:
     usable = [run for run in runs if math.isfinite(run.metrics.get(VALUE, math.nan)) and run.config]
     if len(usable) < 2 or not comparison.swept:
         return None
-    configs = [run.options for run in usable]
-    elbo = [run.metrics[VALUE] for run in usable]
-    dimensions = [_dimension(key, configs) for key in comparison.swept]
-    dimensions.append({"label": "test ELBO", "values": numbers(elbo)})
-    line = {
-        "color": numbers(elbo),
-        "colorscale": [[0, "var(--low)"], [0.5, "var(--middle)"], [1, "var(--high)"]],
-    }
+    elbo = numbers(run.metrics[VALUE] for run in usable)
+    dimensions = [_dimension(key, [run.options for run in usable]) for key in comparison.swept]
+    dimensions.append({"label": "test ELBO", "values": elbo})
+    colours = [[0, "var(--low)"], [0.5, "var(--middle)"], [1, "var(--high)"]]
     trace = {
         "type": "parcoords",
         "dimensions": dimensions,
-        "line": line,
+        "line": {"color": elbo, "colorscale": colours},
         "labelside": "top",
         "labelfont": {"size": 12.5, "color": "var(--ink)"},
         "tickfont": {"size": 12, "color": "var(--ink)"},
@@ -188,14 +163,11 @@ def _numeric(label: str, values: np.ndarray) -> dict[str, Any]:
     distinct = np.unique(values[np.isfinite(values)])
     few = {"tickvals": numbers(distinct)} if len(distinct) <= 8 else {}
     if len(distinct) and distinct[0] > 0 and distinct[-1] / distinct[0] >= LOG_SPREAD:
-        powers = 10.0 ** np.arange(
-            math.floor(math.log10(distinct[0])), math.ceil(math.log10(distinct[-1])) + 1
-        )
-        marks = distinct if few else powers
-        return {
-            "label": label,
-            "values": numbers(np.log10(values)),
+        low, high = np.log10(distinct[[0, -1]])
+        marks = distinct if few else 10.0 ** np.arange(math.floor(low), math.ceil(high) + 1)
+        ticks = {
             "tickvals": numbers(np.log10(marks)),
             "ticktext": [f"{mark:.4g}" for mark in marks],
         }
+        return {"label": label, "values": numbers(np.log10(values)), **ticks}
     return {"label": label, "values": numbers(values), **few}

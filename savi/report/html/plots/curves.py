@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from itertools import groupby
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from jaxtyping import Float
@@ -13,7 +12,7 @@ from jaxtyping import Float
 from savi.report.figures.curves import PANELS, Series
 from savi.report.figures.curves import Panel as Drawn
 from savi.report.figures.style import FEW
-from savi.report.html.plots.base import Plot, axis, colour, numbers, scale_of, swatch, text, thinned
+from savi.report.html.plots import base
 from savi.report.metrics import SPLITS, parse
 from savi.report.runs import Run
 from savi.report.settings import Comparison
@@ -26,13 +25,12 @@ Lines: TypeAlias = Float[np.ndarray, "N T"]
 SPLIT_ORDER = ("train", "val", "test")
 
 
-@dataclass(frozen=True)
-class Panel:
+class Panel(NamedTuple):
     """A plot with its heading and its legend: the words of each colour."""
 
     title: str
     legend: tuple[tuple[str, str], ...]
-    plot: Plot
+    plot: base.Plot
 
 
 def panels(curves: Mapping[str, Series]) -> list[Panel]:
@@ -48,40 +46,47 @@ def _panel_of(names: list[str]) -> Drawn:
     metric = described(names[0])
     by_split = {parse(name)[0]: name for name in names}
     labels = {by_split[split]: SPLITS[split] or split for split in SPLIT_ORDER if split in by_split}
-    return Drawn(metric.label, labels or {names[0]: ""}, scale_of(metric))
+    return Drawn(metric.label, labels or {names[0]: ""}, base.scale_of(metric))
 
 
 def _filled(panel: Drawn, curves: Mapping[str, Series]) -> Panel:
-    present = {name: label for name, label in panel.curves.items() if name in curves}
-    unit = described(next(iter(present))).unit
-    values = [np.asarray(curves[name].values, dtype=float) for name in present]
-    data = [
-        _trace(number, label, curves[name])
+    present = [
+        (number, label, curves[name])
         for number, (name, label) in enumerate(panel.curves.items())
-        if name in present
+        if name in curves
     ]
-    layout = {"xaxis": {"title": {"text": "step"}}, "yaxis": axis(panel.scale, values, unit)}
-    legend = tuple(
-        (colour(number), label)
-        for number, (name, label) in enumerate(panel.curves.items())
-        if name in present and label
+    unit = described(next(name for name in panel.curves if name in curves)).unit
+    y = base.axis(
+        panel.scale, [np.asarray(series.values, dtype=float) for *_, series in present], unit
     )
+    data = [
+        _trace(number, label, series)
+        | {
+            "mode": "lines+markers" if np.isfinite(series.values).sum() <= FEW else "lines",
+            "marker": {"size": 5},
+            "hovertemplate": "%{y:.5g} %{fullData.name}<extra></extra>",
+        }
+        for number, label, series in present
+    ]
+    legend = tuple((base.colour(number), label) for number, label, _ in present if label)
     title = panel.title.replace("$\\lambda_0$", "λ0")
-    return Panel(title, legend, {"data": data, "layout": layout})
+    return Panel(
+        title, legend, {"data": data, "layout": {"xaxis": base.titled("step"), "yaxis": y}}
+    )
 
 
 def _trace(number: int, label: str, series: Series) -> dict[str, Any]:
-    kept = thinned(len(series.steps))
-    finite = np.isfinite(series.values)
+    """A curve in the colour of a series or a setting."""
+    kept = base.thinned(len(series.steps))
     return {
         "type": "scatter",
-        "mode": "lines+markers" if finite.sum() <= FEW else "lines",
-        "x": numbers(series.steps[kept]),
-        "y": numbers(series.values[kept]),
-        "name": text(label),
-        "line": swatch(number),
-        "marker": {"size": 5},
-        "hovertemplate": "%{y:.5g} %{fullData.name}<extra></extra>",
+        "mode": "lines" if len(kept) > 1 else "markers",
+        "x": base.numbers(series.steps[kept]),
+        "y": base.numbers(series.values[kept]),
+        "name": base.text(label),
+        "line": base.swatch(number),
+        "marker": {"color": base.colour(number)},
+        "hovertemplate": "%{y:.5g} at step %{x:,}<br>%{fullData.name}<extra></extra>",
     }
 
 
@@ -90,10 +95,10 @@ def overlaid_metrics(runs: Sequence[Run]) -> list[str]:
     return sorted({name for run in runs for name in run.curves}, key=position)
 
 
-def run_curves(name: str, comparison: Comparison) -> Plot:
+def run_curves(name: str, comparison: Comparison) -> base.Plot:
     """A line for every run."""
     data = [
-        _line(run.curves[name], number, run.name)
+        _trace(number, run.name, run.curves[name]) | {"meta": {"setting": number}}
         for number, setting in enumerate(comparison.settings)
         for run in setting.runs
         if name in run.curves
@@ -101,7 +106,7 @@ def run_curves(name: str, comparison: Comparison) -> Plot:
     return {"data": data, "layout": _layout(name, comparison)}
 
 
-def mean_curves(name: str, comparison: Comparison) -> Plot:
+def mean_curves(name: str, comparison: Comparison) -> base.Plot:
     """The mean over seeds of every setting, in the band from the smallest to the largest."""
     data: list[dict[str, Any]] = []
     for number, setting in enumerate(comparison.settings):
@@ -112,18 +117,16 @@ def mean_curves(name: str, comparison: Comparison) -> Plot:
         if len(log) > 1:
             data.append(_band(steps, values, number))
         mean = Series(steps, _over_seeds(np.nanmean, values))
-        data.append(_line(mean, number, f"{setting.label}, mean of {len(log)}"))
+        line = _trace(number, f"{setting.label}, mean of {len(log)}", mean)
+        data.append(line | {"meta": {"setting": number}})
     return {"data": data, "layout": _layout(name, comparison)}
 
 
-def on_common_steps(
-    log: Sequence[Series],
-) -> tuple[Line, Lines]:
+def on_common_steps(log: Sequence[Series]) -> tuple[Line, Lines]:
     """Curves at the steps of all of them: linear in between, nan beyond a curve's ends."""
     steps = np.unique(np.concatenate([series.steps for series in log])).astype(float)
-    steps = steps[thinned(len(steps))]
-    rows = [_interpolated(steps, series) for series in log]
-    return steps, np.stack(rows)
+    steps = steps[base.thinned(len(steps))]
+    return steps, np.stack([_interpolated(steps, series) for series in log])
 
 
 def _interpolated(steps: Line, series: Series) -> Line:
@@ -142,21 +145,6 @@ def _over_seeds(reduce: Any, values: Lines) -> Line:
     return result
 
 
-def _line(series: Series, number: int, label: str) -> dict[str, Any]:
-    kept = thinned(len(series.steps))
-    return {
-        "type": "scatter",
-        "mode": "lines" if len(kept) > 1 else "markers",
-        "x": numbers(series.steps[kept]),
-        "y": numbers(np.asarray(series.values)[kept]),
-        "name": text(label),
-        "meta": {"setting": number},
-        "line": swatch(number),
-        "marker": {"color": colour(number)},
-        "hovertemplate": "%{y:.5g} at step %{x:,}<br>%{fullData.name}<extra></extra>",
-    }
-
-
 def _band(steps: Line, values: Lines, number: int) -> dict[str, Any]:
     """The area between the smallest and the largest value, as one closed outline."""
     low, high = _over_seeds(np.nanmin, values), _over_seeds(np.nanmax, values)
@@ -164,12 +152,12 @@ def _band(steps: Line, values: Lines, number: int) -> dict[str, Any]:
     return {
         "type": "scatter",
         "mode": "lines",
-        "x": numbers(np.concatenate([steps[known], steps[known][::-1]])),
-        "y": numbers(np.concatenate([low[known], high[known][::-1]])),
+        "x": base.numbers(np.concatenate([steps[known], steps[known][::-1]])),
+        "y": base.numbers(np.concatenate([low[known], high[known][::-1]])),
         "fill": "toself",
-        "fillcolor": colour(number),
+        "fillcolor": base.colour(number),
         "opacity": 0.15,
-        "line": {"width": 0, "color": colour(number)},
+        "line": {"width": 0, "color": base.colour(number)},
         "meta": {"setting": number},
         "hoverinfo": "skip",
     }
@@ -184,7 +172,7 @@ def _layout(name: str, comparison: Comparison) -> dict[str, Any]:
         if name in run.curves
     ]
     return {
-        "xaxis": {"title": {"text": "step"}},
-        "yaxis": axis(scale_of(metric), curves, metric.unit),
+        "xaxis": base.titled("step"),
+        "yaxis": base.axis(base.scale_of(metric), curves, metric.unit),
         "hovermode": "closest",
     }

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
-from savi.report.html.plots.base import Plot, colour, numbers
+from savi.report.html.plots.base import Plot, colour, numbers, titled
 from savi.report.runs import Verdict
 
 
@@ -21,29 +23,27 @@ def latent_plots(verdict: Verdict) -> dict[str, tuple[str, Plot]]:
 def _kl(verdict: Verdict) -> Plot:
     order = np.argsort(verdict.kl_per_dimension)[::-1]
     bars = {
-        "type": "bar",
         "x": list(range(1, len(order) + 1)),
         "y": numbers(np.asarray(verdict.kl_per_dimension)[order]),
         "customdata": order.tolist(),
         "marker": {"color": colour(0)},
         "hovertemplate": "%{y:.4g} nats, dimension %{customdata}<extra></extra>",
     }
-    axes = {"xaxis": {"title": {"text": "rank"}}, "yaxis": {"title": {"text": "nats"}}}
-    return {"data": [bars], "layout": {**axes, "hovermode": "closest"}}
+    return _plot(bars, "rank", "nats")
 
 
 def _sigma(verdict: Verdict) -> Plot:
     edges = np.asarray(verdict.sigma_edges)
     bars = {
-        "type": "bar",
         "x": numbers((edges[:-1] + edges[1:]) / 2),
         "y": numbers(verdict.sigma_counts),
         "width": numbers(np.diff(edges)),
         "marker": {"color": colour(1)},
         "hovertemplate": "%{y:,} near σ = %{x:.2f}<extra></extra>",
     }
-    axes = {
-        "xaxis": {"title": {"text": "σ of a latent dimension; 1 is the prior's"}},
-        "yaxis": {"title": {"text": "count"}},
-    }
-    return {"data": [bars], "layout": {**axes, "hovermode": "closest"}}
+    return _plot(bars, "σ of a latent dimension; 1 is the prior's", "count")
+
+
+def _plot(bars: dict[str, Any], x: str, y: str) -> Plot:
+    axes = {"xaxis": titled(x), "yaxis": titled(y)}
+    return {"data": [{"type": "bar", **bars}], "layout": {**axes, "hovermode": "closest"}}
