@@ -10,7 +10,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from savi.errors import InputError
-from savi.implicit.qp.matrices import Curvature, largest, or_one, take, times
+from savi.implicit.qp.matrices import Batch, Curvature, largest, or_one, take, times
+from savi.linear.dense import finite_blocks
 from savi.types import (
     Active,
     Constraints,
@@ -48,9 +49,7 @@ class QPData(NamedTuple):
     @property
     def finite(self) -> Mask:
         """Which examples hold finite numbers only."""
-        # 0·x is 0 for a finite x and NaN otherwise: far cheaper than to ask every number.
-        sums = [(0.0 * parameter).flatten(1).sum(dim=-1) for parameter in self]
-        return torch.stack([s.expand(self.batch) for s in sums]).sum(dim=0) == 0
+        return torch.stack([finite_blocks(p).expand(self.batch) for p in self]).all(dim=0)
 
     def take(self, index: Index) -> QPData:
         """The programs of these examples."""
@@ -68,19 +67,13 @@ class QPData(NamedTuple):
 
 
 @dataclass(frozen=True)
-class InequalityProgram:
+class InequalityProgram(Batch):
     """minimise ½wᵀHw + cᵀw subject to Gw <= h."""
 
     H: Curvature
     c: Points
     G: Constraints
     h: Inequalities
-
-    def take(self, index: Index) -> InequalityProgram:
-        """The programs of these examples."""
-        return InequalityProgram(
-            self.H.take(index), self.c[index], take(self.G, index), self.h[index]
-        )
 
     @property
     def data(self) -> QPData:

@@ -202,15 +202,7 @@ def tell(
 ) -> None:
     """Warn of failed examples, or raise under ``raise``: the one place that knows the policies.
 
-    Args:
-        on_failure: the policy.
-        message: what failed. Python shows a warning without numbers once a run.
-        warning: its kind.
-        error: its kind.
-        detail: what an error says besides.
-
-    Raises:
-        Exception: ``error``, under ``raise``.
+    The ``detail`` is for an error only, as Python shows a warning without numbers once a run.
     """
     if on_failure == "raise":
         raise error(message + detail)
