@@ -21,7 +21,6 @@ from savi.vae.model import GaussianVAE
 
 #: Of the moves; near the optimum 0.651 in many dimensions (Beskos et al. 2013, arXiv 1001.4460).
 TARGET_ACCEPTANCE = 0.65
-
 #: The pilot walk: its share of the increments and the least number of them, and the step size
 #: that it begins with and how fast its logarithm follows the acceptance. From a small one: after
 #: steps that are too large, chains stand still while the law goes on narrowing.

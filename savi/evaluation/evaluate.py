@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -31,12 +31,8 @@ if TYPE_CHECKING:
 
 #: Examples that the N × N estimate of the mutual information uses at most.
 MUTUAL_INFORMATION_EXAMPLES = 1_000
-
 #: Streams of noise apart from those of the batches, which are numbered from 0.
 LATENTS_STREAM, GAPS_STREAM, TRAIN_GAPS_STREAM, AIS_STREAM = 900_001, 900_002, 900_003, 900_004
-
-#: What runs of versions without these settings are evaluated with.
-LATER_SETTINGS = {"ais_examples": 0, "ais_chains": 16, "ais_steps": 500, "autoencoder_steps": 0}
 
 
 @dataclass(frozen=True)
@@ -61,9 +57,9 @@ class _Subject:
     split: str
 
     @property
-    def settings(self) -> dict[str, Any]:
+    def settings(self) -> Mapping[str, Any]:
         """The ``evaluation`` group."""
-        return LATER_SETTINGS | dict(self.module.settings)
+        return self.module.settings
 
     def examples(self, split: str | None = None, most: int | None = None) -> Observations:
         """The first examples of a split, this one by default, beside the model."""
