@@ -40,14 +40,8 @@ def annealed_log_likelihood(
     place in the batch (the noise), not on what else is in the batch, and the batch is taken in
     pieces of fixed memory. To rounding: an acceptance close to its threshold may go either way.
 
-    Args:
-        model: p(x, z).
-        x: the observations.
-        annealing: the chains and the temperatures.
-        generator: the source of the noise.
-        initial: q0, a Gaussian with a density; the prior by default. The nearer to the posterior,
-            the tighter: see :func:`savi.evaluation.proposals.laplace_at_mode`.
-        progress: called after every move.
+    The ``initial`` law is q0, by default the prior. The nearer it is to the posterior, the tighter
+    is the estimate: see :func:`savi.evaluation.proposals.laplace_at_mode`.
 
     Raises:
         InputError: for an ``initial`` without a density or for another number of examples.
@@ -127,15 +121,8 @@ def bidirectional_monte_carlo(
     z* ~ p(z) and x ~ p(x|z*) make z* a sample of p(z|x). Walks from there to q0, by the moves of
     annealed importance sampling in the reverse order, have E 1/w = 1/p(x): with the walks from q0
     they enclose log p(x) (Grosse et al. 2015, arXiv 1511.02543; 2016, arXiv 1606.02275). What
-    the gap says of other data rests on the simulated ones being like them.
-
-    Args:
-        model: p(x, z).
-        n: how many examples are simulated.
-        annealing: the chains and the temperatures.
-        generator: the source of all noise, that of the data too.
-        initial: x ↦ q0, which must not know z*; the prior by default.
-        progress: called after every move.
+    the gap says of other data rests on the n simulated ones being like them. What gives the
+    ``initial`` q0 from x, by default the prior, must not know z*.
 
     Raises:
         InputError: for less than one example, or for an ``initial`` without a density.

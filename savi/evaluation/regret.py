@@ -96,15 +96,11 @@ def out_of_distribution(
     samples: int | None = None,
     importance_samples: int | None = None,
 ) -> dict[str, float]:
-    """How well three scores tell the examples of another data set from those of the run's own.
+    """How well three scores tell examples of another data set from held-out ones of the run's own.
 
-    Args:
-        module: the run; its parameters are left alone.
-        inlier_x: held-out examples of the data that it was trained on.
-        outlier_x: others, of the same dimension, in the model's units.
-        steps: of the solves, at most; ``evaluation.gap_steps`` by default.
-        samples: of the bounds; ``evaluation.samples`` by default.
-        importance_samples: of the log-likelihood; ``evaluation.importance_samples`` by default.
+    The outliers are in the model's units. The solves take ``steps`` at most, the bounds and the
+    log-likelihood as many samples as given: by default ``gap_steps``, ``samples`` and
+    ``importance_samples`` of the run's ``evaluation``.
 
     Returns:
         Areas under the ROC curve (1/2 is chance): ``ood/auroc_regret``; as baselines
@@ -118,7 +114,7 @@ def out_of_distribution(
     """
     _check(inlier_x, outlier_x)
     given = {"gap_steps": steps, "samples": samples, "importance_samples": importance_samples}
-    settings = module.settings | {name: n for name, n in given.items() if n is not None}
+    settings = {**module.settings, **{name: n for name, n in given.items() if n is not None}}
     with evaluation_mode(module):
         inlier, outlier = (_scores(module, x, settings) for x in (inlier_x, outlier_x))
     failed = torch.cat([inlier.pop("failed"), outlier.pop("failed")])

@@ -88,8 +88,12 @@ def kkt(
     n, m = x.shape[-1], found.equality.shape[-1]
     linearized, units = _well_scaled(problem, x, params, found)
     hessian = units.unsqueeze(-1) * linearized.matrix[:, :n, :n]
-    constraints = _constraints(hessian, linearized.matrix[:, n:, :n], found, near)
-    certificate = certify(linearized, constraints)
+    curvature, flat = reduced_curvature(hessian, linearized.matrix[:, n:, :n])
+    # What a force must be compared with: that of moving x by its own size.
+    scale = torch.linalg.matrix_norm(hessian).unsqueeze(-1) * found.size
+    weak = (found.touching & (found.force <= near * scale)).any(dim=-1)
+    infeasible = ~(found.violation <= near)
+    certificate = certify(linearized, Constraints(weak, infeasible, curvature, flat))
     value = attached(linearized, certificate, policy)
     return KKTSolution(
         value=value[:, :n],
@@ -138,22 +142,3 @@ def _linearized(
 
     y = torch.cat([x, found.equality / units, found.inequality / units], dim=-1)
     return Linearized.at(System.of(equations, y, params), y)
-
-
-def _constraints(
-    hessian: Tensor, normals: Tensor, found: Multipliers, tolerance: float
-) -> Constraints:
-    """What the Lagrangian's Hessian and the multipliers say of the minimum.
-
-    The normals are those of the active constraints, and 0 for the others.
-    """
-    curvature, flat = reduced_curvature(hessian, normals)
-    # What a force must be compared with: that of moving x by its own size.
-    scale = torch.linalg.matrix_norm(hessian).unsqueeze(-1) * found.size
-    weak = found.touching & (found.force <= tolerance * scale)
-    return Constraints(
-        degenerate=weak.any(dim=-1),
-        infeasible=~(found.violation <= tolerance),
-        min_curvature=curvature,
-        flat=flat,
-    )

@@ -15,16 +15,7 @@ from torch import Tensor
 from savi.implicit.qp.matrices import Batch, largest, lower_solve, or_one, row_norms, times
 from savi.implicit.qp.program import InequalityProgram
 from savi.linear.dense import safe_cholesky
-from savi.types import (
-    Active,
-    Constraints,
-    Counts,
-    Inequalities,
-    Mask,
-    PerExample,
-    Points,
-    Symmetric,
-)
+from savi.types import Active, Constraints, Counts, Inequalities, Mask, PerExample, Points
 
 #: What is added to the diagonal of a scaled H that is not definite: a proximal term.
 PROXIMAL = 1e-10
@@ -62,7 +53,7 @@ class ScaledProgram(Batch):
         proximal: what is added to the diagonal of H in the normal matrix.
     """
 
-    H: Symmetric
+    H: Float[Tensor, "S n n"]
     c: Points
     G: Constraints
     h: Inequalities

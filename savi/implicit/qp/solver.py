@@ -29,13 +29,8 @@ def solve(
 ) -> tuple[QPSolution, KKTInverse]:
     """Solve a batch of float64 parameters with a symmetric Q.
 
-    The groups of finite examples with the same rank of A are solved one by one.
-
-    Args:
-        data: the parameters.
-        eps: the relative rounding error that they came with.
-        tolerance: of the relative KKT residual.
-        max_steps: of the interior-point method.
+    The groups of finite examples with the same rank of A are solved one by one, to a relative KKT
+    residual of ``tolerance``. The parameters came with relative rounding errors of ``eps``.
 
     Returns:
         The solutions, with NaN in x, y and z of an example that has none, and the inverse KKT
