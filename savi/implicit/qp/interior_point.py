@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from savi.implicit.qp.matrices import Batch, largest, lower_solve, or_one, row_norms, times
+from savi.implicit.qp.matrices import Batched, largest, lower_solve, or_one, row_norms, times
 from savi.implicit.qp.program import InequalityProgram
 from savi.linear.dense import safe_cholesky
 from savi.types import Active, Constraints, Counts, Inequalities, Mask, PerExample, Points
@@ -32,7 +32,7 @@ COMPACT = 0.75
 
 
 @dataclass
-class Iterate(Batch):
+class Iterate(Batched):
     """A point with Gw + s = h, s >= 0, and the multipliers z >= 0."""
 
     w: Points
@@ -41,7 +41,7 @@ class Iterate(Batch):
 
 
 @dataclass(frozen=True)
-class ScaledProgram(Batch):
+class ScaledProgram(Batched):
     """H, c, G, h in units in which tolerances have a meaning.
 
     The rows of G have the norm 1, max|h| = 1 (or 0), and max(|H|, |c|) = 1.
@@ -107,7 +107,7 @@ class Ended(NamedTuple):
 
 
 @dataclass
-class Progress(Batch):
+class Progress(Batched):
     """The smallest error so far, and the steps since."""
 
     best: PerExample

@@ -44,14 +44,14 @@ def take(tensor: Tensor, index: Index) -> Tensor:
     return tensor if tensor.shape[0] == 1 else tensor[index]
 
 
-class Batch:
+class Batched:
     """A base of dataclasses of tensors, or of other batches, with rows that belong to examples."""
 
     def take(self, index: Index) -> Self:
         """That of these examples."""
         fields = vars(self).values()
         return type(self)(
-            *(v.take(index) if isinstance(v, Batch) else take(v, index) for v in fields)
+            *(v.take(index) if isinstance(v, Batched) else take(v, index) for v in fields)
         )
 
 
@@ -71,7 +71,7 @@ def row_norms(M: Float[Tensor, "S R C"]) -> Float[Tensor, "S R"]:
 
 
 @dataclass(frozen=True)
-class Curvature(Batch):
+class Curvature(Batched):
     """The matrices H of ½wᵀHw, one per example or one for all.
 
     Attributes:

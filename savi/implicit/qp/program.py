@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from savi.errors import InputError
-from savi.implicit.qp.matrices import Batch, Curvature, largest, or_one, take, times
+from savi.implicit.qp.matrices import Batched, Curvature, largest, or_one, take, times
 from savi.linear.dense import finite_blocks
 from savi.types import Constraints, Equalities, Index, Inequalities, Mask, PerExample, Points
 
@@ -56,7 +56,7 @@ class QPData(NamedTuple):
 
 
 @dataclass(frozen=True)
-class InequalityProgram(Batch):
+class InequalityProgram(Batched):
     """minimise ½wᵀHw + cᵀw subject to Gw <= h."""
 
     H: Curvature
