@@ -3,63 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Self
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from savi.errors import InputError, require_at_least
-from savi.evaluation.annealing import AnnealedPath, Annealing, Walk
+from savi.evaluation.annealing import AnnealedEstimate, AnnealedPath, Annealing
 from savi.evaluation.pieces import ExampleStreams, Progress, silent, ticks
 from savi.evaluation.proposals import prior_of
-from savi.types import Observations, PerExample, PerSample
+from savi.types import Observations
 from savi.vae.distributions import Posterior
 from savi.vae.model import GaussianVAE
 from savi.vae.monte_carlo import example_slices
-
-
-@dataclass(frozen=True)
-class AnnealedEstimate:
-    """What C annealed chains say of each of B examples.
-
-    Attributes:
-        log_weights: log w of every chain, in nats and float64; E w = p(x).
-        acceptance: the mean acceptance of an example's moves.
-    """
-
-    log_weights: PerSample
-    acceptance: PerExample
-
-    @classmethod
-    def join(cls, walks: Sequence[Walk]) -> Self:
-        """Of walks of consecutive pieces of a batch."""
-        log_weights, acceptance = zip(*walks, strict=True)
-        return cls(torch.cat(log_weights, dim=1), torch.cat(acceptance))
-
-    @property
-    def log_likelihood(self) -> PerExample:
-        """Log (1/C) Σ w, in expectation a lower bound on log p(x)."""
-        return self.log_weights.logsumexp(dim=0) - math.log(len(self.log_weights))
-
-    @property
-    def effective_samples(self) -> PerExample:
-        """(Σ w)²/Σ w², between 1 and C."""
-        weights = self.log_weights.softmax(dim=0)
-        return 1.0 / weights.square().sum(dim=0)
-
-    @property
-    def standard_error(self) -> PerExample:
-        """Of ``log_likelihood``, from the spread of w over the chains.
-
-        To first order that of (1/C) Σ w relative to itself. It knows nothing of modes that no
-        chain has found.
-        """
-        chains = len(self.log_weights)
-        weights = chains * self.log_weights.softmax(dim=0)
-        return weights.std(dim=0) / math.sqrt(chains)
 
 
 @torch.no_grad()
@@ -82,43 +40,26 @@ def annealed_log_likelihood(
     place in the batch (the noise), not on what else is in the batch, and the batch is taken in
     pieces of fixed memory. To rounding: an acceptance close to its threshold may go either way.
 
-    Args:
-        model: p(x, z).
-        x: the observations.
-        annealing: the chains and the temperatures.
-        generator: the source of the noise.
-        initial: q0, a Gaussian with a density; the prior by default. The nearer to the posterior,
-            the tighter: see :func:`savi.evaluation.proposals.laplace_at_mode`.
-        progress: called after every move.
+    The ``initial`` law is q0, by default the prior. The nearer it is to the posterior, the tighter
+    is the estimate: see :func:`savi.evaluation.proposals.laplace_at_mode`.
 
     Raises:
         InputError: for an ``initial`` without a density or for another number of examples.
     """
-    paths = annealed_paths(model, x, annealing, generator, initial, walks=1, progress=progress)
+    paths = _paths(model, x, annealing, generator, initial, progress, walks=1)
     return AnnealedEstimate.join([path.forward() for _, path in paths])
 
 
-def annealed_paths(
+def _paths(
     model: GaussianVAE,
     x: Observations,
     annealing: Annealing,
     generator: torch.Generator,
     initial: Posterior | None,
-    *,
-    walks: int,
     progress: Progress,
+    walks: int,
 ) -> Iterator[tuple[slice, AnnealedPath]]:
-    """The paths of pieces of a batch, whose chains decode to no more than a chunk.
-
-    Args:
-        model: p(x, z).
-        x: the observations.
-        annealing: the chains and the temperatures.
-        generator: the source of the noise.
-        initial: q0; the prior by default.
-        walks: how many walks there will be along each path.
-        progress: called after every move.
-    """
+    """The paths of pieces of a batch, whose chains decode to no more than a chunk."""
     q0 = prior_of(model, x) if initial is None else initial
     if len(q0.mean) != len(x):
         raise InputError(
@@ -180,15 +121,8 @@ def bidirectional_monte_carlo(
     z* ~ p(z) and x ~ p(x|z*) make z* a sample of p(z|x). Walks from there to q0, by the moves of
     annealed importance sampling in the reverse order, have E 1/w = 1/p(x): with the walks from q0
     they enclose log p(x) (Grosse et al. 2015, arXiv 1511.02543; 2016, arXiv 1606.02275). What
-    the gap says of other data rests on the simulated ones being like them.
-
-    Args:
-        model: p(x, z).
-        n: how many examples are simulated.
-        annealing: the chains and the temperatures.
-        generator: the source of all noise, that of the data too.
-        initial: x ↦ q0, which must not know z*; the prior by default.
-        progress: called after every move.
+    the gap says of other data rests on the n simulated ones being like them. What gives the
+    ``initial`` q0 from x, by default the prior, must not know z*.
 
     Raises:
         InputError: for less than one example, or for an ``initial`` without a density.
@@ -196,14 +130,9 @@ def bidirectional_monte_carlo(
     require_at_least("n", n, 1)
     z, x = simulate(model, n, generator)
     q0 = None if initial is None else initial(x)
-    walks = [
-        (path.forward(), path.reverse(z[part]))
-        for part, path in annealed_paths(
-            model, x, annealing, generator, q0, walks=2, progress=progress
-        )
-    ]
-    forward, reverse = (AnnealedEstimate.join(direction) for direction in zip(*walks, strict=True))
-    return Sandwich(x, forward, reverse)
+    paths = _paths(model, x, annealing, generator, q0, progress, walks=2)
+    walks = [(path.forward(), path.reverse(z[part])) for part, path in paths]
+    return Sandwich(x, *map(AnnealedEstimate.join, zip(*walks, strict=True)))
 
 
 def simulate(

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Self
 
 import torch
 from jaxtyping import Float
@@ -21,7 +21,6 @@ from savi.vae.model import GaussianVAE
 
 #: Of the moves; near the optimum 0.651 in many dimensions (Beskos et al. 2013, arXiv 1001.4460).
 TARGET_ACCEPTANCE = 0.65
-
 #: The pilot walk: its share of the increments and the least number of them, and the step size
 #: that it begins with and how fast its logarithm follows the acceptance. From a small one: after
 #: steps that are too large, chains stand still while the law goes on narrowing.
@@ -66,16 +65,44 @@ def sigmoidal_schedule(steps: int, steepness: float = 4.0) -> Float[Tensor, " T+
     return (sigmoid - sigmoid[0]) / (sigmoid[-1] - sigmoid[0])
 
 
-class Walk(NamedTuple):
-    """What a walk along the path leaves.
+@dataclass(frozen=True)
+class AnnealedEstimate:
+    """What C annealed chains say of each of B examples.
 
     Attributes:
-        log_weights: Σ_t (β_t − β_{t−1}) log w(u) of every chain, in float64.
+        log_weights: log w of every chain, in nats and float64; E w = p(x).
         acceptance: the mean probability with which an example's moves were accepted.
     """
 
     log_weights: PerSample
     acceptance: PerExample
+
+    @classmethod
+    def join(cls, parts: Sequence[Self]) -> Self:
+        """Those of consecutive pieces of a batch."""
+        acceptance = torch.cat([part.acceptance for part in parts])
+        return cls(torch.cat([part.log_weights for part in parts], dim=1), acceptance)
+
+    @property
+    def log_likelihood(self) -> PerExample:
+        """Log (1/C) Σ w, in expectation a lower bound on log p(x)."""
+        return self.log_weights.logsumexp(dim=0) - math.log(len(self.log_weights))
+
+    @property
+    def effective_samples(self) -> PerExample:
+        """(Σ w)²/Σ w², between 1 and C."""
+        return 1.0 / self.log_weights.softmax(dim=0).square().sum(dim=0)
+
+    @property
+    def standard_error(self) -> PerExample:
+        """Of ``log_likelihood``, from the spread of w over the chains.
+
+        To first order that of (1/C) Σ w relative to itself. It knows nothing of modes that no
+        chain has found.
+        """
+        chains = len(self.log_weights)
+        weights = chains * self.log_weights.softmax(dim=0)
+        return weights.std(dim=0) / math.sqrt(chains)
 
 
 class AnnealedPath:
@@ -89,15 +116,7 @@ class AnnealedPath:
     is weighted would be a *heuristic*: its moves would depend on the past of the chains. That
     0.65, the aim of Wu et al. (2017, arXiv 1611.04273) too, is a good acceptance, and that the
     pilot's step sizes lead the walk to it, are heuristics here as well, but only the tightness of
-    the bounds rests on them.
-
-    Args:
-        model: p(x, z).
-        x: the observations.
-        q0: the initial law, a Gaussian with a density.
-        settings: how the path is walked.
-        streams: the noise of the examples.
-        tick: called after every move, of the pilot too.
+    the bounds rests on them. ``tick`` is called after every move, of the pilot too.
 
     Raises:
         InputError: for a q0 without a density.
@@ -117,15 +136,15 @@ class AnnealedPath:
         self._weight = WhitenedWeight(model, x, q0, codes)
         self.step_sizes = self._pilot()
 
-    def forward(self) -> Walk:
-        """From q0 to the posterior: E exp(log weight) = p(x)."""
+    def forward(self) -> AnnealedEstimate:
+        """From q0 to the posterior: log w = Σ_t (β_t − β_{t−1}) log w(u_{t−1}), E w = p(x)."""
         betas = sigmoidal_schedule(self.settings.steps)
         return self._walk(self._start(), betas, self.step_sizes)
 
-    def reverse(self, z: Codes) -> Walk:
+    def reverse(self, z: Codes) -> AnnealedEstimate:
         """From a sample of the posterior to q0, by the same moves in the reverse order.
 
-        Then E exp(−log weight) = 1/p(x). All chains of an example start from the one sample.
+        Then E 1/w = 1/p(x). All chains of an example start from the one sample.
         """
         start = self._weight.noise_of(z).expand(self.settings.chains, -1, -1)
         betas = sigmoidal_schedule(self.settings.steps)
@@ -141,9 +160,7 @@ class AnnealedPath:
         self._tick()
         return point, probability.mean(dim=0)
 
-    def _walk(
-        self, u: Samples, betas: Float[Tensor, " T+1"], step_sizes: Float[Tensor, "T-1 B"]
-    ) -> Walk:
+    def _walk(self, u: Samples, betas: Tensor, step_sizes: Tensor) -> AnnealedEstimate:
         increments = betas.diff().abs().tolist()
         point, acceptance = self._weight(u), torch.zeros_like(self._like[:, 0])
         log_weights = increments[0] * point.log_weight.double()
@@ -152,7 +169,7 @@ class AnnealedPath:
             point, accepted = self._move(point, beta, step_size)
             acceptance += accepted
             log_weights += increment * point.log_weight.double()
-        return Walk(log_weights, acceptance / len(step_sizes))
+        return AnnealedEstimate(log_weights, acceptance / len(step_sizes))
 
     def _pilot(self) -> Float[Tensor, "T-1 B"]:
         betas = sigmoidal_schedule(self.settings.pilot_steps)[1:-1].tolist()
@@ -162,8 +179,5 @@ class AnnealedPath:
             found.append(log_step)
             point, acceptance = self._move(point, beta, log_step.exp())
             log_step = log_step + PILOT_RATE * (acceptance - TARGET_ACCEPTANCE)
-        columns = torch.stack(found, dim=-1).unsqueeze(0)
-        wanted = interpolate(
-            columns, size=self.settings.steps - 1, mode="linear", align_corners=True
-        )
-        return wanted[0].T.exp()
+        columns, moves = torch.stack(found, dim=-1).unsqueeze(0), self.settings.steps - 1
+        return interpolate(columns, size=moves, mode="linear", align_corners=True)[0].T.exp()

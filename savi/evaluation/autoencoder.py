@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from savi.errors import require_at_least
 from savi.vae.build import build_encoder, build_vae
@@ -18,13 +21,10 @@ if TYPE_CHECKING:
 
 #: Apart from the seeds of runs, so that the networks do not begin at the run's own weights.
 SEED_OFFSET = 7_919
-
 #: Training examples by which the codes are scaled at the start.
 START_EXAMPLES = 1_000
-
 #: Training examples that principal components are computed from at most.
 PRINCIPAL_EXAMPLES = 10_000
-
 #: Directions beyond the wanted ones in the randomised decomposition, and its power iterations.
 OVERSAMPLING, POWER_ITERATIONS = 8, 4
 
@@ -39,15 +39,9 @@ def autoencoder_error(
     Wang and Wipf 2019 (arXiv 1912.10702) the VAE cannot reconstruct better at the same capacity. A
     run without an encoder lends its autoencoder the one that matches its decoder.
 
-    The learning rate, weight decay and batch size are the run's, and the rate decays to 0 (cosine),
-    so that the last batches do not decide. Neither the run's model nor the global random state is
-    touched, and the answer is the same at every call.
-
-    Args:
-        module: the run.
-        data: its data.
-        split: where the error is measured.
-        epochs: passes over the training split.
+    The learning rate, weight decay and batch size are the run's, and the rate decays to 0 (cosine)
+    over these epochs, so that the last batches do not decide. Neither the run's model nor the
+    global random state is touched, and the answer is the same at every call.
 
     Raises:
         InputError: if ``epochs`` is below 1.
@@ -62,14 +56,9 @@ def autoencoder_error(
     network.to(module.device)
     train = data.split("train").to(module.device)
     standardise_codes(network[0], train[:START_EXAMPLES])
-    fit_autoencoder(
-        network,
-        train,
-        optimizer=options["optimizer"],
-        batch_size=data.batch_size,
-        epochs=epochs,
-        generator=torch.Generator().manual_seed(seed),
-    )
+    optimizer = {name: options["optimizer"][name] for name in ("lr", "weight_decay")}
+    adam = torch.optim.AdamW(network.parameters(), **optimizer, fused=True)
+    fit_autoencoder(network, adam, train, data.batch_size, epochs, seed)
     return reconstruction_error(network, data.split(split).to(module.device), data.batch_size)
 
 
@@ -101,20 +90,11 @@ def standardise_codes(encoder: nn.Module, x: Float[Tensor, "N D"]) -> None:
 
 @torch.enable_grad()
 def fit_autoencoder(
-    network: nn.Module,
-    x: Float[Tensor, "N D"],
-    *,
-    optimizer: dict[str, Any],
-    batch_size: int,
-    epochs: int,
-    generator: torch.Generator,
+    network: nn.Module, adam: Optimizer, x: Tensor, batch_size: int, epochs: int, seed: int
 ) -> None:
-    """Minimise the mean squared error by Adam on shuffled batches."""
-    batches = -(-len(x) // batch_size)
-    adam = torch.optim.AdamW(
-        network.parameters(), lr=optimizer["lr"], weight_decay=optimizer["weight_decay"], fused=True
-    )
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(adam, T_max=epochs * batches)
+    """Minimise the mean squared error on shuffled batches."""
+    generator = torch.Generator().manual_seed(seed)
+    schedule = CosineAnnealingLR(adam, T_max=epochs * math.ceil(len(x) / batch_size))
     for _ in range(epochs):
         for index in torch.randperm(len(x), generator=generator).to(x.device).split(batch_size):
             batch = x[index]

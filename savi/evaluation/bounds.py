@@ -87,14 +87,8 @@ def sharp_bound(
     with c for each example the least-squares slope over the pairs: −1 for an affine decoder, and
     whatever leaves the least noise for any other. Either half of the samples takes its c from the
     other half, so that L̂ is unbiased. (Noise with exact second moments would be exact for an affine
-    decoder too, but it is not Gaussian, and biased for others.)
-
-    Args:
-        model: p(x, z).
-        q: Gaussian, with covariance Σ.
-        x: the observations.
-        samples: S, made even, and 64 at least: a slope needs more than a few pairs.
-        generator: the source of the noise.
+    decoder too, but it is not Gaussian, and biased for others.) S is made even, and 64 at least: a
+    slope needs more than a few pairs.
     """
     gram = model.gram(q.mean)
 

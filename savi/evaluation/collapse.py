@@ -18,19 +18,14 @@ from savi.vae.monte_carlo import example_slices
 #: Mean KL in nats below which a latent dimension counts as pruned. A unit whose mean varies by
 #: 0.01, the least that counts as active (Burda et al. 2016), has a KL of 0.005 nats at least.
 PRUNED_KL = 0.01
-
 #: A posterior standard deviation within this of 1 is the prior's.
 NEAR_ONE = 0.1
-
 #: A free γ within this multiple of its floor is held up by it.
 AT_FLOOR = 2.0
-
 #: Bins of the histogram of σ_z, from 0 to this, beyond which the last bin holds all.
 BINS, LARGEST_SIGMA = 60, 1.2
-
 #: Burda et al. (2016) call a unit active if its posterior mean varies more than this.
 ACTIVE_VARIANCE = 0.01
-
 #: Entries of a piece of the N × N × d comparison of every sample with every posterior.
 MATRIX_ENTRIES = 2**20
 
@@ -97,18 +92,12 @@ def measure_collapse(
     autoencoder_error: float | None = None,
     beta: float = 1.0,
 ) -> Collapse:
-    """The diagnostics and the verdict.
+    """The diagnostics and the verdict, from the posteriors of the examples in the same order.
 
-    Args:
-        model: p(x, z).
-        q: the posteriors of the examples, as stacked by :func:`savi.vae.distributions.stack`; for
-            a family without a density their Laplace approximations.
-        x: the examples, in the same order.
-        squared_error: E_q‖x − μ(z)‖² of each.
-        linear_error: see :func:`savi.evaluation.autoencoder.linear_error`.
-        autoencoder_error: see :func:`savi.evaluation.autoencoder.autoencoder_error`; None where
-            no autoencoder was trained. One that is not finite counts as none: it has diverged.
-        beta: the weight of the KL term in training.
+    Of a family without a density their Laplace approximations are taken. ``squared_error`` is
+    E_q‖x − μ(z)‖² of each example, the other errors are those of :mod:`savi.evaluation.autoencoder`
+    (an autoencoder whose error is not finite has diverged, and counts as none), and ``beta`` is the
+    weight of the KL term in training.
     """
     kl, variance = q.kl_per_dimension().mean(dim=0), model.gamma
     gamma = variance()

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float
@@ -31,12 +31,8 @@ if TYPE_CHECKING:
 
 #: Examples that the N × N estimate of the mutual information uses at most.
 MUTUAL_INFORMATION_EXAMPLES = 1_000
-
 #: Streams of noise apart from those of the batches, which are numbered from 0.
 LATENTS_STREAM, GAPS_STREAM, TRAIN_GAPS_STREAM, AIS_STREAM = 900_001, 900_002, 900_003, 900_004
-
-#: What runs of versions without these settings are evaluated with.
-LATER_SETTINGS = {"ais_examples": 0, "ais_chains": 16, "ais_steps": 500, "autoencoder_steps": 0}
 
 
 @dataclass(frozen=True)
@@ -59,11 +55,6 @@ class _Subject:
     module: SemiAmortizedVAE
     data: TensorDataModule
     split: str
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """The ``evaluation`` group."""
-        return LATER_SETTINGS | dict(self.module.settings)
 
     def examples(self, split: str | None = None, most: int | None = None) -> Observations:
         """The first examples of a split, this one by default, beside the model."""
@@ -121,7 +112,8 @@ def _pass_over(
     subject: _Subject, progress: Progress
 ) -> tuple[dict[str, float], Posterior, Float[Tensor, " N"]]:
     """The figures of all examples, their posteriors, and E_q‖x − μ(z)‖² of each."""
-    module, data, split, settings = subject.module, subject.data, subject.split, subject.settings
+    module, data, split = subject.module, subject.data, subject.split
+    settings = module.settings
     columns: dict[str, list[Tensor]] = defaultdict(list)
     posteriors = []
     batches = data.split(split).split(data.batch_size)
@@ -182,7 +174,7 @@ def _latents(subject: _Subject, q: Posterior) -> dict[str, float]:
 
 def _gaps(subject: _Subject) -> dict[str, float]:
     """Where the bound loses nats, on the split and on training examples."""
-    module, settings = subject.module, subject.settings
+    module, settings = subject.module, subject.module.settings
     # A point mass has no bound to measure gaps from.
     if settings["gap_examples"] == 0 or not module.family.has_density:
         return {}
@@ -204,7 +196,7 @@ def _gaps(subject: _Subject) -> dict[str, float]:
 
 def _annealed(subject: _Subject, progress: Progress) -> dict[str, float]:
     """The log-likelihood of a few examples as well as it can be had."""
-    module, settings = subject.module, subject.settings
+    module, settings = subject.module, subject.module.settings
     if settings["ais_examples"] == 0:
         return {}
     generator = module.evaluation_noise(AIS_STREAM)
@@ -231,7 +223,7 @@ def _collapse(
     subject: _Subject, q: Posterior, squared_error: Float[Tensor, " N"]
 ) -> Collapse | None:
     """Which latent dimensions are unused, and why; a point mass leaves none to the prior."""
-    module, data, settings = subject.module, subject.data, subject.settings
+    module, data, settings = subject.module, subject.data, subject.module.settings
     if not module.family.has_density:
         return None
     x, train = subject.examples(), data.split("train")

@@ -50,12 +50,7 @@ Evaluate = Callable[[Tensor], Point]
 
 
 def leapfrog(
-    evaluate: Evaluate,
-    point: Point,
-    momentum: Samples,
-    beta: float,
-    step_size: PerSample,
-    steps: int,
+    evaluate: Evaluate, point: Point, momentum: Samples, beta: float, step_size: Tensor, steps: int
 ) -> tuple[Point, Samples]:
     """L leapfrog steps of du/dt = ρ, dρ/dt = ∇ log p_β(u): L evaluations.
 
@@ -85,16 +80,9 @@ def transition(
 
     A momentum ρ ~ N(0, I) is drawn, the Hamiltonian H(u, ρ) = −log p_β(u) + ½‖ρ‖² is followed for
     ``steps`` leapfrog steps, and the end is accepted with probability min(1, exp(H − H')) (Duane
-    et al. 1987; Neal 2011, arXiv 1206.1901). An end whose H' is not finite is rejected.
-
-    Args:
-        evaluate: log w and its gradient.
-        point: where the chains are.
-        beta: β.
-        step_size: ε of each example; each chain draws its own within :data:`JITTER` of it, which
-            does not look at u, so that the move stays reversible.
-        steps: L.
-        streams: the noise.
+    et al. 1987; Neal 2011, arXiv 1206.1901). An end whose H' is not finite is rejected. Each chain
+    draws its own ε within :data:`JITTER` of the step size of its example, without a look at u, so
+    that the move stays reversible.
 
     Returns:
         The new points, and the probabilities with which the moves were accepted.
@@ -109,16 +97,13 @@ def transition(
     # NaN where the end, or both ends, are not finite.
     probability = log_ratio.clamp_max(0.0).exp().nan_to_num(0.0)
     accepted = streams.uniform(chains) < probability
-    return _where(accepted, end, point), probability
-
-
-def _where(chosen: Tensor, new: Point, old: Point) -> Point:
-    rows = chosen.unsqueeze(-1)
-    return Point(
-        torch.where(rows, new.u, old.u),
-        torch.where(chosen, new.log_weight, old.log_weight),
-        torch.where(rows, new.score, old.score),
+    rows = accepted.unsqueeze(-1)
+    moved = Point(
+        torch.where(rows, end.u, point.u),
+        torch.where(accepted, end.log_weight, point.log_weight),
+        torch.where(rows, end.score, point.score),
     )
+    return moved, probability
 
 
 class WhitenedWeight:
@@ -126,13 +111,8 @@ class WhitenedWeight:
 
     In these coordinates q0 is N(0, I), and the posterior is N(0, I) too if q0 is the posterior:
     the closer q0 is, the better one step size fits every direction. Where log p(x|z) has closed
-    derivatives (:class:`savi.vae.data_fit.DataFit`), no autograd is needed.
-
-    Args:
-        model: p(x, z).
-        x: the observations.
-        q0: a Gaussian with a density.
-        codes: how many evaluations are to be expected, of all examples together.
+    derivatives (:class:`savi.vae.data_fit.DataFit`), no autograd is needed; ``codes`` is how many
+    evaluations are to be expected, of all examples together.
 
     Raises:
         InputError: for a q0 without a density.

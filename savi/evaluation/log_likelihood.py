@@ -34,16 +34,8 @@ def log_likelihood_figures(
     example would be no bound: a maximum of noisy values is biased upwards. (So is a maximum of two
     means, but only by their own Monte Carlo error.)
 
-    Annealing starts at the Laplace approximation at a mode near the mean of q, for any family.
-
-    Args:
-        model: p(x, z).
-        infer: x ↦ q(z|x), with a density; the simulated examples are inferred with it too.
-        x: the examples.
-        annealing: the chains and the temperatures.
-        importance_samples: of the importance-weighted estimate.
-        generator: the source of all noise.
-        progress: the fraction of all this that is done.
+    Annealing starts at the Laplace approximation at a mode near the mean of q, for any family. The
+    simulated examples are inferred by ``infer`` too, x ↦ q(z|x).
 
     Returns:
         Means over the examples: ``ais/nll`` and ``ais/nll_importance`` in nats, and

@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from savi._minimize import minimize
 from savi.gradients import StopGradient
@@ -24,17 +22,13 @@ from savi.vae.model import GaussianVAE
 
 #: Least noise samples of the problem that defines the best q, so that it does not fit the noise.
 SOLVE_SAMPLES = 64
-
 #: Nats below the optimum at which a solve counts as converged, whatever stopped it: below the noise
 #: of the bounds, and above what float32 or the kinks of a ReLU decoder leave.
 NEGLIGIBLE = 2e-3
-
 #: Nats below the optimum at which Newton's method is worth its price, and its steps at most.
 WORTH_NEWTON, NEWTON_STEPS = 1e-5, 20
-
 #: Entries [S, B, d, D] of the tangents that a piece of the exact Hessians needs at most.
 TANGENT_ENTRIES = 2**24
-
 #: Enough inverse iterations for several digits of the smallest eigenvalue.
 INVERSE_ITERATIONS = 20
 
@@ -95,16 +89,9 @@ def local_optimum(
 ) -> LocalOptimum:
     """Maximise L over λ, and certify the answer.
 
-    By Levenberg–Marquardt, and by Newton's method with the exact Hessian from where that has not
-    converged. For the MAP families it is the MAP problem that is solved.
-
-    Args:
-        model: p(x, z).
-        family: of q.
-        x: the observations.
-        start: where the solve starts; L is concave for affine decoders only.
-        steps: at most so many of either method (and 20 of the second).
-        generator: the source of the noise of the problem.
+    By at most so many steps of Levenberg–Marquardt, and as many (but 20 at most) of Newton's method
+    with the exact Hessian from where that has not converged. The ``start`` matters, as L is concave
+    for affine decoders only. For the MAP families it is the MAP problem that is solved.
     """
     start, d = start.detach(), family.latent_dim
     noise = matched_noise(max(SOLVE_SAMPLES, 4 * d), start[:, :d], generator)
@@ -161,11 +148,7 @@ def _minimised(
 
 
 def _finished(
-    objective: NegativeELBO,
-    part: Index,
-    value: Float[Tensor, "R P"],
-    scale: Float[Tensor, " R"],
-    steps: int,
+    objective: NegativeELBO, part: Index, value: Rows, scale: PerExample, steps: int
 ) -> LocalOptimum:
     """The certified optima of some examples, after Newton steps for those that need them."""
     optimum = _certified(objective.rows(part), value, scale)

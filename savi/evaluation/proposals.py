@@ -37,13 +37,8 @@ def laplace_at_mode(
     An initial law for annealed importance sampling, whatever the posterior family that was
     trained: annealing has then to mend no more than what is not Gaussian in the posterior, and no
     γ is too small for it. It is narrow, so that chains rarely find other modes far away; the
-    estimates stay bounds, and a gap of bidirectional Monte Carlo would show it.
-
-    Args:
-        model: p(x, z).
-        x: the observations.
-        start: codes near which a mode is expected, such as the means of a trained posterior.
-        max_steps: of Levenberg–Marquardt.
+    estimates stay bounds, and a gap of bidirectional Monte Carlo would show it. A good ``start`` is
+    the mean of a trained posterior.
     """
     family = LaplaceFamily(model.latent_dim)
     fit = data_fit(model, x, start, codes=len(x) * max_steps)

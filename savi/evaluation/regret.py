@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from jaxtyping import Float
@@ -14,7 +15,7 @@ from savi.evaluation.bounds import importance_log_likelihood, sharp_bound
 from savi.evaluation.evaluate import evaluation_mode
 from savi.evaluation.optimum import LocalOptimum, local_optimum
 from savi.evaluation.proposals import with_density
-from savi.types import Observations, PerExample
+from savi.types import Mask, Observations, PerExample
 from savi.vae.model import GaussianVAE
 
 if TYPE_CHECKING:
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
 #: Solved together: the memory of a solve grows with the batch.
 BATCH = 128
-
 #: A stream of noise apart from those of the evaluation.
 REGRET_STREAM = 910_001
 
@@ -63,24 +63,15 @@ def likelihood_regret(
     Xiao, Yan and Amit (2020, arXiv 2003.02977) refit the parameters φ of the encoder to each
     example, by some hundred optimiser steps. Here it is λ itself that is refined, by a converged
     solve: the supremum over all encoders. The regret is then the amortisation gap of the example,
-    and large where the encoder was never trained.
-
-    Args:
-        model: p(x, z).
-        inference: its inference network gives λ0; without one λ0 is the prior's λ.
-        x: the examples.
-        steps: of the solve, at most.
-        samples: of either bound, on the same noise.
-        generator: the source of all noise.
+    and large where the encoder was never trained. Without an inference network λ0 is the prior's λ.
+    Both bounds take ``samples`` of the same noise.
     """
     start, family = inference.start(x), inference.family
     optimum = local_optimum(model, family, x, start, steps=steps, generator=generator)
     seed = int(torch.randint(2**31, (), generator=generator))
     initial, optimal = (
-        sharp_bound(
-            model, with_density(family, model, lam), x, samples, torch.Generator().manual_seed(seed)
-        )
-        for lam in (start, optimum.value)
+        sharp_bound(model, q, x, samples, torch.Generator().manual_seed(seed))
+        for q in (with_density(family, model, lam) for lam in (start, optimum.value))
     )
     return Regret(initial, optimal, optimum)
 
@@ -105,15 +96,11 @@ def out_of_distribution(
     samples: int | None = None,
     importance_samples: int | None = None,
 ) -> dict[str, float]:
-    """How well three scores tell the examples of another data set from those of the run's own.
+    """How well three scores tell examples of another data set from held-out ones of the run's own.
 
-    Args:
-        module: the run; its parameters are left alone.
-        inlier_x: held-out examples of the data that it was trained on.
-        outlier_x: others, of the same dimension, in the model's units.
-        steps: of the solves, at most; ``evaluation.gap_steps`` by default.
-        samples: of the bounds; ``evaluation.samples`` by default.
-        importance_samples: of the log-likelihood; ``evaluation.importance_samples`` by default.
+    The outliers are in the model's units. The solves take ``steps`` at most, the bounds and the
+    log-likelihood as many samples as given: by default ``gap_steps``, ``samples`` and
+    ``importance_samples`` of the run's ``evaluation``.
 
     Returns:
         Areas under the ROC curve (1/2 is chance): ``ood/auroc_regret``; as baselines
@@ -126,14 +113,10 @@ def out_of_distribution(
         InputError: for data of different dimensions, or without examples.
     """
     _check(inlier_x, outlier_x)
-    settings = module.settings
-    steps = settings["gap_steps"] if steps is None else steps
-    samples = settings["samples"] if samples is None else samples
-    if importance_samples is None:
-        importance_samples = settings["importance_samples"]
-    counts = {"steps": steps, "samples": samples, "importance_samples": importance_samples}
+    given = {"gap_steps": steps, "samples": samples, "importance_samples": importance_samples}
+    settings = {**module.settings, **{name: n for name, n in given.items() if n is not None}}
     with evaluation_mode(module):
-        inlier, outlier = (_scores(module, x, **counts) for x in (inlier_x, outlier_x))
+        inlier, outlier = (_scores(module, x, settings) for x in (inlier_x, outlier_x))
     failed = torch.cat([inlier.pop("failed"), outlier.pop("failed")])
     areas = {f"ood/auroc_{name}": auroc(inlier[name], outlier[name]) for name in inlier}
     return areas | {
@@ -155,25 +138,25 @@ def _check(inlier_x: Float[Tensor, "N D"], outlier_x: Float[Tensor, "M E"]) -> N
 
 
 def _scores(
-    module: SemiAmortizedVAE,
-    x: Float[Tensor, "N D"],
-    *,
-    steps: int,
-    samples: int,
-    importance_samples: int,
-) -> dict[str, Tensor]:
+    module: SemiAmortizedVAE, x: Tensor, settings: Mapping[str, Any]
+) -> dict[str, PerExample | Mask]:
     """Scores that are larger for stranger examples, and which refinements failed."""
-    columns: dict[str, list[Tensor]] = {"regret": [], "elbo": [], "nll": [], "failed": []}
+    model, pieces = module.vae, []
     for number, part in enumerate(x.split(BATCH)):
         generator = module.evaluation_noise(REGRET_STREAM + number)
         batch = part.to(module.device)
         regret = likelihood_regret(
-            module.vae, module.inference, batch, steps=steps, samples=samples, generator=generator
+            model,
+            module.inference,
+            batch,
+            steps=settings["gap_steps"],
+            samples=settings["samples"],
+            generator=generator,
         )
-        best = with_density(module.family, module.vae, regret.optimum.value)
-        estimate = importance_log_likelihood(module.vae, best, batch, importance_samples, generator)
-        columns["regret"].append(regret.value)
-        columns["elbo"].append(-regret.initial)
-        columns["nll"].append(-estimate.log_likelihood)
-        columns["failed"].append(regret.optimum.failed)
-    return {name: torch.cat(parts) for name, parts in columns.items()}
+        best = with_density(module.family, model, regret.optimum.value)
+        samples = settings["importance_samples"]
+        estimate = importance_log_likelihood(model, best, batch, samples, generator)
+        nll, failed = -estimate.log_likelihood, regret.optimum.failed
+        pieces.append((regret.value, -regret.initial, nll, failed))
+    columns = map(torch.cat, zip(*pieces, strict=True))
+    return dict(zip(("regret", "elbo", "nll", "failed"), columns, strict=True))

@@ -19,11 +19,9 @@ KINDS = {
 #: γ acts as too large above this multiple of its optimum. A dimension that is pruned in between,
 #: at γ < λ ≤ 1.5γ, was worth ½(λ/γ − 1 − log λ/γ) < 0.05 nats an example.
 MAX_RATIO = 1.5
-
 #: A code of κ dimensions fits κ dimensions of the noise too. What it reconstructs better counts
 #: only beyond this multiple of that noise, because noise is larger in some directions by chance.
 NOISE_MARGIN = 1.5
-
 #: A VAE whose γ is right misses something if it leaves unexplained this share of the variance that
 #: an autoencoder explains. An autoencoder has no noise to withstand and is always somewhat better
 #: (Dai et al., figures 2 and 3); a collapsed VAE leaves all of it.

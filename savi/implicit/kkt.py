@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
 from savi.errors import InputError
@@ -16,6 +16,7 @@ from savi.implicit.root import POLICIES, ImplicitSolution, attached
 from savi.implicit.root_certificate import Constraints, certify
 from savi.implicit.system import System, require_tensors
 from savi.implicit.theorem import Linearized
+from savi.types import Active, Equalities, Inequalities, Points, Rows
 
 
 @dataclass(frozen=True)
@@ -28,14 +29,14 @@ class KKTSolution(ImplicitSolution):
         active: which inequalities hold the solution back.
     """
 
-    equality_multipliers: Float[Tensor, "B m"]
-    inequality_multipliers: Float[Tensor, "B p"]
-    active: Bool[Tensor, "B p"]
+    equality_multipliers: Equalities
+    inequality_multipliers: Inequalities
+    active: Active
 
 
 def kkt(
     problem: Problem,
-    solution: Float[Tensor, "B n"],
+    solution: Points,
     *params: Tensor,
     on_failure: str = "warn",
     tolerance: float | None = None,
@@ -87,8 +88,12 @@ def kkt(
     n, m = x.shape[-1], found.equality.shape[-1]
     linearized, units = _well_scaled(problem, x, params, found)
     hessian = units.unsqueeze(-1) * linearized.matrix[:, :n, :n]
-    constraints = _constraints(hessian, linearized.matrix[:, n:, :n], found, near)
-    certificate = certify(linearized, constraints)
+    curvature, flat = reduced_curvature(hessian, linearized.matrix[:, n:, :n])
+    # What a force must be compared with: that of moving x by its own size.
+    scale = torch.linalg.matrix_norm(hessian).unsqueeze(-1) * found.size
+    weak = (found.touching & (found.force <= near * scale)).any(dim=-1)
+    infeasible = ~(found.violation <= near)
+    certificate = certify(linearized, Constraints(weak, infeasible, curvature, flat))
     value = attached(linearized, certificate, policy)
     return KKTSolution(
         value=value[:, :n],
@@ -104,7 +109,7 @@ _LEAST = 1e-4
 
 
 def _well_scaled(
-    problem: Problem, x: Float[Tensor, "B n"], params: tuple[Tensor, ...], found: Multipliers
+    problem: Problem, x: Points, params: tuple[Tensor, ...], found: Multipliers
 ) -> tuple[Linearized, Float[Tensor, "B 1"]]:
     """The KKT conditions, and the units of the objective, which are 1 unless H is far from that."""
     n, ones = x.shape[-1], torch.ones_like(x[:, :1])
@@ -118,11 +123,7 @@ def _well_scaled(
 
 
 def _linearized(
-    problem: Problem,
-    x: Float[Tensor, "B n"],
-    params: tuple[Tensor, ...],
-    found: Multipliers,
-    units: Float[Tensor, "B 1"],
+    problem: Problem, x: Tensor, params: tuple[Tensor, ...], found: Multipliers, units: Tensor
 ) -> Linearized:
     """The KKT conditions in x, u and v with the objective in units of ``units``.
 
@@ -135,35 +136,9 @@ def _linearized(
     )
     scale = torch.where(in_units > 0, 1.0 / units, torch.ones_like(in_units))
 
-    def equations(y: Float[Tensor, "B P"], *params: Tensor) -> Float[Tensor, "B P"]:
+    def equations(y: Rows, *params: Tensor) -> Rows:
         u, v = units * y[:, n : n + m], units * y[:, n + m :]
         return scale * problem.kkt_equations(y[:, :n], u, v, found.active, *params)
 
     y = torch.cat([x, found.equality / units, found.inequality / units], dim=-1)
     return Linearized.at(System.of(equations, y, params), y)
-
-
-def _constraints(
-    hessian: Float[Tensor, "B n n"],
-    normals: Float[Tensor, "B M n"],
-    found: Multipliers,
-    tolerance: float,
-) -> Constraints:
-    """What the Lagrangian's Hessian and the multipliers say of the minimum.
-
-    Args:
-        hessian: of the Lagrangian.
-        normals: those of the active constraints, and 0 for the others.
-        found: the multipliers.
-        tolerance: see :func:`kkt`.
-    """
-    curvature, flat = reduced_curvature(hessian, normals)
-    # What a force must be compared with: that of moving x by its own size.
-    scale = torch.linalg.matrix_norm(hessian).unsqueeze(-1) * found.size
-    weak = found.touching & (found.force <= tolerance * scale)
-    return Constraints(
-        degenerate=weak.any(dim=-1),
-        infeasible=~(found.violation <= tolerance),
-        min_curvature=curvature,
-        flat=flat,
-    )

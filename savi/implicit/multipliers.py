@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
 from savi.implicit.problem import Problem
 from savi.implicit.system import jacobian
 from savi.linear.dense import finite_blocks, identity_unless, multiply
+from savi.types import Active, Equalities, Inequalities, PerExample, Points
 
 
 @dataclass(frozen=True)
@@ -18,26 +19,26 @@ class Multipliers:
     """What belongs to a solution x besides x itself.
 
     Attributes:
-        equality: u, shape [B, m].
-        inequality: v ≥ 0, shape [B, p]; 0 where a constraint is not active.
-        active: which inequalities hold x back, shape [B, p].
-        touching: which inequalities hold with equality, active or not, shape [B, p].
-        force: ‖v_i ∇g_i‖, by which each of them does so, shape [B, p].
-        size: that of the coordinates that each inequality is about, shape [B, p].
+        equality: u.
+        inequality: v ≥ 0; 0 where a constraint is not active.
+        active: which inequalities hold x back.
+        touching: which inequalities hold with equality, active or not.
+        force: ‖v_i ∇g_i‖, by which each of them does so.
+        size: that of the coordinates that each inequality is about.
         violation: how far x lies outside of the worst constraint, by the same measure.
     """
 
-    equality: Float[Tensor, "B m"]
-    inequality: Float[Tensor, "B p"]
-    active: Bool[Tensor, "B p"]
-    touching: Bool[Tensor, "B p"]
-    force: Float[Tensor, "B p"]
-    size: Float[Tensor, "B p"]
-    violation: Float[Tensor, " B"]
+    equality: Equalities
+    inequality: Inequalities
+    active: Active
+    touching: Active
+    force: Inequalities
+    size: Inequalities
+    violation: PerExample
 
 
 def multipliers(
-    problem: Problem, x: Float[Tensor, "B n"], params: tuple[Tensor, ...], tolerance: float
+    problem: Problem, x: Points, params: tuple[Tensor, ...], tolerance: float
 ) -> Multipliers:
     """The u and v ≥ 0 that solve ∇f + (∂h/∂x)ᵀu + (∂g/∂x)ᵀv = 0 in the least-squares sense.
 
@@ -46,12 +47,6 @@ def multipliers(
     is about, or of a hundredth of x, the larger (of 1 for x = 0). A multiplier that comes out below
     0 is set to 0, the lowest first, until none is left (Lawson and Hanson's loop without its
     returns).
-
-    Args:
-        problem: the problem.
-        x: its solution, detached.
-        params: θ.
-        tolerance: how close to its boundary a constraint counts as touched.
     """
     with torch.enable_grad():
         point = x.detach().requires_grad_()
@@ -79,9 +74,7 @@ def multipliers(
     )
 
 
-def _non_negative(
-    normals: Float[Tensor, "B M n"], touching: Bool[Tensor, "B p"], gradient: Float[Tensor, "B n"]
-) -> tuple[Float[Tensor, "B M"], Bool[Tensor, "B p"]]:
+def _non_negative(normals: Tensor, touching: Tensor, gradient: Tensor) -> tuple[Tensor, Active]:
     """The multipliers y of all constraints, equalities first, and which inequalities have one."""
     m = normals.shape[-2] - touching.shape[-1]
     chosen = torch.nn.functional.pad(touching, (m, 0), value=True)
@@ -97,21 +90,18 @@ def _non_negative(
     return y, chosen[:, m:]
 
 
-def _least_squares(
-    normals: Float[Tensor, "B M n"], chosen: Bool[Tensor, "B M"], rhs: Float[Tensor, "B n"]
-) -> Float[Tensor, "B M"]:
+def _least_squares(normals: Tensor, chosen: Tensor, rhs: Tensor) -> Tensor:
     """argmin_y ‖Nᵀy − rhs‖ over the chosen rows of N, that of least norm; 0 for the others."""
-    rows = torch.where(chosen.unsqueeze(-1), normals, torch.zeros_like(normals))
-    usable = finite_blocks(rows) & torch.isfinite(rhs).all(dim=-1)
-    rows = torch.where(usable[:, None, None], rows, torch.zeros_like(rows))
-    rhs = torch.where(usable.unsqueeze(-1), rhs, torch.zeros_like(rhs))
-    y = multiply(torch.linalg.pinv(rows.mT), rhs)
-    return torch.where(chosen, y, torch.zeros_like(y))
+    rows = torch.where(chosen.unsqueeze(-1), normals, 0.0)
+    usable = (finite_blocks(rows) & torch.isfinite(rhs).all(dim=-1)).unsqueeze(-1)
+    rows = torch.where(usable.unsqueeze(-1), rows, 0.0)
+    y = multiply(torch.linalg.pinv(rows.mT), torch.where(usable, rhs, 0.0))
+    return torch.where(chosen, y, 0.0)
 
 
 def reduced_curvature(
     hessian: Float[Tensor, "B n n"], normals: Float[Tensor, "B M n"]
-) -> tuple[Float[Tensor, " B"], Float[Tensor, " B"]]:
+) -> tuple[PerExample, PerExample]:
     """The smallest eigenvalue of the Hessian on the directions that the normals leave.
 
     With N = UΣVᵀ the directions are spanned by the columns of V that belong to no singular value;
@@ -124,12 +114,11 @@ def reduced_curvature(
     size = hessian.abs().flatten(1).amax(dim=-1)
     finite = torch.isfinite(size) & finite_blocks(normals)
     # In units of its largest entry, so that no square overflows.
-    unit = torch.where(finite & (size > 0), size, torch.ones_like(size))[:, None, None]
+    unit = torch.where(finite & (size > 0), size, 1.0)[:, None, None]
     h = identity_unless(finite, 0.5 * (hessian + hessian.mT) / unit)
-    n = torch.where(finite[:, None, None], normals, torch.zeros_like(normals))
-    identity = torch.eye(h.shape[-1], dtype=h.dtype, device=h.device)
+    n = torch.where(finite[:, None, None], normals, 0.0)
     pinned = torch.linalg.pinv(n) @ n
-    free = identity - pinned
+    free = torch.eye(h.shape[-1], dtype=h.dtype, device=h.device) - pinned
     scale = torch.linalg.matrix_norm(h)
     stiff = 1.0 + 2.0 * scale
     blocks = free @ h @ free + stiff[:, None, None] * pinned

@@ -6,10 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
 from savi.errors import InputError
+from savi.types import Active, Equalities, Inequalities, PerExample, Points
 
 Function = Callable[..., Tensor]
 
@@ -30,31 +31,22 @@ class Problem:
     equalities: Function | None = None
     inequalities: Function | None = None
 
-    def values(
-        self, x: Float[Tensor, "B n"], *params: Tensor
-    ) -> tuple[Float[Tensor, " B"], Float[Tensor, "B m"], Float[Tensor, "B p"]]:
+    def values(self, x: Points, *params: Tensor) -> tuple[PerExample, Equalities, Inequalities]:
         """f, h and g at x.
 
         Raises:
             InputError: if one of them has another shape.
         """
         objective = _checked("objective", self.objective(x, *params), x, 1)
-        constraints = [
+        named = (("equalities", self.equalities), ("inequalities", self.inequalities))
+        h, g = (
             x[:, :0] if function is None else _checked(name, function(x, *params), x, 2)
-            for name, function in (
-                ("equalities", self.equalities),
-                ("inequalities", self.inequalities),
-            )
-        ]
-        return objective, constraints[0], constraints[1]
+            for name, function in named
+        )
+        return objective, h, g
 
     def kkt_equations(
-        self,
-        x: Float[Tensor, "B n"],
-        u: Float[Tensor, "B m"],
-        v: Float[Tensor, "B p"],
-        active: Bool[Tensor, "B p"],
-        *params: Tensor,
+        self, x: Points, u: Equalities, v: Inequalities, active: Active, *params: Tensor
     ) -> Float[Tensor, "B n+m+p"]:
         """The KKT conditions (Karush 1939; Kuhn and Tucker 1951) for a known active set.
 
@@ -76,7 +68,7 @@ class Problem:
         return torch.cat([gradient, h, torch.where(active, g, v)], dim=-1)
 
 
-def _checked(name: str, value: object, x: Float[Tensor, "B n"], ndim: int) -> Tensor:
+def _checked(name: str, value: object, x: Points, ndim: int) -> Tensor:
     """The value of a function of the problem, if it has one row per example."""
     if isinstance(value, Tensor) and value.ndim == ndim and len(value) == len(x):
         return value

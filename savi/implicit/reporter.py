@@ -78,8 +78,8 @@ class Tally(dict[str, tuple[int, Finding]]):
 
     def add(self, message: str, findings: Sequence[Finding]) -> None:
         """Count what one solve has found."""
-        for finding in findings:
-            kind = f"{message}: {finding.kind}"
+        for finding in findings or [Finding("")]:
+            kind = f"{message}: {finding.kind}" if finding.kind else message
             solves, before = self.get(kind, (0, Finding(kind)))
             self[kind] = solves + 1, before + finding
 
@@ -116,14 +116,14 @@ def say(
         _tallies[-1].add(message, findings)
         return
     file, line, module = _caller()
-    place = ("; ".join(finding.kind for finding in findings), file, line)
+    place = ("; ".join(finding.kind for finding in findings) or category.__name__, file, line)
     _heard[place] = count = _heard.get(place, 0) + 1
     if count > MANY and count & (count - 1):
         return
     since = count - _spoken.get(place, 0) - 1
     _spoken[place] = count
     repeated = f" (the {count:,}th time here, {since:,} since the last one told)" if since else ""
-    text = f"{message}: {'; '.join(map(str, findings))}{repeated}"
+    text = ": ".join([message, *(["; ".join(map(str, findings))] if findings else [])]) + repeated
     # A registry of its own: with Python's, the same text would be shown once.
     warnings.warn_explicit(text, category, file, line, module, registry={})
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from savi.implicit.kkt import KKTSolution, kkt
 from savi.implicit.problem import Problem
-from savi.types import Rows
+from savi.types import Points, Rows
 
 
 def entropy_problem() -> Problem:
@@ -27,7 +27,7 @@ def entropy_problem() -> Problem:
     )
 
 
-def softmax(theta: Float[Tensor, "B n"], on_failure: str = "warn") -> KKTSolution:
+def softmax(theta: Points, on_failure: str = "warn") -> KKTSolution:
     """Softmax, with the derivative that the implicit function theorem gives.
 
     The four steps of the report: x = softmax(θ) is the solution, known in closed form; the KKT
@@ -50,7 +50,7 @@ def softmax(theta: Float[Tensor, "B n"], on_failure: str = "warn") -> KKTSolutio
     return kkt(entropy_problem(), theta.detach().softmax(dim=-1), theta, on_failure=on_failure)
 
 
-def report_system(y: Rows, theta: Float[Tensor, "B n"]) -> Rows:
+def report_system(y: Rows, theta: Points) -> Rows:
     """The report's KKT system of softmax, its eq. 3, for :func:`savi.implicit.root` with θ.
 
         θ − log x − 1 + u1 + v = 0,   u (1ᵀx − 1) = 0,   diag(v) x = 0,   y = (x, u, v)
@@ -70,18 +70,18 @@ def report_system(y: Rows, theta: Float[Tensor, "B n"]) -> Rows:
     return torch.cat([theta - x.log() - 1.0 + u + v, feasibility, v * x], dim=-1)
 
 
-def report_solution(theta: Float[Tensor, "B n"]) -> Rows:
+def report_solution(theta: Points) -> Rows:
     """The y of :func:`report_system`: x = softmax(θ), u = 1 − logsumexp(θ) and v = 0."""
     u = 1.0 - theta.logsumexp(dim=-1, keepdim=True)
     return torch.cat([theta.softmax(dim=-1), u, torch.zeros_like(theta)], dim=-1)
 
 
-def softmax_jacobian(x: Float[Tensor, "B n"]) -> Float[Tensor, "B n n"]:
+def softmax_jacobian(x: Points) -> Float[Tensor, "B n n"]:
     """∂x/∂θ = diag(x) − xxᵀ in closed form."""
     return x.diag_embed() - x.unsqueeze(-1) * x.unsqueeze(-2)
 
 
-def report_inverse(x: Float[Tensor, "B n"], u: Float[Tensor, "B 1"]) -> Float[Tensor, "B n+1 n+1"]:
+def report_inverse(x: Points, u: Float[Tensor, "B 1"]) -> Float[Tensor, "B n+1 n+1"]:
     """The inverse of A = [[diag(x)⁻¹, −1], [u1ᵀ, 0]] for 1ᵀx = 1, the report's eq. 9.
 
         A⁻¹ = [[diag(x) − xxᵀ, x/u], [−xᵀ, 1/u]]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,12 +11,11 @@ from torch import Tensor
 
 from savi.errors import InputError
 from savi.implicit.problem import Problem
-from savi.implicit.reporter import ImplicitGradientWarning
+from savi.implicit.reporter import Finding, say
 
 _KINK = (
-    "sparsemax has no derivative where a utility equals the threshold, as in some examples here: "
-    "that of an adjacent linear piece was taken (savi.implicit.sparsemax_solution shows which "
-    "examples are degenerate)"
+    "no derivative where a utility equals the threshold: that of an adjacent linear piece was taken "
+    "(savi.implicit.sparsemax_solution shows which examples are degenerate)"
 )
 
 #: Steps of the float type at max(1, |θ|) within which a utility counts as equal to the threshold.
@@ -194,7 +192,7 @@ class _Derivative(torch.autograd.Function):
         if not torch._C._functorch.is_legacy_batchedtensor(v):
             degenerate = degenerate & (v != 0).any(dim=-1)
         if bool(degenerate.any()):
-            warnings.warn(_KINK, ImplicitGradientWarning, stacklevel=2)
+            say("sparsemax", [Finding(_KINK, int(degenerate.sum()), degenerate.numel())])
         # As numbers, not as a mask: what is not finite in x or v is so in J v.
         support = value.sign()
         mean = (support * v).sum(dim=-1, keepdim=True) / support.sum(dim=-1, keepdim=True)

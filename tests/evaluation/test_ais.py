@@ -9,8 +9,8 @@ from linear_gaussian import LinearGaussian, linear_gaussian, randn, vae
 from torch import Tensor
 
 from savi.errors import InputError
-from savi.evaluation.ais import AnnealedEstimate, annealed_log_likelihood
-from savi.evaluation.annealing import Annealing
+from savi.evaluation.ais import annealed_log_likelihood
+from savi.evaluation.annealing import AnnealedEstimate, Annealing
 from savi.evaluation.bounds import importance_log_likelihood
 from savi.evaluation.proposals import laplace_at_mode
 from savi.vae import DiagonalGaussian, PointMass, Posterior, monte_carlo

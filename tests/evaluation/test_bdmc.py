@@ -8,8 +8,8 @@ from closed_forms import log_likelihood
 from linear_gaussian import linear_gaussian, vae
 
 from savi.errors import InputError
-from savi.evaluation.ais import AnnealedEstimate, Sandwich, bidirectional_monte_carlo, simulate
-from savi.evaluation.annealing import Annealing
+from savi.evaluation.ais import Sandwich, bidirectional_monte_carlo, simulate
+from savi.evaluation.annealing import AnnealedEstimate, Annealing
 from savi.evaluation.proposals import laplace_at_mode
 from savi.vae import DiagonalGaussian, Posterior, monte_carlo
 

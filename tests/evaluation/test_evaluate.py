@@ -190,14 +190,6 @@ def test_a_true_model_is_measured_as_its_closed_forms_say(data: TensorDataModule
     assert metrics["test/gamma"] == pytest.approx(float(data.truth["gamma"]))
 
 
-def test_a_run_of_an_earlier_version_is_evaluated_without_the_later_figures(data):
-    module = module_of()
-    for name in ("ais_examples", "ais_chains", "ais_steps", "autoencoder_steps"):
-        del module.settings[name]
-    metrics = evaluate(module, data).metrics
-    assert not [name for name in metrics if "/ais/" in name or "autoencoder" in name]
-
-
 def test_progress_ends_at_one(data):
     told: list[float] = []
     evaluate(module_of(), data, progress=told.append)

@@ -6,6 +6,7 @@ The factors polish the interior point here, and they serve the derivatives.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float
@@ -23,16 +24,7 @@ from savi.implicit.qp.matrices import (
 )
 from savi.implicit.qp.program import InequalityProgram, kkt_residual
 from savi.linear.dense import safe_cholesky
-from savi.types import (
-    Active,
-    Constraints,
-    Counts,
-    Inequalities,
-    Mask,
-    PerExample,
-    Points,
-    Symmetric,
-)
+from savi.types import Active, Constraints, Counts, Inequalities, Mask, Points, Symmetric
 
 #: sin² of the angle below which an active constraint counts as dependent on the others.
 DEPENDENT = 1e-12
@@ -87,8 +79,7 @@ class ActiveSet:
         """Factorise; what is singular is regularised and flagged."""
         mask = active.to(G.dtype)
         size = largest(H.matrix.flatten(1))
-        norms = torch.linalg.vector_norm(G, dim=-1)
-        steepest = or_one(largest(norms * mask))
+        steepest = or_one(largest(torch.linalg.vector_norm(G, dim=-1) * mask))
         rho = torch.where(H.definite, 0.0, or_one(size) / steepest.square())
         factor, flat, doubtful = _curvature_factor(H, G, mask, rho)
         rows = torch.linalg.solve_triangular(factor, G.mT, upper=False).mT
@@ -120,7 +111,7 @@ class ActiveSet:
 
 
 def _curvature_factor(
-    H: Curvature, G: Constraints, mask: Inequalities, rho: PerExample
+    H: Curvature, G: Tensor, mask: Tensor, rho: Tensor
 ) -> tuple[Symmetric, Bool[Tensor, " S"], Bool[Tensor, " S"]]:
     """L of H̃, where it is flat, and where its pivots lose digits."""
     size = or_one(largest(H.matrix.flatten(1)))
@@ -138,8 +129,7 @@ def _curvature_factor(
     return factor, flat, ~well_pivoted(factor, size, REFINE)
 
 
-@dataclass(frozen=True)
-class Polished:
+class Polished(NamedTuple):
     """The solution of a program with inequalities only.
 
     Attributes:
@@ -186,7 +176,7 @@ def solve_inequalities(program: InequalityProgram, tolerance: float, max_steps: 
 
 def _polish(
     program: InequalityProgram, active_set: ActiveSet, start: Iterate
-) -> tuple[Points, Inequalities, PerExample]:
+) -> tuple[Tensor, Tensor, Tensor]:
     """The solution of the active constraints' linear system, from close by, and its residual."""
     H, c, G, h = program.H.matrix, program.c, program.G, program.h
     w, z = start.w, active_set.mask * start.z

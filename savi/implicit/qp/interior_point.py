@@ -6,25 +6,16 @@ S. Mehrotra, *On the implementation of a primal-dual interior point method*, 199
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from savi.implicit.qp.matrices import largest, lower_solve, or_one, row_norms, take, times
+from savi.implicit.qp.matrices import Batched, largest, lower_solve, or_one, row_norms, times
 from savi.implicit.qp.program import InequalityProgram
 from savi.linear.dense import safe_cholesky
-from savi.types import (
-    Active,
-    Constraints,
-    Counts,
-    Index,
-    Inequalities,
-    Mask,
-    PerExample,
-    Points,
-    Symmetric,
-)
+from savi.types import Active, Constraints, Counts, Inequalities, Mask, PerExample, Points
 
 #: What is added to the diagonal of a scaled H that is not definite: a proximal term.
 PROXIMAL = 1e-10
@@ -41,20 +32,16 @@ COMPACT = 0.75
 
 
 @dataclass
-class Iterate:
+class Iterate(Batched):
     """A point with Gw + s = h, s >= 0, and the multipliers z >= 0."""
 
     w: Points
     z: Inequalities
     s: Inequalities
 
-    def take(self, index: Index) -> Iterate:
-        """The rows of these examples."""
-        return Iterate(self.w[index], self.z[index], self.s[index])
-
 
 @dataclass(frozen=True)
-class ScaledProgram:
+class ScaledProgram(Batched):
     """H, c, G, h in units in which tolerances have a meaning.
 
     The rows of G have the norm 1, max|h| = 1 (or 0), and max(|H|, |c|) = 1.
@@ -66,7 +53,7 @@ class ScaledProgram:
         proximal: what is added to the diagonal of H in the normal matrix.
     """
 
-    H: Symmetric
+    H: Float[Tensor, "S n n"]
     c: Points
     G: Constraints
     h: Inequalities
@@ -94,10 +81,6 @@ class ScaledProgram:
         c, G = c * (length / price), G / rows.unsqueeze(-1)
         return cls(H * factor, c, G, h / length, length, price, rows, proximal)
 
-    def take(self, index: Index) -> ScaledProgram:
-        """The programs of these examples."""
-        return ScaledProgram(*(take(field, index) for field in vars(self).values()))
-
     def unscaled(self, iterate: Iterate) -> Iterate:
         """An iterate in the units of the program as it was given."""
         return Iterate(
@@ -107,14 +90,13 @@ class ScaledProgram:
         )
 
 
-@dataclass(frozen=True)
-class Ended:
+class Ended(NamedTuple):
     """Where the iterations ended.
 
     Attributes:
         iterate: the last one, in the units of the problem.
         active: which constraints hold x back there, s < z in the units of the scaled problem.
-        steps: taken, per example.
+        steps: taken.
         converged: whether the scaled residuals fell below the tolerance.
     """
 
@@ -125,48 +107,34 @@ class Ended:
 
 
 @dataclass
-class Progress:
+class Progress(Batched):
     """The smallest error so far, and the steps since."""
 
     best: PerExample
     since: Counts
 
-    @classmethod
-    def at_start(cls, like: Points) -> Progress:
-        """Nothing seen yet."""
-        best = like.new_full((len(like),), torch.inf)
-        return cls(best, torch.zeros_like(best, dtype=torch.long))
-
     def stuck(self, error: PerExample) -> Mask:
-        """Take note of an error; which examples it says to give up."""
+        """Take note of an error: where it says to give up."""
         better = error < 0.9 * self.best
         self.best = torch.where(better, error, self.best)
         self.since = torch.where(better, 0, self.since + 1)
         return (self.since >= PATIENCE) | ~torch.isfinite(error)
 
-    def take(self, index: Index) -> Progress:
-        """Those of these examples."""
-        return Progress(self.best[index], self.since[index])
-
 
 def interior_point(program: InequalityProgram, tolerance: float, max_steps: int) -> Ended:
     """Minimise ½wᵀHw + cᵀw subject to Gw <= h for every example by itself.
 
-    Each has its own step lengths, centring and stopping; those that are done leave the batch.
-
-    Args:
-        program: with H positive semidefinite.
-        tolerance: of the residuals of the scaled problem.
-        max_steps: at most so many steps.
+    H is positive semidefinite, and the tolerance that of the residuals of the scaled problem. Each
+    example has its own step lengths, centring and stopping; those that are done leave the batch.
     """
     problem = ScaledProgram.scaled(program)
-    workspace = Workspace(problem)
-    iterate = _start(problem, workspace)
+    newton = Newton(problem)
+    iterate = _start(problem, newton)
     whole, result = problem, Iterate(*(torch.empty_like(v) for v in vars(iterate).values()))
     steps = torch.zeros(len(problem.c), dtype=torch.long, device=problem.c.device)
     converged = torch.zeros_like(steps, dtype=torch.bool)
     index = torch.arange(len(steps), device=steps.device)
-    progress = Progress.at_start(problem.c)
+    progress = Progress(torch.full_like(problem.length[:, 0], torch.inf), torch.zeros_like(steps))
     running = torch.ones_like(converged)
     for step in range(max_steps + 1):
         r_d, r_p, mu, error = _residuals(problem, iterate)
@@ -186,16 +154,15 @@ def interior_point(program: InequalityProgram, tolerance: float, max_steps: int)
                 index, problem, iterate = index[left], problem.take(left), iterate.take(left)
                 progress, running = progress.take(left), running[left]
                 r_d, r_p, mu = r_d[left], r_p[left], mu[left]
-        iterate = _step(problem, iterate, (r_d, r_p, mu), FLOOR * tolerance, workspace)
-    active = result.z > result.s
-    return Ended(whole.unscaled(result), active, steps, converged)
+        iterate = _step(problem, newton, iterate, (r_d, r_p, mu), FLOOR * tolerance)
+    return Ended(whole.unscaled(result), result.z > result.s, steps, converged)
 
 
-def _start(problem: ScaledProgram, workspace: Workspace) -> Iterate:
+def _start(problem: ScaledProgram, newton: Newton) -> Iterate:
     """The solution with z = −s and no signs, shifted until z > 0 and s > 0."""
     ones = torch.ones_like(problem.h)
-    zeros = torch.zeros_like(problem.h)
-    w, z, _ = Newton(problem, ones, ones, workspace).direction(problem.c, -problem.h, zeros)
+    newton.factorise(problem, ones, ones)
+    w, z, _ = newton.direction(problem.c, -problem.h, torch.zeros_like(ones))
     return Iterate(w, _positive(z), _positive(-z))
 
 
@@ -223,10 +190,10 @@ def _residuals(
 
 def _step(
     problem: ScaledProgram,
+    newton: Newton,
     at: Iterate,
     residuals: tuple[Points, Inequalities, PerExample],
     least: float,
-    workspace: Workspace,
 ) -> Iterate:
     """The predictor, and the corrector with its centring σ = (μ_affine/μ)³.
 
@@ -234,7 +201,7 @@ def _step(
     of dw would spoil the multipliers.
     """
     r_d, r_p, mu = residuals
-    newton = Newton(problem, at.z, at.s, workspace)
+    newton.factorise(problem, at.z, at.s)
     complementarity = at.s * at.z
     _, dz, ds = newton.direction(r_d, r_p, complementarity)
     alpha = _to_boundary(at, dz, ds).clamp_max(1.0)
@@ -249,59 +216,41 @@ def _step(
 
 def _to_boundary(at: Iterate, dz: Tensor, ds: Tensor) -> Float[Tensor, "B 1"]:
     """The largest step that keeps s >= 0 and z >= 0."""
-    fastest = torch.maximum(_fall(at.z, dz), _fall(at.s, ds))
-    return 1.0 / fastest.clamp_min(1e-30)
-
-
-def _fall(v: Inequalities, dv: Inequalities) -> Float[Tensor, "B 1"]:
-    if not v.shape[-1]:
-        return v.sum(dim=-1, keepdim=True)
-    return (-dv / v).amax(dim=-1, keepdim=True)
-
-
-class Workspace:
-    """Memory for the matrices of a step, which is taken once and not in every step."""
-
-    def __init__(self, problem: ScaledProgram) -> None:
-        batch, p = problem.h.shape
-        k = problem.c.shape[1]
-        self._weighted = problem.h.new_empty(batch, p, k)
-        self._normal = problem.h.new_empty(batch, k, k)
-        self._factor = problem.h.new_empty(batch, k, k)
-
-    def factorised(self, problem: ScaledProgram, D: Inequalities) -> Symmetric:
-        """L of H + GᵀDG = LLᵀ; it is overwritten by the next call."""
-        batch = len(D)
-        H, G = (M.expand(batch, -1, -1) for M in (problem.H, problem.G))
-        weighted, normal = self._weighted[:batch], self._normal[:batch]
-        factor = self._factor[:batch].mT
-        torch.mul(G, D.unsqueeze(-1), out=weighted)
-        torch.baddbmm(H, G.mT, weighted, out=normal)
-        normal.diagonal(dim1=-2, dim2=-1).add_(problem.proximal)
-        info = torch.empty(batch, dtype=torch.int32, device=D.device)
-        torch.linalg.cholesky_ex(normal, out=(factor, info))
-        refused = info != 0
-        if refused.any():
-            factor[refused] = _jittered(normal[refused])
-        return factor
-
-
-def _jittered(blocks: Symmetric) -> Symmetric:
-    jitter = JITTER * or_one(largest(blocks.diagonal(dim1=-2, dim2=-1)))
-    blocks.diagonal(dim1=-2, dim2=-1).add_(jitter.unsqueeze(-1))
-    return safe_cholesky(blocks)[0]
+    if not dz.shape[-1]:
+        return dz.new_full((len(dz), 1), torch.inf)
+    fall = torch.maximum(-dz / at.z, -ds / at.s).amax(dim=-1, keepdim=True)
+    return 1.0 / fall.clamp_min(1e-30)
 
 
 class Newton:
     """The Newton system of an iterate, factorised once for the predictor and the corrector.
 
     With D = diag(z/s), (H + GᵀDG) dw = −r_d − Gᵀ(D r_p − r_c/s), dz = D (G dw + r_p) − r_c/s and
-    ds = −r_p − G dw.
+    ds = −r_p − G dw. The memory of its matrices is taken once, and not in every step.
     """
 
-    def __init__(self, problem: ScaledProgram, z: Tensor, s: Tensor, workspace: Workspace) -> None:
-        self.G, self.s, self.D = problem.G, s, z / s
-        self.factor = workspace.factorised(problem, self.D)
+    def __init__(self, problem: ScaledProgram) -> None:
+        (batch, p), k = problem.h.shape, problem.c.shape[1]
+        self._weighted = problem.h.new_empty(batch, p, k)
+        self._normal, self._lower = (problem.h.new_empty(batch, k, k) for _ in range(2))
+
+    def factorise(self, problem: ScaledProgram, z: Inequalities, s: Inequalities) -> None:
+        """Take over an iterate, with L of H + GᵀDG = LLᵀ."""
+        self.G, self.s, self.D, batch = problem.G, s, z / s, len(z)
+        H, G = (M.expand(batch, -1, -1) for M in (problem.H, problem.G))
+        weighted, normal = self._weighted[:batch], self._normal[:batch]
+        self.factor = self._lower[:batch].mT
+        torch.mul(G, self.D.unsqueeze(-1), out=weighted)
+        torch.baddbmm(H, G.mT, weighted, out=normal)
+        normal.diagonal(dim1=-2, dim2=-1).add_(problem.proximal)
+        info = torch.empty(batch, dtype=torch.int32, device=z.device)
+        torch.linalg.cholesky_ex(normal, out=(self.factor, info))
+        refused = info != 0
+        if refused.any():
+            blocks = normal[refused]
+            jitter = JITTER * or_one(largest(blocks.diagonal(dim1=-2, dim2=-1)))
+            blocks.diagonal(dim1=-2, dim2=-1).add_(jitter.unsqueeze(-1))
+            self.factor[refused] = safe_cholesky(blocks)[0]
 
     def direction(
         self, r_d: Points, r_p: Inequalities, r_c: Inequalities

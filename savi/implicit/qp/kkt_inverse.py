@@ -11,6 +11,7 @@ from torch import Tensor
 from savi.implicit.qp.active_set import ActiveSet
 from savi.implicit.qp.matrices import or_one, row_norms, take, times
 from savi.implicit.qp.program import QPData
+from savi.linear.dense import identity_unless
 from savi.types import Active, Constraints, Equalities, Index, Inequalities, Mask, Points
 
 #: A row of A closer than this to the span of the others, relative to its norm, is redundant.
@@ -54,8 +55,8 @@ def rank_groups(A: Constraints, batch: int) -> list[RankGroup]:
     R = triangular[:, :m]
     full = (R.diagonal(dim1=-2, dim2=-1).abs() > DEPENDENT).all(dim=-1)
     # Y = Y₁R⁻ᵀ, in the units of A.
-    safe = torch.where(full[:, None, None], R, torch.eye(m, dtype=A.dtype, device=A.device))
-    Y = torch.linalg.solve_triangular(safe.mT, orthogonal[..., :m], upper=False, left=False)
+    lower = identity_unless(full, R).mT
+    Y = torch.linalg.solve_triangular(lower, orthogonal[..., :m], upper=False, left=False)
     space = Nullspace(orthogonal[..., m:], Y / scale.mT, redundant=False)
     if full.all():
         return [(None, space)]
@@ -159,15 +160,10 @@ class KKTInverse:
     solved: Bool[Tensor, "B 1"]
     degenerate: Mask
 
-    def finite(
-        self, x: Points, y: Equalities, z: Inequalities
-    ) -> tuple[Points, Equalities, Inequalities]:
-        """A solution, with 0 for an example that failed and for what is not active."""
-        return (
-            torch.where(self.solved, x, 0.0),
-            torch.where(self.solved, y, 0.0),
-            torch.where(self.active, z, 0.0),
-        )
+    def finite(self, *solution: Tensor) -> list[Tensor]:
+        """x, y and z, with 0 for an example that failed and for what is not active."""
+        kept = (self.solved, self.solved, self.active)
+        return [torch.where(mask, v, 0.0) for mask, v in zip(kept, solution, strict=True)]
 
     def solve(
         self, vx: Points, vy: Equalities | None, vz: Inequalities | None

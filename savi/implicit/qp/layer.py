@@ -2,35 +2,33 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from savi.errors import InputError, require_at_least
+from savi.implicit.certificate import Finding, ImplicitGradientError, ImplicitGradientWarning
 from savi.implicit.policy import OnFailure
 from savi.implicit.qp.kkt_inverse import KKTInverse
 from savi.implicit.qp.matrices import outer, times
 from savi.implicit.qp.program import QPData, checked
 from savi.implicit.qp.solution import QPError, QPSolution, QPWarning, failures, tell
-from savi.implicit.qp.solver import Accuracy, solve
-from savi.implicit.reporter import ImplicitGradientError, ImplicitGradientWarning
+from savi.implicit.qp.solver import solve
 from savi.inner.precision import full_precision
+from savi.settings import Checked, setting
 from savi.types import Equalities, Inequalities, Points
 
-#: What can be done about an example without a solution, or without a derivative.
-POLICIES = (OnFailure.WARN, OnFailure.RAISE)
-
+_WITHOUT = "implicit derivative of a quadratic program without its conditions in some examples"
 _DEGENERATE = (
-    "implicit derivative of a quadratic program without its conditions in some examples: an active "
-    "constraint has a multiplier of 0, active constraints are linearly dependent, or the solution "
-    "is not unique (degenerate in the solution says where)"
+    "an active constraint has a multiplier of 0, active constraints are linearly dependent, or the "
+    "solution is not unique (degenerate in the solution says where)"
 )
 
 
-class QPLayer(nn.Module):
+@dataclass(eq=False, repr=False)
+class QPLayer(Checked, nn.Module):
     """Solves a batch of convex quadratic programs and differentiates their solutions.
 
         minimise ½ xᵀQx + qᵀx  subject to  Ax = b,  Gx <= h
@@ -62,21 +60,17 @@ class QPLayer(nn.Module):
         InputError: for values out of range.
     """
 
-    def __init__(
-        self, tolerance: float = 1e-10, max_steps: int = 60, on_failure: str = "warn"
-    ) -> None:
-        super().__init__()
-        if not 1e-14 <= tolerance <= 1e-4:
-            raise InputError(f"tolerance is {tolerance}: set it between 1e-14 and 1e-4")
-        require_at_least("max_steps", max_steps, 1)
-        OnFailure.named(on_failure, POLICIES)
-        self.tolerance, self.max_steps, self.on_failure = tolerance, max_steps, on_failure
+    tolerance: float = setting(1e-10, at_least=1e-14, at_most=1e-4)
+    max_steps: int = setting(60, at_least=1)
+    on_failure: str = setting("warn", one_of=(OnFailure.WARN.value, OnFailure.RAISE.value))
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        nn.Module.__init__(self)
 
     def extra_repr(self) -> str:
         """The settings."""
-        return (
-            f"tolerance={self.tolerance}, max_steps={self.max_steps}, on_failure={self.on_failure}"
-        )
+        return ", ".join(f"{field.name}={getattr(self, field.name)}" for field in fields(self))
 
     def forward(
         self,
@@ -107,44 +101,29 @@ class QPLayer(nn.Module):
         data = data._replace(Q=0.5 * (data.Q + data.Q.mT)).without_absent_bounds()
         plain = QPData(*(parameter.detach() for parameter in data))
         with torch.no_grad(), full_precision(q.device.type):
-            accuracy = Accuracy(torch.finfo(q.dtype).eps, self.tolerance, self.max_steps)
-            solution, inverse = solve(plain, accuracy)
+            eps = torch.finfo(q.dtype).eps
+            solution, inverse = solve(plain, eps, self.tolerance, self.max_steps)
         if (message := failures(solution.status)) is not None:
             tell(self.on_failure, message, QPWarning, QPError)
-        return differentiable(solution, inverse, data, self.on_failure).to(q.dtype)
-
-
-def differentiable(
-    solution: QPSolution, inverse: KKTInverse, data: QPData, on_failure: str
-) -> QPSolution:
-    """The solution with the derivatives of x, y and z in Q, q, A, b, G and h.
-
-    By the implicit function theorem on the KKT conditions, in both modes and to every order: where
-    the active constraints I stay the same, the solution is that of a linear system,
-
-        Qx + Aᵀy + Gᵀz = −q,   Ax = b,   (Gx)_I = h_I,   z_N = 0.
-
-    Args:
-        solution: of these programs.
-        inverse: of their KKT matrices.
-        data: float64 parameters, as they shall receive derivatives.
-        on_failure: ``raise`` refuses to differentiate a degenerate example, else it warns.
-    """
-    known = (solution.value, solution.equality_multipliers, solution.inequality_multipliers)
-    right = (v.expand(len(solution.value), -1) for v in (-data.q, data.b, data.h))
-    x, y, z = _KKTSolve.apply(inverse, known, on_failure, data.Q, data.A, data.G, *right)
-    return replace(solution, value=x, equality_multipliers=y, inequality_multipliers=z)
+        known = (solution.value, solution.equality_multipliers, solution.inequality_multipliers)
+        right = (v.expand(plain.batch, -1) for v in (-data.q, data.b, data.h))
+        system = (data.Q, data.A, data.G, *right)
+        x, y, z = _KKTSolve.apply(inverse, known, self.on_failure, *system)
+        solution = replace(solution, value=x, equality_multipliers=y, inequality_multipliers=z)
+        return solution.to(q.dtype)
 
 
 class _KKTSolve(torch.autograd.Function):
     """u = K⁻¹v for the symmetric K of Q, A and the active rows of G; 0 for failed examples.
 
+    Where the active constraints I stay the same, the solution (x, y, z) of a quadratic program is
+    that of a linear system with v = (−q, b, h):
+
+        Qx + Aᵀy + Gᵀz = −q,   Ax = b,   (Gx)_I = h_I,   z_N = 0.
+
     u̇ = K⁻¹(v̇ − K̇u), and with w = K⁻¹ū the cotangent of v is w and that of K is −w uᵀ. They are
     written in differentiable operations at u with its own derivative, so that those of higher order
-    follow.
-
-    Where u is the solution of a quadratic program it is known; a derivative of a degenerate one is
-    reported.
+    follow. The solution is known already; a derivative of a degenerate one is reported.
     """
 
     @staticmethod
@@ -154,7 +133,7 @@ class _KKTSolve(torch.autograd.Function):
         on_failure: str,
         *system: Tensor,
     ) -> tuple[Points, Equalities, Inequalities]:
-        """By the factors that the solver ended with, unless it is known."""
+        """By the factors that the solver ended with, unless u is known."""
         if known is None:
             return inverse.solve(*system[3:])
         x, y, z = (v.clone() for v in known)
@@ -229,6 +208,5 @@ def _report(ctx: Any, directions: list[Tensor]) -> None:
         return
     needed = torch.stack([(v != 0).any(dim=-1) for v in directions]).any(dim=0)
     if count := int((degenerate & needed).sum()):
-        detail = f" ({count} examples)"
-        kinds = ImplicitGradientWarning, ImplicitGradientError
-        tell(ctx.on_failure, _DEGENERATE, *kinds, detail)
+        found = Finding(_DEGENERATE, count, len(degenerate))
+        tell(ctx.on_failure, _WITHOUT, ImplicitGradientWarning, ImplicitGradientError, found)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Self
 
 import torch
 from jaxtyping import Bool, Float
@@ -43,6 +44,17 @@ def take(tensor: Tensor, index: Index) -> Tensor:
     return tensor if tensor.shape[0] == 1 else tensor[index]
 
 
+class Batched:
+    """A base of dataclasses of tensors, or of other batches, with rows that belong to examples."""
+
+    def take(self, index: Index) -> Self:
+        """That of these examples."""
+        fields = vars(self).values()
+        return type(self)(
+            *(v.take(index) if isinstance(v, Batched) else take(v, index) for v in fields)
+        )
+
+
 def largest(v: Float[Tensor, "*shape P"]) -> Float[Tensor, "*shape"]:
     """max|v| over the last dimension; 0 where there is nothing."""
     return v.abs().amax(dim=-1) if v.shape[-1] else v.sum(dim=-1)
@@ -59,7 +71,7 @@ def row_norms(M: Float[Tensor, "S R C"]) -> Float[Tensor, "S R"]:
 
 
 @dataclass(frozen=True)
-class Curvature:
+class Curvature(Batched):
     """The matrices H of ½wᵀHw, one per example or one for all.
 
     Attributes:
@@ -105,10 +117,6 @@ class Curvature:
         identity = torch.eye(size, dtype=like.dtype, device=like.device).unsqueeze(0)
         true = torch.ones(1, dtype=torch.bool, device=like.device)
         return cls(identity, identity, true, ~true)
-
-    def take(self, index: Index) -> Curvature:
-        """Those of these examples."""
-        return Curvature(*(take(field, index) for field in vars(self).values()))
 
 
 def _scales(H: Symmetric, eps: float, rotated: bool) -> Float[Tensor, "S n"]:

@@ -10,18 +10,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from savi.errors import InputError
-from savi.implicit.qp.matrices import Curvature, largest, or_one, take, times
-from savi.types import (
-    Active,
-    Constraints,
-    Equalities,
-    Index,
-    Inequalities,
-    Mask,
-    PerExample,
-    Points,
-    Symmetric,
-)
+from savi.implicit.qp.matrices import Batched, Curvature, largest, or_one, take, times
+from savi.linear.dense import finite_blocks
+from savi.types import Constraints, Equalities, Index, Inequalities, Mask, PerExample, Points
 
 #: The shape of each parameter for one example.
 SHAPES = {"Q": "[n, n]", "q": "[n]", "A": "[m, n]", "b": "[m]", "G": "[p, n]", "h": "[p]"}
@@ -48,9 +39,7 @@ class QPData(NamedTuple):
     @property
     def finite(self) -> Mask:
         """Which examples hold finite numbers only."""
-        # 0·x is 0 for a finite x and NaN otherwise: far cheaper than to ask every number.
-        sums = [(0.0 * parameter).flatten(1).sum(dim=-1) for parameter in self]
-        return torch.stack([s.expand(self.batch) for s in sums]).sum(dim=0) == 0
+        return torch.stack([finite_blocks(p).expand(self.batch) for p in self]).all(dim=0)
 
     def take(self, index: Index) -> QPData:
         """The programs of these examples."""
@@ -62,25 +51,18 @@ class QPData(NamedTuple):
         if not absent.any():
             return self
         others = torch.where(absent, 0.0, self.h.detach().abs()).amax(dim=-1, keepdim=True)
-        inactive = torch.where(others > 0, others, torch.ones_like(others))
-        G = torch.where(absent.unsqueeze(-1), torch.zeros_like(self.G), self.G)
-        return self._replace(G=G, h=torch.where(absent, inactive, self.h))
+        G = torch.where(absent.unsqueeze(-1), 0.0, self.G)
+        return self._replace(G=G, h=torch.where(absent, or_one(others), self.h))
 
 
 @dataclass(frozen=True)
-class InequalityProgram:
+class InequalityProgram(Batched):
     """minimise ½wᵀHw + cᵀw subject to Gw <= h."""
 
     H: Curvature
     c: Points
     G: Constraints
     h: Inequalities
-
-    def take(self, index: Index) -> InequalityProgram:
-        """The programs of these examples."""
-        return InequalityProgram(
-            self.H.take(index), self.c[index], take(self.G, index), self.h[index]
-        )
 
     @property
     def data(self) -> QPData:
@@ -198,7 +180,7 @@ def kkt_residual(data: QPData, x: Points, y: Equalities, z: Inequalities) -> KKT
     return KKTResidual(error, (z * surplus).sum(dim=-1), slack, weight)
 
 
-def _free_length(Q: Symmetric, own: Points) -> Points:
+def _free_length(Q: Tensor, own: Tensor) -> Points:
     """The way to the minimum of each coordinate by itself: what 0 is small beside.
 
     Multipliers do not count, because those of an infeasible program grow without end.
@@ -209,15 +191,11 @@ def _free_length(Q: Symmetric, own: Points) -> Points:
     return torch.minimum(free, most.unsqueeze(-1))
 
 
-def _lent(size: Points, squares: tuple[Constraints, Constraints], acting: Active) -> Points:
+def _lent(size: Tensor, squares: tuple[Tensor, Tensor], acting: Tensor) -> Points:
     """The sizes of coordinates, and those of the others that the rows lend to them.
 
-    |M|ᵀ|M| v / ‖M‖² is how a row M passes on what it gets, by least squares.
-
-    Args:
-        size: of each coordinate.
-        squares: the squared entries of A and G.
-        acting: which rows of G act on x.
+    |M|ᵀ|M| v / ‖M‖² is how a row M passes on what it gets, by least squares. ``squares`` holds
+    the squared entries of A and of G, of which some rows are ``acting`` on x.
     """
     most = largest(size).unsqueeze(-1)
     square = (size / or_one(most)).square()
@@ -230,6 +208,6 @@ def _lent(size: Points, squares: tuple[Constraints, Constraints], acting: Active
     return most * (square + lent).sqrt().clamp(LEAST, 1.0)
 
 
-def _row_sizes(squares: Constraints, v: Points) -> Inequalities:
+def _row_sizes(squares: Tensor, v: Tensor) -> Inequalities:
     """The size of a row's terms that v leaves, as errors add up."""
     return times(squares, v.square()).sqrt()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass, field, fields, replace
 from enum import IntEnum
 from functools import cached_property
@@ -13,6 +12,7 @@ from torch import Tensor
 
 from savi.implicit.qp.matrices import largest, or_one, row_norms
 from savi.implicit.qp.program import QPData
+from savi.implicit.reporter import Finding, say
 from savi.types import Active, Counts, Equalities, Index, Inequalities, Mask, PerExample, Points
 
 
@@ -198,20 +198,9 @@ def failures(status: Counts) -> str | None:
 
 
 def tell(
-    on_failure: str, message: str, warning: type[Warning], error: type[Exception], detail: str = ""
+    on_failure: str, message: str, warning: type[Warning], error: type[Exception], *of: Finding
 ) -> None:
-    """Warn of failed examples, or raise under ``raise``: the one place that knows the policies.
-
-    Args:
-        on_failure: the policy.
-        message: what failed. Python shows a warning without numbers once a run.
-        warning: its kind.
-        error: its kind.
-        detail: what an error says besides.
-
-    Raises:
-        Exception: ``error``, under ``raise``.
-    """
+    """Warn of failed examples, or raise under ``raise``: the one place that knows the policies."""
     if on_failure == "raise":
-        raise error(message + detail)
-    warnings.warn(message, warning, stacklevel=3)
+        raise error("; ".join([message, *map(str, of)]))
+    say(message, of, warning)

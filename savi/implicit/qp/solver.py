@@ -7,7 +7,6 @@ inequalities only; where its solve fails, a proof is sought that there is no sol
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import NamedTuple
 
 import torch
 
@@ -25,28 +24,31 @@ KINK = 1e-8
 CONTRADICTION = 1e-9
 
 
-class Accuracy(NamedTuple):
-    """How exactly a batch is solved.
-
-    Attributes:
-        eps: the relative rounding error that the parameters came with.
-        tolerance: of the relative KKT residual.
-        max_steps: of the interior-point method.
-    """
-
-    eps: float
-    tolerance: float
-    max_steps: int
-
-
-def solve(data: QPData, accuracy: Accuracy) -> tuple[QPSolution, KKTInverse]:
+def solve(
+    data: QPData, eps: float, tolerance: float, max_steps: int
+) -> tuple[QPSolution, KKTInverse]:
     """Solve a batch of float64 parameters with a symmetric Q.
+
+    The groups of finite examples with the same rank of A are solved one by one, to a relative KKT
+    residual of ``tolerance``. The parameters came with relative rounding errors of ``eps``.
 
     Returns:
         The solutions, with NaN in x, y and z of an example that has none, and the inverse KKT
         matrices there.
     """
-    solution, parts = _by_rank(data, accuracy)
+    (usable,) = data.finite.nonzero(as_tuple=True)
+    finite = data if len(usable) == data.batch else data.take(usable)
+    solution = QPSolution.unknown(data)
+    parts: list[tuple[Index | None, Factors]] = []
+    for index, space in rank_groups(finite.A, len(usable)) if len(usable) else []:
+        group = finite if index is None else finite.take(index)
+        found, factors = _solve_group(group, space, eps, tolerance, max_steps)
+        where = usable if index is None else usable[index]
+        if len(where) == data.batch:
+            solution, parts = found, [(None, factors)]
+        else:
+            solution.write(where, found)
+            parts.append((where, factors))
     ok = solution.solved.unsqueeze(-1)
     solution = replace(
         solution,
@@ -60,38 +62,16 @@ def solve(data: QPData, accuracy: Accuracy) -> tuple[QPSolution, KKTInverse]:
     return solution, KKTInverse(parts, data.A.shape[1], solution.active, ok, solution.degenerate)
 
 
-def _by_rank(
-    data: QPData, accuracy: Accuracy
-) -> tuple[QPSolution, list[tuple[Index | None, Factors]]]:
-    """Solve the groups of finite examples with the same rank of A, and put them together."""
-    (usable,) = data.finite.nonzero(as_tuple=True)
-    every = len(usable) == data.batch
-    finite = data if every else data.take(usable)
-    groups = rank_groups(finite.A, len(usable)) if len(usable) else []
-    if every and len(groups) == 1:
-        solution, factors = _solve_group(data, groups[0][1], accuracy)
-        return solution, [(None, factors)]
-    whole = QPSolution.unknown(data)
-    parts: list[tuple[Index | None, Factors]] = []
-    for index, space in groups:
-        part = finite if index is None else finite.take(index)
-        solution, factors = _solve_group(part, space, accuracy)
-        where = usable if index is None else usable[index]
-        whole.write(where, solution)
-        parts.append((where, factors))
-    return whole, parts
-
-
 def _solve_group(
-    data: QPData, space: Nullspace | None, accuracy: Accuracy
+    data: QPData, space: Nullspace | None, eps: float, tolerance: float, max_steps: int
 ) -> tuple[QPSolution, Factors]:
     """Eliminate Ax = b, solve, and judge what came out."""
     _, q, _, b, G, h = data
     q, b, h = (v.expand(data.batch, -1) for v in (q, b, h))
     x0 = torch.zeros_like(q) if space is None else times(space.inverse, b)
-    program = _reduced(data._replace(q=q, h=h), space, x0, accuracy.eps)
+    program = _reduced(data._replace(q=q, h=h), space, x0, eps)
     data = data._replace(Q=_without_noise(data.Q, program.H, space))
-    reduced = solve_inequalities(program, accuracy.tolerance, accuracy.max_steps)
+    reduced = solve_inequalities(program, tolerance, max_steps)
     x, y, z, active_set = reduced.w, torch.zeros_like(b), reduced.z, reduced.active_set
     if space is not None:
         x = x0 + times(space.basis, reduced.w)
@@ -102,9 +82,9 @@ def _solve_group(
     degenerate = residual.kink(KINK) | ~regular
     if space is not None and space.redundant:
         degenerate = torch.ones_like(degenerate)
-    ran_out = reduced.steps >= accuracy.max_steps
+    ran_out = reduced.steps >= max_steps
     status = torch.where(ran_out, QPStatus.MAX_STEPS, QPStatus.STALLED)
-    status = torch.where(residual.error <= accuracy.tolerance, QPStatus.SOLVED, status)
+    status = torch.where(residual.error <= tolerance, QPStatus.SOLVED, status)
     solution = replace(
         QPSolution.unknown(data),
         value=x,
@@ -148,9 +128,8 @@ def _judge(
     status = solution.status
     if space is not None and space.redundant:
         _contradictions(solution, data, space)
-    (index,) = ((status == QPStatus.MAX_STEPS) | (status == QPStatus.STALLED)).nonzero(
-        as_tuple=True
-    )
+    unsolved = (status == QPStatus.MAX_STEPS) | (status == QPStatus.STALLED)
+    (index,) = unsolved.nonzero(as_tuple=True)
     if not len(index):
         return
     program = program.take(index)

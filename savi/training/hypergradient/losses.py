@@ -19,10 +19,10 @@ from savi.inner.loop import InnerLoop
 from savi.inner.objective import InnerObjective
 from savi.inner.optimizers import LevenbergMarquardt
 from savi.inner.solution import Solution
-from savi.types import Rows
+from savi.types import Rows, Scalar
 
 #: Those of :data:`HYPERPARAMETERS` that are not constants of the training, by their names.
-Hyper = Mapping[str, Float[Tensor, ""]]
+Hyper = Mapping[str, Scalar]
 
 #: How well λ* is solved for: to the limits of float64, so that its derivatives are right.
 _RTOL, _MAX_STEPS = 1e-9, 200
@@ -90,16 +90,9 @@ class Bilevel:
         seed: int = 0,
         on_failure: str = "warn",
     ) -> Bilevel:
-        """Both levels at the weights of a training, which stay as they are.
+        """Both levels at the weights of the training of a loss, which stay as they are.
 
-        Args:
-            loss: its outer loss.
-            train: training examples.
-            val: validation examples.
-            beta: β.
-            samples: S, the samples of the bounds.
-            seed: of the noise.
-            on_failure: see :class:`ExactSolution`.
+        The bounds take S ``samples``; ``on_failure`` is that of :class:`ExactSolution`.
         """
         loss = replace(copy.deepcopy(loss), samples=samples)
         # Apple's GPUs have no float64.
@@ -108,10 +101,8 @@ class Bilevel:
         for module in (loss.model, loss.inference):
             module.to(device).double()
         inference = loss.inference
-        inference.backend, inference.optimizer = (
-            ExactSolution(on_failure=on_failure),
-            LevenbergMarquardt(),
-        )
+        inference.backend = ExactSolution(on_failure=on_failure)
+        inference.optimizer = LevenbergMarquardt()
         inference.rtol, inference.atol, inference.compiled = _RTOL, 0.0, False
         inference.max_steps = _MAX_STEPS if inference.max_steps > 0 else 0
         like = next(loss.model.parameters())
@@ -127,13 +118,13 @@ class Bilevel:
         modules = (self.loss.model, self.loss.inference)
         return [p for module in modules for p in module.parameters() if p.requires_grad]
 
-    def train_loss(self, hyper: Hyper) -> Float[Tensor, ""]:
+    def train_loss(self, hyper: Hyper) -> Scalar:
         """``train`` with its graph to the weights and to h."""
         decay = hyper.get("weight_decay", self.loss.weight_decay)
         loss = replace(self._at(hyper), weight_decay=decay)
         return self.train.step(loss, hyper.get("beta", self.beta)).loss
 
-    def val_loss(self, hyper: Hyper) -> Float[Tensor, ""]:
+    def val_loss(self, hyper: Hyper) -> Scalar:
         """``val`` with its graph to the weights and to h."""
         loss = replace(self._at(hyper), weight_decay=0.0, free_bits=0.0)
         return self.val.step(loss, 1.0).loss

@@ -204,7 +204,8 @@ def test_parameters_that_do_not_fit_are_refused(arguments, message):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"tolerance": 0.0}, "tolerance is 0.0: set it between"),
+        ({"tolerance": 0.0}, "tolerance is 0.0: set it to 1e-14 or more"),
+        ({"tolerance": 1e-3}, "tolerance is 0.001: set it to at most 0.0001"),
         ({"max_steps": 0}, "max_steps is 0: set it to 1 or more"),
         ({"on_failure": "mask"}, "unknown on_failure 'mask': choose one of raise, warn"),
     ],
