@@ -72,9 +72,7 @@ def rivals(outcomes: Sequence[Outcome], tolerance: float) -> list[Rival]:
         groups = [("all", peers, 2.0), ("unrolled", _of_kind(peers, "unrolled"), 5.0)]
     return [
         Rival(
-            group,
-            found,
-            Target(found.timing.over(base.timing), base.system.label, math.inf, least),
+            group, found, Target(found.timing.over(base.timing), base.system.label, math.inf, least)
         )
         for group, members, least in groups
         if (found := fastest(members, tolerance)) is not None

@@ -11,15 +11,7 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from benchmarks.safety.energies import ENERGIES, NONLINEAR, STIFF, hardly_penalised, separable
-from benchmarks.safety.problem import (
-    CONTROL,
-    FAMILIES,
-    Draw,
-    Problem,
-    Smooth,
-    alternate,
-    descend,
-)
+from benchmarks.safety.problem import CONTROL, FAMILIES, Draw, Problem, Smooth, alternate, descend
 
 #: Penalties that are linear between λ0 and λ*, which lie at least 1 from any kink: dλ* = dθ.
 KINKED: dict[str, Callable[[Tensor], Tensor]] = {

@@ -87,9 +87,7 @@ class System(ABC):
 
 
 def best_of_grid(
-    grid: Iterable[Choice],
-    stationarities: Callable[[Choice], Iterable[float]],
-    settings: Settings,
+    grid: Iterable[Choice], stationarities: Callable[[Choice], Iterable[float]], settings: Settings
 ) -> tuple[Choice, int]:
     """Which choice solves enough examples in the fewest steps, and in how many.
 
