@@ -52,22 +52,16 @@ class DecoderProblem:
 
     With the noise of J itself, ∂L/∂λ vanishes at the solution, and with it all that a backend adds
     to the direct gradient.
-
-    Attributes:
-        model: the decoder with its γ, θ.
-        x: data drawn from it.
-        noise: of the inner objective, the same at every step.
-        start: λ0, the mean and the log variance of every code; where it requires a gradient, the
-            outer loss is differentiated in it, too.
-        outer_noise: of the outer loss; None for the noise of J.
-        rho: the weight of ½‖λ − λ0‖² in the inner objective, if it has such a term.
     """
 
-    model: GaussianVAE
-    x: Observations
-    noise: Samples
+    model: GaussianVAE  # the decoder with its γ, θ
+    x: Observations  # data drawn from it
+    noise: Samples  # of the inner objective, the same at every step
+    #: λ0, the mean and the log variance of every code; where it requires a gradient, the outer loss
+    #: is differentiated in it, too.
     start: Rows
-    outer_noise: Samples | None = None
+    outer_noise: Samples | None = None  # of the outer loss; None for the noise of J
+    #: the weight of ½‖λ − λ0‖² in the inner objective, if it has such a term.
     rho: float | None = None
 
     def objective(self, max_steps: int = 0) -> InnerObjective:

@@ -105,19 +105,12 @@ def check_not_empty(config: Config, *keys: str, advice: str = "name at least one
 
 @dataclass(frozen=True)
 class Target:
-    """What a benchmark asks of a measurement: a ratio, and the range in which it should lie.
+    """What a benchmark asks of a measurement: a ratio, and the range in which it should lie."""
 
-    Attributes:
-        ratio: what was measured, in units of ``base``.
-        base: what it is compared with, in words.
-        most: the upper end of the range; infinite if there is none.
-        least: its lower end; 0 where less is only better.
-    """
-
-    ratio: float
-    base: str
-    most: float
-    least: float = 0.0
+    ratio: float  # what was measured, in units of ``base``
+    base: str  # what it is compared with, in words
+    most: float  # the upper end of the range; infinite if there is none
+    least: float = 0.0  # its lower end; 0 where less is only better
 
     @property
     def met(self) -> bool:

@@ -19,15 +19,11 @@ CHANNELS = (1.0, 0.7, 0.4)
 
 @dataclass(frozen=True)
 class Images:
-    """A data set, and the size at which its examples are seen.
+    """A data set, and the size at which its examples are seen."""
 
-    Attributes:
-        data: the data set, read.
-        side: None for the examples as they are; otherwise images are resized to three channels
-            of ``side`` × ``side`` pixels, D = 3 side².
-    """
-
-    data: TensorDataModule
+    data: TensorDataModule  # the data set, read
+    #: None for the examples as they are; otherwise images are resized to three channels of ``side``
+    #: × ``side`` pixels, D = 3 side².
     side: int | None
 
     @property

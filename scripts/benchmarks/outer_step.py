@@ -63,28 +63,18 @@ ProblemT = TypeVar("ProblemT", bound=BilevelProblem)
 
 @dataclass(frozen=True)
 class OuterStep(Generic[ProblemT]):
-    """A solve from the problem's start, the outer loss there, and its backward to all weights.
+    """A solve from the problem's start, the outer loss there, and its backward to all weights."""
 
-    Attributes:
-        problem: what is solved.
-        backend: how the solve is differentiated.
-        optimizer: the inner optimiser.
-        steps: K, of which none is left out unless the optimiser itself can go no further, or
-            ``rtol`` is above 0.
-        expected: the K for which the form of J is chosen; None for K itself.
-        rtol: where the solve may stop earlier.
-        compile: whether the inner gradient is compiled.
-        whole: whether a solve that ends before its last step is refused.
-    """
-
-    problem: ProblemT
-    backend: GradientBackend
-    optimizer: InnerOptimizer
+    problem: ProblemT  # what is solved
+    backend: GradientBackend  # how the solve is differentiated
+    optimizer: InnerOptimizer  # the inner optimiser
+    #: K, of which none is left out unless the optimiser itself can go no further, or ``rtol`` is
+    #: above 0.
     steps: int
-    expected: int | None = None
-    rtol: float = 0.0
-    compile: bool = False
-    whole: bool = False
+    expected: int | None = None  # the K for which the form of J is chosen; None for K itself
+    rtol: float = 0.0  # where the solve may stop earlier
+    compile: bool = False  # whether the inner gradient is compiled
+    whole: bool = False  # whether a solve that ends before its last step is refused
 
     def solve(self) -> Solution:
         """The inner solution.
@@ -126,19 +116,15 @@ class OuterStep(Generic[ProblemT]):
 
 
 class Memory(NamedTuple):
-    """The memory of an outer step, beyond what was there before.
+    """The memory of an outer step, beyond what was there before."""
 
-    Attributes:
-        saved: bytes of the tensors that the graph of the outer loss keeps for the backward, each
-            storage once.
-        live: the most bytes of tensors that were alive at once; None on a GPU, whose backward
-            cannot be watched.
-        allocated: the most bytes that the GPU's allocator gave out; None on the CPU.
-    """
-
+    #: bytes of the tensors that the graph of the outer loss keeps for the backward, each storage
+    #: once.
     saved: int
+    #: the most bytes of tensors that were alive at once; None on a GPU, whose backward cannot be
+    #: watched.
     live: int | None
-    allocated: int | None
+    allocated: int | None  # the most bytes that the GPU's allocator gave out; None on the CPU
 
     @property
     def peak(self) -> int:
@@ -150,17 +136,11 @@ class Memory(NamedTuple):
 
 @dataclass(frozen=True)
 class Cost:
-    """All that was measured of an outer step.
+    """All that was measured of an outer step."""
 
-    Attributes:
-        timing: its seconds, or why there are none.
-        memory: None if it was refused.
-        error: ‖g − g*‖ / ‖g*‖ over all weights; None where it was not asked for.
-    """
-
-    timing: Timing
-    memory: Memory | None
-    error: float | None
+    timing: Timing  # its seconds, or why there are none
+    memory: Memory | None  # None if it was refused
+    error: float | None  # ‖g − g*‖ / ‖g*‖ over all weights; None where it was not asked for
 
     @property
     def peak(self) -> float:

@@ -80,17 +80,11 @@ def random_programs(batch: int, variables: int, equalities: int, seed: int) -> P
 
 @dataclass(frozen=True)
 class Answer:
-    """What a solver found.
+    """What a solver found."""
 
-    Attributes:
-        value: x.
-        gradients: of ½‖x‖², summed over the batch, in every parameter.
-        steps: of each example, or None where the solver does not say.
-    """
-
-    value: Float[Tensor, "B n"]
-    gradients: tuple[Tensor, ...]
-    steps: Tensor | None = None
+    value: Float[Tensor, "B n"]  # x
+    gradients: tuple[Tensor, ...]  # of ½‖x‖², summed over the batch, in every parameter
+    steps: Tensor | None = None  # of each example, or None where the solver does not say
 
     @classmethod
     def of(cls, value: Tensor, programs: Programs, steps: Tensor | None = None) -> Answer:
@@ -146,20 +140,13 @@ def solvers(tolerance: float) -> dict[str, Solver]:
 
 @dataclass(frozen=True)
 class Measured:
-    """One size of programs.
+    """One size of programs."""
 
-    Attributes:
-        variables: n, and the number of inequalities.
-        equalities: m.
-        timings: by solver.
-        steps: the mean and the largest number of steps here.
-        difference: of the values and of the gradients, from those of qpth; None without it.
-    """
-
-    variables: int
-    equalities: int
-    timings: dict[str, Timing]
-    steps: tuple[float, int]
+    variables: int  # n, and the number of inequalities
+    equalities: int  # m
+    timings: dict[str, Timing]  # by solver
+    steps: tuple[float, int]  # the mean and the largest number of steps here
+    #: of the values and of the gradients, from those of qpth; None without it.
     difference: tuple[float, float] | None
 
 

@@ -21,17 +21,11 @@ Name = TypeVar("Name", bound=Hashable)
 
 @dataclass
 class Timing:
-    """The seconds of one variant.
+    """The seconds of one variant."""
 
-    Attributes:
-        first: of the first call, which may compile; NaN if it was refused.
-        seconds: of the calls after it, one for each round.
-        refusal: why it cannot run here; None if it can.
-    """
-
-    first: float
-    seconds: list[float] = field(default_factory=list)
-    refusal: str | None = None
+    first: float  # of the first call, which may compile; NaN if it was refused
+    seconds: list[float] = field(default_factory=list)  # of the calls after it, one for each round
+    refusal: str | None = None  # why it cannot run here; None if it can
 
     @property
     def median(self) -> float:

@@ -40,26 +40,21 @@ NETWORK = ("latent_dim", "hidden", "depth", "activation")
 
 @dataclass
 class TrainedConfig:
-    """What the benchmarks on a trained VAE share.
-
-    Attributes:
-        dataset: the name of a data set, on which a VAE is trained for ``train_steps``.
-        data_path: a folder of its files, to do without a download.
-        batch: examples of its validation split.
-        checkpoint: a file that savi-train wrote, which then says all about the data and the model
-            but ``data_path``.
-    """
+    """What the benchmarks on a trained VAE share."""
 
     seed: int = setting(0, at_least=0)
     threads: int | None = None
+    #: the name of a data set, on which a VAE is trained for ``train_steps``.
     dataset: str = "fashion_mnist"
-    data_path: str | None = None
-    batch: int = setting(128, at_least=1)
+    data_path: str | None = None  # a folder of its files, to do without a download
+    batch: int = setting(128, at_least=1)  # examples of its validation split
     latent_dim: int = setting(16, at_least=1)
     hidden: int = setting(500, at_least=1)
     depth: int = setting(2, at_least=0)
     activation: str = "softplus"
     train_steps: int = setting(2000, at_least=1)
+    #: a file that savi-train wrote, which then says all about the data and the model but
+    #: ``data_path``.
     checkpoint: str | None = None
 
 
@@ -70,20 +65,13 @@ class TrainedBatch:
     The inner problem is MAP inference, J_b(z) = −log p(x_b|z) + ½‖z‖², started at m. The outer
     loss decodes at z* + s ∘ ε with a fixed ε, so that dz*/dθ carries a signal that the envelope
     theorem does not cancel.
-
-    Attributes:
-        model: the decoder, with γ fixed at its trained value.
-        x: the images.
-        start: m, the encoder's mean, where the inner solves begin.
-        scale: s, the encoder's standard deviation.
-        noise: ε.
     """
 
-    model: GaussianVAE
-    x: Observations
-    start: Codes
-    scale: Codes
-    noise: Codes
+    model: GaussianVAE  # the decoder, with γ fixed at its trained value
+    x: Observations  # the images
+    start: Codes  # m, the encoder's mean, where the inner solves begin
+    scale: Codes  # s, the encoder's standard deviation
+    noise: Codes  # ε
 
     def objective(self, max_steps: int = 0) -> NegativeELBO:
         """J, made anew as in every training step.

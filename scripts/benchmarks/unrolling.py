@@ -81,16 +81,11 @@ class SoftmaxProblem:
     solution is y*_i = θ_i − θ_n, x* = softmax(θ). The outer loss is linear, L = (1/B) Σ_b wᵀx_b.
 
     J. Chiu, *Applications of the Implicit Function Theorem*, 2021, section 3.
-
-    Attributes:
-        theta: θ; requires a gradient.
-        w: the weights of the outer loss.
-        start: y0 = 0, where x is uniform.
     """
 
-    theta: Float[Tensor, "B n"]
-    w: Float[Tensor, " n"]
-    start: Rows
+    theta: Float[Tensor, "B n"]  # θ; requires a gradient
+    w: Float[Tensor, " n"]  # the weights of the outer loss
+    start: Rows  # y0 = 0, where x is uniform
 
     def objective(self, max_steps: int = 0) -> InnerObjective:
         """J(y) = −(x(y)ᵀθ + H(x(y)))."""
@@ -143,16 +138,11 @@ class Variant(NamedTuple):
 
 @dataclass(frozen=True)
 class Outcome:
-    """What was measured of a problem.
+    """What was measured of a problem."""
 
-    Attributes:
-        costs: of each backend, in increasing order of K.
-        steps: the numbers K.
-        lost_bits: that all scalars of λ lose in a step of the descent; ``reversible`` keeps them.
-    """
-
-    costs: Mapping[str, Sequence[Cost]]
-    steps: Sequence[int]
+    costs: Mapping[str, Sequence[Cost]]  # of each backend, in increasing order of K
+    steps: Sequence[int]  # the numbers K
+    #: that all scalars of λ lose in a step of the descent; ``reversible`` keeps them.
     lost_bits: float
 
     def usages(self) -> dict[str, list[Usage]]:

@@ -30,28 +30,21 @@ from savi.settings import setting
 
 @dataclass
 class CostConfig(TrainedConfig):
-    """Against what, and how often, an outer step is measured.
-
-    Attributes:
-        steps: the numbers K.
-        long_steps: those for the backends of flat memory.
-        relative_lr: of the descent (see :func:`benchmarks.outer_step.stable_descent`).
-        reference_examples: on which gradients are compared.
-        beside: an inner optimiser for one more line of ``cost.png``.
-        batches: against which ``growth_optimizers`` with ``growth_steps`` are measured.
-        latent_dims: likewise, on models trained for ``growth_train_steps``.
-    """
+    """Against what, and how often, an outer step is measured."""
 
     side: int | None = None
     train_steps: int = setting(1000, at_least=1)
     device: str = "cpu"
-    steps: list[int] = field(default_factory=list)
-    long_steps: list[int] = field(default_factory=list)
+    steps: list[int] = field(default_factory=list)  # the numbers K
+    long_steps: list[int] = field(default_factory=list)  # those for the backends of flat memory
+    #: of the descent (see :func:`benchmarks.outer_step.stable_descent`).
     relative_lr: float = setting(2.0, above=0, below=float("inf"))
     momentum: float = 0.9
-    reference_examples: int = setting(16, at_least=1)
-    beside: str = "newton"
+    reference_examples: int = setting(16, at_least=1)  # on which gradients are compared
+    beside: str = "newton"  # an inner optimiser for one more line of ``cost.png``
+    #: against which ``growth_optimizers`` with ``growth_steps`` are measured.
     batches: list[int] = field(default_factory=list)
+    #: likewise, on models trained for ``growth_train_steps``.
     latent_dims: list[int] = field(default_factory=list)
     growth_optimizers: list[str] = field(default_factory=list)
     growth_steps: int = setting(5, at_least=1)

@@ -28,25 +28,15 @@ PAIRED = ("ift", "stop")
 
 
 class Variant(NamedTuple):
-    """One way to take an outer step.
+    """One way to take an outer step."""
 
-    Attributes:
-        part: of the benchmark: ``steps``, ``long``, ``optimizers``, ``batch`` or ``latent_dim``.
-        backend: the gradient backend.
-        optimizer: the inner optimiser.
-        K: inner steps.
-        B: examples.
-        d: latent dimensions.
-        D: observed dimensions.
-    """
-
-    part: str
-    backend: str
-    optimizer: str
-    K: int
-    B: int
-    d: int
-    D: int
+    part: str  # of the benchmark: ``steps``, ``long``, ``optimizers``, ``batch`` or ``latent_dim``
+    backend: str  # the gradient backend
+    optimizer: str  # the inner optimiser
+    K: int  # inner steps
+    B: int  # examples
+    d: int  # latent dimensions
+    D: int  # observed dimensions
 
 
 Steps = dict[Variant, OuterStep[TrainedBatch]]

@@ -35,28 +35,21 @@ from savi.settings import setting
 
 @dataclass
 class InnerBenchmarkConfig(TrainedConfig):
-    """How far, and how often, an inner problem is solved.
-
-    Attributes:
-        optimizers: by name; None for all.
-        learning_rates: which first-order ones try on ``sweep_examples``.
-        rtol: the relative stationarity that counts as solved, within ``max_steps``.
-        curve_steps: the numbers K at which curves are drawn.
-        gammas: factors on γ.
-        training: configurations (see :data:`benchmarks.inner.training.PLACES`) that train with at
-            most ``training_max_steps``.
-    """
+    """How far, and how often, an inner problem is solved."""
 
     side: int | None = None
     train_steps: int = setting(4000, at_least=1)
     device: str = "cpu"
-    optimizers: list[str] | None = None
+    optimizers: list[str] | None = None  # by name; None for all
+    #: which first-order ones try on ``sweep_examples``.
     learning_rates: list[float] = field(default_factory=list)
     sweep_examples: int = setting(32, at_least=1)
-    rtol: float = 1e-3
+    rtol: float = 1e-3  # the relative stationarity that counts as solved, within ``max_steps``
     max_steps: int = setting(500, at_least=1)
-    curve_steps: list[int] = field(default_factory=list)
-    gammas: list[float] = field(default_factory=list)
+    curve_steps: list[int] = field(default_factory=list)  # the numbers K at which curves are drawn
+    gammas: list[float] = field(default_factory=list)  # factors on γ
+    #: configurations (see :data:`benchmarks.inner.training.PLACES`) that train with at most
+    #: ``training_max_steps``.
     training: list[dict[str, Any]] = field(default_factory=list)
     training_max_steps: int = setting(30, at_least=1)
     repetitions: int = setting(5, at_least=1)

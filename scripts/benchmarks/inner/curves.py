@@ -20,23 +20,14 @@ from savi.types import Mask
 
 
 class Moment(NamedTuple):
-    """The state of a solve before step K.
+    """The state of a solve before step K."""
 
-    Attributes:
-        steps: K.
-        evaluations: codes decoded so far for each example, tangents included.
-        seconds: since the start; the median over the repetitions.
-        objective: the mean of J.
-        stationarity: ‖∇J(λK)‖ / ‖∇J(λ0)‖, the median over the examples.
-        most: the same, not exceeded by :data:`SHARE` of them.
-    """
-
-    steps: int
-    evaluations: float
-    seconds: float
-    objective: float
-    stationarity: float
-    most: float
+    steps: int  # K
+    evaluations: float  # codes decoded so far for each example, tangents included
+    seconds: float  # since the start; the median over the repetitions
+    objective: float  # the mean of J
+    stationarity: float  # ‖∇J(λK)‖ / ‖∇J(λ0)‖, the median over the examples
+    most: float  # the same, not exceeded by :data:`SHARE` of them
 
 
 class Watch(Recorder):

@@ -24,21 +24,13 @@ SHARE = 0.95
 
 @dataclass(frozen=True)
 class Trial:
-    """An optimiser with its options, and how it fares.
+    """An optimiser with its options, and how it fares."""
 
-    Attributes:
-        optimizer: the optimiser.
-        lr: its step size, if that is one of the options that were tried.
-        steps: K after which :data:`SHARE` of the examples were solved; None if never.
-        converged: the share of examples that were solved in the end.
-        stationarity: the quantile :data:`SHARE` of it in the end.
-    """
-
-    optimizer: InnerOptimizer
-    lr: float | None
-    steps: int | None
-    converged: float
-    stationarity: float
+    optimizer: InnerOptimizer  # the optimiser
+    lr: float | None  # its step size, if that is one of the options that were tried
+    steps: int | None  # K after which :data:`SHARE` of the examples were solved; None if never
+    converged: float  # the share of examples that were solved in the end
+    stationarity: float  # the quantile :data:`SHARE` of it in the end
 
     @property
     def name(self) -> str:
@@ -130,23 +122,14 @@ BASE = "adam"
 
 @dataclass(frozen=True)
 class Finish:
-    """The solve of a whole batch, ended as soon as enough of its examples are solved.
+    """The solve of a whole batch, ended as soon as enough of its examples are solved."""
 
-    Attributes:
-        steps: K at the end.
-        reached: whether enough are solved there; else K is the most that was allowed.
-        evaluations: codes decoded for each example, tangents included.
-        objective: the mean of J at the end.
-        converged: the share of examples that are solved there.
-        timing: the seconds.
-    """
-
-    steps: int
-    reached: bool
-    evaluations: float
-    objective: float
-    converged: float
-    timing: Timing
+    steps: int  # K at the end
+    reached: bool  # whether enough are solved there; else K is the most that was allowed
+    evaluations: float  # codes decoded for each example, tangents included
+    objective: float  # the mean of J at the end
+    converged: float  # the share of examples that are solved there
+    timing: Timing  # the seconds
 
 
 def race(
@@ -223,17 +206,11 @@ def fastest(finishes: Mapping[str, Finish]) -> str | None:
 
 @dataclass(frozen=True)
 class Robustness:
-    """The same optimiser, with the same options, on the problem with another γ.
+    """The same optimiser, with the same options, on the problem with another γ."""
 
-    Attributes:
-        factor: what γ is multiplied by.
-        converged: the share of examples that are solved.
-        steps: K after which enough of them are; None if never.
-    """
-
-    factor: float
-    converged: float
-    steps: int | None
+    factor: float  # what γ is multiplied by
+    converged: float  # the share of examples that are solved
+    steps: int | None  # K after which enough of them are; None if never
 
 
 def across_gamma(

@@ -37,18 +37,13 @@ PLAIN = "plain VAE"
 
 @dataclass
 class TrainingStep:
-    """One step of AdamW on the outer loss, encoder and all, on the next of some batches.
+    """One step of AdamW on the outer loss, encoder and all, on the next of some batches."""
 
-    Attributes:
-        module: what is trained.
-        batches: of training images.
-        solved: the share of examples whose inner problem was solved, for each step so far.
-        steps: the inner steps of an example, on average, likewise.
-    """
-
-    module: SemiAmortizedVAE
-    batches: Iterator[Observations]
+    module: SemiAmortizedVAE  # what is trained
+    batches: Iterator[Observations]  # of training images
+    #: the share of examples whose inner problem was solved, for each step so far.
     solved: list[float] = field(default_factory=list)
+    #: the inner steps of an example, on average, likewise.
     steps: list[float] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -73,17 +68,11 @@ class TrainingStep:
 
 @dataclass(frozen=True)
 class Training:
-    """A configuration as measured.
+    """A configuration as measured."""
 
-    Attributes:
-        timing: the seconds of its steps.
-        solved: the share of examples at the relative stationarity that was asked for.
-        steps: the inner steps of an example, on average.
-    """
-
-    timing: Timing
-    solved: float
-    steps: float
+    timing: Timing  # the seconds of its steps
+    solved: float  # the share of examples at the relative stationarity that was asked for
+    steps: float  # the inner steps of an example, on average
 
 
 def label(configuration: Mapping[str, Any]) -> str:

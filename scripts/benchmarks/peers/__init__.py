@@ -30,32 +30,25 @@ REMEDY = "pip install 'savi-vae[bench]'"
 
 @dataclass
 class PeersConfig(TrainedConfig):
-    """The problems, what the systems are told, and how they are timed.
-
-    Attributes:
-        sides: one problem for each (None for the images as they are).
-        converged_sides: those of them on which solvers go on until ``fraction`` of the examples
-            reach ``rtol``, in at most ``max_steps``.
-        systems: by name; None for all.
-        steps: K of gradient descent with the step size ``relative_lr`` / λmax.
-        tolerance: how far off a gradient that counts may be.
-        rounds: of the timing, with so many seconds of a ``turn``.
-        timeout: seconds after which a system has failed.
-    """
+    """The problems, what the systems are told, and how they are timed."""
 
     train_steps: int = setting(3000, at_least=1)
+    #: one problem for each (None for the images as they are).
     sides: list[int | None] = field(default_factory=list)
+    #: those of them on which solvers go on until ``fraction`` of the examples reach ``rtol``, in at
+    #: most ``max_steps``.
     converged_sides: list[int | None] = field(default_factory=list)
-    systems: list[str] | None = None
+    systems: list[str] | None = None  # by name; None for all
+    #: K of gradient descent with the step size ``relative_lr`` / λmax.
     steps: int = setting(80, at_least=2)
     relative_lr: float = 1.0
     rtol: float = 1e-3
     fraction: float = 0.95
     max_steps: int = setting(500, at_least=1)
-    tolerance: float = 1e-2
-    rounds: int = setting(9, at_least=1)
+    tolerance: float = 1e-2  # how far off a gradient that counts may be
+    rounds: int = setting(9, at_least=1)  # of the timing, with so many seconds of a ``turn``
     turn: float = setting(0.5, at_least=0)
-    timeout: float = 600.0
+    timeout: float = 600.0  # seconds after which a system has failed
 
 
 @benchmark("peers", PeersConfig)
@@ -116,23 +109,14 @@ def chosen_systems(names: Sequence[str] | None) -> list[str]:
 
 @dataclass(frozen=True)
 class Task:
-    """A problem, its file, and what is known of it.
+    """A problem, its file, and what is known of it."""
 
-    Attributes:
-        side: the size of its images.
-        problem: the arrays.
-        path: where they are.
-        threads: of every system.
-        settings: what all systems are told.
-        reference: what is right.
-    """
-
-    side: int | None
-    problem: Problem
-    path: Path
-    threads: int
-    settings: Settings
-    reference: Reference
+    side: int | None  # the size of its images
+    problem: Problem  # the arrays
+    path: Path  # where they are
+    threads: int  # of every system
+    settings: Settings  # what all systems are told
+    reference: Reference  # what is right
 
     @classmethod
     def prepared(cls, side: int | None, config: Config, folder: Path, threads: int) -> Task:

@@ -14,18 +14,13 @@ from benchmarks.timing import Timing
 
 @dataclass(frozen=True)
 class Judgement:
-    """How good the answer of a system is.
+    """How good the answer of a system is."""
 
-    Attributes:
-        error: of its gradient, against that at the exact minimisers which its solve leads to.
-        deviation: of its gradient, against the same K steps and the same kind of derivative in
-            double precision; None where there is no such number.
-        stationarity: ‖∇J(z)‖ / ‖∇J(z0)‖ of every example.
-    """
-
-    error: float
+    error: float  # of its gradient, against that at the exact minimisers which its solve leads to
+    #: of its gradient, against the same K steps and the same kind of derivative in double
+    #: precision; None where there is no such number.
     deviation: float | None
-    stationarity: NDArray[np.float64]
+    stationarity: NDArray[np.float64]  # ‖∇J(z)‖ / ‖∇J(z0)‖ of every example
 
     @property
     def off_by(self) -> float:
@@ -38,23 +33,14 @@ class Judgement:
 
 @dataclass(frozen=True)
 class Outcome:
-    """One system on one problem.
+    """One system on one problem."""
 
-    Attributes:
-        part: ``fixed`` or ``converged``.
-        data_dim: D.
-        name: of the system.
-        timing: its seconds, round by round; or the reason why there are none.
-        judgement: None where there is no answer.
-        note: what the system has found out in its warm-up.
-    """
-
-    part: str
-    data_dim: int
-    name: str
-    timing: Timing
-    judgement: Judgement | None = None
-    note: str = ""
+    part: str  # ``fixed`` or ``converged``
+    data_dim: int  # D
+    name: str  # of the system
+    timing: Timing  # its seconds, round by round; or the reason why there are none
+    judgement: Judgement | None = None  # None where there is no answer
+    note: str = ""  # what the system has found out in its warm-up
 
     @property
     def system(self) -> type[System]:

@@ -26,22 +26,14 @@ class Problem:
 
     The inner problem is J_b(z) = ‖x_b − μ(z)‖² / 2γ + ½‖z‖², started at ``start``; the outer loss
     is L = (1/B) Σ_b [‖x_b − μ(z_b + s_b ∘ ε_b)‖² / 2γ + ½‖z_b‖²].
-
-    Attributes:
-        weights: W₁, b₁, …, W, b, as ``nn.Linear`` stores them.
-        gamma: γ.
-        x: the images, [B, D].
-        start: where the inner solves begin, [B, d].
-        scale: s, [B, d].
-        noise: ε, [B, d].
     """
 
-    weights: tuple[Array, ...]
-    gamma: float
-    x: Array
-    start: Array
-    scale: Array
-    noise: Array
+    weights: tuple[Array, ...]  # W₁, b₁, …, W, b, as ``nn.Linear`` stores them
+    gamma: float  # γ
+    x: Array  # the images, [B, D]
+    start: Array  # where the inner solves begin, [B, d]
+    scale: Array  # s, [B, d]
+    noise: Array  # ε, [B, d]
 
     @property
     def data_dim(self) -> int:

@@ -38,17 +38,11 @@ LARGE = 10_000
 
 @dataclass(frozen=True)
 class Rival:
-    """The fastest of a group of other systems.
+    """The fastest of a group of other systems."""
 
-    Attributes:
-        group: which, in words.
-        outcome: of that system.
-        target: its time in units of ours.
-    """
-
-    group: str
-    outcome: Outcome
-    target: Target
+    group: str  # which, in words
+    outcome: Outcome  # of that system
+    target: Target  # its time in units of ours
 
 
 def rivals(outcomes: Sequence[Outcome], tolerance: float) -> list[Rival]:

@@ -36,19 +36,13 @@ HEADINGS = ("right", "(said)", "told", "SILENT", "n/a", "right", "alarms", "SILE
 
 @dataclass
 class SafetyConfig:
-    """Which problems go to which systems; None means all.
-
-    Attributes:
-        tolerance: the relative error within which an answer is right.
-        families: by name, with ``per_family`` problems of each.
-        systems: by name.
-    """
+    """Which problems go to which systems; None means all."""
 
     seed: int = setting(0, at_least=0)
     threads: int | None = None
-    tolerance: float = setting(1e-2, above=0)
-    families: list[str] | None = None
-    systems: list[str] | None = None
+    tolerance: float = setting(1e-2, above=0)  # the relative error within which an answer is right
+    families: list[str] | None = None  # by name, with ``per_family`` problems of each
+    systems: list[str] | None = None  # by name
     per_family: int | None = setting(None, at_least=1)
 
 

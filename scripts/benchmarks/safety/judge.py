@@ -27,20 +27,16 @@ class Outcome(Enum):
 
 @dataclass(frozen=True)
 class Verdict:
-    """The outcome, and what it rests on.
+    """The outcome, and what it rests on."""
 
-    Attributes:
-        outcome: see :class:`Outcome`.
-        word: what the system said: an exception, a warning, output, a log record, or that its
-            answer is not finite; empty if it said nothing.
-        error: ‖g − answer‖ / ‖answer‖; infinite if there is no right answer, or if it is 0 and g
-            is not; NaN if g is not finite or missing.
-        stationarity: ‖∇J‖ where the solve ended, relative to the start; NaN if unknown.
-    """
-
-    outcome: Outcome
+    outcome: Outcome  # see :class:`Outcome`
+    #: what the system said: an exception, a warning, output, a log record, or that its answer is
+    #: not finite; empty if it said nothing.
     word: str = ""
+    #: ‖g − answer‖ / ‖answer‖; infinite if there is no right answer, or if it is 0 and g is not;
+    #: NaN if g is not finite or missing.
     error: float = float("nan")
+    #: ‖∇J‖ where the solve ended, relative to the start; NaN if unknown.
     stationarity: float = float("nan")
 
 

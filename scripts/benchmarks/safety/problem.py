@@ -23,33 +23,22 @@ Vector = Float[Tensor, " Q"]
 
 @dataclass(frozen=True)
 class Problem:
-    """Find λ* = argmin_y J(y; θ) from λ0, and answer (dλ*/dθ)ᵀ w.
+    """Find λ* = argmin_y J(y; θ) from λ0, and answer (dλ*/dθ)ᵀ w."""
 
-    Attributes:
-        name: what is special about it, with its seed.
-        energy: J.
-        theta: θ, shape [Q].
-        init: λ0, shape [1, P]; its type is the type of the whole solve.
-        cotangent: w, shape [1, P].
-        lr: the step size of gradient descent.
-        max_steps: K.
-        answer: (dλ*/dθ)ᵀ w in float64, shape [Q], where λ* is the local minimiser that descent
-            from λ0 leads to; None if there is no such minimiser or it has no derivative, so that
-            every finite answer is wrong.
-        rtol: the solve stops at ‖∇J‖ ≤ rtol ‖∇J(λ0)‖.
-        newton: solve by Newton's method, where gradient descent would take 1/κ steps. Its
-            ``lr`` is not used.
-    """
-
-    name: str
-    energy: Energy = field(repr=False)
-    theta: Vector
-    init: Row
-    cotangent: Row
-    lr: float
-    max_steps: int
+    name: str  # what is special about it, with its seed
+    energy: Energy = field(repr=False)  # J
+    theta: Vector  # θ, shape [Q]
+    init: Row  # λ0, shape [1, P]; its type is the type of the whole solve
+    cotangent: Row  # w, shape [1, P]
+    lr: float  # the step size of gradient descent
+    max_steps: int  # K
+    #: (dλ*/dθ)ᵀ w in float64, shape [Q], where λ* is the local minimiser that descent from λ0 leads
+    #: to; None if there is no such minimiser or it has no derivative, so that every finite answer
+    #: is wrong.
     answer: Vector | None
-    rtol: float = 1e-3
+    rtol: float = 1e-3  # the solve stops at ‖∇J‖ ≤ rtol ‖∇J(λ0)‖
+    #: solve by Newton's method, where gradient descent would take 1/κ steps. Its ``lr`` is not
+    #: used.
     newton: bool = False
 
 

@@ -39,16 +39,12 @@ class System(ABC):
     """A way to solve an inner problem and to differentiate its solution, at default settings.
 
     All take the same gradient steps with the same stopping rule; only the derivative differs.
-
-    Attributes:
-        package: what must be installed.
-        asks: "implicit" (the derivative of λ*), or "steps" (that of the K steps taken).
-        notes: warnings about a kind of objective, wherever the solve ends: no word about an
-            answer.
     """
 
-    package: ClassVar[str]
+    package: ClassVar[str]  # what must be installed
+    #: "implicit" (the derivative of λ*), or "steps" (that of the K steps taken).
     asks: ClassVar[str] = "implicit"
+    #: warnings about a kind of objective, wherever the solve ends: no word about an answer.
     notes: ClassVar[tuple[type[Warning], ...]] = ()
 
     @classmethod

@@ -23,21 +23,13 @@ class NotReached(Exception):
 
 @dataclass(frozen=True)
 class Settings:
-    """What all systems are told.
+    """What all systems are told."""
 
-    Attributes:
-        steps: K of the part ``fixed``.
-        lr: α of its gradient descent.
-        rtol: the stationarity ‖∇J(z)‖ / ‖∇J(z0)‖ to be reached in the part ``converged``.
-        fraction: of the examples that must have reached it.
-        max_steps: after which a solver of that part has failed.
-    """
-
-    steps: int
-    lr: float
-    rtol: float
-    fraction: float
-    max_steps: int
+    steps: int  # K of the part ``fixed``
+    lr: float  # α of its gradient descent
+    rtol: float  # the stationarity ‖∇J(z)‖ / ‖∇J(z0)‖ to be reached in the part ``converged``
+    fraction: float  # of the examples that must have reached it
+    max_steps: int  # after which a solver of that part has failed
 
 
 class Answer(NamedTuple):
@@ -52,21 +44,15 @@ class System(ABC):
 
     The constructor imports the library and finds out whatever the solve depends on (step sizes,
     numbers of steps); none of this is timed.
-
-    Attributes:
-        packages: what must be installed.
-        label: its name in tables.
-        part: ``fixed`` (K steps of gradient descent) or ``converged``.
-        kind: what it is compared with: ``ift``, ``unrolled``, ``stop``, ``first_order`` or
-            ``second_order``.
-        note: what was found out.
     """
 
-    packages: ClassVar[tuple[str, ...]]
-    label: ClassVar[str]
-    part: ClassVar[str]
+    packages: ClassVar[tuple[str, ...]]  # what must be installed
+    label: ClassVar[str]  # its name in tables
+    part: ClassVar[str]  # ``fixed`` (K steps of gradient descent) or ``converged``
+    #: what it is compared with: ``ift``, ``unrolled``, ``stop``, ``first_order`` or
+    #: ``second_order``.
     kind: ClassVar[str]
-    note: str = ""
+    note: str = ""  # what was found out
 
     @abstractmethod
     def __init__(self, problem: Problem, settings: Settings) -> None: ...
