@@ -8,14 +8,14 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from benchmarks.harness import Config, check_bounds
+from benchmarks.harness import Config, SharedConfig
 from savi.errors import InputError
 from savi.gradients import BACKENDS
 from savi.inference.negative_elbo import NegativeELBO
 from savi.inner import Momentum
 from savi.inner.anchored import Proximal
 from savi.inner.objective import InnerObjective
-from savi.settings import setting
+from savi.settings import check_settings, setting
 from savi.types import Observations, Rows, Samples, Scalar
 from savi.vae.build import build_vae
 from savi.vae.families import DiagonalGaussianFamily
@@ -24,11 +24,9 @@ from savi.vae.noise import common_noise
 
 
 @dataclass
-class DecoderConfig:
+class DecoderConfig(SharedConfig):
     """What the benchmarks on an untrained decoder share."""
 
-    seed: int = setting(0, at_least=0)
-    threads: int | None = None
     latent_dim: int = setting(2, at_least=1)
     hidden: int = setting(64, at_least=1)
     depth: int = setting(2, at_least=0)
@@ -110,7 +108,7 @@ def decoder_problem(config: Config, dtype: torch.dtype = torch.float32) -> Decod
     Raises:
         InputError: for values out of range and an unknown activation.
     """
-    check_bounds(DecoderConfig, config)
+    check_settings(DecoderConfig, config)
     gamma = config["gamma"]
     network = {key: config[key] for key in ("latent_dim", "hidden", "depth", "activation")}
     fixed = {"mode": "fixed", "value": gamma, "floor": gamma}
@@ -128,14 +126,7 @@ def decoder_problem(config: Config, dtype: torch.dtype = torch.float32) -> Decod
 
 
 def descent(config: Config) -> Momentum:
-    """The inner optimiser that every backend can differentiate.
-
-    Args:
-        config: ``lr`` and ``momentum``.
-
-    Raises:
-        InputError: for values out of range.
-    """
+    """The inner optimiser that every backend can differentiate."""
     lr, momentum = config["lr"], config["momentum"]
     if not 0 < lr < float("inf"):
         raise InputError(f"lr is {lr}: set it above 0")

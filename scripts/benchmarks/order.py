@@ -227,13 +227,7 @@ def _theta_gradients(
 def error_against_stationarity(
     curves: Mapping[str, ErrorCurve], levels: Sequence[float], window: Sequence[float]
 ) -> Figure:
-    """The median error of each backend against the stationarity; the window of the fit is shaded.
-
-    Args:
-        curves: by backend.
-        levels: the stationarities asked for, on the horizontal axis.
-        window: from and to.
-    """
+    """The median error of each backend against the stationarity, and the window of the fit."""
     figure = Figure(figsize=(0.7 * WIDTH, 0.45 * WIDTH), layout="constrained")
     axes = figure.subplots()
     axes.axvspan(*window, color=PALE, alpha=0.5, linewidth=0, zorder=0)

@@ -37,25 +37,20 @@ class BilevelProblem(Protocol):
     @property
     def start(self) -> Rows:
         """λ0."""
-        ...
 
     @property
     def weights(self) -> list[Tensor]:
         """What the outer loss is differentiated in."""
-        ...
 
     @property
     def given(self) -> list[Tensor]:
         """Every tensor that is there before the solve."""
-        ...
 
     def objective(self, max_steps: int = 0) -> InnerObjective:
         """J(λ; θ), made anew as in every training step; ``max_steps`` evaluations are expected."""
-        ...
 
     def outer(self, value: Rows, /) -> Scalar:
         """The outer loss at λ."""
-        ...
 
 
 ProblemT = TypeVar("ProblemT", bound=BilevelProblem)
@@ -77,11 +72,7 @@ class OuterStep(Generic[ProblemT]):
     whole: bool = False  # whether a solve that ends before its last step is refused
 
     def solve(self) -> Solution:
-        """The inner solution.
-
-        Raises:
-            InputError: if a ``whole`` descent ends before its last step.
-        """
+        """The inner solution."""
         solution = minimize(
             self.problem.objective(self.steps if self.expected is None else self.expected),
             self.problem.start,

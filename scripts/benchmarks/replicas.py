@@ -16,7 +16,7 @@ import torch
 from hydra import compose, initialize_config_dir
 from rich.table import Table
 
-from benchmarks.harness import Config, Target, benchmark, table, write_csv
+from benchmarks.harness import Config, SharedConfig, Target, benchmark, table, write_csv
 from benchmarks.progress import Progress, quiet
 from savi.config.store import conf_dir, plain, register_schemas
 from savi.errors import InputError, require_at_least
@@ -30,11 +30,9 @@ LEAST = 2.0
 
 
 @dataclass
-class ReplicasConfig:
+class ReplicasConfig(SharedConfig):
     """Which runs are trained together, how many of them, and what their config overrides."""
 
-    seed: int = 0
-    threads: int | None = None
     experiments: list[str] = field(default_factory=list)
     replicas: list[int] = field(default_factory=list)
     overrides: list[str] = field(default_factory=list)

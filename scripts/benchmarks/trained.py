@@ -10,14 +10,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.harness import Config, check_bounds
+from benchmarks.harness import Config, SharedConfig
 from benchmarks.images import Images, read_images
 from savi.config import schema
 from savi.errors import InputError
 from savi.experiments.checkpoint import CONFIG_KEY, load_weights, read_checkpoint
 from savi.experiments.run import build
 from savi.inference.negative_elbo import NegativeELBO
-from savi.settings import setting
+from savi.settings import check_settings, setting
 from savi.training.module import SemiAmortizedVAE
 from savi.types import Codes, Observations, Scalar
 from savi.vae.data_fit import data_fit
@@ -35,15 +35,14 @@ GROUPS: dict[str, Callable[[], Any]] = {
     "optimizer": schema.OptimizerConfig,
     "evaluation": schema.EvaluationConfig,
 }
+DATA = ("x", "start", "scale", "noise")
 NETWORK = ("latent_dim", "hidden", "depth", "activation")
 
 
 @dataclass
-class TrainedConfig:
+class TrainedConfig(SharedConfig):
     """What the benchmarks on a trained VAE share."""
 
-    seed: int = setting(0, at_least=0)
-    threads: int | None = None
     #: the name of a data set, on which a VAE is trained for ``train_steps``.
     dataset: str = "fashion_mnist"
     data_path: str | None = None  # a folder of its files, to do without a download
@@ -98,23 +97,18 @@ class TrainedBatch:
     @property
     def given(self) -> list[Tensor]:
         """Every tensor that is there before the solve."""
-        data = [self.x, self.start, self.scale, self.noise]
+        data = (getattr(self, name) for name in DATA)
         return [*self.model.parameters(), *self.model.buffers(), *data]
 
     def rows(self, n: int) -> TrainedBatch:
-        """The first n examples.
-
-        Raises:
-            InputError: if there are not so many.
-        """
+        """The first n examples."""
         if not 1 <= n <= len(self.x):
             raise InputError(f"{n} examples of a batch of {len(self.x)}: set batch to {n} or more")
-        data = {name: getattr(self, name)[:n] for name in ("x", "start", "scale", "noise")}
-        return replace(self, **data)
+        return replace(self, **{name: getattr(self, name)[:n] for name in DATA})
 
     def to(self, target: torch.dtype | torch.device) -> TrainedBatch:
         """A copy, the weights too, in another float type or on another device."""
-        data = {name: getattr(self, name).to(target) for name in ("x", "start", "scale", "noise")}
+        data = {name: getattr(self, name).to(target) for name in DATA}
         return replace(self, model=copy.deepcopy(self.model).to(target), **data)
 
     def with_gamma(self, factor: float) -> TrainedBatch:
@@ -132,7 +126,7 @@ def trained_batch(config: Config) -> TrainedBatch:
         InputError: for unknown names, values out of range, and data or a checkpoint that cannot
             be read.
     """
-    check_bounds(TrainedConfig, config)
+    check_settings(TrainedConfig, config)
     if config["checkpoint"] is not None:
         images, module = _from_checkpoint(config)
         x = images.held_out(config["batch"])
@@ -183,26 +177,15 @@ def _from_checkpoint(config: Config) -> tuple[Images, SemiAmortizedVAE]:
 
 
 def build_module(config: Config, images: Images, **groups: Mapping[str, Any]) -> SemiAmortizedVAE:
-    """An untrained module; without ``groups`` a plain VAE with a closed-form γ.
-
-    Args:
-        config: ``seed``, ``latent_dim``, ``hidden``, ``depth``, ``activation``.
-        images: the data.
-        groups: what differs from a run's own defaults, for each group of its config.
-
-    Raises:
-        InputError: for what no such module can be built from.
-    """
+    """An untrained module; without ``groups`` a plain VAE with a closed-form γ."""
     model = {key: config[key] for key in NETWORK}
     changes = {**groups, "model": model | dict(groups.get("model", {}))}
     values = {name: asdict(make()) | dict(changes.get(name, {})) for name, make in GROUPS.items()}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config["seed"])
+        variance, seed = images.data.variance, config["seed"]
         return SemiAmortizedVAE(
-            data_shape=images.shape,
-            data_variance=images.data.variance,
-            seed=config["seed"],
-            **values,
+            data_shape=images.shape, data_variance=variance, seed=seed, **values
         )
 
 

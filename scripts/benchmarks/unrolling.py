@@ -241,10 +241,7 @@ def targets(outcome: Outcome) -> dict[str, Target]:
 def linear(found: Sequence[Usage]) -> Target:
     """The target of memory that grows by the same bytes at every step, from the second K on.
 
-    With one step alone the peak lies elsewhere in the solve.
-
-    Args:
-        found: in increasing order of K, at least four.
+    With one step alone the peak lies elsewhere in the solve. ``found`` holds at least four.
     """
     _, second, *_, before, last = found
     late, early = (
@@ -265,13 +262,7 @@ def _rows(outcomes: Mapping[str, Outcome]) -> list[dict[str, Any]]:
 
 
 def outcome_table(title: str, error: str, outcome: Outcome) -> Table:
-    """Peak, seconds and gradient error of every backend at each K; the targets below.
-
-    Args:
-        title: which problem it is.
-        error: with what its gradients are compared.
-        outcome: of that problem.
-    """
+    """Peak, seconds and gradient error of every backend at each K; the targets below."""
     told = "\n".join(f"{name}: {target}" for name, target in targets(outcome).items())
     rows = []
     for name, costs in outcome.costs.items():

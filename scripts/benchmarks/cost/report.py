@@ -181,12 +181,7 @@ PANELS: dict[str, tuple[Callable[[Cost], Any], str, Formatter]] = {
 
 @styled
 def cost_against_steps(costs: Costs, beside: str) -> Figure:
-    """Peak memory, time and gradient error of every backend against K, side by side.
-
-    Args:
-        costs: by variant.
-        beside: another inner optimiser, with which ``ift`` is drawn too.
-    """
+    """Peak memory, time and gradient error of every backend against K, side by side."""
     drawn = {SHORT.get(name, name): found for (name, _), found in series(costs, "steps").items()}
     styles = dict(zip(drawn, looks(), strict=False))
     extra = series(costs, "optimizers").get(("ift", beside))

@@ -95,11 +95,7 @@ def combined(
 
 
 class Reference:
-    """The gradient at the exact inner solution, in double precision, for the first examples.
-
-    Raises:
-        InputError: if there are not so many.
-    """
+    """The gradient at the exact inner solution, in double precision, for the first examples."""
 
     def __init__(self, batch: TrainedBatch, examples: int) -> None:
         self.examples = examples

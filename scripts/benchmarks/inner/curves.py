@@ -70,14 +70,7 @@ def curves(
     steps: Sequence[int],
     repetitions: int,
 ) -> dict[str, list[Moment]]:
-    """Each optimiser's solve without a stopping rule; its runs take turns with the others'.
-
-    Args:
-        optimizers: by label.
-        batch: the problem.
-        steps: the numbers K at which to look.
-        repetitions: how often each is run.
-    """
+    """Each optimiser's solve without a stopping rule; its runs take turns with the others'."""
     watches: dict[str, list[Watch]] = {name: [] for name in optimizers}
     for _ in range(repetitions):
         for name, optimizer in optimizers.items():

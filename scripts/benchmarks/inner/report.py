@@ -193,12 +193,7 @@ def training_rows(
 
 @styled
 def stationarity(curves: Mapping[str, Sequence[Moment]], rtol: float) -> Figure:
-    """How flat J is for most of the examples, against decoder evaluations and against seconds.
-
-    Args:
-        curves: by label, in the order of the legend.
-        rtol: what counts as solved, drawn as a line.
-    """
+    """How flat J is for most of the examples, against decoder evaluations and against seconds."""
     figure = Figure(figsize=(1.3 * WIDTH, 0.42 * WIDTH), layout="constrained")
     work, clock = figure.subplots(1, 2, sharey=True)
     for axes, of in ((work, "evaluations"), (clock, "seconds")):

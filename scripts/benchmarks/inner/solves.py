@@ -46,11 +46,7 @@ class Trial:
 
 
 def solve(optimizer: InnerOptimizer, batch: TrainedBatch, max_steps: int, rtol: float) -> Solution:
-    """The bare inner solve, without any gradient of its solution.
-
-    Raises:
-        InputError: if the optimiser refuses the problem.
-    """
+    """The bare inner solve, without any gradient of its solution."""
     objective = batch.objective(max_steps)
     optimizer.check(objective)
     return InnerLoop(optimizer, max_steps, rtol).run(objective, batch.start)
@@ -65,14 +61,6 @@ def tuned(
     advance: Callable[[str], None],
 ) -> list[Trial] | str:
     """A first-order optimiser with each step size, any other with its defaults; the best first.
-
-    Args:
-        name: of the optimiser.
-        learning_rates: the step sizes to try.
-        batch: on which they are tried.
-        max_steps: the most steps of a solve.
-        rtol: the relative stationarity that counts as solved.
-        advance: told of each solve.
 
     Returns:
         The trials, or why the optimiser refuses the problem.
@@ -144,14 +132,6 @@ def race(
     """Run every optimiser until enough examples are solved; the timed runs are interleaved.
 
     One that never gets so far is timed once, unless it is the one that others are compared with.
-
-    Args:
-        optimizers: by label.
-        batch: the problem.
-        max_steps: the most steps of a solve.
-        rtol: the relative stationarity that counts as solved.
-        repetitions: how often each is timed.
-        advance: told the label of each solve that is done.
     """
     finishes = {}
     for name, optimizer in optimizers.items():

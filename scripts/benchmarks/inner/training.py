@@ -87,11 +87,7 @@ def label(configuration: Mapping[str, Any]) -> str:
 def groups_of(
     configuration: Mapping[str, Any], max_steps: int, rtol: float
 ) -> dict[str, dict[str, Any]]:
-    """The groups of a run's config that a configuration stands for.
-
-    Raises:
-        InputError: for a key that no configuration has.
-    """
+    """The groups of a run's config that a configuration stands for."""
     groups: dict[str, dict[str, Any]] = {"inner": {"max_steps": max_steps, "rtol": rtol}}
     for key, value in configuration.items():
         if key == ENCODER_LOSS:
@@ -105,15 +101,7 @@ def groups_of(
 
 
 def build_modules(config: Config, images: Images) -> dict[str, SemiAmortizedVAE]:
-    """The untrained modules of all configurations, by label, and the plain VAE.
-
-    Args:
-        config: see :func:`benchmarks.inner.run.run_inner`.
-        images: the data.
-
-    Raises:
-        InputError: for a configuration of which no module can be built, or that comes twice.
-    """
+    """The untrained modules of all configurations, by label, and the plain VAE."""
     modules = {PLAIN: build_module(config, images)}
     for configuration in config["training"]:
         groups = groups_of(configuration, config["training_max_steps"], config["rtol"])
@@ -149,15 +137,7 @@ def compare_training(
     device: torch.device,
     advance: Callable[[str], None],
 ) -> dict[str, Training]:
-    """Time a training step of each module, interleaved, all on the same batches.
-
-    Args:
-        modules: by label, with trained weights; they are trained further.
-        images: the data.
-        repetitions: how many steps are timed, each on another batch.
-        device: where.
-        advance: told the label of each step that is done.
-    """
+    """Time a training step of each module, all on the same batches; this trains it further."""
     batches = [x.to(device) for x in islice(images.training_batches(), repetitions + 1)]
     steps = {name: TrainingStep(m.to(device), cycle(batches)) for name, m in modules.items()}
     with torch.random.fork_rng():

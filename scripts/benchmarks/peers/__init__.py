@@ -18,6 +18,7 @@ from benchmarks.peers.reference import Reference, Vector, relative_error
 from benchmarks.peers.report import relative_times, result_table, target_table
 from benchmarks.peers.systems import SYSTEMS, Settings
 from benchmarks.progress import Progress
+from benchmarks.systems import chosen, tell_left_out
 from benchmarks.timing import Timing
 from benchmarks.trained import TrainedConfig, trained_batch
 from savi.errors import InputError
@@ -25,7 +26,6 @@ from savi.report.figures.style import save
 from savi.settings import setting
 
 PARTS = ("fixed", "converged")
-REMEDY = "pip install 'savi-vae[bench]'"
 
 
 @dataclass
@@ -63,21 +63,21 @@ def run_peers(config: Config, folder: Path) -> list[Table]:
     threads = chosen_threads(config["threads"])
     systems = chosen_systems(config["systems"])
     parts = [
-        (side, part, chosen)
+        (side, part, members)
         for side in config["sides"]
         for part in PARTS
         if part == "fixed" or side in config["converged_sides"]
-        if (chosen := [name for name in systems if SYSTEMS[name].part == part])
+        if (members := [name for name in systems if SYSTEMS[name].part == part])
     ]
     problems = []
-    with Progress(sum((1 + config["rounds"]) * len(chosen) for *_, chosen in parts)) as progress:
+    with Progress(sum((1 + config["rounds"]) * len(members) for *_, members in parts)) as progress:
         task: Task | None = None
-        for side, part, chosen in parts:
+        for side, part, members in parts:
             if task is None or task.side != side:
                 task = Task.prepared(side, config, folder, threads)
                 progress.say(f"a trained VAE, D = {task.problem.data_dim:,}; threads: {threads}")
-            problems.append(task.measured(part, chosen, config, progress))
-            progress.say(f"{part}, D = {task.problem.data_dim:,}: {len(chosen)} systems")
+            problems.append(task.measured(part, members, config, progress))
+            progress.say(f"{part}, D = {task.problem.data_dim:,}: {len(members)} systems")
     write_csv(
         folder / "peers.csv",
         [row for outcomes in problems for outcome in outcomes for row in outcome.rows()],
@@ -90,21 +90,10 @@ def run_peers(config: Config, folder: Path) -> list[Table]:
 
 
 def chosen_systems(names: Sequence[str] | None) -> list[str]:
-    """The systems to test; those of packages that are not installed are named and left out.
-
-    Raises:
-        InputError: for a name that is not known, or whose package is not installed.
-    """
-    for name in names or ():
-        if not SYSTEMS[name].is_installed():
-            raise InputError(
-                f"system '{name}' needs {' and '.join(SYSTEMS[name].packages)}: {REMEDY}"
-            )
-    chosen = names or sorted(SYSTEMS, key=lambda name: not SYSTEMS[name].is_ours())
-    absent = [name for name in chosen if not SYSTEMS[name].is_installed()]
-    if absent:
-        print(f"not installed, left out: {', '.join(absent)} ({REMEDY})", flush=True)
-    return [name for name in chosen if name not in absent]
+    """The systems to test; those of packages that are not installed are named and left out."""
+    found, absent = chosen(SYSTEMS, names)
+    tell_left_out(absent)
+    return found
 
 
 @dataclass(frozen=True)

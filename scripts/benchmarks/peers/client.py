@@ -34,13 +34,6 @@ class Answered(NamedTuple):
 class Worker:
     """One system in its own process, which does nothing until it is asked; a context manager.
 
-    Args:
-        name: of the system.
-        path: of the problem.
-        threads: of the process.
-        settings: what all systems are told.
-        timeout: seconds that an answer may take.
-
     Attributes:
         note: what the system has found out in its warm-up.
 

@@ -11,13 +11,12 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from benchmarks.trained import TrainedBatch
+from benchmarks.trained import DATA, TrainedBatch
 from savi.errors import InputError
 from savi.vae.build import build_vae
 from savi.vae.perceptron import Perceptron
 
 Array = NDArray[np.float32]
-DATA = ("x", "start", "scale", "noise")
 
 
 @dataclass(frozen=True)
@@ -42,11 +41,7 @@ class Problem:
 
     @classmethod
     def of(cls, batch: TrainedBatch) -> Problem:
-        """The arrays of a batch.
-
-        Raises:
-            InputError: for a decoder or a γ of another kind.
-        """
+        """The arrays of a batch."""
         chain = Perceptron.of(batch.model.decoder)
         gamma = batch.model.gamma()
         if chain is None or not all(

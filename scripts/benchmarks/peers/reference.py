@@ -23,11 +23,7 @@ RTOL, MAX_STEPS = 1e-12, 200
 
 
 class Reference:
-    """The exact problem: slopes, solutions, and the derivatives of both kinds.
-
-    Args:
-        problem: the arrays that all systems read.
-    """
+    """The exact problem: slopes, solutions, and the derivatives of both kinds."""
 
     def __init__(self, problem: Problem) -> None:
         self._batch = problem.batch(torch.float64)

@@ -11,14 +11,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from benchmarks.reference import Energy, hessian, implicit_gradient, minimiser
+from benchmarks.reference import Energy, Row, Vector, hessian, implicit_gradient, minimiser
 from savi.registry import Registry
 
 #: The family in which nothing is wrong: a word about its problems is a false alarm.
 CONTROL = "well_posed"
-
-Row = Float[Tensor, "1 P"]
-Vector = Float[Tensor, " Q"]
 
 
 @dataclass(frozen=True)
@@ -125,18 +122,7 @@ class Smooth(NamedTuple):
         rtol: float = 1e-3,
         newton: bool = False,
     ) -> Problem:
-        """The problem with a random w, a step size that converges and the implicit answer.
-
-        Args:
-            name: see :class:`Problem`, also for the others.
-            draw: random numbers.
-            cotangent: another w.
-            lr: another step size.
-            answered: whether the minimiser has a nonsingular Hessian, and so an answer.
-            max_steps: K.
-            rtol: where the solve stops.
-            newton: whether by Newton's method.
-        """
+        """The problem with a random w, a step size that converges and the implicit answer."""
         energy, theta, init = self
         w = draw.normal(*init.shape) if cotangent is None else cotangent
         lr = 0.8 / self.curvature() if lr is None else lr
