@@ -197,14 +197,8 @@ class Solved:
         for level in levels:
             objective, descent = self.problem.objective(), GradientDescent(lr=self.lr)
             with quiet():
-                solution = minimize(
-                    objective,
-                    self.problem.start.detach(),
-                    optimizer=descent,
-                    gradient=backend,
-                    max_steps=max_steps,
-                    rtol=level,
-                )
+                start, ends = self.problem.start.detach(), {"max_steps": max_steps, "rtol": level}
+                solution = minimize(objective, start, optimizer=descent, gradient=backend, **ends)
                 gradients = _theta_gradients(self.problem, objective, solution.value)
             for b, (gradient, exact) in enumerate(zip(gradients, self.gradients, strict=True)):
                 error = float((gradient - exact).norm() / exact.norm())

@@ -96,17 +96,12 @@ def _jointly(experiment: str, config: Config, alone: list[float], progress: Prog
 
 
 def _run_config(experiment: str, config: Config, seed: int, replicas: int = 1) -> dict[str, Any]:
-    return _compose(
-        f"experiment={experiment}", "logger=csv", *config["overrides"], f"seed={seed}",
-        f"trainer.replicas={replicas}", "trainer.enable_progress_bar=false",
-    )  # fmt: skip
-
-
-def _compose(*overrides: str) -> dict[str, Any]:
+    chosen = [f"experiment={experiment}", "logger=csv", *config["overrides"], f"seed={seed}"]
+    chosen += [f"trainer.replicas={replicas}", "trainer.enable_progress_bar=false"]
     register_schemas()
     # The benchmark's own config lies elsewhere.
     with initialize_config_dir(version_base="1.3", config_dir=conf_dir()):
-        return plain(compose("config", overrides=list(overrides)))
+        return plain(compose("config", overrides=chosen))
 
 
 def _seconds(work: Callable[[Path], None]) -> float:

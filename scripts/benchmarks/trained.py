@@ -5,10 +5,12 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
+from itertools import islice
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.optim import Optimizer
 
 from benchmarks.harness import Config, SharedConfig
 from benchmarks.images import Images, read_images
@@ -17,6 +19,7 @@ from savi.errors import InputError
 from savi.experiments.checkpoint import CONFIG_KEY, load_weights, read_checkpoint
 from savi.experiments.run import build
 from savi.inference.negative_elbo import NegativeELBO
+from savi.inference.outer_loss import OuterStep
 from savi.settings import check_settings, setting
 from savi.training.module import SemiAmortizedVAE
 from savi.types import Codes, Observations, Scalar
@@ -189,17 +192,23 @@ def build_module(config: Config, images: Images, **groups: Mapping[str, Any]) ->
         )
 
 
+def training_step(module: SemiAmortizedVAE, optimizer: Optimizer, x: Observations) -> OuterStep:
+    """One step on the module's own outer loss."""
+    step = module.outer_loss(x, 1.0)
+    optimizer.zero_grad()
+    step.loss.backward()
+    module.vae.gamma.observe(step.bound.squared_error)
+    optimizer.step()
+    return step
+
+
 def train(module: SemiAmortizedVAE, images: Images, steps: int) -> None:
     """So many steps of AdamW on the module's own outer loss; leaves it in evaluation mode."""
     optimizer = torch.optim.AdamW(module.parameters(), lr=1e-3, weight_decay=0.0, fused=True)
     module.train()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(module.seed)
-        for _, x in zip(range(steps), images.training_batches(), strict=False):
-            step = module.outer_loss(x, 1.0)
-            optimizer.zero_grad()
-            step.loss.backward()
-            module.vae.gamma.observe(step.bound.squared_error)
-            optimizer.step()
+        for x in islice(images.training_batches(), steps):
+            training_step(module, optimizer, x)
     optimizer.zero_grad()
     module.eval()

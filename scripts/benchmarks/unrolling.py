@@ -174,12 +174,10 @@ def run_unrolling(config: Config, folder: Path) -> list[Table]:
     write_csv(folder / "unrolling.csv", _rows(outcomes))
     save(unrolling_figure(outcomes), folder / "unrolling.png")
     (rows, items), (examples, scalars) = softmax.theta.shape, decoder.start.shape
+    vae_size = f"{examples} examples of {scalars} variational parameters"
     titles = {
         SOFTMAX: (f"{rows} rows of {items} items", "in closed form, (diag(x) − xxᵀ) w"),
-        VAE: (
-            f"{examples} examples of {scalars} variational parameters",
-            "the implicit gradient at the exact solution",
-        ),
+        VAE: (vae_size, "the implicit gradient at the exact solution"),
     }
     return [
         outcome_table(f"{name}: {size}", error, outcomes[name])
@@ -207,16 +205,19 @@ def outcome_of(
         InputError: for a step size or a momentum out of range, or a descent that ends early.
     """
     optimizer, counts = stable_descent(problem, config), config["steps"]
-    costs = measure(
-        {
-            Variant(name, K): OuterStep(problem, backend, optimizer, K, whole=True)
-            for K in counts
-            for name, backend in backends().items()
-        },
-        config["repetitions"],
-        lambda variant: progress.advance(f"{variant.backend}, K = {variant.K}"),
-        lambda step: relative_error(step.gradient(), exact),
-    )
+    steps = {
+        Variant(name, K): OuterStep(problem, backend, optimizer, K, whole=True)
+        for K in counts
+        for name, backend in backends().items()
+    }
+
+    def advance(variant: Variant) -> None:
+        progress.advance(f"{variant.backend}, K = {variant.K}")
+
+    def error_of(step: OuterStep[BilevelProblem]) -> float:
+        return relative_error(step.gradient(), exact)
+
+    costs = measure(steps, config["repetitions"], advance, error_of)
     for cost in costs.values():
         if cost.timing.refusal is not None:
             raise InputError(cost.timing.refusal)

@@ -77,13 +77,9 @@ def all_optimizers(momentum: Momentum) -> dict[str, InnerOptimizer]:
 
 
 def combined(
-    part: str,
-    batch: TrainedBatch,
-    backends: Mapping[str, GradientBackend],
-    optimizers: Mapping[str, InnerOptimizer],
-    counts: Iterable[int],
-    expected: int | None = None,
-) -> Steps:
+    part: str, batch: TrainedBatch, backends: Mapping[str, GradientBackend],
+    optimizers: Mapping[str, InnerOptimizer], counts: Iterable[int], expected: int | None = None,
+) -> Steps:  # fmt: skip
     """Every backend with every optimiser and every number of inner steps."""
     size = (*batch.start.shape, batch.x.shape[1])
     return {

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import partial
 
 import torch
 from torch import Tensor
 
+from benchmarks.progress import Advance
 from benchmarks.timing import Timing, interleaved, synchronise
 from benchmarks.trained import TrainedBatch
 from savi.errors import InputError
@@ -20,6 +21,7 @@ from savi.inner.solution import Solution, Status
 
 #: The share of examples that must be solved.
 SHARE = 0.95
+Optimizers = Mapping[str, InnerOptimizer]
 
 
 @dataclass(frozen=True)
@@ -53,13 +55,9 @@ def solve(optimizer: InnerOptimizer, batch: TrainedBatch, max_steps: int, rtol: 
 
 
 def tuned(
-    name: str,
-    learning_rates: Sequence[float],
-    batch: TrainedBatch,
-    max_steps: int,
-    rtol: float,
-    advance: Callable[[str], None],
-) -> list[Trial] | str:
+    name: str, learning_rates: Sequence[float], batch: TrainedBatch, max_steps: int, rtol: float,
+    advance: Advance,
+) -> list[Trial] | str:  # fmt: skip
     """A first-order optimiser with each step size, any other with its defaults; the best first.
 
     Returns:
@@ -121,14 +119,9 @@ class Finish:
 
 
 def race(
-    optimizers: Mapping[str, InnerOptimizer],
-    batch: TrainedBatch,
-    *,
-    max_steps: int,
-    rtol: float,
-    repetitions: int,
-    advance: Callable[[str], None],
-) -> dict[str, Finish]:
+    optimizers: Optimizers, batch: TrainedBatch, *, max_steps: int, rtol: float, repetitions: int,
+    advance: Advance,
+) -> dict[str, Finish]:  # fmt: skip
     """Run every optimiser until enough examples are solved; the timed runs are interleaved.
 
     One that never gets so far is timed once, unless it is the one that others are compared with.
@@ -157,14 +150,10 @@ def _finish(optimizer: InnerOptimizer, batch: TrainedBatch, max_steps: int, rtol
         end = solve(optimizer, batch, count, rtol)
     synchronise(batch.x.device)
     seconds = time.perf_counter() - start
-    return Finish(
-        max_steps if count is None else count,
-        count is not None,
-        (batch.model.decoder_evaluations - counter) / len(batch.x),
-        float(end.objective.mean()),
-        converged(end),
-        Timing(seconds, [seconds]),
-    )
+    steps, timing = max_steps if count is None else count, Timing(seconds, [seconds])
+    evaluations = (batch.model.decoder_evaluations - counter) / len(batch.x)
+    objective, share = float(end.objective.mean()), converged(end)
+    return Finish(steps, count is not None, evaluations, objective, share, timing)
 
 
 def speed_of(finishes: Mapping[str, Finish], name: str) -> float:
@@ -194,14 +183,9 @@ class Robustness:
 
 
 def across_gamma(
-    trials: Sequence[Trial],
-    batch: TrainedBatch,
-    factors: Sequence[float],
-    *,
-    max_steps: int,
-    rtol: float,
-    advance: Callable[[str], None],
-) -> dict[str, list[Robustness]]:
+    trials: Sequence[Trial], batch: TrainedBatch, factors: Sequence[float], *, max_steps: int,
+    rtol: float, advance: Advance,
+) -> dict[str, list[Robustness]]:  # fmt: skip
     """Every optimiser at every γ, by its name."""
     found: dict[str, list[Robustness]] = {trial.name: [] for trial in trials}
     for factor in factors:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import cycle, islice
 from typing import Any
@@ -11,8 +11,9 @@ import torch
 
 from benchmarks.harness import Config
 from benchmarks.images import Images
+from benchmarks.progress import Advance
 from benchmarks.timing import Timing, interleaved, synchronise
-from benchmarks.trained import build_module, train
+from benchmarks.trained import build_module, train, training_step
 from savi.errors import InputError, unknown_option
 from savi.inner.solution import Status
 from savi.training.module import SemiAmortizedVAE
@@ -33,6 +34,7 @@ PLACES = {
 #: One of a run's encoder losses, with weight 1.
 ENCODER_LOSS = "encoder_loss"
 PLAIN = "plain VAE"
+Modules = Mapping[str, SemiAmortizedVAE]
 
 
 @dataclass
@@ -53,13 +55,8 @@ class TrainingStep:
     def __call__(self) -> None:
         """Take the step to its end."""
         x = next(self.batches)
-        step = self.module.outer_loss(x, 1.0)
-        self._optimizer.zero_grad()
-        step.loss.backward()
-        self.module.vae.gamma.observe(step.bound.squared_error)
-        self._optimizer.step()
+        solution = training_step(self.module, self._optimizer, x).inference.solution
         synchronise(x.device)
-        solution = step.inference.solution
         if solution is not None:
             solved = solution.status == Status.CONVERGED
             self.solved.append(float(solved.double().mean()))
@@ -112,12 +109,7 @@ def build_modules(config: Config, images: Images) -> dict[str, SemiAmortizedVAE]
     return modules
 
 
-def train_amortised(
-    modules: Mapping[str, SemiAmortizedVAE],
-    config: Config,
-    images: Images,
-    advance: Callable[[str], None],
-) -> None:
+def train_amortised(modules: Modules, config: Config, images: Images, advance: Advance) -> None:
     """Give all modules of a posterior the same weights, trained without inner steps."""
     weights: dict[str, Any] = {}
     for module in modules.values():
@@ -131,11 +123,7 @@ def train_amortised(
 
 
 def compare_training(
-    modules: Mapping[str, SemiAmortizedVAE],
-    images: Images,
-    repetitions: int,
-    device: torch.device,
-    advance: Callable[[str], None],
+    modules: Modules, images: Images, repetitions: int, device: torch.device, advance: Advance
 ) -> dict[str, Training]:
     """Time a training step of each module, all on the same batches; this trains it further."""
     batches = [x.to(device) for x in islice(images.training_batches(), repetitions + 1)]

@@ -78,15 +78,11 @@ def run_peers(config: Config, folder: Path) -> list[Table]:
                 progress.say(f"a trained VAE, D = {task.problem.data_dim:,}; threads: {threads}")
             problems.append(task.measured(part, members, config, progress))
             progress.say(f"{part}, D = {task.problem.data_dim:,}: {len(members)} systems")
-    write_csv(
-        folder / "peers.csv",
-        [row for outcomes in problems for outcome in outcomes for row in outcome.rows()],
-    )
+    rows = [row for outcomes in problems for outcome in outcomes for row in outcome.rows()]
+    write_csv(folder / "peers.csv", rows)
     save(relative_times(problems, config), folder / "peers.png")
-    return [
-        *(result_table(outcomes, config) for outcomes in problems),
-        target_table(problems, config),
-    ]
+    tables = [result_table(outcomes, config) for outcomes in problems]
+    return [*tables, target_table(problems, config)]
 
 
 def chosen_systems(names: Sequence[str] | None) -> list[str]:
@@ -114,10 +110,8 @@ class Task:
         path = folder / f"problem-{problem.data_dim}.npz"
         problem.save(path)
         reference = Reference(problem)
-        settings = Settings(
-            lr=config["relative_lr"] / reference.sharpest(),
-            **{key: config[key] for key in ("steps", "rtol", "fraction", "max_steps")},
-        )
+        given = {key: config[key] for key in ("steps", "rtol", "fraction", "max_steps")}
+        settings = Settings(lr=config["relative_lr"] / reference.sharpest(), **given)
         return cls(side, problem, path, threads, settings, reference)
 
     def measured(
@@ -128,32 +122,32 @@ class Task:
         if part == "fixed":
             expected = self.reference.of_steps(self.settings.steps, self.settings.lr)
         outcomes: dict[str, Outcome] = {}
+        workers: dict[str, Worker] = {}
+
+        def fail(name: str, error: WorkerError) -> None:
+            workers.pop(name, None)
+            timing = outcomes[name].timing
+            timing.seconds, timing.refusal = [], str(error)
+            progress.say(f"{name} failed: {error}")
+
         with ExitStack() as stack:
-            workers: dict[str, Worker] = {}
             for name in names:
-                timing = Timing(float("nan"))
-                judgement, note = None, ""
+                found = Outcome(part, self.problem.data_dim, name, Timing(float("nan")))
+                outcomes[name] = found
+                told = self.path, self.threads, self.settings, config["timeout"]
                 try:
-                    worker = stack.enter_context(
-                        Worker(name, self.path, self.threads, self.settings, config["timeout"])
-                    )
-                    note = worker.note
-                    judgement = self._judged(worker, expected.get(SYSTEMS[name].kind))
-                    workers[name] = worker
+                    workers[name] = stack.enter_context(Worker(name, *told))
+                    found.note = workers[name].note
+                    found.judgement = self._judged(workers[name], expected.get(found.system.kind))
                 except WorkerError as error:
-                    timing.refusal = str(error)
-                    progress.say(f"{name} failed: {error}")
-                outcomes[name] = Outcome(part, self.problem.data_dim, name, timing, judgement, note)
+                    fail(name, error)
                 progress.advance(f"{name}: warm")
             for _ in range(config["rounds"]):
                 for name, worker in list(workers.items()):
-                    timing = outcomes[name].timing
                     try:
-                        timing.seconds.append(worker.seconds(config["turn"]))
+                        outcomes[name].timing.seconds.append(worker.seconds(config["turn"]))
                     except WorkerError as error:
-                        workers.pop(name)
-                        timing.seconds, timing.refusal = [], str(error)
-                        progress.say(f"{name} failed: {error}")
+                        fail(name, error)
                     progress.advance(name)
         return list(outcomes.values())
 

@@ -31,7 +31,7 @@ class Judgement:
         return self.error if self.deviation is None else self.deviation
 
 
-@dataclass(frozen=True)
+@dataclass
 class Outcome:
     """One system on one problem."""
 
@@ -57,18 +57,12 @@ class Outcome:
         """Lines of ``peers.csv``: one for each round, or one that says what has failed."""
         found = self.judgement
         middle, tail = np.quantile(found.stationarity, [0.5, 0.95]) if found else (None, None)
-        constant = {
-            "error": found and found.error,
-            "deviation": found and found.deviation,
-            "stationarity_median": middle,
-            "stationarity_95": tail,
-            "note": self.note,
-            "failure": self.timing.refusal,
-        }
+        first = {"part": self.part, "D": self.data_dim, "system": self.name}
+        last = {"error": found and found.error, "deviation": found and found.deviation}
+        last |= {"stationarity_median": middle, "stationarity_95": tail}
+        last |= {"note": self.note, "failure": self.timing.refusal}
         rounds: list[tuple[int, float | None]] = [*enumerate(self.timing.seconds, start=1)]
         return [
-            {"part": self.part, "D": self.data_dim, "system": self.name}
-            | {"round": number, "seconds": seconds}
-            | constant
+            first | {"round": number, "seconds": seconds} | last
             for number, seconds in rounds or [(0, None)]
         ]

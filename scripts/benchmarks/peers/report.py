@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -36,8 +36,7 @@ def _is_base(system: type[System]) -> bool:
 LARGE = 10_000
 
 
-@dataclass(frozen=True)
-class Rival:
+class Rival(NamedTuple):
     """The fastest of a group of other systems."""
 
     group: str  # which, in words
