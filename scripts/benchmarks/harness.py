@@ -25,6 +25,7 @@ from savi.settings import check_settings, setting
 
 #: The values of a config, by key.
 Config = Mapping[str, Any]
+Names = Sequence[str]
 
 
 class Benchmark(Protocol):
@@ -112,25 +113,16 @@ class Target:
 
 
 def table(
-    title: str,
-    caption: str,
-    rows: Iterable[Sequence[object]],
-    *,
-    left: Sequence[str],
-    right: Sequence[str] = (),
-    last: Sequence[str] = (),
-    wrap: Sequence[str] = (),
-    ends: Callable[[int], bool] = lambda row: False,
-) -> Table:
+    title: str, caption: str, rows: Iterable[Sequence[object]], *, left: Names, right: Names = (),
+    last: Names = (), wrap: Names = (), ends: Callable[[int], bool] = lambda row: False,
+) -> Table:  # fmt: skip
     """A table in the style of the other commands'.
 
     Args:
         title: above it.
         caption: below it.
         rows: of cells; None is an empty one.
-        left: headings of columns with words, ``right`` with figures, ``last`` with sentences.
-        right: see above.
-        last: see above.
+        left, right, last: headings of columns with words, with figures, with sentences.
         wrap: those of ``left`` and ``right`` that may be broken.
         ends: whether a line is drawn below a row, by its number.
     """

@@ -8,14 +8,7 @@ from pathlib import Path
 import torch
 from rich.table import Table
 
-from benchmarks.cost.report import (
-    backend_tables,
-    cost_against_steps,
-    csv_row,
-    growth,
-    growth_table,
-    optimizer_table,
-)
+from benchmarks.cost import report
 from benchmarks.cost.variants import PAIRED, Reference, Steps, Variant, by_steps, growing
 from benchmarks.harness import Config, benchmark, check_not_empty, check_rising, write_csv
 from benchmarks.outer_step import FLAT, all_backends, measure
@@ -86,10 +79,12 @@ def run_cost(config: Config, folder: Path) -> list[Table]:
             by_dim |= growing("latent_dim", one, config)
         costs |= measure(by_dim, repetitions, advance)
         progress.say(f"growth in d; threads: {torch.get_num_threads()}, device: {device}")
-    write_csv(folder / "cost.csv", [csv_row(variant, cost) for variant, cost in costs.items()])
-    save(cost_against_steps(costs, config["beside"]), folder / "cost.png")
-    save(growth(costs), folder / "growth.png")
-    return [*backend_tables(costs), optimizer_table(costs), growth_table(costs)]
+    rows = [report.csv_row(variant, cost) for variant, cost in costs.items()]
+    write_csv(folder / "cost.csv", rows)
+    save(report.cost_against_steps(costs, config["beside"]), folder / "cost.png")
+    save(report.growth(costs), folder / "growth.png")
+    others = [report.optimizer_table(costs), report.growth_table(costs)]
+    return [*report.backend_tables(costs), *others]
 
 
 def _check(config: Config) -> None:

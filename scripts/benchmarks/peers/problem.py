@@ -44,9 +44,8 @@ class Problem:
         """The arrays of a batch."""
         chain = Perceptron.of(batch.model.decoder)
         gamma = batch.model.gamma()
-        if chain is None or not all(
-            isinstance(layer.apply, nn.Softplus) for layer in chain.layers[:-1]
-        ):
+        hidden = [] if chain is None else chain.layers[:-1]
+        if chain is None or not all(isinstance(layer.apply, nn.Softplus) for layer in hidden):
             raise InputError(
                 "the other libraries are given a perceptron with softplus units, and this decoder "
                 "is none: give a checkpoint with model=mlp and model.activation=softplus, or null"
@@ -56,27 +55,16 @@ class Problem:
                 "the other libraries are given one γ, and this one has a value for every pixel: "
                 "give a checkpoint with another model.gamma.mode, or null"
             )
-        return cls(
-            tuple(weight.detach().numpy() for weight in batch.weights),
-            float(gamma),
-            *(getattr(batch, name).numpy() for name in DATA),
-        )
+        weights = tuple(weight.detach().numpy() for weight in batch.weights)
+        return cls(weights, float(gamma), *(getattr(batch, name).numpy() for name in DATA))
 
     def batch(self, dtype: torch.dtype = torch.float32) -> TrainedBatch:
         """The same as tensors, with the decoder of this library."""
-        first, *_ = self.weights
-        model = build_vae(
-            {
-                "decoder": "mlp",
-                "latent_dim": first.shape[1],
-                "hidden": first.shape[0],
-                "depth": len(self.weights) // 2 - 1,
-                "activation": "softplus",
-                "gamma": {"mode": "fixed", "value": self.gamma, "floor": self.gamma},
-            },
-            (self.data_dim,),
-            1.0,
-        )
+        hidden, latent_dim = self.weights[0].shape
+        gamma = {"mode": "fixed", "value": self.gamma, "floor": self.gamma}
+        values = {"decoder": "mlp", "latent_dim": latent_dim, "hidden": hidden, "gamma": gamma}
+        values |= {"depth": len(self.weights) // 2 - 1, "activation": "softplus"}
+        model = build_vae(values, (self.data_dim,), 1.0)
         with torch.no_grad():
             for parameter, weight in zip(model.decoder.parameters(), self.weights, strict=True):
                 parameter.copy_(torch.from_numpy(weight))

@@ -111,17 +111,9 @@ class Smooth(NamedTuple):
         )
 
     def problem(
-        self,
-        name: str,
-        draw: Draw,
-        *,
-        cotangent: Row | None = None,
-        lr: float | None = None,
-        answered: bool = True,
-        max_steps: int = 1000,
-        rtol: float = 1e-3,
-        newton: bool = False,
-    ) -> Problem:
+        self, name: str, draw: Draw, *, cotangent: Row | None = None, lr: float | None = None,
+        answered: bool = True, max_steps: int = 1000, rtol: float = 1e-3, newton: bool = False,
+    ) -> Problem:  # fmt: skip
         """The problem with a random w, a step size that converges and the implicit answer."""
         energy, theta, init = self
         w = draw.normal(*init.shape) if cotangent is None else cotangent
