@@ -118,13 +118,9 @@ def table(
 ) -> Table:  # fmt: skip
     """A table in the style of the other commands'.
 
-    Args:
-        title: above it.
-        caption: below it.
-        rows: of cells; None is an empty one.
-        left, right, last: headings of columns with words, with figures, with sentences.
-        wrap: those of ``left`` and ``right`` that may be broken.
-        ends: whether a line is drawn below a row, by its number.
+    ``left`` are headings of columns with words, ``right`` with figures, ``last`` with sentences;
+    those of ``wrap`` may be broken. A cell of None is empty, and a line is drawn below the rows
+    whose numbers ``ends`` picks.
     """
     looks: Any = {"box": box.SIMPLE_HEAD, "pad_edge": False, "collapse_padding": True}
     left_side: Any = {"title_justify": "left", "caption_justify": "left"}
