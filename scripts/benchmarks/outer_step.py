@@ -13,7 +13,7 @@ from torch import Tensor
 from benchmarks.decoder import descent
 from benchmarks.harness import Config
 from benchmarks.live_bytes import LiveBytes, SavedTensors, storage_of
-from benchmarks.progress import quiet
+from benchmarks.progress import Progress, quiet
 from benchmarks.timing import Name, Timing, interleaved, synchronise
 from savi._minimize import minimize
 from savi.errors import InputError
@@ -62,7 +62,7 @@ class OuterStep(Generic[ProblemT]):
 
     problem: ProblemT  # what is solved
     backend: GradientBackend  # how the solve is differentiated
-    optimizer: InnerOptimizer  # the inner optimiser
+    optimizer: InnerOptimizer
     #: K, of which none is left out unless the optimiser itself can go no further, or ``rtol`` is
     #: above 0.
     steps: int
@@ -183,6 +183,32 @@ def measure(
             advance(name)
         timings = interleaved(steps, repetitions, advance)
     return {n: Cost(timings[n], memories.get(n), errors.get(n)) for n in steps}
+
+
+def against_steps(
+    problem: ProblemT, backends: Mapping[str, GradientBackend], optimizer: InnerOptimizer,
+    counts: Sequence[int], repetitions: int, progress: Progress,
+    error_of: Callable[[OuterStep[ProblemT]], float] | None = None,
+) -> dict[str, list[Cost]]:  # fmt: skip
+    """What each backend costs at each number K of whole descents.
+
+    Raises:
+        InputError: if a descent ends early.
+    """
+    steps = {
+        (name, K): OuterStep(problem, backend, optimizer, K, whole=True)
+        for K in counts
+        for name, backend in backends.items()
+    }
+
+    def advance(step: tuple[str, int]) -> None:
+        progress.advance(f"{step[0]}, K = {step[1]}")
+
+    costs = measure(steps, repetitions, advance, error_of)
+    for cost in costs.values():
+        if cost.timing.refusal is not None:
+            raise InputError(cost.timing.refusal)
+    return {name: [costs[name, K] for K in counts] for name in backends}
 
 
 def memory_of(step: OuterStep[Any]) -> Memory:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -26,8 +26,8 @@ from benchmarks.outer_step import (
     Cost,
     OuterStep,
     Usage,
+    against_steps,
     exact_gradient,
-    measure,
     relative_error,
     stable_descent,
     usages,
@@ -129,13 +129,6 @@ def softmax_problem(config: Config) -> SoftmaxProblem:
     return SoftmaxProblem(theta, w, torch.zeros(rows, items - 1, dtype=torch.float64))
 
 
-class Variant(NamedTuple):
-    """A backend and a number of inner steps."""
-
-    backend: str
-    K: int
-
-
 @dataclass(frozen=True)
 class Outcome:
     """What was measured of a problem."""
@@ -205,25 +198,14 @@ def outcome_of(
         InputError: for a step size or a momentum out of range, or a descent that ends early.
     """
     optimizer, counts = stable_descent(problem, config), config["steps"]
-    steps = {
-        Variant(name, K): OuterStep(problem, backend, optimizer, K, whole=True)
-        for K in counts
-        for name, backend in backends().items()
-    }
-
-    def advance(variant: Variant) -> None:
-        progress.advance(f"{variant.backend}, K = {variant.K}")
 
     def error_of(step: OuterStep[BilevelProblem]) -> float:
         return relative_error(step.gradient(), exact)
 
-    costs = measure(steps, config["repetitions"], advance, error_of)
-    for cost in costs.values():
-        if cost.timing.refusal is not None:
-            raise InputError(cost.timing.refusal)
-    by_backend = {name: [costs[Variant(name, K)] for K in counts] for name in backends()}
+    repetitions = config["repetitions"]
+    costs = against_steps(problem, backends(), optimizer, counts, repetitions, progress, error_of)
     lost_bits = math.log2(1.0 / optimizer.momentum) * problem.start.numel()
-    return Outcome(by_backend, counts, lost_bits)
+    return Outcome(costs, counts, lost_bits)
 
 
 def targets(outcome: Outcome) -> dict[str, Target]:

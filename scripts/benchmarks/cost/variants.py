@@ -31,8 +31,8 @@ class Variant(NamedTuple):
     """One way to take an outer step."""
 
     part: str  # of the benchmark: ``steps``, ``long``, ``optimizers``, ``batch`` or ``latent_dim``
-    backend: str  # the gradient backend
-    optimizer: str  # the inner optimiser
+    backend: str
+    optimizer: str
     K: int  # inner steps
     B: int  # examples
     d: int  # latent dimensions
