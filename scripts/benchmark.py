@@ -16,7 +16,8 @@ from omegaconf import DictConfig
 
 from savi.config.store import plain, refuse_unknown_keys
 from savi.console import fail, guarded, print_table, remove_if_empty, short
-from savi.errors import InputError, require_at_least, unknown_option
+from savi.errors import InputError, unknown_option
+from savi.settings import check_settings
 
 CONF = SCRIPTS / "benchmarks" / "conf"
 
@@ -31,12 +32,12 @@ def _benchmark(config: DictConfig) -> None:
     try:
         benchmark = BENCHMARKS[name]
         refuse_unknown_keys(values, SCHEMAS[name])
+        check_settings(SCHEMAS[name], values)
         if (folder / f"{name}.csv").exists():
             raise InputError(
                 f"hydra.run.dir '{folder}' holds a run already ({name}.csv): choose another"
             )
         if values["threads"] is not None:
-            require_at_least("threads", values["threads"], 1)
             torch.set_num_threads(values["threads"])
         tables = benchmark(values, folder)
     except InputError as error:

@@ -8,14 +8,14 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from benchmarks.harness import Config, check_bounds
+from benchmarks.harness import Config, SharedConfig
 from savi.errors import InputError
 from savi.gradients import BACKENDS
 from savi.inference.negative_elbo import NegativeELBO
 from savi.inner import Momentum
 from savi.inner.anchored import Proximal
 from savi.inner.objective import InnerObjective
-from savi.settings import setting
+from savi.settings import check_settings, setting
 from savi.types import Observations, Rows, Samples, Scalar
 from savi.vae.build import build_vae
 from savi.vae.distributions import common_noise
@@ -24,11 +24,9 @@ from savi.vae.model import GaussianVAE
 
 
 @dataclass
-class DecoderConfig:
+class DecoderConfig(SharedConfig):
     """What the benchmarks on an untrained decoder share."""
 
-    seed: int = setting(0, at_least=0)
-    threads: int | None = None
     latent_dim: int = setting(2, at_least=1)
     hidden: int = setting(64, at_least=1)
     depth: int = setting(2, at_least=0)
@@ -52,22 +50,16 @@ class DecoderProblem:
 
     With the noise of J itself, ∂L/∂λ vanishes at the solution, and with it all that a backend adds
     to the direct gradient.
-
-    Attributes:
-        model: the decoder with its γ, θ.
-        x: data drawn from it.
-        noise: of the inner objective, the same at every step.
-        start: λ0, the mean and the log variance of every code; where it requires a gradient, the
-            outer loss is differentiated in it, too.
-        outer_noise: of the outer loss; None for the noise of J.
-        rho: the weight of ½‖λ − λ0‖² in the inner objective, if it has such a term.
     """
 
-    model: GaussianVAE
-    x: Observations
-    noise: Samples
+    model: GaussianVAE  # the decoder with its γ, θ
+    x: Observations  # data drawn from it
+    noise: Samples  # of the inner objective, the same at every step
+    #: λ0, the mean and the log variance of every code; where it requires a gradient, the outer loss
+    #: is differentiated in it, too.
     start: Rows
-    outer_noise: Samples | None = None
+    outer_noise: Samples | None = None  # of the outer loss; None for the noise of J
+    #: the weight of ½‖λ − λ0‖² in the inner objective, if it has such a term.
     rho: float | None = None
 
     def objective(self, max_steps: int = 0) -> InnerObjective:
@@ -116,7 +108,7 @@ def decoder_problem(config: Config, dtype: torch.dtype = torch.float32) -> Decod
     Raises:
         InputError: for values out of range and an unknown activation.
     """
-    check_bounds(DecoderConfig, config)
+    check_settings(DecoderConfig, config)
     gamma = config["gamma"]
     network = {key: config[key] for key in ("latent_dim", "hidden", "depth", "activation")}
     fixed = {"mode": "fixed", "value": gamma, "floor": gamma}
@@ -134,14 +126,7 @@ def decoder_problem(config: Config, dtype: torch.dtype = torch.float32) -> Decod
 
 
 def descent(config: Config) -> Momentum:
-    """The inner optimiser that every backend can differentiate.
-
-    Args:
-        config: ``lr`` and ``momentum``.
-
-    Raises:
-        InputError: for values out of range.
-    """
+    """The inner optimiser that every backend can differentiate."""
     lr, momentum = config["lr"], config["momentum"]
     if not 0 < lr < float("inf"):
         raise InputError(f"lr is {lr}: set it above 0")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
 from typing import Any, Protocol
@@ -21,10 +21,11 @@ from rich.text import Text
 
 from savi.errors import InputError
 from savi.registry import Registry
-from savi.settings import Bounds
+from savi.settings import check_settings, setting
 
 #: The values of a config, by key.
 Config = Mapping[str, Any]
+Names = Sequence[str]
 
 
 class Benchmark(Protocol):
@@ -33,13 +34,17 @@ class Benchmark(Protocol):
     def __call__(self, config: Config, folder: Path) -> list[Table]:
         """Run the benchmark.
 
-        Args:
-            config: its file of ``conf/benchmark/`` as plain values.
-            folder: the run folder, which exists.
-
         Raises:
             InputError: before any file is written, for whatever is wrong with the config.
         """
+
+
+@dataclass
+class SharedConfig:
+    """What all benchmarks have."""
+
+    seed: int = setting(0, at_least=0)
+    threads: int | None = setting(None, at_least=1)  # of PyTorch; None for its own choice
 
 
 #: By name; ``conf/benchmark/NAME.yaml`` holds the config. Each writes at least ``NAME.csv``.
@@ -54,7 +59,7 @@ def benchmark(name: str, schema: type) -> Callable[[Benchmark], Benchmark]:
     def add(run: Benchmark) -> Benchmark:
         @wraps(run)
         def checked(config: Config, folder: Path) -> list[Table]:
-            check_bounds(schema, config)
+            check_settings(schema, config)
             return run(config, folder)
 
         SCHEMAS[name] = schema
@@ -70,34 +75,14 @@ def register_schemas() -> None:
         store.store(group="benchmark", name=f"{name}_schema", node=node, package="_global_")
 
 
-def check_bounds(schema: type, config: Config) -> None:
-    """Refuse a value outside the bounds that the schema declares beside its field.
-
-    Raises:
-        InputError: for the first such key.
-    """
-    for declared in fields(schema):
-        for bounds in declared.metadata.values():
-            if isinstance(bounds, Bounds) and declared.name in config:
-                bounds.check(declared.name, config[declared.name])
-
-
 def check_rising(key: str, numbers: Sequence[int], wanted: str, *, least: int, count: int) -> None:
-    """Refuse fewer than ``count`` numbers, a first one below ``least``, and any that do not rise.
-
-    Raises:
-        InputError: with the key, the numbers, and what to give instead: ``wanted``.
-    """
+    """Refuse fewer than ``count`` numbers, one below ``least``, and any that do not rise."""
     if len(numbers) < count or numbers[0] < least or list(numbers) != sorted(set(numbers)):
         raise InputError(f"{key} is {numbers}: give {wanted}")
 
 
 def check_not_empty(config: Config, *keys: str, advice: str = "name at least one") -> None:
-    """Refuse an empty list; None is none.
-
-    Raises:
-        InputError: with the key.
-    """
+    """Refuse an empty list; None is none."""
     for key in keys:
         if config[key] is not None and not config[key]:
             raise InputError(f"{key} is []: {advice}")
@@ -105,19 +90,12 @@ def check_not_empty(config: Config, *keys: str, advice: str = "name at least one
 
 @dataclass(frozen=True)
 class Target:
-    """What a benchmark asks of a measurement: a ratio, and the range in which it should lie.
+    """What a benchmark asks of a measurement: a ratio, and the range in which it should lie."""
 
-    Attributes:
-        ratio: what was measured, in units of ``base``.
-        base: what it is compared with, in words.
-        most: the upper end of the range; infinite if there is none.
-        least: its lower end; 0 where less is only better.
-    """
-
-    ratio: float
-    base: str
-    most: float
-    least: float = 0.0
+    ratio: float  # what was measured, in units of ``base``
+    base: str  # what it is compared with, in words
+    most: float  # the upper end of the range; infinite if there is none
+    least: float = 0.0  # its lower end; 0 where less is only better
 
     @property
     def met(self) -> bool:
@@ -135,37 +113,18 @@ class Target:
 
 
 def table(
-    title: str,
-    caption: str,
-    rows: Iterable[Sequence[object]],
-    *,
-    left: Sequence[str],
-    right: Sequence[str] = (),
-    last: Sequence[str] = (),
-    wrap: Sequence[str] = (),
-    ends: Callable[[int], bool] = lambda row: False,
-) -> Table:
+    title: str, caption: str, rows: Iterable[Sequence[object]], *, left: Names, right: Names = (),
+    last: Names = (), wrap: Names = (), ends: Callable[[int], bool] = lambda row: False,
+) -> Table:  # fmt: skip
     """A table in the style of the other commands'.
 
-    Args:
-        title: above it.
-        caption: below it.
-        rows: of cells; None is an empty one.
-        left: headings of columns with words, ``right`` with figures, ``last`` with sentences.
-        right: see above.
-        last: see above.
-        wrap: those of ``left`` and ``right`` that may be broken.
-        ends: whether a line is drawn below a row, by its number.
+    ``left`` are headings of columns with words, ``right`` with figures, ``last`` with sentences;
+    those of ``wrap`` may be broken. A cell of None is empty, and a line is drawn below the rows
+    whose numbers ``ends`` picks.
     """
-    made = Table(
-        title=Text(title),
-        title_justify="left",
-        caption=Text(caption),
-        caption_justify="left",
-        box=box.SIMPLE_HEAD,
-        pad_edge=False,
-        collapse_padding=True,
-    )
+    looks: Any = {"box": box.SIMPLE_HEAD, "pad_edge": False, "collapse_padding": True}
+    left_side: Any = {"title_justify": "left", "caption_justify": "left"}
+    made = Table(title=Text(title), caption=Text(caption), **left_side, **looks)
     for heading in left:
         made.add_column(heading, no_wrap=heading not in wrap)
     for heading in right:

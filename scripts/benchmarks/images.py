@@ -19,15 +19,11 @@ CHANNELS = (1.0, 0.7, 0.4)
 
 @dataclass(frozen=True)
 class Images:
-    """A data set, and the size at which its examples are seen.
+    """A data set, and the size at which its examples are seen."""
 
-    Attributes:
-        data: the data set, read.
-        side: None for the examples as they are; otherwise images are resized to three channels
-            of ``side`` × ``side`` pixels, D = 3 side².
-    """
-
-    data: TensorDataModule
+    data: TensorDataModule  # the data set, read
+    #: None for the examples as they are; otherwise images are resized to three channels of ``side``
+    #: × ``side`` pixels, D = 3 side².
     side: int | None
 
     @property
@@ -46,11 +42,7 @@ class Images:
                 yield self._resized(batch.x)
 
     def held_out(self, batch: int) -> Observations:
-        """The first examples of the validation split.
-
-        Raises:
-            InputError: if it has not so many.
-        """
+        """The first examples of the validation split."""
         x = self.data.split("val")
         if batch > len(x):
             raise InputError(
@@ -69,12 +61,7 @@ class Images:
 
 
 def read_images(name: str, path: str | None, side: int | None, seed: int) -> Images:
-    """A data set in savi's units, dequantised and centred, and the size at which it is seen.
-
-    Raises:
-        InputError: for an unknown or unreadable data set, and a ``side`` that is below 1 or given
-            for data that are no images.
-    """
+    """A data set in savi's units, dequantised and centred, and the size at which it is seen."""
     if side is not None:
         require_at_least("side", side, 1)
     data = TensorDataModule(name, path=path, seed=seed)

@@ -59,9 +59,6 @@ def looks(size: tuple[int, int] = (4, 7)) -> Iterator[dict[str, Any]]:
     """A colour, a dash and a marker for each line; every second one thin, with hollow markers.
 
     Neighbours may lie on each other: a thin line with hollow markers lets the other show.
-
-    Args:
-        size: of the markers of thick and of thin lines.
     """
     for index, look in enumerate(LINES):
         thin = index % 2 == 1
@@ -116,25 +113,12 @@ def label_ends(axes: Axes, ends: Sequence[End], *, height: float, size: float = 
     scale = axes.yaxis.get_transform()
     bottom, top = scale.transform([low, high])
     wanted = (scale.transform([end.y for end in kept]) - bottom) / (top - bottom)
+    arrow = {"arrowstyle": "-", "linewidth": 0.6, "relpos": (0.0, 0.5), "shrinkA": 1, "shrinkB": 3}
+    style = {"textcoords": "axes fraction", "va": "center", "size": size, "annotation_clip": False}
     for end, place in zip(kept, apart(wanted, SPACING * size / (72.0 * height)), strict=True):
-        axes.annotate(
-            end.text,
-            xy=(end.x, end.y),
-            xytext=(1.09, place),
-            textcoords="axes fraction",
-            va="center",
-            color=end.colour,
-            size=size,
-            annotation_clip=False,
-            arrowprops={
-                "arrowstyle": "-",
-                "color": end.colour,
-                "linewidth": 0.6,
-                "relpos": (0.0, 0.5),
-                "shrinkA": 1.0,
-                "shrinkB": 3.0,
-            },
-        )
+        colour = {"color": end.colour}
+        at, written_at = (end.x, end.y), (1.09, place)
+        axes.annotate(end.text, at, written_at, arrowprops=arrow | colour, **colour, **style)
 
 
 def apart(wanted: Sequence[float] | np.ndarray, gap: float) -> list[float]:

@@ -14,7 +14,7 @@ from rich.table import Table
 from benchmarks.decoder import StepsConfig, decoder_problem, descent
 from benchmarks.harness import Config, Target, benchmark, check_rising, table, write_csv
 from benchmarks.lines import BYTES, Line, log_panel, looks
-from benchmarks.outer_step import FLAT, SQRT, OuterStep, Usage, all_backends, measure, usages
+from benchmarks.outer_step import FLAT, SQRT, Usage, against_steps, all_backends, usages
 from benchmarks.progress import Progress
 from savi.errors import InputError
 from savi.report.figures.style import WIDTH, save, styled
@@ -61,12 +61,8 @@ def run_memory(config: Config, folder: Path) -> list[Table]:
     found: dict[str, list[Usage]] = {}
     with Progress(2 * len(backends) * len(steps)) as progress:
         for name, backend in backends.items():
-            calls = {f"{name}, K = {K}": OuterStep(problem, backend, optimizer, K, whole=True)
-                     for K in steps}  # fmt: skip
-            costs = measure(calls, 0, progress.advance).values()
+            costs = against_steps(problem, {name: backend}, optimizer, steps, 0, progress)[name]
             for cost in costs:
-                if cost.timing.refusal is not None:
-                    raise InputError(cost.timing.refusal)
                 cost.timing.seconds.append(cost.timing.first)
             found[name] = usages(steps, costs)
             progress.say(name)

@@ -34,42 +34,29 @@ EXPECTED = {"stop": "1", "ift": "2"}
 
 @dataclass
 class OrderConfig(DecoderConfig):
-    """The decoder, and how well the inner problem is solved.
+    """The decoder, and how well the inner problem is solved."""
 
-    Attributes:
-        backends: by name.
-        levels: of relative stationarity, (smallest, largest), with so many ``points`` in between.
-        window: of the fit, likewise.
-        max_steps: of a solve.
-    """
-
-    backends: list[str] = field(default_factory=list)
+    backends: list[str] = field(default_factory=list)  # by name
     examples: int = setting(8, at_least=1)
     data_dim: int = setting(8, at_least=1)
     hidden: int = setting(16, at_least=1)
     depth: int = setting(2, at_least=1)
     activation: str = "tanh"
     samples: int = setting(4, at_least=1)
+    #: of relative stationarity, (smallest, largest), with so many ``points`` in between.
     levels: list[float] = field(default_factory=list)
     points: int = setting(11, at_least=3)
-    window: list[float] = field(default_factory=list)
-    max_steps: int = setting(20_000, at_least=1)
+    window: list[float] = field(default_factory=list)  # of the fit, likewise
+    max_steps: int = setting(20_000, at_least=1)  # of a solve
 
 
 class Point(NamedTuple):
-    """One example, solved to one level.
+    """One example, solved to one level."""
 
-    Attributes:
-        level: the relative stationarity that was asked for.
-        example: its number in the batch.
-        stationarity: ε = ‖∇J(λK)‖ / ‖∇J(λ0)‖ as reached.
-        error: ‖g − g*‖ / ‖g*‖.
-    """
-
-    level: float
-    example: int
-    stationarity: float
-    error: float
+    level: float  # the relative stationarity that was asked for
+    example: int  # its number in the batch
+    stationarity: float  # ε = ‖∇J(λK)‖ / ‖∇J(λ0)‖ as reached
+    error: float  # ‖g − g*‖ / ‖g*‖
 
 
 @dataclass(frozen=True)
@@ -167,17 +154,12 @@ def _levels(config: Config) -> list[float]:
 
 @dataclass(frozen=True)
 class Solved:
-    """A decoder's problem, whose J is the outer loss too, and the exact gradients.
+    """A decoder's problem, whose J is the outer loss too, and the exact gradients."""
 
-    Attributes:
-        problem: the problem, in double precision.
-        lr: a step size with which gradient descent converges.
-        gradients: for each example, dJ(λ*(θ); θ)/dθ in one vector: at λ* it is the partial
-            derivative, by the envelope theorem.
-    """
-
-    problem: DecoderProblem
-    lr: float
+    problem: DecoderProblem  # the problem, in double precision
+    lr: float  # a step size with which gradient descent converges
+    #: for each example, dJ(λ*(θ); θ)/dθ in one vector: at λ* it is the partial derivative, by the
+    #: envelope theorem.
     gradients: Sequence[Float[Tensor, " Q"]]
 
     @classmethod
@@ -215,14 +197,8 @@ class Solved:
         for level in levels:
             objective, descent = self.problem.objective(), GradientDescent(lr=self.lr)
             with quiet():
-                solution = minimize(
-                    objective,
-                    self.problem.start.detach(),
-                    optimizer=descent,
-                    gradient=backend,
-                    max_steps=max_steps,
-                    rtol=level,
-                )
+                start, ends = self.problem.start.detach(), {"max_steps": max_steps, "rtol": level}
+                solution = minimize(objective, start, optimizer=descent, gradient=backend, **ends)
                 gradients = _theta_gradients(self.problem, objective, solution.value)
             for b, (gradient, exact) in enumerate(zip(gradients, self.gradients, strict=True)):
                 error = float((gradient - exact).norm() / exact.norm())
@@ -245,13 +221,7 @@ def _theta_gradients(
 def error_against_stationarity(
     curves: Mapping[str, ErrorCurve], levels: Sequence[float], window: Sequence[float]
 ) -> Figure:
-    """The median error of each backend against the stationarity; the window of the fit is shaded.
-
-    Args:
-        curves: by backend.
-        levels: the stationarities asked for, on the horizontal axis.
-        window: from and to.
-    """
+    """The median error of each backend against the stationarity, and the window of the fit."""
     figure = Figure(figsize=(0.7 * WIDTH, 0.45 * WIDTH), layout="constrained")
     axes = figure.subplots()
     axes.axvspan(*window, color=PALE, alpha=0.5, linewidth=0, zorder=0)

@@ -13,7 +13,7 @@ from torch import Tensor
 from benchmarks.decoder import descent
 from benchmarks.harness import Config
 from benchmarks.live_bytes import LiveBytes, SavedTensors, storage_of
-from benchmarks.progress import quiet
+from benchmarks.progress import Progress, quiet
 from benchmarks.timing import Name, Timing, interleaved, synchronise
 from savi._minimize import minimize
 from savi.errors import InputError
@@ -37,25 +37,20 @@ class BilevelProblem(Protocol):
     @property
     def start(self) -> Rows:
         """λ0."""
-        ...
 
     @property
     def weights(self) -> list[Tensor]:
         """What the outer loss is differentiated in."""
-        ...
 
     @property
     def given(self) -> list[Tensor]:
         """Every tensor that is there before the solve."""
-        ...
 
     def objective(self, max_steps: int = 0) -> InnerObjective:
         """J(λ; θ), made anew as in every training step; ``max_steps`` evaluations are expected."""
-        ...
 
     def outer(self, value: Rows, /) -> Scalar:
         """The outer loss at λ."""
-        ...
 
 
 ProblemT = TypeVar("ProblemT", bound=BilevelProblem)
@@ -63,35 +58,21 @@ ProblemT = TypeVar("ProblemT", bound=BilevelProblem)
 
 @dataclass(frozen=True)
 class OuterStep(Generic[ProblemT]):
-    """A solve from the problem's start, the outer loss there, and its backward to all weights.
+    """A solve from the problem's start, the outer loss there, and its backward to all weights."""
 
-    Attributes:
-        problem: what is solved.
-        backend: how the solve is differentiated.
-        optimizer: the inner optimiser.
-        steps: K, of which none is left out unless the optimiser itself can go no further, or
-            ``rtol`` is above 0.
-        expected: the K for which the form of J is chosen; None for K itself.
-        rtol: where the solve may stop earlier.
-        compile: whether the inner gradient is compiled.
-        whole: whether a solve that ends before its last step is refused.
-    """
-
-    problem: ProblemT
-    backend: GradientBackend
+    problem: ProblemT  # what is solved
+    backend: GradientBackend  # how the solve is differentiated
     optimizer: InnerOptimizer
+    #: K, of which none is left out unless the optimiser itself can go no further, or ``rtol`` is
+    #: above 0.
     steps: int
-    expected: int | None = None
-    rtol: float = 0.0
-    compile: bool = False
-    whole: bool = False
+    expected: int | None = None  # the K for which the form of J is chosen; None for K itself
+    rtol: float = 0.0  # where the solve may stop earlier
+    compile: bool = False  # whether the inner gradient is compiled
+    whole: bool = False  # whether a solve that ends before its last step is refused
 
     def solve(self) -> Solution:
-        """The inner solution.
-
-        Raises:
-            InputError: if a ``whole`` descent ends before its last step.
-        """
+        """The inner solution."""
         solution = minimize(
             self.problem.objective(self.steps if self.expected is None else self.expected),
             self.problem.start,
@@ -126,19 +107,15 @@ class OuterStep(Generic[ProblemT]):
 
 
 class Memory(NamedTuple):
-    """The memory of an outer step, beyond what was there before.
+    """The memory of an outer step, beyond what was there before."""
 
-    Attributes:
-        saved: bytes of the tensors that the graph of the outer loss keeps for the backward, each
-            storage once.
-        live: the most bytes of tensors that were alive at once; None on a GPU, whose backward
-            cannot be watched.
-        allocated: the most bytes that the GPU's allocator gave out; None on the CPU.
-    """
-
+    #: bytes of the tensors that the graph of the outer loss keeps for the backward, each storage
+    #: once.
     saved: int
+    #: the most bytes of tensors that were alive at once; None on a GPU, whose backward cannot be
+    #: watched.
     live: int | None
-    allocated: int | None
+    allocated: int | None  # the most bytes that the GPU's allocator gave out; None on the CPU
 
     @property
     def peak(self) -> int:
@@ -150,17 +127,11 @@ class Memory(NamedTuple):
 
 @dataclass(frozen=True)
 class Cost:
-    """All that was measured of an outer step.
+    """All that was measured of an outer step."""
 
-    Attributes:
-        timing: its seconds, or why there are none.
-        memory: None if it was refused.
-        error: ‖g − g*‖ / ‖g*‖ over all weights; None where it was not asked for.
-    """
-
-    timing: Timing
-    memory: Memory | None
-    error: float | None
+    timing: Timing  # its seconds, or why there are none
+    memory: Memory | None  # None if it was refused
+    error: float | None  # ‖g − g*‖ / ‖g*‖ over all weights; None where it was not asked for
 
     @property
     def peak(self) -> float:
@@ -212,6 +183,32 @@ def measure(
             advance(name)
         timings = interleaved(steps, repetitions, advance)
     return {n: Cost(timings[n], memories.get(n), errors.get(n)) for n in steps}
+
+
+def against_steps(
+    problem: ProblemT, backends: Mapping[str, GradientBackend], optimizer: InnerOptimizer,
+    counts: Sequence[int], repetitions: int, progress: Progress,
+    error_of: Callable[[OuterStep[ProblemT]], float] | None = None,
+) -> dict[str, list[Cost]]:  # fmt: skip
+    """What each backend costs at each number K of whole descents.
+
+    Raises:
+        InputError: if a descent ends early.
+    """
+    steps = {
+        (name, K): OuterStep(problem, backend, optimizer, K, whole=True)
+        for K in counts
+        for name, backend in backends.items()
+    }
+
+    def advance(step: tuple[str, int]) -> None:
+        progress.advance(f"{step[0]}, K = {step[1]}")
+
+    costs = measure(steps, repetitions, advance, error_of)
+    for cost in costs.values():
+        if cost.timing.refusal is not None:
+            raise InputError(cost.timing.refusal)
+    return {name: [costs[name, K] for K in counts] for name in backends}
 
 
 def memory_of(step: OuterStep[Any]) -> Memory:

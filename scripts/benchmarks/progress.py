@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Self
 
@@ -13,6 +13,9 @@ from rich.console import Console
 from rich.progress import Progress as Bar
 
 from savi.implicit.reporter import CERTIFICATE_WARNINGS
+
+#: Told the label of each call that is done: :meth:`Progress.advance`.
+Advance = Callable[[str], None]
 
 
 class Progress:

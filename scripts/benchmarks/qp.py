@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -14,7 +14,7 @@ from jaxtyping import Float
 from rich.table import Table
 from torch import Tensor
 
-from benchmarks.harness import Config, benchmark, check_rising, table, write_csv
+from benchmarks.harness import Config, SharedConfig, benchmark, check_rising, table, write_csv
 from benchmarks.progress import Progress, quiet
 from benchmarks.timing import Timing, interleaved
 from savi.implicit.qp import QPLayer
@@ -28,11 +28,9 @@ MAX_STEPS = 60
 
 
 @dataclass
-class QPConfig:
+class QPConfig(SharedConfig):
     """The numbers of variables, the tolerance of both solvers, and how often each is timed."""
 
-    seed: int = 0
-    threads: int | None = None
     batch: int = setting(128, at_least=1)
     sizes: list[int] = field(default_factory=list)
     tolerance: float = 1e-10
@@ -78,19 +76,12 @@ def random_programs(batch: int, variables: int, equalities: int, seed: int) -> P
     return programs
 
 
-@dataclass(frozen=True)
-class Answer:
-    """What a solver found.
+class Answer(NamedTuple):
+    """What a solver found."""
 
-    Attributes:
-        value: x.
-        gradients: of ½‖x‖², summed over the batch, in every parameter.
-        steps: of each example, or None where the solver does not say.
-    """
-
-    value: Float[Tensor, "B n"]
-    gradients: tuple[Tensor, ...]
-    steps: Tensor | None = None
+    value: Float[Tensor, "B n"]  # x
+    gradients: tuple[Tensor, ...]  # of ½‖x‖², summed over the batch, in every parameter
+    steps: Tensor | None = None  # of each example, or None where the solver does not say
 
     @classmethod
     def of(cls, value: Tensor, programs: Programs, steps: Tensor | None = None) -> Answer:
@@ -112,14 +103,11 @@ def _relative(ours: Tensor, theirs: Tensor) -> float:
 
 
 Solver = Callable[[Programs], Answer]
+Answers, Timings = Mapping[str, Answer], Mapping[str, Timing]
 
 
 def solvers(tolerance: float) -> dict[str, Solver]:
-    """By name, forward and backward of one batch; qpth is left out where it is not installed.
-
-    Args:
-        tolerance: of the relative KKT residual here, and of qpth's absolute one.
-    """
+    """By name, forward and backward of one batch; qpth is left out where it is not installed."""
     layer = QPLayer(tolerance=tolerance, max_steps=MAX_STEPS)
 
     def ours(programs: Programs) -> Answer:
@@ -144,25 +132,6 @@ def solvers(tolerance: float) -> dict[str, Solver]:
     return {OURS: ours, PEER: peer}
 
 
-@dataclass(frozen=True)
-class Measured:
-    """One size of programs.
-
-    Attributes:
-        variables: n, and the number of inequalities.
-        equalities: m.
-        timings: by solver.
-        steps: the mean and the largest number of steps here.
-        difference: of the values and of the gradients, from those of qpth; None without it.
-    """
-
-    variables: int
-    equalities: int
-    timings: dict[str, Timing]
-    steps: tuple[float, int]
-    difference: tuple[float, float] | None
-
-
 @benchmark("qp", QPConfig)
 def run_qp(config: Config, folder: Path) -> list[Table]:
     """Time forward and backward of a batch here and in qpth; interleaved, and medians.
@@ -174,59 +143,56 @@ def run_qp(config: Config, folder: Path) -> list[Table]:
     check_rising("sizes", config["sizes"], wanted, least=2, count=1)
     sizes = [(n, m) for n in config["sizes"] for m in (0, n // 2)]
     systems = solvers(config["tolerance"])
-    measured = []
+    rows, cells = [], []
     with Progress((1 + config["repetitions"]) * len(sizes) * len(systems)) as progress, quiet():
         for n, m in sizes:
             programs = random_programs(config["batch"], n, m, config["seed"])
             answers = {name: solve(programs) for name, solve in systems.items()}
             calls = {name: partial(solve, programs) for name, solve in systems.items()}
             timings = interleaved(calls, config["repetitions"], progress.advance)
-            ours, peer = answers[OURS], answers.get(PEER)
-            assert ours.steps is not None
-            steps = float(ours.steps.double().mean()), int(ours.steps.max())
-            difference = None if peer is None else ours.difference(peer)
-            measured.append(Measured(n, m, timings, steps, difference))
+            rows += _rows(n, m, answers, timings)
+            cells.append(_cells(n, m, answers, timings))
         progress.say(f"batches of {config['batch']}, threads: {torch.get_num_threads()}")
-    write_csv(folder / "qp.csv", _rows(measured))
-    return [_table(measured, config)]
-
-
-def _table(measured: list[Measured], config: Config) -> Table:
-    rows = []
-    for row in measured:
-        peer, ours, compared = row.timings.get(PEER), row.timings[OURS], ["–"] * 4
-        if peer is not None and row.difference is not None:
-            differences = (f"{value:.0e}" for value in row.difference)
-            compared = [f"{1e3 * peer.median:.1f} ms", f"{ours.over(peer):.2f}", *differences]
-        sizes = [row.variables, row.variables, row.equalities, f"{1e3 * ours.median:.1f} ms"]
-        rows.append([*sizes, *compared, f"{row.steps[0]:.1f}", row.steps[1]])
-    sizes = ["Variables", "Inequalities", "Equalities"]
-    return table(
-        f"Quadratic programs, batches of {config['batch']}, forward and backward",
-        f"Residuals of {config['tolerance']:g} in both. Medians; the ratio is the median of those "
-        "within a round, below 1 where savi is faster. Differences of solutions and gradients are "
-        "the largest in the batch, relative to the largest entry. Without qpth its columns are "
-        "empty.",
-        rows,
-        left=[],
-        right=[*sizes, OURS, PEER, "Ratio", "Δ value", "Δ gradient", "Steps", "at most"],
-    )
-
-
-def _rows(measured: list[Measured]) -> list[dict[str, Any]]:
+    write_csv(folder / "qp.csv", rows)
+    sizes_of = ["Variables", "Inequalities", "Equalities"]
     return [
-        {
-            "variables": row.variables,
-            "inequalities": row.variables,
-            "equalities": row.equalities,
-            "solver": name,
-            "repetition": repetition,
-            "seconds": seconds,
-            "mean_steps": row.steps[0] if name == OURS else "",
-            "value_difference": row.difference[0] if row.difference else "",
-            "gradient_difference": row.difference[1] if row.difference else "",
-        }
-        for row in measured
-        for name, timing in row.timings.items()
-        for repetition, seconds in enumerate(timing.seconds)
+        table(
+            f"Quadratic programs, batches of {config['batch']}, forward and backward",
+            f"Residuals of {config['tolerance']:g} in both. Medians; the ratio is the median of "
+            "those within a round, below 1 where savi is faster. Differences of solutions and "
+            "gradients are the largest in the batch, relative to the largest entry. Without qpth "
+            "its columns are empty.",
+            cells,
+            left=[],
+            right=[*sizes_of, OURS, PEER, "Ratio", "Δ value", "Δ gradient", "Steps", "at most"],
+        )
     ]
+
+
+def _cells(n: int, m: int, answers: Answers, timings: Timings) -> list[object]:
+    ours, compared = timings[OURS], ["–"] * 4
+    if PEER in timings:
+        differences = (f"{value:.0e}" for value in answers[OURS].difference(answers[PEER]))
+        peer = timings[PEER]
+        compared = [f"{1e3 * peer.median:.1f} ms", f"{ours.over(peer):.2f}", *differences]
+    mean, most = _steps(answers)
+    return [n, n, m, f"{1e3 * ours.median:.1f} ms", *compared, f"{mean:.1f}", most]
+
+
+def _rows(n: int, m: int, answers: Answers, timings: Timings) -> Iterator[dict[str, Any]]:
+    differences = answers[OURS].difference(answers[PEER]) if PEER in answers else ("", "")
+    names = ("value_difference", "gradient_difference")
+    for solver, timing in timings.items():
+        for repetition, seconds in enumerate(timing.seconds):
+            yield {
+                "variables": n, "inequalities": n, "equalities": m, "solver": solver,
+                "repetition": repetition, "seconds": seconds,
+                "mean_steps": _steps(answers)[0] if solver == OURS else "",
+            } | dict(zip(names, differences, strict=True))  # fmt: skip
+
+
+def _steps(answers: Answers) -> tuple[float, int]:
+    """The mean and the largest number of steps here."""
+    steps = answers[OURS].steps
+    assert steps is not None
+    return float(steps.double().mean()), int(steps.max())

@@ -14,26 +14,22 @@ from torch import Tensor
 
 #: J(y; θ): a batch y [B, P] and parameters θ [Q] to one value per example [B].
 Energy = Callable[[Tensor, Tensor], Tensor]
+Row = Float[Tensor, "1 P"]
+Vector = Float[Tensor, " Q"]
 
 
-def hessian(energy: Energy, y: Float[Tensor, "1 P"], theta: Float[Tensor, " Q"]) -> Tensor:
+def hessian(energy: Energy, y: Row, theta: Vector) -> Tensor:
     """∇²_y J at one point, [P, P]."""
     slope = torch.func.grad(lambda point: energy(point[None], theta)[0])
     return torch.func.jacrev(slope)(y[0].detach()).detach()
 
 
-def gradient(energy: Energy, y: Float[Tensor, "1 P"], theta: Float[Tensor, " Q"]) -> Tensor:
+def gradient(energy: Energy, y: Row, theta: Vector) -> Tensor:
     """∇_y J at one point, [P]."""
     return torch.func.grad(lambda point: energy(point[None], theta)[0])(y[0].detach()).detach()
 
 
-def minimiser(
-    energy: Energy,
-    theta: Float[Tensor, " Q"],
-    start: Float[Tensor, "1 P"],
-    *,
-    max_steps: int = 1000,
-) -> Float[Tensor, "1 P"]:
+def minimiser(energy: Energy, theta: Vector, start: Row, *, max_steps: int = 1000) -> Row:
     """The local minimiser that descent from ``start`` leads to, in float64.
 
     Newton's method with every curvature replaced by its absolute value, so that each step
@@ -68,12 +64,7 @@ def _descend(energy: Energy, theta: Tensor, y: Tensor, step: Tensor) -> Tensor:
     return y + step
 
 
-def implicit_gradient(
-    energy: Energy,
-    theta: Float[Tensor, " Q"],
-    solution: Float[Tensor, "1 P"],
-    cotangent: Float[Tensor, "1 P"],
-) -> Float[Tensor, " Q"]:
+def implicit_gradient(energy: Energy, theta: Vector, solution: Row, cotangent: Row) -> Vector:
     """(dλ*/dθ)ᵀ w = −(∂²J/∂y∂θ)ᵀ H⁻¹ w at a minimiser, in float64."""
     theta, y = theta.detach().double().requires_grad_(), solution.detach().double()
     u = torch.linalg.solve(hessian(energy, y, theta.detach()), cotangent[0].double())

@@ -16,7 +16,7 @@ import torch
 from hydra import compose, initialize_config_dir
 from rich.table import Table
 
-from benchmarks.harness import Config, Target, benchmark, table, write_csv
+from benchmarks.harness import Config, SharedConfig, Target, benchmark, table, write_csv
 from benchmarks.progress import Progress, quiet
 from savi.config.store import conf_dir, plain, register_schemas
 from savi.errors import InputError, require_at_least
@@ -30,11 +30,9 @@ LEAST = 2.0
 
 
 @dataclass
-class ReplicasConfig:
+class ReplicasConfig(SharedConfig):
     """Which runs are trained together, how many of them, and what their config overrides."""
 
-    seed: int = 0
-    threads: int | None = None
     experiments: list[str] = field(default_factory=list)
     replicas: list[int] = field(default_factory=list)
     overrides: list[str] = field(default_factory=list)
@@ -98,17 +96,12 @@ def _jointly(experiment: str, config: Config, alone: list[float], progress: Prog
 
 
 def _run_config(experiment: str, config: Config, seed: int, replicas: int = 1) -> dict[str, Any]:
-    return _compose(
-        f"experiment={experiment}", "logger=csv", *config["overrides"], f"seed={seed}",
-        f"trainer.replicas={replicas}", "trainer.enable_progress_bar=false",
-    )  # fmt: skip
-
-
-def _compose(*overrides: str) -> dict[str, Any]:
+    chosen = [f"experiment={experiment}", "logger=csv", *config["overrides"], f"seed={seed}"]
+    chosen += [f"trainer.replicas={replicas}", "trainer.enable_progress_bar=false"]
     register_schemas()
     # The benchmark's own config lies elsewhere.
     with initialize_config_dir(version_base="1.3", config_dir=conf_dir()):
-        return plain(compose("config", overrides=list(overrides)))
+        return plain(compose("config", overrides=chosen))
 
 
 def _seconds(work: Callable[[Path], None]) -> float:

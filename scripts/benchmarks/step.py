@@ -46,17 +46,11 @@ class StepConfig(StepsConfig):
 
 
 class Variant(NamedTuple):
-    """One way to take an outer step.
+    """One way to take an outer step."""
 
-    Attributes:
-        part: of the benchmark: ``backends``, ``certificate`` or ``compile``.
-        name: the backend.
-        steps: K.
-    """
-
-    part: str
-    name: str
-    steps: int
+    part: str  # of the benchmark: ``backends``, ``certificate`` or ``compile``
+    name: str  # the backend
+    steps: int  # K
 
 
 Timings = Mapping[Variant, Timing]

@@ -21,17 +21,11 @@ Name = TypeVar("Name", bound=Hashable)
 
 @dataclass
 class Timing:
-    """The seconds of one variant.
+    """The seconds of one variant."""
 
-    Attributes:
-        first: of the first call, which may compile; NaN if it was refused.
-        seconds: of the calls after it, one for each round.
-        refusal: why it cannot run here; None if it can.
-    """
-
-    first: float
-    seconds: list[float] = field(default_factory=list)
-    refusal: str | None = None
+    first: float  # of the first call, which may compile; NaN if it was refused
+    seconds: list[float] = field(default_factory=list)  # of the calls after it, one for each round
+    refusal: str | None = None  # why it cannot run here; None if it can
 
     @property
     def median(self) -> float:
@@ -53,11 +47,6 @@ def interleaved(
 
     A call that raises an InputError is left out of the rounds. (``torch.utils.benchmark`` times
     one statement after another, which a machine that slows down in between makes incomparable.)
-
-    Args:
-        calls: by name.
-        repetitions: the number of rounds after the first.
-        advance: told the name of each call that is done, or left out.
     """
     timings = {}
     for name, call in calls.items():
@@ -98,11 +87,7 @@ def empty_compiler_cache() -> Iterator[None]:
 
 
 def chosen_device(name: str) -> torch.device:
-    """The device of that name; ``auto`` is the GPU if there is one.
-
-    Raises:
-        InputError: for an unknown name, and for ``cuda`` where there is no GPU.
-    """
+    """The device of that name; ``auto`` is the GPU if there is one."""
     if name not in DEVICES:
         raise unknown_option("device", name, DEVICES)
     if name == "cuda" and not torch.cuda.is_available():

@@ -5,19 +5,22 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
+from itertools import islice
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.optim import Optimizer
 
-from benchmarks.harness import Config, check_bounds
+from benchmarks.harness import Config, SharedConfig
 from benchmarks.images import Images, read_images
 from savi.config import schema
 from savi.errors import InputError
 from savi.experiments.checkpoint import CONFIG_KEY, load_weights, read_checkpoint
 from savi.experiments.run import build
 from savi.inference.negative_elbo import NegativeELBO
-from savi.settings import setting
+from savi.inference.outer_loss import OuterStep
+from savi.settings import check_settings, setting
 from savi.training.module import SemiAmortizedVAE
 from savi.types import Codes, Observations, Scalar
 from savi.vae.data_fit import data_fit
@@ -35,31 +38,25 @@ GROUPS: dict[str, Callable[[], Any]] = {
     "optimizer": schema.OptimizerConfig,
     "evaluation": schema.EvaluationConfig,
 }
+DATA = ("x", "start", "scale", "noise")
 NETWORK = ("latent_dim", "hidden", "depth", "activation")
 
 
 @dataclass
-class TrainedConfig:
-    """What the benchmarks on a trained VAE share.
+class TrainedConfig(SharedConfig):
+    """What the benchmarks on a trained VAE share."""
 
-    Attributes:
-        dataset: the name of a data set, on which a VAE is trained for ``train_steps``.
-        data_path: a folder of its files, to do without a download.
-        batch: examples of its validation split.
-        checkpoint: a file that savi-train wrote, which then says all about the data and the model
-            but ``data_path``.
-    """
-
-    seed: int = setting(0, at_least=0)
-    threads: int | None = None
+    #: the name of a data set, on which a VAE is trained for ``train_steps``.
     dataset: str = "fashion_mnist"
-    data_path: str | None = None
-    batch: int = setting(128, at_least=1)
+    data_path: str | None = None  # a folder of its files, to do without a download
+    batch: int = setting(128, at_least=1)  # examples of its validation split
     latent_dim: int = setting(16, at_least=1)
     hidden: int = setting(500, at_least=1)
     depth: int = setting(2, at_least=0)
     activation: str = "softplus"
     train_steps: int = setting(2000, at_least=1)
+    #: a file that savi-train wrote, which then says all about the data and the model but
+    #: ``data_path``.
     checkpoint: str | None = None
 
 
@@ -70,20 +67,13 @@ class TrainedBatch:
     The inner problem is MAP inference, J_b(z) = −log p(x_b|z) + ½‖z‖², started at m. The outer
     loss decodes at z* + s ∘ ε with a fixed ε, so that dz*/dθ carries a signal that the envelope
     theorem does not cancel.
-
-    Attributes:
-        model: the decoder, with γ fixed at its trained value.
-        x: the images.
-        start: m, the encoder's mean, where the inner solves begin.
-        scale: s, the encoder's standard deviation.
-        noise: ε.
     """
 
-    model: GaussianVAE
-    x: Observations
-    start: Codes
-    scale: Codes
-    noise: Codes
+    model: GaussianVAE  # the decoder, with γ fixed at its trained value
+    x: Observations  # the images
+    start: Codes  # m, the encoder's mean, where the inner solves begin
+    scale: Codes  # s, the encoder's standard deviation
+    noise: Codes  # ε
 
     def objective(self, max_steps: int = 0) -> NegativeELBO:
         """J, made anew as in every training step.
@@ -110,23 +100,18 @@ class TrainedBatch:
     @property
     def given(self) -> list[Tensor]:
         """Every tensor that is there before the solve."""
-        data = [self.x, self.start, self.scale, self.noise]
+        data = (getattr(self, name) for name in DATA)
         return [*self.model.parameters(), *self.model.buffers(), *data]
 
     def rows(self, n: int) -> TrainedBatch:
-        """The first n examples.
-
-        Raises:
-            InputError: if there are not so many.
-        """
+        """The first n examples."""
         if not 1 <= n <= len(self.x):
             raise InputError(f"{n} examples of a batch of {len(self.x)}: set batch to {n} or more")
-        data = {name: getattr(self, name)[:n] for name in ("x", "start", "scale", "noise")}
-        return replace(self, **data)
+        return replace(self, **{name: getattr(self, name)[:n] for name in DATA})
 
     def to(self, target: torch.dtype | torch.device) -> TrainedBatch:
         """A copy, the weights too, in another float type or on another device."""
-        data = {name: getattr(self, name).to(target) for name in ("x", "start", "scale", "noise")}
+        data = {name: getattr(self, name).to(target) for name in DATA}
         return replace(self, model=copy.deepcopy(self.model).to(target), **data)
 
     def with_gamma(self, factor: float) -> TrainedBatch:
@@ -144,7 +129,7 @@ def trained_batch(config: Config) -> TrainedBatch:
         InputError: for unknown names, values out of range, and data or a checkpoint that cannot
             be read.
     """
-    check_bounds(TrainedConfig, config)
+    check_settings(TrainedConfig, config)
     if config["checkpoint"] is not None:
         images, module = _from_checkpoint(config)
         x = images.held_out(config["batch"])
@@ -195,27 +180,26 @@ def _from_checkpoint(config: Config) -> tuple[Images, SemiAmortizedVAE]:
 
 
 def build_module(config: Config, images: Images, **groups: Mapping[str, Any]) -> SemiAmortizedVAE:
-    """An untrained module; without ``groups`` a plain VAE with a closed-form γ.
-
-    Args:
-        config: ``seed``, ``latent_dim``, ``hidden``, ``depth``, ``activation``.
-        images: the data.
-        groups: what differs from a run's own defaults, for each group of its config.
-
-    Raises:
-        InputError: for what no such module can be built from.
-    """
+    """An untrained module; without ``groups`` a plain VAE with a closed-form γ."""
     model = {key: config[key] for key in NETWORK}
     changes = {**groups, "model": model | dict(groups.get("model", {}))}
     values = {name: asdict(make()) | dict(changes.get(name, {})) for name, make in GROUPS.items()}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config["seed"])
+        variance, seed = images.data.variance, config["seed"]
         return SemiAmortizedVAE(
-            data_shape=images.shape,
-            data_variance=images.data.variance,
-            seed=config["seed"],
-            **values,
+            data_shape=images.shape, data_variance=variance, seed=seed, **values
         )
+
+
+def training_step(module: SemiAmortizedVAE, optimizer: Optimizer, x: Observations) -> OuterStep:
+    """One step on the module's own outer loss."""
+    step = module.outer_loss(x, 1.0)
+    optimizer.zero_grad()
+    step.loss.backward()
+    module.vae.gamma.observe(step.bound.squared_error)
+    optimizer.step()
+    return step
 
 
 def train(module: SemiAmortizedVAE, images: Images, steps: int) -> None:
@@ -224,11 +208,7 @@ def train(module: SemiAmortizedVAE, images: Images, steps: int) -> None:
     module.train()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(module.seed)
-        for _, x in zip(range(steps), images.training_batches(), strict=False):
-            step = module.outer_loss(x, 1.0)
-            optimizer.zero_grad()
-            step.loss.backward()
-            module.vae.gamma.observe(step.bound.squared_error)
-            optimizer.step()
+        for x in islice(images.training_batches(), steps):
+            training_step(module, optimizer, x)
     optimizer.zero_grad()
     module.eval()

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -26,8 +26,8 @@ from benchmarks.outer_step import (
     Cost,
     OuterStep,
     Usage,
+    against_steps,
     exact_gradient,
-    measure,
     relative_error,
     stable_descent,
     usages,
@@ -81,16 +81,11 @@ class SoftmaxProblem:
     solution is y*_i = θ_i − θ_n, x* = softmax(θ). The outer loss is linear, L = (1/B) Σ_b wᵀx_b.
 
     J. Chiu, *Applications of the Implicit Function Theorem*, 2021, section 3.
-
-    Attributes:
-        theta: θ; requires a gradient.
-        w: the weights of the outer loss.
-        start: y0 = 0, where x is uniform.
     """
 
-    theta: Float[Tensor, "B n"]
-    w: Float[Tensor, " n"]
-    start: Rows
+    theta: Float[Tensor, "B n"]  # θ; requires a gradient
+    w: Float[Tensor, " n"]  # the weights of the outer loss
+    start: Rows  # y0 = 0, where x is uniform
 
     def objective(self, max_steps: int = 0) -> InnerObjective:
         """J(y) = −(x(y)ᵀθ + H(x(y)))."""
@@ -134,25 +129,13 @@ def softmax_problem(config: Config) -> SoftmaxProblem:
     return SoftmaxProblem(theta, w, torch.zeros(rows, items - 1, dtype=torch.float64))
 
 
-class Variant(NamedTuple):
-    """A backend and a number of inner steps."""
-
-    backend: str
-    K: int
-
-
 @dataclass(frozen=True)
 class Outcome:
-    """What was measured of a problem.
+    """What was measured of a problem."""
 
-    Attributes:
-        costs: of each backend, in increasing order of K.
-        steps: the numbers K.
-        lost_bits: that all scalars of λ lose in a step of the descent; ``reversible`` keeps them.
-    """
-
-    costs: Mapping[str, Sequence[Cost]]
-    steps: Sequence[int]
+    costs: Mapping[str, Sequence[Cost]]  # of each backend, in increasing order of K
+    steps: Sequence[int]  # the numbers K
+    #: that all scalars of λ lose in a step of the descent; ``reversible`` keeps them.
     lost_bits: float
 
     def usages(self) -> dict[str, list[Usage]]:
@@ -184,12 +167,10 @@ def run_unrolling(config: Config, folder: Path) -> list[Table]:
     write_csv(folder / "unrolling.csv", _rows(outcomes))
     save(unrolling_figure(outcomes), folder / "unrolling.png")
     (rows, items), (examples, scalars) = softmax.theta.shape, decoder.start.shape
+    vae_size = f"{examples} examples of {scalars} variational parameters"
     titles = {
         SOFTMAX: (f"{rows} rows of {items} items", "in closed form, (diag(x) − xxᵀ) w"),
-        VAE: (
-            f"{examples} examples of {scalars} variational parameters",
-            "the implicit gradient at the exact solution",
-        ),
+        VAE: (vae_size, "the implicit gradient at the exact solution"),
     }
     return [
         outcome_table(f"{name}: {size}", error, outcomes[name])
@@ -217,22 +198,14 @@ def outcome_of(
         InputError: for a step size or a momentum out of range, or a descent that ends early.
     """
     optimizer, counts = stable_descent(problem, config), config["steps"]
-    costs = measure(
-        {
-            Variant(name, K): OuterStep(problem, backend, optimizer, K, whole=True)
-            for K in counts
-            for name, backend in backends().items()
-        },
-        config["repetitions"],
-        lambda variant: progress.advance(f"{variant.backend}, K = {variant.K}"),
-        lambda step: relative_error(step.gradient(), exact),
-    )
-    for cost in costs.values():
-        if cost.timing.refusal is not None:
-            raise InputError(cost.timing.refusal)
-    by_backend = {name: [costs[Variant(name, K)] for K in counts] for name in backends()}
+
+    def error_of(step: OuterStep[BilevelProblem]) -> float:
+        return relative_error(step.gradient(), exact)
+
+    repetitions = config["repetitions"]
+    costs = against_steps(problem, backends(), optimizer, counts, repetitions, progress, error_of)
     lost_bits = math.log2(1.0 / optimizer.momentum) * problem.start.numel()
-    return Outcome(by_backend, counts, lost_bits)
+    return Outcome(costs, counts, lost_bits)
 
 
 def targets(outcome: Outcome) -> dict[str, Target]:
@@ -251,10 +224,7 @@ def targets(outcome: Outcome) -> dict[str, Target]:
 def linear(found: Sequence[Usage]) -> Target:
     """The target of memory that grows by the same bytes at every step, from the second K on.
 
-    With one step alone the peak lies elsewhere in the solve.
-
-    Args:
-        found: in increasing order of K, at least four.
+    With one step alone the peak lies elsewhere in the solve. ``found`` holds at least four.
     """
     _, second, *_, before, last = found
     late, early = (
@@ -275,13 +245,7 @@ def _rows(outcomes: Mapping[str, Outcome]) -> list[dict[str, Any]]:
 
 
 def outcome_table(title: str, error: str, outcome: Outcome) -> Table:
-    """Peak, seconds and gradient error of every backend at each K; the targets below.
-
-    Args:
-        title: which problem it is.
-        error: with what its gradients are compared.
-        outcome: of that problem.
-    """
+    """Peak, seconds and gradient error of every backend at each K; the targets below."""
     told = "\n".join(f"{name}: {target}" for name, target in targets(outcome).items())
     rows = []
     for name, costs in outcome.costs.items():

@@ -39,8 +39,4 @@ def test_a_saddle_is_left_on_the_side_of_the_start(side):
 
 def test_no_minimiser_is_an_error():
     with pytest.raises(RuntimeError, match="was not found"):
-        minimiser(
-            lambda y, theta: (-y).exp().sum(-1),
-            torch.zeros(1),
-            torch.zeros(1, 1),
-        )
+        minimiser(lambda y, theta: (-y).exp().sum(-1), torch.zeros(1), torch.zeros(1, 1))

@@ -242,7 +242,7 @@ def test_rows_of_what_has_failed():
 
 def test_what_is_not_installed_is_left_out(monkeypatch, capsys):
     monkeypatch.setattr(
-        "benchmarks.peers.systems.base.find_spec", lambda name: name if name == "savi" else None
+        "benchmarks.systems.find_spec", lambda name: name if name == "savi" else None
     )
     found = chosen_systems(None)
     assert found

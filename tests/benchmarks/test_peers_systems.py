@@ -63,11 +63,7 @@ def answers(problem, settings, tmp_path_factory):
     problem.save(folder / "problem.npz")
     script = Path(__file__).with_name("peer_answers.py")
     arguments = [folder / "problem.npz", json.dumps(asdict(settings)), folder]
-    subprocess.run(
-        [sys.executable, script, *arguments],
-        check=True,
-        env=environment(2),
-    )
+    subprocess.run([sys.executable, script, *arguments], check=True, env=environment(2))
     return folder
 
 

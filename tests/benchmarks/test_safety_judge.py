@@ -17,7 +17,7 @@ class Note(UserWarning):
 class Fake(System):
     """Answers what it is told to, and says what it is told to."""
 
-    package = "savi"
+    packages = ("savi",)
     notes = (Note,)
 
     def __init__(self, factor=1.0, say=lambda: None):
@@ -27,6 +27,9 @@ class Fake(System):
         self.say()
         answer = torch.ones(problem.theta.shape) if problem.answer is None else problem.answer
         return Answer(problem.init, (self.factor * answer).to(problem.theta))
+
+    def solve(self, problem, theta):
+        raise NotImplementedError
 
 
 def fail():

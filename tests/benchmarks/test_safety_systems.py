@@ -15,7 +15,7 @@ RIGHT = sorted(set(SYSTEMS) - BIASED)
 
 
 def system(name):
-    pytest.importorskip(SYSTEMS[name].package)
+    pytest.importorskip(SYSTEMS[name].packages[0])
     return SYSTEMS[name]()
 
 

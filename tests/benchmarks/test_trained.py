@@ -133,10 +133,7 @@ def test_a_checkpoint_takes_the_place_of_training(batch, tmp_path):
     ("change", "message"),
     [
         ({"batch": 0}, "batch is 0: set it to 1 or more"),
-        (
-            {"batch": 10_000},
-            "a batch of 10000 examples is asked for, .* 'digits' has 180: ask for",
-        ),
+        ({"batch": 10_000}, "a batch of 10000 examples is asked for, .* 'digits' has 180: ask for"),
         ({"train_steps": 0}, "train_steps is 0: set it to 1 or more"),
         ({"side": 0}, "side is 0: set it to 1 or more"),
         ({"dataset": "foo"}, "unknown data set 'foo'"),

@@ -8,14 +8,7 @@ from pathlib import Path
 import torch
 from rich.table import Table
 
-from benchmarks.cost.report import (
-    backend_tables,
-    cost_against_steps,
-    csv_row,
-    growth,
-    growth_table,
-    optimizer_table,
-)
+from benchmarks.cost import report
 from benchmarks.cost.variants import PAIRED, Reference, Steps, Variant, by_steps, growing
 from benchmarks.harness import Config, benchmark, check_not_empty, check_rising, write_csv
 from benchmarks.outer_step import FLAT, all_backends, measure
@@ -30,28 +23,21 @@ from savi.settings import setting
 
 @dataclass
 class CostConfig(TrainedConfig):
-    """Against what, and how often, an outer step is measured.
-
-    Attributes:
-        steps: the numbers K.
-        long_steps: those for the backends of flat memory.
-        relative_lr: of the descent (see :func:`benchmarks.outer_step.stable_descent`).
-        reference_examples: on which gradients are compared.
-        beside: an inner optimiser for one more line of ``cost.png``.
-        batches: against which ``growth_optimizers`` with ``growth_steps`` are measured.
-        latent_dims: likewise, on models trained for ``growth_train_steps``.
-    """
+    """Against what, and how often, an outer step is measured."""
 
     side: int | None = None
     train_steps: int = setting(1000, at_least=1)
     device: str = "cpu"
-    steps: list[int] = field(default_factory=list)
-    long_steps: list[int] = field(default_factory=list)
+    steps: list[int] = field(default_factory=list)  # the numbers K
+    long_steps: list[int] = field(default_factory=list)  # those for the backends of flat memory
+    #: of the descent (see :func:`benchmarks.outer_step.stable_descent`).
     relative_lr: float = setting(2.0, above=0, below=float("inf"))
     momentum: float = 0.9
-    reference_examples: int = setting(16, at_least=1)
-    beside: str = "newton"
+    reference_examples: int = setting(16, at_least=1)  # on which gradients are compared
+    beside: str = "newton"  # an inner optimiser for one more line of ``cost.png``
+    #: against which ``growth_optimizers`` with ``growth_steps`` are measured.
     batches: list[int] = field(default_factory=list)
+    #: likewise, on models trained for ``growth_train_steps``.
     latent_dims: list[int] = field(default_factory=list)
     growth_optimizers: list[str] = field(default_factory=list)
     growth_steps: int = setting(5, at_least=1)
@@ -93,10 +79,12 @@ def run_cost(config: Config, folder: Path) -> list[Table]:
             by_dim |= growing("latent_dim", one, config)
         costs |= measure(by_dim, repetitions, advance)
         progress.say(f"growth in d; threads: {torch.get_num_threads()}, device: {device}")
-    write_csv(folder / "cost.csv", [csv_row(variant, cost) for variant, cost in costs.items()])
-    save(cost_against_steps(costs, config["beside"]), folder / "cost.png")
-    save(growth(costs), folder / "growth.png")
-    return [*backend_tables(costs), optimizer_table(costs), growth_table(costs)]
+    rows = [report.csv_row(variant, cost) for variant, cost in costs.items()]
+    write_csv(folder / "cost.csv", rows)
+    save(report.cost_against_steps(costs, config["beside"]), folder / "cost.png")
+    save(report.growth(costs), folder / "growth.png")
+    others = [report.optimizer_table(costs), report.growth_table(costs)]
+    return [*report.backend_tables(costs), *others]
 
 
 def _check(config: Config) -> None:

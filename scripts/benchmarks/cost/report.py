@@ -53,44 +53,28 @@ def memory_target(found: Sequence[tuple[Variant, Cost]]) -> Target:
 def backend_tables(costs: Costs) -> list[Table]:
     """Seconds, peak memory and gradient error of every backend at each K, and the long peaks."""
     lines, long = series(costs, "steps"), series(costs, "long")
+    bounded = {backend: memory_target(found) for (backend, _), found in long.items()}
+    whole = (
+        "An outer step: the solve, the outer loss at its end and the backward to all weights. "
+        "Medians; the target is one of the largest K."
+    )
+    held = "The most bytes that were held at any time beyond weights and data."
+    exact = "Against the gradient at the exact inner solution, in double precision."
+    largest = "The targets are ones of the largest K."
+    step = "of an outer step with K momentum steps"
+    few_many = "Peak memory at few and at many momentum steps"
     return [
-        _against_steps(
-            "Seconds of an outer step with K momentum steps",
-            "An outer step: the solve, the outer loss at its end and the backward to all weights. "
-            "Medians; the target is one of the largest K.",
-            lines,
-            _seconds,
-            {"ift": time_target(costs)},
-        ),
-        _against_steps(
-            "Peak memory of an outer step with K momentum steps",
-            "The most bytes that were held at any time beyond weights and data.",
-            lines,
-            _peak,
-        ),
-        _against_steps(
-            "Relative error of its gradient",
-            "Against the gradient at the exact inner solution, in double precision.",
-            lines,
-            _error,
-        ),
-        _against_steps(
-            "Peak memory at few and at many momentum steps",
-            "The targets are ones of the largest K.",
-            long,
-            _peak,
-            {backend: memory_target(found) for (backend, _), found in long.items()},
-        ),
+        _against_steps(f"Seconds {step}", whole, lines, _seconds, {"ift": time_target(costs)}),
+        _against_steps(f"Peak memory {step}", held, lines, _peak),
+        _against_steps("Relative error of its gradient", exact, lines, _error),
+        _against_steps(few_many, largest, long, _peak, bounded),
     ]
 
 
 def _against_steps(
-    title: str,
-    caption: str,
-    lines: Lines,
-    cell: Callable[[Cost], str],
+    title: str, caption: str, lines: Lines, cell: Callable[[Cost], str],
     targets: Mapping[str, Target] | None = None,
-) -> Table:
+) -> Table:  # fmt: skip
     rows = [
         [backend, *(cell(cost) for _, cost in found), *([targets.get(backend)] if targets else [])]
         for (backend, _), found in lines.items()
@@ -181,12 +165,7 @@ PANELS: dict[str, tuple[Callable[[Cost], Any], str, Formatter]] = {
 
 @styled
 def cost_against_steps(costs: Costs, beside: str) -> Figure:
-    """Peak memory, time and gradient error of every backend against K, side by side.
-
-    Args:
-        costs: by variant.
-        beside: another inner optimiser, with which ``ift`` is drawn too.
-    """
+    """Peak memory, time and gradient error of every backend against K, side by side."""
     drawn = {SHORT.get(name, name): found for (name, _), found in series(costs, "steps").items()}
     styles = dict(zip(drawn, looks(), strict=False))
     extra = series(costs, "optimizers").get(("ift", beside))

@@ -28,25 +28,15 @@ PAIRED = ("ift", "stop")
 
 
 class Variant(NamedTuple):
-    """One way to take an outer step.
+    """One way to take an outer step."""
 
-    Attributes:
-        part: of the benchmark: ``steps``, ``long``, ``optimizers``, ``batch`` or ``latent_dim``.
-        backend: the gradient backend.
-        optimizer: the inner optimiser.
-        K: inner steps.
-        B: examples.
-        d: latent dimensions.
-        D: observed dimensions.
-    """
-
-    part: str
+    part: str  # of the benchmark: ``steps``, ``long``, ``optimizers``, ``batch`` or ``latent_dim``
     backend: str
     optimizer: str
-    K: int
-    B: int
-    d: int
-    D: int
+    K: int  # inner steps
+    B: int  # examples
+    d: int  # latent dimensions
+    D: int  # observed dimensions
 
 
 Steps = dict[Variant, OuterStep[TrainedBatch]]
@@ -87,13 +77,9 @@ def all_optimizers(momentum: Momentum) -> dict[str, InnerOptimizer]:
 
 
 def combined(
-    part: str,
-    batch: TrainedBatch,
-    backends: Mapping[str, GradientBackend],
-    optimizers: Mapping[str, InnerOptimizer],
-    counts: Iterable[int],
-    expected: int | None = None,
-) -> Steps:
+    part: str, batch: TrainedBatch, backends: Mapping[str, GradientBackend],
+    optimizers: Mapping[str, InnerOptimizer], counts: Iterable[int], expected: int | None = None,
+) -> Steps:  # fmt: skip
     """Every backend with every optimiser and every number of inner steps."""
     size = (*batch.start.shape, batch.x.shape[1])
     return {
@@ -105,11 +91,7 @@ def combined(
 
 
 class Reference:
-    """The gradient at the exact inner solution, in double precision, for the first examples.
-
-    Raises:
-        InputError: if there are not so many.
-    """
+    """The gradient at the exact inner solution, in double precision, for the first examples."""
 
     def __init__(self, batch: TrainedBatch, examples: int) -> None:
         self.examples = examples

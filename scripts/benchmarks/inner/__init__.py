@@ -11,17 +11,8 @@ from rich.table import Table
 
 from benchmarks.harness import Config, benchmark, check_rising, write_csv
 from benchmarks.images import read_images
+from benchmarks.inner import report
 from benchmarks.inner.curves import curves
-from benchmarks.inner.report import (
-    gamma_table,
-    inner_rows,
-    race_table,
-    ranked,
-    stationarity,
-    sweep_table,
-    training_rows,
-    training_table,
-)
 from benchmarks.inner.solves import BASE, Trial, across_gamma, is_tuned, race, tuned
 from benchmarks.inner.training import build_modules, compare_training, train_amortised
 from benchmarks.progress import Progress, quiet
@@ -35,28 +26,21 @@ from savi.settings import setting
 
 @dataclass
 class InnerBenchmarkConfig(TrainedConfig):
-    """How far, and how often, an inner problem is solved.
-
-    Attributes:
-        optimizers: by name; None for all.
-        learning_rates: which first-order ones try on ``sweep_examples``.
-        rtol: the relative stationarity that counts as solved, within ``max_steps``.
-        curve_steps: the numbers K at which curves are drawn.
-        gammas: factors on γ.
-        training: configurations (see :data:`benchmarks.inner.training.PLACES`) that train with at
-            most ``training_max_steps``.
-    """
+    """How far, and how often, an inner problem is solved."""
 
     side: int | None = None
     train_steps: int = setting(4000, at_least=1)
     device: str = "cpu"
-    optimizers: list[str] | None = None
+    optimizers: list[str] | None = None  # by name; None for all
+    #: which first-order ones try on ``sweep_examples``.
     learning_rates: list[float] = field(default_factory=list)
     sweep_examples: int = setting(32, at_least=1)
-    rtol: float = 1e-3
+    rtol: float = 1e-3  # the relative stationarity that counts as solved, within ``max_steps``
     max_steps: int = setting(500, at_least=1)
-    curve_steps: list[int] = field(default_factory=list)
-    gammas: list[float] = field(default_factory=list)
+    curve_steps: list[int] = field(default_factory=list)  # the numbers K at which curves are drawn
+    gammas: list[float] = field(default_factory=list)  # factors on γ
+    #: configurations (see :data:`benchmarks.inner.training.PLACES`) that train with at most
+    #: ``training_max_steps``.
     training: list[dict[str, Any]] = field(default_factory=list)
     training_max_steps: int = setting(30, at_least=1)
     repetitions: int = setting(5, at_least=1)
@@ -95,16 +79,16 @@ def run_inner(config: Config, folder: Path) -> list[Table]:
             modules, images, config["repetitions"], device, progress.advance
         )
         progress.say(f"training; threads: {torch.get_num_threads()}, device: {device}")
-    write_csv(folder / "inner.csv", inner_rows(sweeps, drawn, finishes, robust))
-    write_csv(folder / "inner_training.csv", training_rows(config["training"], training))
+    write_csv(folder / "inner.csv", report.inner_rows(sweeps, drawn, finishes, robust))
+    write_csv(folder / "inner_training.csv", report.training_rows(config["training"], training))
     labels = {name: _label(trials[0]) for name, trials in sweeps.items()}
-    shown = {labels[name]: drawn[name] for name in ranked(finishes)}
-    save(stationarity(shown, rtol), folder / "inner.png")
+    shown = {labels[name]: drawn[name] for name in report.ranked(finishes)}
+    save(report.stationarity(shown, rtol), folder / "inner.png")
     return [
-        sweep_table(sweeps, rtol),
-        race_table(finishes, labels, refusals, rtol),
-        gamma_table(robust, max_steps, rtol),
-        training_table(training, rtol),
+        report.sweep_table(sweeps, rtol),
+        report.race_table(finishes, labels, refusals, rtol),
+        report.gamma_table(robust, max_steps, rtol),
+        report.training_table(training, rtol),
     ]
 
 

@@ -3,40 +3,30 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from statistics import median
 from typing import NamedTuple
 
 import torch
 
-from benchmarks.inner.solves import SHARE, quantile
+from benchmarks.inner.solves import SHARE, Optimizers, quantile
 from benchmarks.timing import synchronise
 from benchmarks.trained import TrainedBatch
 from savi.inner.history import Iterate, Recorder
 from savi.inner.loop import InnerLoop
-from savi.inner.optimizers import InnerOptimizer
 from savi.linear.base import norm
 from savi.types import Mask
 
 
 class Moment(NamedTuple):
-    """The state of a solve before step K.
+    """The state of a solve before step K."""
 
-    Attributes:
-        steps: K.
-        evaluations: codes decoded so far for each example, tangents included.
-        seconds: since the start; the median over the repetitions.
-        objective: the mean of J.
-        stationarity: ‖∇J(λK)‖ / ‖∇J(λ0)‖, the median over the examples.
-        most: the same, not exceeded by :data:`SHARE` of them.
-    """
-
-    steps: int
-    evaluations: float
-    seconds: float
-    objective: float
-    stationarity: float
-    most: float
+    steps: int  # K
+    evaluations: float  # codes decoded so far for each example, tangents included
+    seconds: float  # since the start; the median over the repetitions
+    objective: float  # the mean of J
+    stationarity: float  # ‖∇J(λK)‖ / ‖∇J(λ0)‖, the median over the examples
+    most: float  # the same, not exceeded by :data:`SHARE` of them
 
 
 class Watch(Recorder):
@@ -74,24 +64,13 @@ class Watch(Recorder):
 
 
 def curves(
-    optimizers: Mapping[str, InnerOptimizer],
-    batch: TrainedBatch,
-    steps: Sequence[int],
-    repetitions: int,
+    optimizers: Optimizers, batch: TrainedBatch, steps: Sequence[int], repetitions: int
 ) -> dict[str, list[Moment]]:
-    """Each optimiser's solve without a stopping rule; its runs take turns with the others'.
-
-    Args:
-        optimizers: by label.
-        batch: the problem.
-        steps: the numbers K at which to look.
-        repetitions: how often each is run.
-    """
+    """Each optimiser's solve without a stopping rule; its runs take turns with the others'."""
     watches: dict[str, list[Watch]] = {name: [] for name in optimizers}
     for _ in range(repetitions):
         for name, optimizer in optimizers.items():
-            watch = Watch(batch, steps)
-            last = max(steps)
+            watch, last = Watch(batch, steps), max(steps)
             loop = InnerLoop(optimizer, last + 1, rtol=0.0)
             loop.run(batch.objective(last), batch.start, recorder=watch)
             watches[name].append(watch)
@@ -106,14 +85,8 @@ def _moments(batch: TrainedBatch, runs: Sequence[Watch]) -> list[Moment]:
         value, gradient = objective.gradient(iterate.y)
         slope = norm(gradient)
         stationarity = torch.where(slope == 0, slope, slope / start)
-        moments.append(
-            Moment(
-                iterate.step,
-                runs[0].evaluations[index],
-                median(run.seconds[index] for run in runs),
-                float(value.mean()),
-                float(quantile(stationarity, 0.5)),
-                float(quantile(stationarity, SHARE)),
-            )
-        )
+        middle, most = (float(quantile(stationarity, share)) for share in (0.5, SHARE))
+        evaluations, seconds = runs[0].evaluations[index], [run.seconds[index] for run in runs]
+        reached = float(value.mean()), middle, most
+        moments.append(Moment(iterate.step, evaluations, median(seconds), *reached))
     return moments

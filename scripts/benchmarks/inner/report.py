@@ -28,6 +28,7 @@ COLUMNS = (
 )  # fmt: skip
 #: The axes reach so far below the stationarity that counts as solved, in its own units.
 BELOW = 1e-2
+Finishes = Mapping[str, Finish]
 
 
 def sweep_table(sweeps: Mapping[str, Sequence[Trial]], rtol: float) -> Table:
@@ -47,17 +48,14 @@ def sweep_table(sweeps: Mapping[str, Sequence[Trial]], rtol: float) -> Table:
     )
 
 
-def race_target(finishes: Mapping[str, Finish]) -> Target | None:
+def race_target(finishes: Finishes) -> Target | None:
     """The fastest optimiser's part of Adam's time; None if none finishes."""
     best = fastest(finishes)
     return None if best is None else Target(speed_of(finishes, best), BASE, MOST_OF_ADAM)
 
 
 def race_table(
-    finishes: Mapping[str, Finish],
-    labels: Mapping[str, str],
-    refusals: Mapping[str, str],
-    rtol: float,
+    finishes: Finishes, labels: Mapping[str, str], refusals: Mapping[str, str], rtol: float
 ) -> Table:
     """Seconds, steps and decoder evaluations until enough of the examples are solved."""
     left_out = "".join(f"{name} left out: {why}\n" for name, why in refusals.items())
@@ -68,19 +66,11 @@ def race_table(
     best, rows = fastest(finishes), []
     for name in ranked(finishes):
         finish = finishes[name]
-        sign = "" if finish.reached else ">"
-        rows.append(
-            [
-                labels[name],
-                f"{sign}{finish.steps}",
-                f"{sign}{finish.evaluations:.0f}",
-                f"{sign}{finish.timing.median:.3f}",
-                f"{speed_of(finishes, name):.2f}" if finish.reached else "–",
-                f"{finish.converged:.1%}",
-                f"{finish.objective:.2f}",
-                race_target(finishes) if name == best else None,
-            ]
-        )
+        sign, speed = ("", f"{speed_of(finishes, name):.2f}") if finish.reached else (">", "–")
+        numbers = f"{finish.steps}", f"{finish.evaluations:.0f}", f"{finish.timing.median:.3f}"
+        share, target = f"{finish.converged:.1%}", race_target(finishes) if name == best else None
+        bounds = (sign + number for number in numbers)
+        rows.append([labels[name], *bounds, speed, share, f"{finish.objective:.2f}", target])
     return table(
         f"Until {SHARE:.0%} of the examples have a relative stationarity of {rtol:g}",
         f"{left_out}{note * never}Evaluations are decoded codes per example, tangents included and "
@@ -92,7 +82,7 @@ def race_table(
     )
 
 
-def ranked(finishes: Mapping[str, Finish]) -> list[str]:
+def ranked(finishes: Finishes) -> list[str]:
     """The optimisers by their time, those last that never finish."""
     return sorted(finishes, key=lambda n: (not finishes[n].reached, finishes[n].timing.median))
 
@@ -139,11 +129,9 @@ def training_table(found: Mapping[str, Training], rtol: float) -> Table:
 
 
 def inner_rows(
-    sweeps: Mapping[str, Sequence[Trial]],
-    curves: Mapping[str, Sequence[Moment]],
-    finishes: Mapping[str, Finish],
-    robust: Mapping[str, Sequence[Robustness]],
-) -> list[dict[str, Any]]:
+    sweeps: Mapping[str, Sequence[Trial]], curves: Mapping[str, Sequence[Moment]],
+    finishes: Finishes, robust: Mapping[str, Sequence[Robustness]],
+) -> list[dict[str, Any]]:  # fmt: skip
     """Of ``inner.csv``; a cell is empty where a part does not measure its column.
 
     K is the number of steps, in the parts ``sweep``, ``race`` and ``gamma`` that after which enough
@@ -193,12 +181,7 @@ def training_rows(
 
 @styled
 def stationarity(curves: Mapping[str, Sequence[Moment]], rtol: float) -> Figure:
-    """How flat J is for most of the examples, against decoder evaluations and against seconds.
-
-    Args:
-        curves: by label, in the order of the legend.
-        rtol: what counts as solved, drawn as a line.
-    """
+    """How flat J is for most of the examples, against decoder evaluations and against seconds."""
     figure = Figure(figsize=(1.3 * WIDTH, 0.42 * WIDTH), layout="constrained")
     work, clock = figure.subplots(1, 2, sharey=True)
     for axes, of in ((work, "evaluations"), (clock, "seconds")):

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import partial
 
 import torch
 from torch import Tensor
 
+from benchmarks.progress import Advance
 from benchmarks.timing import Timing, interleaved, synchronise
 from benchmarks.trained import TrainedBatch
 from savi.errors import InputError
@@ -20,25 +21,18 @@ from savi.inner.solution import Solution, Status
 
 #: The share of examples that must be solved.
 SHARE = 0.95
+Optimizers = Mapping[str, InnerOptimizer]
 
 
 @dataclass(frozen=True)
 class Trial:
-    """An optimiser with its options, and how it fares.
+    """An optimiser with its options, and how it fares."""
 
-    Attributes:
-        optimizer: the optimiser.
-        lr: its step size, if that is one of the options that were tried.
-        steps: K after which :data:`SHARE` of the examples were solved; None if never.
-        converged: the share of examples that were solved in the end.
-        stationarity: the quantile :data:`SHARE` of it in the end.
-    """
-
-    optimizer: InnerOptimizer
-    lr: float | None
-    steps: int | None
-    converged: float
-    stationarity: float
+    optimizer: InnerOptimizer  # the optimiser
+    lr: float | None  # its step size, if that is one of the options that were tried
+    steps: int | None  # K after which :data:`SHARE` of the examples were solved; None if never
+    converged: float  # the share of examples that were solved in the end
+    stationarity: float  # the quantile :data:`SHARE` of it in the end
 
     @property
     def name(self) -> str:
@@ -54,33 +48,17 @@ class Trial:
 
 
 def solve(optimizer: InnerOptimizer, batch: TrainedBatch, max_steps: int, rtol: float) -> Solution:
-    """The bare inner solve, without any gradient of its solution.
-
-    Raises:
-        InputError: if the optimiser refuses the problem.
-    """
+    """The bare inner solve, without any gradient of its solution."""
     objective = batch.objective(max_steps)
     optimizer.check(objective)
     return InnerLoop(optimizer, max_steps, rtol).run(objective, batch.start)
 
 
 def tuned(
-    name: str,
-    learning_rates: Sequence[float],
-    batch: TrainedBatch,
-    max_steps: int,
-    rtol: float,
-    advance: Callable[[str], None],
-) -> list[Trial] | str:
+    name: str, learning_rates: Sequence[float], batch: TrainedBatch, max_steps: int, rtol: float,
+    advance: Advance,
+) -> list[Trial] | str:  # fmt: skip
     """A first-order optimiser with each step size, any other with its defaults; the best first.
-
-    Args:
-        name: of the optimiser.
-        learning_rates: the step sizes to try.
-        batch: on which they are tried.
-        max_steps: the most steps of a solve.
-        rtol: the relative stationarity that counts as solved.
-        advance: told of each solve.
 
     Returns:
         The trials, or why the optimiser refuses the problem.
@@ -130,45 +108,23 @@ BASE = "adam"
 
 @dataclass(frozen=True)
 class Finish:
-    """The solve of a whole batch, ended as soon as enough of its examples are solved.
+    """The solve of a whole batch, ended as soon as enough of its examples are solved."""
 
-    Attributes:
-        steps: K at the end.
-        reached: whether enough are solved there; else K is the most that was allowed.
-        evaluations: codes decoded for each example, tangents included.
-        objective: the mean of J at the end.
-        converged: the share of examples that are solved there.
-        timing: the seconds.
-    """
-
-    steps: int
-    reached: bool
-    evaluations: float
-    objective: float
-    converged: float
-    timing: Timing
+    steps: int  # K at the end
+    reached: bool  # whether enough are solved there; else K is the most that was allowed
+    evaluations: float  # codes decoded for each example, tangents included
+    objective: float  # the mean of J at the end
+    converged: float  # the share of examples that are solved there
+    timing: Timing  # the seconds
 
 
 def race(
-    optimizers: Mapping[str, InnerOptimizer],
-    batch: TrainedBatch,
-    *,
-    max_steps: int,
-    rtol: float,
-    repetitions: int,
-    advance: Callable[[str], None],
-) -> dict[str, Finish]:
+    optimizers: Optimizers, batch: TrainedBatch, *, max_steps: int, rtol: float, repetitions: int,
+    advance: Advance,
+) -> dict[str, Finish]:  # fmt: skip
     """Run every optimiser until enough examples are solved; the timed runs are interleaved.
 
     One that never gets so far is timed once, unless it is the one that others are compared with.
-
-    Args:
-        optimizers: by label.
-        batch: the problem.
-        max_steps: the most steps of a solve.
-        rtol: the relative stationarity that counts as solved.
-        repetitions: how often each is timed.
-        advance: told the label of each solve that is done.
     """
     finishes = {}
     for name, optimizer in optimizers.items():
@@ -194,14 +150,10 @@ def _finish(optimizer: InnerOptimizer, batch: TrainedBatch, max_steps: int, rtol
         end = solve(optimizer, batch, count, rtol)
     synchronise(batch.x.device)
     seconds = time.perf_counter() - start
-    return Finish(
-        max_steps if count is None else count,
-        count is not None,
-        (batch.model.decoder_evaluations - counter) / len(batch.x),
-        float(end.objective.mean()),
-        converged(end),
-        Timing(seconds, [seconds]),
-    )
+    steps, timing = max_steps if count is None else count, Timing(seconds, [seconds])
+    evaluations = (batch.model.decoder_evaluations - counter) / len(batch.x)
+    objective, share = float(end.objective.mean()), converged(end)
+    return Finish(steps, count is not None, evaluations, objective, share, timing)
 
 
 def speed_of(finishes: Mapping[str, Finish], name: str) -> float:
@@ -223,28 +175,17 @@ def fastest(finishes: Mapping[str, Finish]) -> str | None:
 
 @dataclass(frozen=True)
 class Robustness:
-    """The same optimiser, with the same options, on the problem with another γ.
+    """The same optimiser, with the same options, on the problem with another γ."""
 
-    Attributes:
-        factor: what γ is multiplied by.
-        converged: the share of examples that are solved.
-        steps: K after which enough of them are; None if never.
-    """
-
-    factor: float
-    converged: float
-    steps: int | None
+    factor: float  # what γ is multiplied by
+    converged: float  # the share of examples that are solved
+    steps: int | None  # K after which enough of them are; None if never
 
 
 def across_gamma(
-    trials: Sequence[Trial],
-    batch: TrainedBatch,
-    factors: Sequence[float],
-    *,
-    max_steps: int,
-    rtol: float,
-    advance: Callable[[str], None],
-) -> dict[str, list[Robustness]]:
+    trials: Sequence[Trial], batch: TrainedBatch, factors: Sequence[float], *, max_steps: int,
+    rtol: float, advance: Advance,
+) -> dict[str, list[Robustness]]:  # fmt: skip
     """Every optimiser at every γ, by its name."""
     found: dict[str, list[Robustness]] = {trial.name: [] for trial in trials}
     for factor in factors:

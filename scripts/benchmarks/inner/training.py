@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import cycle, islice
 from typing import Any
@@ -11,8 +11,9 @@ import torch
 
 from benchmarks.harness import Config
 from benchmarks.images import Images
+from benchmarks.progress import Advance
 from benchmarks.timing import Timing, interleaved, synchronise
-from benchmarks.trained import build_module, train
+from benchmarks.trained import build_module, train, training_step
 from savi.errors import InputError, unknown_option
 from savi.inner.solution import Status
 from savi.training.module import SemiAmortizedVAE
@@ -33,22 +34,18 @@ PLACES = {
 #: One of a run's encoder losses, with weight 1.
 ENCODER_LOSS = "encoder_loss"
 PLAIN = "plain VAE"
+Modules = Mapping[str, SemiAmortizedVAE]
 
 
 @dataclass
 class TrainingStep:
-    """One step of AdamW on the outer loss, encoder and all, on the next of some batches.
+    """One step of AdamW on the outer loss, encoder and all, on the next of some batches."""
 
-    Attributes:
-        module: what is trained.
-        batches: of training images.
-        solved: the share of examples whose inner problem was solved, for each step so far.
-        steps: the inner steps of an example, on average, likewise.
-    """
-
-    module: SemiAmortizedVAE
-    batches: Iterator[Observations]
+    module: SemiAmortizedVAE  # what is trained
+    batches: Iterator[Observations]  # of training images
+    #: the share of examples whose inner problem was solved, for each step so far.
     solved: list[float] = field(default_factory=list)
+    #: the inner steps of an example, on average, likewise.
     steps: list[float] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -58,13 +55,8 @@ class TrainingStep:
     def __call__(self) -> None:
         """Take the step to its end."""
         x = next(self.batches)
-        step = self.module.outer_loss(x, 1.0)
-        self._optimizer.zero_grad()
-        step.loss.backward()
-        self.module.vae.gamma.observe(step.bound.squared_error)
-        self._optimizer.step()
+        solution = training_step(self.module, self._optimizer, x).inference.solution
         synchronise(x.device)
-        solution = step.inference.solution
         if solution is not None:
             solved = solution.status == Status.CONVERGED
             self.solved.append(float(solved.double().mean()))
@@ -73,17 +65,11 @@ class TrainingStep:
 
 @dataclass(frozen=True)
 class Training:
-    """A configuration as measured.
+    """A configuration as measured."""
 
-    Attributes:
-        timing: the seconds of its steps.
-        solved: the share of examples at the relative stationarity that was asked for.
-        steps: the inner steps of an example, on average.
-    """
-
-    timing: Timing
-    solved: float
-    steps: float
+    timing: Timing  # the seconds of its steps
+    solved: float  # the share of examples at the relative stationarity that was asked for
+    steps: float  # the inner steps of an example, on average
 
 
 def label(configuration: Mapping[str, Any]) -> str:
@@ -98,11 +84,7 @@ def label(configuration: Mapping[str, Any]) -> str:
 def groups_of(
     configuration: Mapping[str, Any], max_steps: int, rtol: float
 ) -> dict[str, dict[str, Any]]:
-    """The groups of a run's config that a configuration stands for.
-
-    Raises:
-        InputError: for a key that no configuration has.
-    """
+    """The groups of a run's config that a configuration stands for."""
     groups: dict[str, dict[str, Any]] = {"inner": {"max_steps": max_steps, "rtol": rtol}}
     for key, value in configuration.items():
         if key == ENCODER_LOSS:
@@ -116,15 +98,7 @@ def groups_of(
 
 
 def build_modules(config: Config, images: Images) -> dict[str, SemiAmortizedVAE]:
-    """The untrained modules of all configurations, by label, and the plain VAE.
-
-    Args:
-        config: see :func:`benchmarks.inner.run.run_inner`.
-        images: the data.
-
-    Raises:
-        InputError: for a configuration of which no module can be built, or that comes twice.
-    """
+    """The untrained modules of all configurations, by label, and the plain VAE."""
     modules = {PLAIN: build_module(config, images)}
     for configuration in config["training"]:
         groups = groups_of(configuration, config["training_max_steps"], config["rtol"])
@@ -135,12 +109,7 @@ def build_modules(config: Config, images: Images) -> dict[str, SemiAmortizedVAE]
     return modules
 
 
-def train_amortised(
-    modules: Mapping[str, SemiAmortizedVAE],
-    config: Config,
-    images: Images,
-    advance: Callable[[str], None],
-) -> None:
+def train_amortised(modules: Modules, config: Config, images: Images, advance: Advance) -> None:
     """Give all modules of a posterior the same weights, trained without inner steps."""
     weights: dict[str, Any] = {}
     for module in modules.values():
@@ -154,21 +123,9 @@ def train_amortised(
 
 
 def compare_training(
-    modules: Mapping[str, SemiAmortizedVAE],
-    images: Images,
-    repetitions: int,
-    device: torch.device,
-    advance: Callable[[str], None],
+    modules: Modules, images: Images, repetitions: int, device: torch.device, advance: Advance
 ) -> dict[str, Training]:
-    """Time a training step of each module, interleaved, all on the same batches.
-
-    Args:
-        modules: by label, with trained weights; they are trained further.
-        images: the data.
-        repetitions: how many steps are timed, each on another batch.
-        device: where.
-        advance: told the label of each step that is done.
-    """
+    """Time a training step of each module, all on the same batches; this trains it further."""
     batches = [x.to(device) for x in islice(images.training_batches(), repetitions + 1)]
     steps = {name: TrainingStep(m.to(device), cycle(batches)) for name, m in modules.items()}
     with torch.random.fork_rng():

@@ -18,6 +18,7 @@ from benchmarks.peers.reference import Reference, Vector, relative_error
 from benchmarks.peers.report import relative_times, result_table, target_table
 from benchmarks.peers.systems import SYSTEMS, Settings
 from benchmarks.progress import Progress
+from benchmarks.systems import chosen, tell_left_out
 from benchmarks.timing import Timing
 from benchmarks.trained import TrainedConfig, trained_batch
 from savi.errors import InputError
@@ -25,37 +26,29 @@ from savi.report.figures.style import save
 from savi.settings import setting
 
 PARTS = ("fixed", "converged")
-REMEDY = "pip install 'savi-vae[bench]'"
 
 
 @dataclass
 class PeersConfig(TrainedConfig):
-    """The problems, what the systems are told, and how they are timed.
-
-    Attributes:
-        sides: one problem for each (None for the images as they are).
-        converged_sides: those of them on which solvers go on until ``fraction`` of the examples
-            reach ``rtol``, in at most ``max_steps``.
-        systems: by name; None for all.
-        steps: K of gradient descent with the step size ``relative_lr`` / λmax.
-        tolerance: how far off a gradient that counts may be.
-        rounds: of the timing, with so many seconds of a ``turn``.
-        timeout: seconds after which a system has failed.
-    """
+    """The problems, what the systems are told, and how they are timed."""
 
     train_steps: int = setting(3000, at_least=1)
+    #: one problem for each (None for the images as they are).
     sides: list[int | None] = field(default_factory=list)
+    #: those of them on which solvers go on until ``fraction`` of the examples reach ``rtol``, in at
+    #: most ``max_steps``.
     converged_sides: list[int | None] = field(default_factory=list)
-    systems: list[str] | None = None
+    systems: list[str] | None = None  # by name; None for all
+    #: K of gradient descent with the step size ``relative_lr`` / λmax.
     steps: int = setting(80, at_least=2)
     relative_lr: float = 1.0
     rtol: float = 1e-3
     fraction: float = 0.95
     max_steps: int = setting(500, at_least=1)
-    tolerance: float = 1e-2
-    rounds: int = setting(9, at_least=1)
+    tolerance: float = 1e-2  # how far off a gradient that counts may be
+    rounds: int = setting(9, at_least=1)  # of the timing, with so many seconds of a ``turn``
     turn: float = setting(0.5, at_least=0)
-    timeout: float = 600.0
+    timeout: float = 600.0  # seconds after which a system has failed
 
 
 @benchmark("peers", PeersConfig)
@@ -70,69 +63,45 @@ def run_peers(config: Config, folder: Path) -> list[Table]:
     threads = chosen_threads(config["threads"])
     systems = chosen_systems(config["systems"])
     parts = [
-        (side, part, chosen)
+        (side, part, members)
         for side in config["sides"]
         for part in PARTS
         if part == "fixed" or side in config["converged_sides"]
-        if (chosen := [name for name in systems if SYSTEMS[name].part == part])
+        if (members := [name for name in systems if SYSTEMS[name].part == part])
     ]
     problems = []
-    with Progress(sum((1 + config["rounds"]) * len(chosen) for *_, chosen in parts)) as progress:
+    with Progress(sum((1 + config["rounds"]) * len(members) for *_, members in parts)) as progress:
         task: Task | None = None
-        for side, part, chosen in parts:
+        for side, part, members in parts:
             if task is None or task.side != side:
                 task = Task.prepared(side, config, folder, threads)
                 progress.say(f"a trained VAE, D = {task.problem.data_dim:,}; threads: {threads}")
-            problems.append(task.measured(part, chosen, config, progress))
-            progress.say(f"{part}, D = {task.problem.data_dim:,}: {len(chosen)} systems")
-    write_csv(
-        folder / "peers.csv",
-        [row for outcomes in problems for outcome in outcomes for row in outcome.rows()],
-    )
+            problems.append(task.measured(part, members, config, progress))
+            progress.say(f"{part}, D = {task.problem.data_dim:,}: {len(members)} systems")
+    rows = [row for outcomes in problems for outcome in outcomes for row in outcome.rows()]
+    write_csv(folder / "peers.csv", rows)
     save(relative_times(problems, config), folder / "peers.png")
-    return [
-        *(result_table(outcomes, config) for outcomes in problems),
-        target_table(problems, config),
-    ]
+    tables = [result_table(outcomes, config) for outcomes in problems]
+    return [*tables, target_table(problems, config)]
 
 
 def chosen_systems(names: Sequence[str] | None) -> list[str]:
-    """The systems to test; those of packages that are not installed are named and left out.
-
-    Raises:
-        InputError: for a name that is not known, or whose package is not installed.
-    """
-    for name in names or ():
-        if not SYSTEMS[name].is_installed():
-            raise InputError(
-                f"system '{name}' needs {' and '.join(SYSTEMS[name].packages)}: {REMEDY}"
-            )
-    chosen = names or sorted(SYSTEMS, key=lambda name: not SYSTEMS[name].is_ours())
-    absent = [name for name in chosen if not SYSTEMS[name].is_installed()]
-    if absent:
-        print(f"not installed, left out: {', '.join(absent)} ({REMEDY})", flush=True)
-    return [name for name in chosen if name not in absent]
+    """The systems to test; those of packages that are not installed are named and left out."""
+    found, absent = chosen(SYSTEMS, names)
+    tell_left_out(absent)
+    return found
 
 
 @dataclass(frozen=True)
 class Task:
-    """A problem, its file, and what is known of it.
+    """A problem, its file, and what is known of it."""
 
-    Attributes:
-        side: the size of its images.
-        problem: the arrays.
-        path: where they are.
-        threads: of every system.
-        settings: what all systems are told.
-        reference: what is right.
-    """
-
-    side: int | None
-    problem: Problem
-    path: Path
-    threads: int
-    settings: Settings
-    reference: Reference
+    side: int | None  # the size of its images
+    problem: Problem  # the arrays
+    path: Path  # where they are
+    threads: int  # of every system
+    settings: Settings  # what all systems are told
+    reference: Reference  # what is right
 
     @classmethod
     def prepared(cls, side: int | None, config: Config, folder: Path, threads: int) -> Task:
@@ -141,10 +110,8 @@ class Task:
         path = folder / f"problem-{problem.data_dim}.npz"
         problem.save(path)
         reference = Reference(problem)
-        settings = Settings(
-            lr=config["relative_lr"] / reference.sharpest(),
-            **{key: config[key] for key in ("steps", "rtol", "fraction", "max_steps")},
-        )
+        given = {key: config[key] for key in ("steps", "rtol", "fraction", "max_steps")}
+        settings = Settings(lr=config["relative_lr"] / reference.sharpest(), **given)
         return cls(side, problem, path, threads, settings, reference)
 
     def measured(
@@ -155,32 +122,32 @@ class Task:
         if part == "fixed":
             expected = self.reference.of_steps(self.settings.steps, self.settings.lr)
         outcomes: dict[str, Outcome] = {}
+        workers: dict[str, Worker] = {}
+
+        def fail(name: str, error: WorkerError) -> None:
+            workers.pop(name, None)
+            timing = outcomes[name].timing
+            timing.seconds, timing.refusal = [], str(error)
+            progress.say(f"{name} failed: {error}")
+
         with ExitStack() as stack:
-            workers: dict[str, Worker] = {}
             for name in names:
-                timing = Timing(float("nan"))
-                judgement, note = None, ""
+                found = Outcome(part, self.problem.data_dim, name, Timing(float("nan")))
+                outcomes[name] = found
+                told = self.path, self.threads, self.settings, config["timeout"]
                 try:
-                    worker = stack.enter_context(
-                        Worker(name, self.path, self.threads, self.settings, config["timeout"])
-                    )
-                    note = worker.note
-                    judgement = self._judged(worker, expected.get(SYSTEMS[name].kind))
-                    workers[name] = worker
+                    workers[name] = stack.enter_context(Worker(name, *told))
+                    found.note = workers[name].note
+                    found.judgement = self._judged(workers[name], expected.get(found.system.kind))
                 except WorkerError as error:
-                    timing.refusal = str(error)
-                    progress.say(f"{name} failed: {error}")
-                outcomes[name] = Outcome(part, self.problem.data_dim, name, timing, judgement, note)
+                    fail(name, error)
                 progress.advance(f"{name}: warm")
             for _ in range(config["rounds"]):
                 for name, worker in list(workers.items()):
-                    timing = outcomes[name].timing
                     try:
-                        timing.seconds.append(worker.seconds(config["turn"]))
+                        outcomes[name].timing.seconds.append(worker.seconds(config["turn"]))
                     except WorkerError as error:
-                        workers.pop(name)
-                        timing.seconds, timing.refusal = [], str(error)
-                        progress.say(f"{name} failed: {error}")
+                        fail(name, error)
                     progress.advance(name)
         return list(outcomes.values())
 

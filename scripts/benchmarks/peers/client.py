@@ -34,13 +34,6 @@ class Answered(NamedTuple):
 class Worker:
     """One system in its own process, which does nothing until it is asked; a context manager.
 
-    Args:
-        name: of the system.
-        path: of the problem.
-        threads: of the process.
-        settings: what all systems are told.
-        timeout: seconds that an answer may take.
-
     Attributes:
         note: what the system has found out in its warm-up.
 
@@ -53,17 +46,10 @@ class Worker:
     ) -> None:
         self._timeout = timeout
         self._errors = TemporaryFile("w+")  # noqa: SIM115  (closed with the process)
-        self._process = subprocess.Popen(
-            [
-                *(sys.executable, "-m", "benchmarks.peers.worker"),
-                *(name, str(path), str(threads), json.dumps(asdict(settings))),
-            ],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._errors,
-            text=True,
-            env=environment(threads),
-        )
+        command = [sys.executable, "-m", "benchmarks.peers.worker", name, str(path), str(threads)]
+        command.append(json.dumps(asdict(settings)))
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": self._errors}
+        self._process = subprocess.Popen(command, text=True, env=environment(threads), **pipes)
         self._lines: Queue[str] = Queue()
         Thread(target=self._read, daemon=True).start()
         try:

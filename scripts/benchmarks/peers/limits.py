@@ -14,11 +14,7 @@ SCRIPTS = os.pathsep.join(str(Path(__file__).resolve().parents[n]) for n in (2, 
 
 
 def chosen_threads(threads: int | None) -> int:
-    """How many threads each system has; None for as many as PyTorch takes.
-
-    Raises:
-        InputError: if it is below 1, or there are not so many processors.
-    """
+    """How many threads each system has; None for as many as PyTorch takes."""
     threads = min(torch.get_num_threads(), len(processors())) if threads is None else threads
     require_at_least("threads", threads, 1)
     if threads > len(processors()):

@@ -14,18 +14,13 @@ from benchmarks.timing import Timing
 
 @dataclass(frozen=True)
 class Judgement:
-    """How good the answer of a system is.
+    """How good the answer of a system is."""
 
-    Attributes:
-        error: of its gradient, against that at the exact minimisers which its solve leads to.
-        deviation: of its gradient, against the same K steps and the same kind of derivative in
-            double precision; None where there is no such number.
-        stationarity: ‖∇J(z)‖ / ‖∇J(z0)‖ of every example.
-    """
-
-    error: float
+    error: float  # of its gradient, against that at the exact minimisers which its solve leads to
+    #: of its gradient, against the same K steps and the same kind of derivative in double
+    #: precision; None where there is no such number.
     deviation: float | None
-    stationarity: NDArray[np.float64]
+    stationarity: NDArray[np.float64]  # ‖∇J(z)‖ / ‖∇J(z0)‖ of every example
 
     @property
     def off_by(self) -> float:
@@ -36,25 +31,16 @@ class Judgement:
         return self.error if self.deviation is None else self.deviation
 
 
-@dataclass(frozen=True)
+@dataclass
 class Outcome:
-    """One system on one problem.
+    """One system on one problem."""
 
-    Attributes:
-        part: ``fixed`` or ``converged``.
-        data_dim: D.
-        name: of the system.
-        timing: its seconds, round by round; or the reason why there are none.
-        judgement: None where there is no answer.
-        note: what the system has found out in its warm-up.
-    """
-
-    part: str
-    data_dim: int
-    name: str
-    timing: Timing
-    judgement: Judgement | None = None
-    note: str = ""
+    part: str  # ``fixed`` or ``converged``
+    data_dim: int  # D
+    name: str  # of the system
+    timing: Timing  # its seconds, round by round; or the reason why there are none
+    judgement: Judgement | None = None  # None where there is no answer
+    note: str = ""  # what the system has found out in its warm-up
 
     @property
     def system(self) -> type[System]:
@@ -71,18 +57,12 @@ class Outcome:
         """Lines of ``peers.csv``: one for each round, or one that says what has failed."""
         found = self.judgement
         middle, tail = np.quantile(found.stationarity, [0.5, 0.95]) if found else (None, None)
-        constant = {
-            "error": found and found.error,
-            "deviation": found and found.deviation,
-            "stationarity_median": middle,
-            "stationarity_95": tail,
-            "note": self.note,
-            "failure": self.timing.refusal,
-        }
+        first = {"part": self.part, "D": self.data_dim, "system": self.name}
+        last = {"error": found and found.error, "deviation": found and found.deviation}
+        last |= {"stationarity_median": middle, "stationarity_95": tail}
+        last |= {"note": self.note, "failure": self.timing.refusal}
         rounds: list[tuple[int, float | None]] = [*enumerate(self.timing.seconds, start=1)]
         return [
-            {"part": self.part, "D": self.data_dim, "system": self.name}
-            | {"round": number, "seconds": seconds}
-            | constant
+            first | {"round": number, "seconds": seconds} | last
             for number, seconds in rounds or [(0, None)]
         ]

@@ -11,13 +11,12 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from benchmarks.trained import TrainedBatch
+from benchmarks.trained import DATA, TrainedBatch
 from savi.errors import InputError
 from savi.vae.build import build_vae
 from savi.vae.perceptron import Perceptron
 
 Array = NDArray[np.float32]
-DATA = ("x", "start", "scale", "noise")
 
 
 @dataclass(frozen=True)
@@ -26,22 +25,14 @@ class Problem:
 
     The inner problem is J_b(z) = ‖x_b − μ(z)‖² / 2γ + ½‖z‖², started at ``start``; the outer loss
     is L = (1/B) Σ_b [‖x_b − μ(z_b + s_b ∘ ε_b)‖² / 2γ + ½‖z_b‖²].
-
-    Attributes:
-        weights: W₁, b₁, …, W, b, as ``nn.Linear`` stores them.
-        gamma: γ.
-        x: the images, [B, D].
-        start: where the inner solves begin, [B, d].
-        scale: s, [B, d].
-        noise: ε, [B, d].
     """
 
-    weights: tuple[Array, ...]
-    gamma: float
-    x: Array
-    start: Array
-    scale: Array
-    noise: Array
+    weights: tuple[Array, ...]  # W₁, b₁, …, W, b, as ``nn.Linear`` stores them
+    gamma: float  # γ
+    x: Array  # the images, [B, D]
+    start: Array  # where the inner solves begin, [B, d]
+    scale: Array  # s, [B, d]
+    noise: Array  # ε, [B, d]
 
     @property
     def data_dim(self) -> int:
@@ -50,16 +41,11 @@ class Problem:
 
     @classmethod
     def of(cls, batch: TrainedBatch) -> Problem:
-        """The arrays of a batch.
-
-        Raises:
-            InputError: for a decoder or a γ of another kind.
-        """
+        """The arrays of a batch."""
         chain = Perceptron.of(batch.model.decoder)
         gamma = batch.model.gamma()
-        if chain is None or not all(
-            isinstance(layer.apply, nn.Softplus) for layer in chain.layers[:-1]
-        ):
+        hidden = [] if chain is None else chain.layers[:-1]
+        if chain is None or not all(isinstance(layer.apply, nn.Softplus) for layer in hidden):
             raise InputError(
                 "the other libraries are given a perceptron with softplus units, and this decoder "
                 "is none: give a checkpoint with model=mlp and model.activation=softplus, or null"
@@ -69,27 +55,16 @@ class Problem:
                 "the other libraries are given one γ, and this one has a value for every pixel: "
                 "give a checkpoint with another model.gamma.mode, or null"
             )
-        return cls(
-            tuple(weight.detach().numpy() for weight in batch.weights),
-            float(gamma),
-            *(getattr(batch, name).numpy() for name in DATA),
-        )
+        weights = tuple(weight.detach().numpy() for weight in batch.weights)
+        return cls(weights, float(gamma), *(getattr(batch, name).numpy() for name in DATA))
 
     def batch(self, dtype: torch.dtype = torch.float32) -> TrainedBatch:
         """The same as tensors, with the decoder of this library."""
-        first, *_ = self.weights
-        model = build_vae(
-            {
-                "decoder": "mlp",
-                "latent_dim": first.shape[1],
-                "hidden": first.shape[0],
-                "depth": len(self.weights) // 2 - 1,
-                "activation": "softplus",
-                "gamma": {"mode": "fixed", "value": self.gamma, "floor": self.gamma},
-            },
-            (self.data_dim,),
-            1.0,
-        )
+        hidden, latent_dim = self.weights[0].shape
+        gamma = {"mode": "fixed", "value": self.gamma, "floor": self.gamma}
+        values = {"decoder": "mlp", "latent_dim": latent_dim, "hidden": hidden, "gamma": gamma}
+        values |= {"depth": len(self.weights) // 2 - 1, "activation": "softplus"}
+        model = build_vae(values, (self.data_dim,), 1.0)
         with torch.no_grad():
             for parameter, weight in zip(model.decoder.parameters(), self.weights, strict=True):
                 parameter.copy_(torch.from_numpy(weight))

@@ -6,7 +6,6 @@ from collections.abc import Iterable
 
 import numpy as np
 import torch
-from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -15,6 +14,7 @@ from benchmarks.progress import quiet
 from savi._minimize import minimize
 from savi.gradients import Implicit
 from savi.inner import LevenbergMarquardt
+from savi.types import Blocks, Codes
 
 Vector = NDArray[np.float64]
 
@@ -23,11 +23,7 @@ RTOL, MAX_STEPS = 1e-12, 200
 
 
 class Reference:
-    """The exact problem: slopes, solutions, and the derivatives of both kinds.
-
-    Args:
-        problem: the arrays that all systems read.
-    """
+    """The exact problem: slopes, solutions, and the derivatives of both kinds."""
 
     def __init__(self, problem: Problem) -> None:
         self._batch = problem.batch(torch.float64)
@@ -86,15 +82,13 @@ class Reference:
             cotangent = cotangent - lr * by_codes
         return {"stop": stop, "ift": ift, "unrolled": unrolled}
 
-    def _slope(self, z: Float[Tensor, "B d"]) -> Float[Tensor, "B d"]:
+    def _slope(self, z: Codes) -> Codes:
         return self._batch.objective().gradient(z)[1]
 
-    def _hessian(self, z: Float[Tensor, "B d"]) -> Float[Tensor, "B d d"]:
+    def _hessian(self, z: Codes) -> Blocks:
         return self._batch.objective().linearize(z).hessian()
 
-    def _pulled_back(
-        self, z: Float[Tensor, "B d"], v: Float[Tensor, "B d"]
-    ) -> tuple[Float[Tensor, "B d"], Vector]:
+    def _pulled_back(self, z: Codes, v: Codes) -> tuple[Codes, Vector]:
         """H v, and (∂∇J/∂θ)ᵀ v."""
         at = self._batch.objective().linearize(z)
         products = torch.autograd.grad(at.residual, [at.point, *self._batch.weights], v)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -36,28 +36,16 @@ def _is_base(system: type[System]) -> bool:
 LARGE = 10_000
 
 
-@dataclass(frozen=True)
-class Rival:
-    """The fastest of a group of other systems.
+class Rival(NamedTuple):
+    """The fastest of a group of other systems."""
 
-    Attributes:
-        group: which, in words.
-        outcome: of that system.
-        target: its time in units of ours.
-    """
-
-    group: str
-    outcome: Outcome
-    target: Target
+    group: str  # which, in words
+    outcome: Outcome  # of that system
+    target: Target  # its time in units of ours
 
 
 def rivals(outcomes: Sequence[Outcome], tolerance: float) -> list[Rival]:
-    """Our fastest implicit gradient against the fastest peers; only right gradients count.
-
-    Args:
-        outcomes: of all systems on the problem.
-        tolerance: how far off a gradient that counts may be.
-    """
+    """Our fastest implicit gradient against the fastest peers; only right gradients count."""
     base = ours(outcomes, tolerance)
     if base is None:
         return []
@@ -72,9 +60,7 @@ def rivals(outcomes: Sequence[Outcome], tolerance: float) -> list[Rival]:
         groups = [("all", peers, 2.0), ("unrolled", _of_kind(peers, "unrolled"), 5.0)]
     return [
         Rival(
-            group,
-            found,
-            Target(found.timing.over(base.timing), base.system.label, math.inf, least),
+            group, found, Target(found.timing.over(base.timing), base.system.label, math.inf, least)
         )
         for group, members, least in groups
         if (found := fastest(members, tolerance)) is not None
@@ -173,12 +159,7 @@ BAR, REST = 0.24, 1.0
 
 @styled
 def relative_times(problems: Sequence[Sequence[Outcome]], config: Config) -> Figure:
-    """The time of each system relative to our fastest implicit gradient, a panel for a problem.
-
-    Args:
-        problems: the outcomes of each.
-        config: that of the run.
-    """
+    """The time of each system relative to our fastest implicit gradient, a panel for a problem."""
     timed = [[o for o in outcomes if o.timing.seconds] for outcomes in problems]
     timed = [outcomes for outcomes in timed if ours(outcomes, config["tolerance"]) is not None]
     heights = [BAR * len(outcomes) + REST for outcomes in timed]
@@ -195,27 +176,17 @@ def _draw(axes: Axes, outcomes: Sequence[Outcome], config: Config) -> None:
     ratios = [outcome.timing.over(base.timing) for outcome in outcomes]
     ordered = [outcomes[index] for index in np.argsort(ratios)[::-1]]
     ratios.sort(reverse=True)
-    bars = axes.barh(
-        [outcome.system.label for outcome in ordered],
-        ratios,
-        color=[BLUE if outcome.system.is_ours() else GREY for outcome in ordered],
-        height=0.72,
-    )
+    labels = [outcome.system.label for outcome in ordered]
+    colours = [BLUE if outcome.system.is_ours() else GREY for outcome in ordered]
+    bars = axes.barh(labels, ratios, color=colours, height=0.72)
     for bar, ratio, outcome in zip(bars, ratios, ordered, strict=True):
         text = f"{ratio:.2f} ×, {outcome.timing.median:.3g} s"
         if not outcome.is_right(config["tolerance"]):
             assert outcome.judgement is not None
             bar.set(alpha=0.4, hatch="///", edgecolor="white")
             text += f", error of the gradient {outcome.judgement.off_by:.1g}"
-        axes.annotate(
-            text,
-            (bar.get_width(), bar.get_y() + bar.get_height() / 2),
-            xytext=(4, 0),
-            textcoords="offset points",
-            va="center",
-            color=INK,
-            size=8,
-        )
+        end, look = (bar.get_width(), bar.get_y() + bar.get_height() / 2), {"color": INK, "size": 8}
+        axes.annotate(text, end, (4, 0), textcoords="offset points", va="center", **look)
     axes.set_xlim(0.0, 1.35 * ratios[0])
     axes.grid(visible=False, axis="y")
     axes.tick_params(axis="y", length=0)

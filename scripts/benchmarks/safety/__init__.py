@@ -12,13 +12,13 @@ from typing import Any, NamedTuple
 import torch
 from rich.table import Table
 
-from benchmarks.harness import Config, benchmark, check_not_empty, table, write_csv
+from benchmarks.harness import Config, SharedConfig, benchmark, check_not_empty, table, write_csv
 from benchmarks.progress import Progress
 from benchmarks.safety import degenerate_families, rough_families, smooth_families
 from benchmarks.safety.judge import Outcome, Verdict, judge
 from benchmarks.safety.problem import CONTROL, FAMILIES, Problem
 from benchmarks.safety.systems import SYSTEMS, System
-from savi.errors import InputError
+from benchmarks.systems import chosen, tell_left_out
 from savi.settings import setting
 
 __all__ = ["degenerate_families", "rough_families", "smooth_families"]
@@ -35,20 +35,12 @@ HEADINGS = ("right", "(said)", "told", "SILENT", "n/a", "right", "alarms", "SILE
 
 
 @dataclass
-class SafetyConfig:
-    """Which problems go to which systems; None means all.
+class SafetyConfig(SharedConfig):
+    """Which problems go to which systems; None means all."""
 
-    Attributes:
-        tolerance: the relative error within which an answer is right.
-        families: by name, with ``per_family`` problems of each.
-        systems: by name.
-    """
-
-    seed: int = setting(0, at_least=0)
-    threads: int | None = None
-    tolerance: float = setting(1e-2, above=0)
-    families: list[str] | None = None
-    systems: list[str] | None = None
+    tolerance: float = setting(1e-2, above=0)  # the relative error within which an answer is right
+    families: list[str] | None = None  # by name, with ``per_family`` problems of each
+    systems: list[str] | None = None  # by name
     per_family: int | None = setting(None, at_least=1)
 
 
@@ -59,6 +51,13 @@ class Result(NamedTuple):
     family: str
     problem: str
     verdict: Verdict
+
+    def row(self) -> dict[str, Any]:
+        """A line of ``safety.csv``."""
+        first = {"system": self.system, "family": self.family, "problem": self.problem}
+        verdict = vars(self.verdict)
+        keys = ("error", "stationarity", "word")
+        return first | {"outcome": self.verdict.outcome.value} | {k: verdict[k] for k in keys}
 
 
 @benchmark("safety", SafetyConfig)
@@ -88,29 +87,19 @@ def run_safety(config: Config, folder: Path) -> list[Table]:
                     results.append(Result(name, family, problem.name, verdict))
                 progress.advance(name)
             progress.say(name)
-    write_csv(folder / "safety.csv", [_row(result) for result in results])
+    write_csv(folder / "safety.csv", [result.row() for result in results])
     return [by_system(results, systems), by_family(results)]
 
 
 def chosen_systems(names: Sequence[str] | None) -> dict[str, System]:
-    """The systems to test; those of packages that are not installed are named and left out.
-
-    Raises:
-        InputError: for a name that is not known, or whose package is not installed.
-    """
-    remedy = "pip install 'savi-vae[bench]'"
-    for name in names or ():
-        if not SYSTEMS[name].is_installed():
-            raise InputError(f"system '{name}' needs {SYSTEMS[name].package}: {remedy}")
-    ours_first = sorted(SYSTEMS, key=lambda name: SYSTEMS[name].package != "savi")
-    chosen = {name: SYSTEMS[name] for name in names or ours_first}
-    absent = {system.package for system in chosen.values() if not system.is_installed()}
-    if absent:
-        print(f"not installed, left out: {', '.join(sorted(absent))} ({remedy})", flush=True)
-    for package in {system.package for system in chosen.values()} - absent:
+    """The systems to test; those of packages that are not installed are named and left out."""
+    found, absent = chosen(SYSTEMS, names)
+    packages = {package for name in absent for package in SYSTEMS[name].packages}
+    tell_left_out(sorted(packages))
+    for package in {package for name in found for package in SYSTEMS[name].packages}:
         # What a package says when it is imported is no word about a problem.
         import_module(package)
-    return {name: system() for name, system in chosen.items() if system.package not in absent}
+    return {name: SYSTEMS[name]() for name in found}
 
 
 def spread(problems: list[Problem], count: int | None) -> list[Problem]:
@@ -119,20 +108,6 @@ def spread(problems: list[Problem], count: int | None) -> list[Problem]:
         return problems
     places = torch.linspace(0, len(problems) - 1, count).round().long().tolist()
     return [problems[place] for place in places]
-
-
-def _row(result: Result) -> dict[str, Any]:
-    """A line of ``safety.csv``."""
-    verdict = result.verdict
-    return {
-        "system": result.system,
-        "family": result.family,
-        "problem": result.problem,
-        "outcome": verdict.outcome.value,
-        "error": verdict.error,
-        "stationarity": verdict.stationarity,
-        "word": verdict.word,
-    }
 
 
 def by_system(results: Sequence[Result], systems: Mapping[str, System]) -> Table:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.linalg import matrix_norm
 
+from benchmarks.safety.energies import least_squares
 from benchmarks.safety.problem import FAMILIES, Draw, Problem, Smooth, each
 
 
@@ -97,10 +98,8 @@ def saddles(seed: int) -> list[Problem]:
     for kind, index, draw in each(seed, 5, SADDLES, 6):
         smooth, ahead = SADDLES[kind](draw, index), kind == "past a saddle"
         name = f"{kind}, P = {smooth.init.shape[1]}, {draw.dtype}"
-        steps = 60 if ahead else 100
-        problems.append(
-            smooth.problem(name, draw, lr=0.2, max_steps=steps, rtol=1e-2, answered=ahead)
-        )
+        options = {"lr": 0.2, "rtol": 1e-2, "max_steps": 60 if ahead else 100}
+        problems.append(smooth.problem(name, draw, answered=ahead, **options))
     return problems
 
 
@@ -108,11 +107,7 @@ def underdetermined(draw: Draw, index: int) -> tuple[Smooth, float]:
     """½ ‖Ay − θ‖² with fewer equations than unknowns."""
     size = 3 + index
     a = draw.normal(size - 1 - index // 2, size)
-    smooth = Smooth(
-        lambda y, t: 0.5 * (y @ a.mT - t).square().sum(dim=-1),
-        draw.normal(len(a)),
-        draw.normal(1, size),
-    )
+    smooth = Smooth(least_squares(a), draw.normal(len(a)), draw.normal(1, size))
     return smooth, 1.0 / float(matrix_norm(a, 2)) ** 2
 
 
@@ -128,10 +123,8 @@ def logits(draw: Draw, index: int) -> tuple[Smooth, float]:
 def unused(draw: Draw, index: int) -> tuple[Smooth, float]:
     """Least squares that does not look at the last variable."""
     a = draw.normal(4, 2 + index % 3)
-    theta, init = draw.normal(4), draw.normal(1, a.shape[1] + 1)
-    smooth = Smooth(
-        lambda y, theta: 0.5 * (y[:, :-1] @ a.mT - theta).square().sum(dim=-1), theta, init
-    )
+    theta, init, energy = draw.normal(4), draw.normal(1, a.shape[1] + 1), least_squares(a)
+    smooth = Smooth(lambda y, theta: energy(y[:, :-1], theta), theta, init)
     return smooth, 1.0 / float(matrix_norm(a, 2)) ** 2
 
 

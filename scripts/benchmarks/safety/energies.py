@@ -19,21 +19,13 @@ def penalised(loss: Energy) -> Energy:
 
 
 class LinearModel(NamedTuple):
-    """Σ_n link(a_nᵀy, t_n) with penalties: a generalised linear model; strictly convex in y.
+    """Σ_n link(a_nᵀy, t_n) with penalties: a generalised linear model; strictly convex in y."""
 
-    Attributes:
-        rows: numbers n of data per variable.
-        scale: of the a_n.
-        targets: t, drawn.
-        link: the loss of a datum.
-        penalty: the mean of θ.
-    """
-
-    rows: int
-    scale: float
-    targets: Callable[[Draw, int], Tensor]
-    link: Callable[[Tensor, Tensor], Tensor]
-    penalty: float
+    rows: int  # numbers n of data per variable
+    scale: float  # of the a_n
+    targets: Callable[[Draw, int], Tensor]  # t, drawn
+    link: Callable[[Tensor, Tensor], Tensor]  # the loss of a datum
+    penalty: float  # the mean of θ
 
     def __call__(self, draw: Draw, size: int, start: float = 1.0) -> Smooth:
         """In so many variables, from a start of that size."""

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.safety.problem import Problem, stationarity
-from benchmarks.safety.systems import Answer, NotExpressible, System
+from benchmarks.safety.systems import NotExpressible, System
 
 
 class Outcome(Enum):
@@ -27,20 +27,16 @@ class Outcome(Enum):
 
 @dataclass(frozen=True)
 class Verdict:
-    """The outcome, and what it rests on.
+    """The outcome, and what it rests on."""
 
-    Attributes:
-        outcome: see :class:`Outcome`.
-        word: what the system said: an exception, a warning, output, a log record, or that its
-            answer is not finite; empty if it said nothing.
-        error: ‖g − answer‖ / ‖answer‖; infinite if there is no right answer, or if it is 0 and g
-            is not; NaN if g is not finite or missing.
-        stationarity: ‖∇J‖ where the solve ended, relative to the start; NaN if unknown.
-    """
-
-    outcome: Outcome
+    outcome: Outcome  # see :class:`Outcome`
+    #: what the system said: an exception, a warning, output, a log record, or that its answer is
+    #: not finite; empty if it said nothing.
     word: str = ""
+    #: ‖g − answer‖ / ‖answer‖; infinite if there is no right answer, or if it is 0 and g is not;
+    #: NaN if g is not finite or missing.
     error: float = float("nan")
+    #: ‖∇J‖ where the solve ended, relative to the start; NaN if unknown.
     stationarity: float = float("nan")
 
 
@@ -61,7 +57,7 @@ def judge(system: System, problem: Problem, tolerance: float) -> Verdict:
         except Exception as exception:
             return Verdict(Outcome.TOLD, f"{type(exception).__name__}: {_line(str(exception))}")
     where = stationarity(problem, answer.value)
-    if not _finite(answer):
+    if not all(bool(torch.isfinite(tensor).all()) for tensor in answer):
         word = listener.word or "the answer is not finite"
         return Verdict(Outcome.TOLD, word, stationarity=where)
     error = relative_error(answer.gradient, problem.answer)
@@ -81,10 +77,6 @@ def relative_error(gradient: Tensor, answer: Tensor | None) -> float:
         return 0.0
     size = float(answer.norm())
     return difference / size if size > 0.0 else float("inf")
-
-
-def _finite(answer: Answer) -> bool:
-    return all(bool(torch.isfinite(tensor).all()) for tensor in answer)
 
 
 _DEPRECATION: tuple[type[Warning], ...] = (

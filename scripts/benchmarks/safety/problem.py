@@ -11,45 +11,31 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from benchmarks.reference import Energy, hessian, implicit_gradient, minimiser
+from benchmarks.reference import Energy, Row, Vector, hessian, implicit_gradient, minimiser
 from savi.registry import Registry
 
 #: The family in which nothing is wrong: a word about its problems is a false alarm.
 CONTROL = "well_posed"
 
-Row = Float[Tensor, "1 P"]
-Vector = Float[Tensor, " Q"]
-
 
 @dataclass(frozen=True)
 class Problem:
-    """Find λ* = argmin_y J(y; θ) from λ0, and answer (dλ*/dθ)ᵀ w.
+    """Find λ* = argmin_y J(y; θ) from λ0, and answer (dλ*/dθ)ᵀ w."""
 
-    Attributes:
-        name: what is special about it, with its seed.
-        energy: J.
-        theta: θ, shape [Q].
-        init: λ0, shape [1, P]; its type is the type of the whole solve.
-        cotangent: w, shape [1, P].
-        lr: the step size of gradient descent.
-        max_steps: K.
-        answer: (dλ*/dθ)ᵀ w in float64, shape [Q], where λ* is the local minimiser that descent
-            from λ0 leads to; None if there is no such minimiser or it has no derivative, so that
-            every finite answer is wrong.
-        rtol: the solve stops at ‖∇J‖ ≤ rtol ‖∇J(λ0)‖.
-        newton: solve by Newton's method, where gradient descent would take 1/κ steps. Its
-            ``lr`` is not used.
-    """
-
-    name: str
-    energy: Energy = field(repr=False)
-    theta: Vector
-    init: Row
-    cotangent: Row
-    lr: float
-    max_steps: int
+    name: str  # what is special about it, with its seed
+    energy: Energy = field(repr=False)  # J
+    theta: Vector  # θ, shape [Q]
+    init: Row  # λ0, shape [1, P]; its type is the type of the whole solve
+    cotangent: Row  # w, shape [1, P]
+    lr: float  # the step size of gradient descent
+    max_steps: int  # K
+    #: (dλ*/dθ)ᵀ w in float64, shape [Q], where λ* is the local minimiser that descent from λ0 leads
+    #: to; None if there is no such minimiser or it has no derivative, so that every finite answer
+    #: is wrong.
     answer: Vector | None
-    rtol: float = 1e-3
+    rtol: float = 1e-3  # the solve stops at ‖∇J‖ ≤ rtol ‖∇J(λ0)‖
+    #: solve by Newton's method, where gradient descent would take 1/κ steps. Its ``lr`` is not
+    #: used.
     newton: bool = False
 
 
@@ -125,29 +111,10 @@ class Smooth(NamedTuple):
         )
 
     def problem(
-        self,
-        name: str,
-        draw: Draw,
-        *,
-        cotangent: Row | None = None,
-        lr: float | None = None,
-        answered: bool = True,
-        max_steps: int = 1000,
-        rtol: float = 1e-3,
-        newton: bool = False,
-    ) -> Problem:
-        """The problem with a random w, a step size that converges and the implicit answer.
-
-        Args:
-            name: see :class:`Problem`, also for the others.
-            draw: random numbers.
-            cotangent: another w.
-            lr: another step size.
-            answered: whether the minimiser has a nonsingular Hessian, and so an answer.
-            max_steps: K.
-            rtol: where the solve stops.
-            newton: whether by Newton's method.
-        """
+        self, name: str, draw: Draw, *, cotangent: Row | None = None, lr: float | None = None,
+        answered: bool = True, max_steps: int = 1000, rtol: float = 1e-3, newton: bool = False,
+    ) -> Problem:  # fmt: skip
+        """The problem with a random w, a step size that converges and the implicit answer."""
         energy, theta, init = self
         w = draw.normal(*init.shape) if cotangent is None else cotangent
         lr = 0.8 / self.curvature() if lr is None else lr

@@ -19,19 +19,13 @@ Kind = Callable[[Draw, int], Problem]
 
 
 def _kinked(
-    name: str,
-    draw: Draw,
-    energy: Energy,
-    theta: Tensor,
-    w: Tensor,
-    answer: Tensor | None,
+    name: str, draw: Draw, energy: Energy, theta: Tensor, w: Tensor, answer: Tensor | None,
     start: Tensor | float,
-) -> Problem:
+) -> Problem:  # fmt: skip
     """Gradient descent from ``start``, or from a random point at that distance."""
     size = w.shape[1]
     init = start if isinstance(start, Tensor) else start * draw.normal(1, size)
-    name = f"{name}, P = {size}, {draw.dtype}"
-    return Problem(name, energy, theta, init, w, lr=0.2, max_steps=100, answer=answer)
+    return Problem(f"{name}, P = {size}, {draw.dtype}", energy, theta, init, w, 0.2, 100, answer)
 
 
 def _near(y: Tensor, theta: Tensor) -> Tensor:
@@ -39,14 +33,18 @@ def _near(y: Tensor, theta: Tensor) -> Tensor:
     return 0.5 * (y - theta).square().sum(dim=-1)
 
 
+def _near_and(penalty: Callable[[Tensor], Tensor]) -> Energy:
+    """½ ‖y − θ‖² + penalty(y)."""
+    return lambda y, theta: _near(y, theta) + penalty(y)
+
+
 def soft_threshold(draw: Draw, index: int) -> Problem:
     """½ Σ (y − θ)² + Σ|y|: λ*_i is 0 and stays so while |θ_i| < 1, else θ_i − sign θ_i."""
     size = 2 + index % 3
     theta, w = 2.0 * draw.normal(size), draw.normal(1, size)
     theta[0] = 0.5 * draw.signs(1)[0]
-    answer = (theta.abs() > 1.0) * w[0].double()
-    return _kinked("|y|", draw, lambda y, theta: _near(y, theta) + y.abs().sum(dim=-1), theta, w,
-                   answer, 10.0 ** (index / 2))  # fmt: skip
+    answer, energy = (theta.abs() > 1.0) * w[0].double(), _near_and(lambda y: y.abs().sum(dim=-1))
+    return _kinked("|y|", draw, energy, theta, w, answer, 10.0 ** (index / 2))
 
 
 def on_absolute(draw: Draw, index: int) -> Problem:
@@ -64,8 +62,8 @@ def relu_edge(draw: Draw, index: int) -> Problem:
     theta, w = 2.0 * draw.normal(size), draw.normal(1, size)
     theta[0] = draw.uniform(1, low=0.2, high=0.8)[0]
     answer = ((theta < 0.0) | (theta > 1.0)) * w[0].double()
-    return _kinked("relu", draw, lambda y, theta: _near(y, theta) + y.relu().sum(dim=-1), theta, w,
-                   answer, 10.0 ** (index / 2))  # fmt: skip
+    energy = _near_and(lambda y: y.relu().sum(dim=-1))
+    return _kinked("relu", draw, energy, theta, w, answer, 10.0 ** (index / 2))
 
 
 def on_relu(draw: Draw, index: int) -> Problem:
@@ -85,7 +83,7 @@ def tied_maximum(draw: Draw, index: int) -> Problem:
     answer[:2] = answer[:2].mean()
     init = draw.normal(1, size)
     init[0, :2] = init.max()
-    energy = lambda y, theta: _near(y, theta) + y.amax(dim=-1)  # noqa: E731
+    energy = _near_and(lambda y: y.amax(dim=-1))
     return _kinked("exactly on a tie of max", draw, energy, theta, w, answer, init)
 
 
@@ -93,7 +91,7 @@ def fused_pair(draw: Draw, index: int) -> Problem:
     """½ ‖y − θ‖² + |y₁ − y₂| with |θ₁ − θ₂| < 2: the two y are equal and stay so."""
     theta, w = draw.normal(2), draw.normal(1, 2)
     theta[1] = theta[0] + draw.uniform(1, low=-1.0, high=1.0)[0]
-    energy = lambda y, theta: _near(y, theta) + (y[:, 0] - y[:, 1]).abs()  # noqa: E731
+    energy = _near_and(lambda y: (y[:, 0] - y[:, 1]).abs())
     answer = w[0].double().mean().expand(2)
     return _kinked("|y₁ − y₂|", draw, energy, theta, w, answer, 10.0 ** (index / 2))
 
@@ -113,7 +111,7 @@ def group_norm(draw: Draw, index: int) -> Problem:
     """½ ‖y − θ‖² + ‖y‖ at θ = 0 and y = 0, where λ* = 0 stays."""
     size = 2 + index % 3
     zero, w = draw.zeros(size), draw.normal(1, size)
-    energy = lambda y, theta: _near(y, theta) + vector_norm(y, dim=-1)  # noqa: E731
+    energy = _near_and(lambda y: vector_norm(y, dim=-1))
     return _kinked("exactly on ‖y‖", draw, energy, zero, w, zero.double(), zero[None].clone())
 
 
@@ -130,17 +128,14 @@ def relu_network(draw: Draw, index: int) -> Problem:
         mean = (y @ first.to(y).mT).relu() @ second.to(y).mT
         return _near(mean, theta) + 0.5 * y.square().sum(dim=-1)
 
-    w = draw.normal(1, size)
-    return _kinked("exactly on all kinks of a network", draw, energy, theta, w, None,
-                   draw.zeros(1, size))  # fmt: skip
+    w, start = draw.normal(1, size), draw.zeros(1, size)
+    return _kinked("exactly on all kinks of a network", draw, energy, theta, w, None, start)
 
 
 KINKS: dict[str, Kind] = {
     build.__name__: build
-    for build in (
-        soft_threshold, on_absolute, relu_edge, on_relu, tied_maximum, fused_pair, curvature_jump,
-        group_norm, relu_network,
-    )
+    for build in (soft_threshold, on_absolute, relu_edge, on_relu, tied_maximum, fused_pair,
+                  curvature_jump, group_norm, relu_network)
 }  # fmt: skip
 
 
@@ -157,16 +152,13 @@ def logarithm(draw: Draw, index: int) -> Problem:
     """Σ y − e^θ log y with a step that may leave y > 0; λ* = e^θ."""
     size = 1 + index % 3
     theta, w = 0.5 * draw.normal(size), draw.normal(1, size)
-    return Problem(
-        f"a step out of the domain of log, {draw.dtype}",
-        lambda y, theta: (y - theta.exp() * y.log()).sum(dim=-1),
-        theta,
-        draw.uniform(1, size, low=2.0, high=4.0),
-        w,
-        lr=2.0 + index,
-        max_steps=100,
-        answer=theta.double().exp() * w[0].double(),
-    )
+    init, answer = draw.uniform(1, size, low=2.0, high=4.0), theta.double().exp() * w[0].double()
+
+    def energy(y: Tensor, theta: Tensor) -> Tensor:
+        return (y - theta.exp() * y.log()).sum(dim=-1)
+
+    name = f"a step out of the domain of log, {draw.dtype}"
+    return Problem(name, energy, theta, init, w, 2.0 + index, 100, answer)
 
 
 def overflow(draw: Draw, index: int, thrown: bool = False) -> Problem:
@@ -176,17 +168,15 @@ def overflow(draw: Draw, index: int, thrown: bool = False) -> Problem:
     where exp(4y) underflows.
     """
     w, theta = draw.normal(1, 2), draw.normal(2)
-    init = 23.0 + draw.uniform(1, 2)
-    return Problem(
-        "exp throws the first step far away" if thrown else "exp overflows at the start",
-        lambda y, theta: ((4.0 * y).exp() - theta.exp() * y).sum(dim=-1),
-        theta,
-        init - 22.0 + 0.2 * index if thrown else init,
-        w,
-        lr=0.3 if thrown else 0.01,
-        max_steps=100,
-        answer=0.25 * w[0].double(),
-    )
+    init, answer = 23.0 + draw.uniform(1, 2), 0.25 * w[0].double()
+
+    def energy(y: Tensor, theta: Tensor) -> Tensor:
+        return ((4.0 * y).exp() - theta.exp() * y).sum(dim=-1)
+
+    if thrown:
+        name, init = "exp throws the first step far away", init - 22.0 + 0.2 * index
+        return Problem(name, energy, theta, init, w, 0.3, 100, answer)
+    return Problem("exp overflows at the start", energy, theta, init, w, 0.01, 100, answer)
 
 
 def first_step_overflow(draw: Draw, index: int) -> Problem:
@@ -202,18 +192,10 @@ def norm_at_zero(draw: Draw, index: int) -> Problem:
     size = 2 + index % 3
     theta, w = draw.normal(size), draw.normal(1, size)
     theta = (1.5 + index) * theta / theta.norm()
-    t, v = theta.double(), w[0].double()
-    norm = t.norm()
-    return Problem(
-        f"√Σy² at y = 0, {draw.dtype}",
-        lambda y, theta: _near(y, theta) + y.square().sum(dim=-1).sqrt(),
-        theta,
-        draw.zeros(1, size),
-        w,
-        lr=0.3,
-        max_steps=100,
-        answer=v * (1.0 - 1.0 / norm) + t * (t @ v) / norm**3,
-    )
+    t, v, norm = theta.double(), w[0].double(), theta.double().norm()
+    answer = v * (1.0 - 1.0 / norm) + t * (t @ v) / norm**3
+    energy, init = _near_and(lambda y: y.square().sum(dim=-1).sqrt()), draw.zeros(1, size)
+    return Problem(f"√Σy² at y = 0, {draw.dtype}", energy, theta, init, w, 0.3, 100, answer)
 
 
 def masked_logarithm(draw: Draw, index: int) -> Problem:
@@ -230,22 +212,19 @@ def masked_logarithm(draw: Draw, index: int) -> Problem:
     init = -draw.uniform(1, size, low=0.5, high=1.0)
     answer = w[0].double() / (1.0 + 1.0 / root.double())
     name = f"a NaN behind where(), {draw.dtype}"
-    return Problem(name, energy, theta, init, w, lr=0.3, max_steps=100, answer=answer)
+    return Problem(name, energy, theta, init, w, 0.3, 100, answer)
 
 
 def plateau(draw: Draw, index: int) -> Problem:
     """−Σ exp(−½ (y − θ)²) in float32, started 12 to 16 away, where value and slope underflow."""
     w, theta = draw.normal(1, 2), draw.normal(2)
-    return Problem(
-        f"slope underflows {12 + index} widths away",
-        lambda y, theta: -(-0.5 * (y - theta).square()).exp().sum(dim=-1),
-        theta,
-        theta[None] + (12.0 + index) * draw.signs(1, 2),
-        w,
-        lr=1.0,
-        max_steps=100,
-        answer=w[0].double(),
-    )
+    init = theta[None] + (12.0 + index) * draw.signs(1, 2)
+
+    def energy(y: Tensor, theta: Tensor) -> Tensor:
+        return -(-0.5 * (y - theta).square()).exp().sum(dim=-1)
+
+    name = f"slope underflows {12 + index} widths away"
+    return Problem(name, energy, theta, init, w, 1.0, 100, w[0].double())
 
 
 def root_at_zero(draw: Draw, index: int) -> Problem:
@@ -254,9 +233,11 @@ def root_at_zero(draw: Draw, index: int) -> Problem:
     theta = draw.uniform(size, low=0.5, high=2.0)
     theta[0] = 0.0
     init, w = draw.normal(1, size), draw.normal(1, size)
-    name = f"√θ at θ = 0, {draw.dtype}"
-    energy = lambda y, theta: _near(y, theta.sqrt())  # noqa: E731
-    return Problem(name, energy, theta, init, w, lr=0.5, max_steps=100, answer=None)
+
+    def energy(y: Tensor, theta: Tensor) -> Tensor:
+        return _near(y, theta.sqrt())
+
+    return Problem(f"√θ at θ = 0, {draw.dtype}", energy, theta, init, w, 0.5, 100, None)
 
 
 #: With the float type of those that have no other.

@@ -11,15 +11,7 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from benchmarks.safety.energies import ENERGIES, NONLINEAR, STIFF, hardly_penalised, separable
-from benchmarks.safety.problem import (
-    CONTROL,
-    FAMILIES,
-    Draw,
-    Problem,
-    Smooth,
-    alternate,
-    descend,
-)
+from benchmarks.safety.problem import CONTROL, FAMILIES, Draw, Problem, Smooth, alternate, descend
 
 #: Penalties that are linear between λ0 and λ*, which lie at least 1 from any kink: dλ* = dθ.
 KINKED: dict[str, Callable[[Tensor], Tensor]] = {
@@ -57,17 +49,13 @@ def _far_from_kink(name: str, draw: Draw) -> Problem:
     """½ ‖y − θ‖² + penalty(y), with entries of θ more than 3 apart, and more than 2 from 0."""
     penalty, w = KINKED[name], draw.normal(1, 3)
     theta = torch.tensor([4.0, 8.0, -4.0], dtype=draw.dtype) + draw.uniform(3)
-    return Problem(
-        f"{name} far from its kink, {draw.dtype}",
-        lambda y, theta: 0.5 * (y - theta).square().sum(dim=-1) + penalty(y),
-        theta,
-        theta[None] + draw.uniform(1, 3, low=-1.0),
-        w,
-        lr=0.2,
-        max_steps=200,
-        rtol=1e-4,
-        answer=w[0].double(),
-    )
+    init = theta[None] + draw.uniform(1, 3, low=-1.0)
+
+    def energy(y: Tensor, theta: Tensor) -> Tensor:
+        return 0.5 * (y - theta).square().sum(dim=-1) + penalty(y)
+
+    name = f"{name} far from its kink, {draw.dtype}"
+    return Problem(name, energy, theta, init, w, 0.2, 200, w[0].double(), rtol=1e-4)
 
 
 @FAMILIES.register("ill_conditioned")
@@ -85,14 +73,9 @@ def ill_conditioned(seed: int) -> list[Problem]:
     for kind, (name, build, newton) in enumerate(kinds):
         for index, condition in enumerate((1e6, 1e7, 1e8, 1e9, 1e10)):
             draw = Draw(seed, 3, kind, index, dtype=torch.float32)
-            smooth = build(draw, condition)
-            problem = smooth.problem(
-                f"{name}, κ = {condition:.0e}" + " by descent" * (not newton),
-                draw,
-                max_steps=20 if newton else 300,
-                newton=newton,
-            )
-            problems.append(problem)
+            name_ = f"{name}, κ = {condition:.0e}" + " by descent" * (not newton)
+            steps, smooth = 20 if newton else 300, build(draw, condition)
+            problems.append(smooth.problem(name_, draw, max_steps=steps, newton=newton))
     return problems
 
 
@@ -175,13 +158,9 @@ def not_converged(seed: int) -> list[Problem]:
         for index, (factor, start) in enumerate(product((2.5, 4.0, 10.0), (1.0, 10.0))):
             draw = Draw(seed, 6, kind, index, dtype=alternate(index // 2 + index))
             smooth = ENERGIES[name](draw, 1 + index % 4, start)
-            problem = smooth.problem(
-                f"{name}, step {factor:g} / curvature, start {start:g}, {draw.dtype}",
-                draw,
-                lr=factor / smooth.curvature(),
-                max_steps=(50, 101)[index % 2],
-            )
-            problems.append(problem)
+            name_ = f"{name}, step {factor:g} / curvature, start {start:g}, {draw.dtype}"
+            lr, steps = factor / smooth.curvature(), (50, 101)[index % 2]
+            problems.append(smooth.problem(name_, draw, lr=lr, max_steps=steps))
     for (kind, (name, build)), index in product(enumerate(UNBOUNDED.items()), range(4)):
         draw = Draw(seed, 7, kind, index, dtype=alternate(index))
         K = 100 * (1 + index)

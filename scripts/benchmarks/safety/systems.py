@@ -8,18 +8,22 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from importlib.util import find_spec
 from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from benchmarks.safety.problem import Problem, Row, Vector, descend, slope
+from benchmarks.reference import Row, Vector
+from benchmarks.safety.problem import Problem, descend, slope
+from benchmarks.systems import Lazy, TestedSystem
 from savi._minimize import minimize
 from savi.gradients import GradientBackend, Implicit, Unrolled
 from savi.implicit.reporter import SmoothnessNote
 from savi.inner import GradientDescent, LevenbergMarquardt
 from savi.registry import Registry
+
+higher, torchdeq, torchopt = Lazy("higher"), Lazy("torchdeq"), Lazy("torchopt")
+torchopt_implicit = Lazy("torchopt.diff.implicit")
 
 SYSTEMS: Registry[type[System]] = Registry("system")
 
@@ -35,40 +39,31 @@ class Answer(NamedTuple):
     gradient: Vector
 
 
-class System(ABC):
+class System(TestedSystem, ABC):
     """A way to solve an inner problem and to differentiate its solution, at default settings.
 
     All take the same gradient steps with the same stopping rule; only the derivative differs.
-
-    Attributes:
-        package: what must be installed.
-        asks: "implicit" (the derivative of λ*), or "steps" (that of the K steps taken).
-        notes: warnings about a kind of objective, wherever the solve ends: no word about an
-            answer.
     """
 
-    package: ClassVar[str]
-    asks: ClassVar[str] = "implicit"
+    asks: ClassVar[str] = "implicit"  # (the derivative of λ*), or "steps" (that of the K steps)
+    #: Warnings about a kind of objective, wherever the solve ends: no word about an answer.
     notes: ClassVar[tuple[type[Warning], ...]] = ()
+    any_solve: ClassVar[bool] = True  # or gradient steps alone
 
-    @classmethod
-    def is_installed(cls) -> bool:
-        """Whether the system can be tested here."""
-        return find_spec(cls.package) is not None
-
-    @abstractmethod
     def answer(self, problem: Problem) -> Answer:
         """Solve ``problem`` and differentiate.
 
         Raises:
             NotExpressible: if there is no way to state it.
         """
+        if problem.newton and not self.any_solve:
+            raise NotExpressible("the solve is not a sequence of gradient steps")
+        theta = problem.theta.clone().requires_grad_()
+        return pulled_back(self.solve(problem, theta), theta, problem)
 
-
-def refuse_newton(problem: Problem) -> None:
-    """For systems whose solves are gradient steps alone."""
-    if problem.newton:
-        raise NotExpressible("the solve is not a sequence of gradient steps")
+    @abstractmethod
+    def solve(self, problem: Problem, theta: Vector) -> Row:
+        """λK, attached to θ by the library."""
 
 
 def pulled_back(value: Tensor, theta: Tensor, problem: Problem) -> Answer:
@@ -84,21 +79,19 @@ def pulled_back(value: Tensor, theta: Tensor, problem: Problem) -> Answer:
 class _Savi(System):
     """``savi.minimize`` with one of its gradient backends."""
 
-    package = "savi"
+    packages = ("savi",)
     notes = (SmoothnessNote,)
     backend: ClassVar[GradientBackend]
 
-    def answer(self, problem: Problem) -> Answer:
-        theta = problem.theta.clone().requires_grad_()
-        solution = minimize(
+    def solve(self, problem: Problem, theta: Vector) -> Row:
+        return minimize(
             lambda y: problem.energy(y, theta),
             problem.init,
             optimizer=LevenbergMarquardt() if problem.newton else GradientDescent(lr=problem.lr),
             gradient=self.backend,
             max_steps=problem.max_steps,
             rtol=problem.rtol,
-        )
-        return pulled_back(solution.value, theta, problem)
+        ).value
 
 
 class InnerModule(nn.Module):
@@ -114,28 +107,23 @@ class InnerModule(nn.Module):
         return self.energy(self.y, theta).sum()
 
 
-def unroll(problem: Problem, theta: Tensor, module: Any, step: Callable[[Tensor], Any]) -> Answer:
-    """At most K calls of ``step``, with the problem's stopping rule, and back through them."""
+def unroll(problem: Problem, theta: Tensor, module: Any, step: Callable[[Tensor], Any]) -> Row:
+    """λ after at most K calls of ``step``, with the problem's stopping rule."""
     tolerance = problem.rtol * slope(problem, problem.init, theta.detach()).norm()
     for _ in range(problem.max_steps):
         if bool(slope(problem, module.y.detach(), theta.detach()).norm() <= tolerance):
             break
         step(module(theta))
-    return pulled_back(module.y, theta, problem)
+    return module.y
 
 
 @SYSTEMS.register("higher_unrolled")
 class InnerLoop(System):
     """``higher.innerloop_ctx`` around ``torch.optim.SGD``."""
 
-    package = "higher"
-    asks = "steps"
+    packages, asks, any_solve = ("higher",), "steps", False
 
-    def answer(self, problem: Problem) -> Answer:
-        import higher
-
-        refuse_newton(problem)
-        theta = problem.theta.clone().requires_grad_()
+    def solve(self, problem: Problem, theta: Vector) -> Row:
         module = InnerModule(problem)
         optimiser = torch.optim.SGD(module.parameters(), lr=problem.lr)
         with higher.innerloop_ctx(module, optimiser) as (patched, differentiable):
@@ -149,69 +137,50 @@ class _FixedPoint(System):
     stopping rule; everything about the backward is left at its default.
     """
 
-    package = "torchdeq"
+    packages, any_solve = ("torchdeq",), False
     options: ClassVar[dict[str, Any]]
 
-    def answer(self, problem: Problem) -> Answer:
-        from torchdeq import get_deq
-
-        refuse_newton(problem)
-        theta = problem.theta.clone().requires_grad_()
-        start = slope(problem, problem.init, theta.detach()).norm()
-        deq = get_deq(
-            f_max_iter=problem.max_steps,
-            f_tol=problem.lr * problem.rtol * float(start),
-            **self.options,
-        )
+    def solve(self, problem: Problem, theta: Vector) -> Row:
+        start = float(slope(problem, problem.init, theta.detach()).norm())
+        tolerance = problem.lr * problem.rtol * start
+        deq = torchdeq.get_deq(f_max_iter=problem.max_steps, f_tol=tolerance, **self.options)
 
         def step(y: Tensor) -> Tensor:
             return y - problem.lr * slope(problem, y, theta, create_graph=True)
 
         values, _ = deq(step, problem.init.clone())
-        return pulled_back(values[-1], theta, problem)
+        return values[-1]
 
 
 class _CustomRoot(System):
     """``torchopt.diff.implicit.custom_root`` around a descent, with one of its linear solvers."""
 
-    package = "torchopt"
+    packages = ("torchopt",)
     solver: ClassVar[str]
     options: ClassVar[dict[str, Any]] = {}
 
-    def answer(self, problem: Problem) -> Answer:
-        from torchopt import linear_solve
-        from torchopt.diff.implicit import custom_root
-
+    def solve(self, problem: Problem, theta: Vector) -> Row:
         def optimality(y: Tensor, theta: Tensor) -> Tensor:
             return torch.func.grad(lambda point: problem.energy(point, theta).sum())(y)
 
-        solver = getattr(linear_solve, self.solver)(**self.options)
+        solver = getattr(torchopt.linear_solve, self.solver)(**self.options)
 
-        @custom_root(optimality, argnums=1, solve=solver)
-        def solve(init: Tensor, theta: Tensor) -> Tensor:
+        @torchopt_implicit.custom_root(optimality, argnums=1, solve=solver)
+        def descended(init: Tensor, theta: Tensor) -> Tensor:
             return descend(problem, theta).value
 
-        theta = problem.theta.clone().requires_grad_()
-        value = solve(problem.init, theta)
-        assert isinstance(value, Tensor)
-        return pulled_back(value, theta, problem)
+        return descended(problem.init, theta)
 
 
 @SYSTEMS.register("torchopt_unrolled")
 class MetaSGD(System):
     """``torchopt.MetaSGD``: differentiable gradient descent."""
 
-    package = "torchopt"
-    asks = "steps"
+    packages, asks, any_solve = ("torchopt",), "steps", False
 
-    def answer(self, problem: Problem) -> Answer:
-        import torchopt
-
-        refuse_newton(problem)
-        theta = problem.theta.clone().requires_grad_()
+    def solve(self, problem: Problem, theta: Vector) -> Row:
         module = InnerModule(problem)
-        optimiser = torchopt.MetaSGD(module, lr=problem.lr)
-        return unroll(problem, theta, module, optimiser.step)
+        return unroll(problem, theta, module, torchopt.MetaSGD(module, lr=problem.lr).step)
 
 
 def _named(name: str, base: type[System], **attributes: Any) -> None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from importlib.util import find_spec
 from itertools import islice
 from typing import Any, ClassVar, NamedTuple, TypeVar
 
 from benchmarks.peers.problem import Problem
+from benchmarks.systems import TestedSystem
 from savi.registry import Registry
 
 SYSTEMS: Registry[type[System]] = Registry("system")
@@ -23,21 +23,13 @@ class NotReached(Exception):
 
 @dataclass(frozen=True)
 class Settings:
-    """What all systems are told.
+    """What all systems are told."""
 
-    Attributes:
-        steps: K of the part ``fixed``.
-        lr: α of its gradient descent.
-        rtol: the stationarity ‖∇J(z)‖ / ‖∇J(z0)‖ to be reached in the part ``converged``.
-        fraction: of the examples that must have reached it.
-        max_steps: after which a solver of that part has failed.
-    """
-
-    steps: int
-    lr: float
-    rtol: float
-    fraction: float
-    max_steps: int
+    steps: int  # K of the part ``fixed``
+    lr: float  # α of its gradient descent
+    rtol: float  # the stationarity ‖∇J(z)‖ / ‖∇J(z0)‖ to be reached in the part ``converged``
+    fraction: float  # of the examples that must have reached it
+    max_steps: int  # after which a solver of that part has failed
 
 
 class Answer(NamedTuple):
@@ -47,39 +39,22 @@ class Answer(NamedTuple):
     gradient: Iterable[Any]
 
 
-class System(ABC):
+class System(TestedSystem, ABC):
     """A way to solve the inner problems and to differentiate the outer loss in the weights.
 
     The constructor imports the library and finds out whatever the solve depends on (step sizes,
     numbers of steps); none of this is timed.
-
-    Attributes:
-        packages: what must be installed.
-        label: its name in tables.
-        part: ``fixed`` (K steps of gradient descent) or ``converged``.
-        kind: what it is compared with: ``ift``, ``unrolled``, ``stop``, ``first_order`` or
-            ``second_order``.
-        note: what was found out.
     """
 
-    packages: ClassVar[tuple[str, ...]]
-    label: ClassVar[str]
-    part: ClassVar[str]
+    label: ClassVar[str]  # its name in tables
+    part: ClassVar[str]  # ``fixed`` (K steps of gradient descent) or ``converged``
+    #: what it is compared with: ``ift``, ``unrolled``, ``stop``, ``first_order`` or
+    #: ``second_order``.
     kind: ClassVar[str]
-    note: str = ""
+    note: str = ""  # what was found out
 
     @abstractmethod
     def __init__(self, problem: Problem, settings: Settings) -> None: ...
-
-    @classmethod
-    def is_installed(cls) -> bool:
-        """Whether the system can be tested here."""
-        return all(find_spec(package) is not None for package in cls.packages)
-
-    @classmethod
-    def is_ours(cls) -> bool:
-        """Whether it is this library."""
-        return cls.packages == ("savi",)
 
     @abstractmethod
     def step(self) -> Answer:
@@ -87,9 +62,7 @@ class System(ABC):
 
 
 def best_of_grid(
-    grid: Iterable[Choice],
-    stationarities: Callable[[Choice], Iterable[float]],
-    settings: Settings,
+    grid: Iterable[Choice], stationarities: Callable[[Choice], Iterable[float]], settings: Settings
 ) -> tuple[Choice, int]:
     """Which choice solves enough examples in the fewest steps, and in how many.
 
@@ -98,9 +71,6 @@ def best_of_grid(
         stationarities: for a choice, what ‖∇J‖ / ‖∇J(z0)‖ keeps below in the asked for fraction
             of the examples, after 0, 1, 2, … steps.
         settings: what to reach.
-
-    Raises:
-        NotReached: if no choice does it in ``max_steps``.
     """
     best: tuple[Choice, int] | None = None
     limit = settings.max_steps
@@ -115,15 +85,7 @@ def best_of_grid(
 
 
 def fewest_steps(stationarity_after: Callable[[int], float], settings: Settings) -> int:
-    """The least number of steps with which enough examples are solved, by doubling and bisection.
-
-    Args:
-        stationarity_after: a solve with a limit on its steps.
-        settings: what to reach.
-
-    Raises:
-        NotReached: if ``max_steps`` are too few.
-    """
+    """The least number of steps that solves enough examples, by doubling and bisection."""
     low, high = 0, 1
     while not stationarity_after(high) <= settings.rtol:
         if high >= settings.max_steps:

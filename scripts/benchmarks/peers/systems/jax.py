@@ -9,8 +9,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from benchmarks.peers.problem import DATA, Problem
+from benchmarks.peers.problem import Problem
 from benchmarks.peers.systems.base import SYSTEMS, Answer, Settings, System, best_of_grid
+from benchmarks.systems import Lazy
+from benchmarks.trained import DATA
+
+jax, jnp, sparse = Lazy("jax"), Lazy("jax.numpy"), Lazy("jax.scipy.sparse.linalg")
 
 #: A solve: the weights [(W₁, b₁), …, (W, b)] and the data, arrays of JAX, to the codes [B, d].
 Solve = Callable[[Any, Any], Any]
@@ -18,8 +22,6 @@ Solve = Callable[[Any, Any], Any]
 
 def decode(weights: Any, z: Any) -> Any:
     """μ(z) for one code or a batch."""
-    import jax
-
     *hidden, (weight, bias) = weights
     for w, b in hidden:
         z = jax.nn.softplus(z @ w.T + b)
@@ -41,9 +43,6 @@ class JaxSystem(System):
     packages: ClassVar[tuple[str, ...]] = ("jax",)
 
     def __init__(self, problem: Problem, settings: Settings) -> None:
-        import jax
-        import jax.numpy as jnp
-
         arrays = [jnp.asarray(weight) for weight in problem.weights]
         self.weights = list(zip(arrays[::2], arrays[1::2], strict=True))
         self.data = {name: jnp.asarray(getattr(problem, name)) for name in DATA}
@@ -63,21 +62,15 @@ class JaxSystem(System):
         """The differentiable solve; called once, after the arrays are there."""
 
     def step(self) -> Answer:
-        import jax
-
         gradient, value = jax.block_until_ready(self._gradient(self.weights, self.data))
         return Answer(value, jax.tree.leaves(gradient))
 
     def slope(self, weights: Any, z: Any, x: Any) -> Any:
         """∇J of every example."""
-        import jax
-
         return jax.grad(lambda point: energy(weights, self.gamma, point, x).sum())(z)
 
     def descend(self, weights: Any, data: Any) -> Any:
         """K steps of gradient descent in a loop that keeps nothing, to zK."""
-        import jax
-
         lr = self.settings.lr
         return jax.lax.fori_loop(
             0,
@@ -88,8 +81,6 @@ class JaxSystem(System):
 
     def stationarity(self, weights: Any, z: Any, data: Any) -> Any:
         """What ‖∇J(z)‖ / ‖∇J(z0)‖ keeps below in the asked for fraction of the examples."""
-        import jax.numpy as jnp
-
         start, end = (
             jnp.linalg.norm(self.slope(weights, point, data["x"]), axis=-1)
             for point in (data["start"], z)
@@ -103,7 +94,6 @@ AdjointSolve = Callable[[Any, float, Any, Any, Any], Any]
 
 def implicit(solve: Solve, adjoint: AdjointSolve, gamma: float) -> Solve:
     """``solve`` with dz*/dθ = −H⁻¹ ∂∇J/∂θ as its derivative in the weights, by ``custom_vjp``."""
-    import jax
 
     @jax.custom_vjp
     def solution(weights: Any, data: Any) -> Any:
@@ -121,7 +111,7 @@ def implicit(solve: Solve, adjoint: AdjointSolve, gamma: float) -> Solve:
             return jax.grad(lambda point: energy(weights, gamma, point, data["x"]).sum())(z)
 
         _, pull_back = jax.vjp(slope, weights)
-        return pull_back(-u)[0], jax.tree.map(jax.numpy.zeros_like, data)
+        return pull_back(-u)[0], jax.tree.map(jnp.zeros_like, data)
 
     solution.defvjp(forward, backward)
     return solution
@@ -129,9 +119,6 @@ def implicit(solve: Solve, adjoint: AdjointSolve, gamma: float) -> Solve:
 
 def dense(weights: Any, gamma: float, z: Any, x: Any, v: Any) -> Any:
     """Every example's d×d Hessian, from one linearisation of ∇J and d tangents, and its LU."""
-    import jax
-    import jax.numpy as jnp
-
     _, product = jax.linearize(jax.grad(lambda point: energy(weights, gamma, point, x).sum()), z)
     one_hots = jnp.broadcast_to(jnp.eye(z.shape[-1])[:, None], (z.shape[-1], *z.shape))
     hessian = jax.vmap(product, out_axes=-1)(one_hots)
@@ -140,12 +127,10 @@ def dense(weights: Any, gamma: float, z: Any, x: Any, v: Any) -> Any:
 
 def conjugate_gradients(weights: Any, gamma: float, z: Any, x: Any, v: Any) -> Any:
     """``jax.scipy.sparse.linalg.cg`` with its defaults for each example, under ``vmap``."""
-    import jax
-    from jax.scipy.sparse.linalg import cg
 
     def solve(z: Any, x: Any, v: Any) -> Any:
         _, product = jax.linearize(jax.grad(lambda point: energy(weights, gamma, point, x)), z)
-        return cg(product, v)[0]
+        return sparse.cg(product, v)[0]
 
     return jax.vmap(solve)(z, x, v)
 
@@ -157,14 +142,11 @@ class Unrolled(JaxSystem):
     label, part, kind = "jax, unrolled", "fixed", "unrolled"
 
     def solver(self) -> Solve:
-        import jax
-
         def solve(weights: Any, data: Any) -> Any:
             def step(z: Any, _: None) -> Any:
                 return z - self.settings.lr * self.slope(weights, z, data["x"]), None
 
-            z, _ = jax.lax.scan(step, data["start"], None, length=self.settings.steps)
-            return z
+            return jax.lax.scan(step, data["start"], None, length=self.settings.steps)[0]
 
         return solve
 
@@ -174,19 +156,17 @@ class Implicit(JaxSystem):
     """The theorem with dense Hessians."""
 
     label, part, kind = "jax, implicit", "fixed", "ift"
+    adjoint: ClassVar[AdjointSolve] = staticmethod(dense)
 
     def solver(self) -> Solve:
-        return implicit(self.descend, dense, self.gamma)
+        return implicit(self.descend, self.adjoint, self.gamma)
 
 
 @SYSTEMS.register("jax_implicit_cg")
-class ImplicitConjugateGradients(JaxSystem):
+class ImplicitConjugateGradients(Implicit):
     """The theorem with conjugate gradients."""
 
-    label, part, kind = "jax, implicit, CG", "fixed", "ift"
-
-    def solver(self) -> Solve:
-        return implicit(self.descend, conjugate_gradients, self.gamma)
+    label, adjoint = "jax, implicit, CG", staticmethod(conjugate_gradients)
 
 
 #: Steps between two looks at how far a trial has come.
@@ -203,8 +183,6 @@ class _FirstOrder(JaxSystem):
     grid: ClassVar[tuple[Any, ...]]
 
     def solver(self) -> Solve:
-        import jax
-
         best, steps = best_of_grid(self.grid, self._stationarities, self.settings)
         self.note = f"{self.describe(best)}, {steps} steps"
 
@@ -224,8 +202,6 @@ class _FirstOrder(JaxSystem):
 
     def _loop(self, choice: Any, weights: Any, data: Any) -> Any:
         """The body of a loop over (z, state), and where it begins."""
-        import jax.numpy as jnp
-
         rule = self.rule(choice)
 
         def step(k: Any, carried: Any) -> Any:
@@ -238,8 +214,6 @@ class _FirstOrder(JaxSystem):
 
     def _stationarities(self, choice: Any) -> Iterator[float]:
         """After 0, 1, 2, … steps, a chunk of them at a time."""
-        import jax
-        import jax.numpy as jnp
 
         @jax.jit
         def chunk(weights: Any, data: Any, carried: Any, first: Any) -> Any:
@@ -265,8 +239,6 @@ class Adam(_FirstOrder):
     grid = (0.01, 0.02, 0.05, 0.1)
 
     def rule(self, choice: Any) -> Rule:
-        import jax.numpy as jnp
-
         def adam(gradient: Any, state: Any, k: Any) -> tuple[Any, Any]:
             m = 0.9 * state[0] + 0.1 * gradient
             v = 0.999 * state[1] + 0.001 * gradient**2

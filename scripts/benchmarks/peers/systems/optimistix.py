@@ -6,15 +6,18 @@ from abc import abstractmethod
 from typing import Any
 
 from benchmarks.peers.systems.base import SYSTEMS, fewest_steps
-from benchmarks.peers.systems.jax import JaxSystem, Solve, decode, energy
+from benchmarks.peers.systems.jax import JaxSystem, Solve, decode, energy, jax, jnp
+from benchmarks.systems import Lazy
+
+optimistix, lineax = Lazy("optimistix"), Lazy("lineax")
+custom_derivatives = Lazy("jax.custom_derivatives")
+#: Tolerances that stop no solve: the number of steps does, which costs the batch nothing, since
+#: under ``vmap`` a loop lasts until its last example is done.
+ENDLESS = {"rtol": 0.0, "atol": 0.0}
 
 
 class _Vmapped(JaxSystem):
-    """One solve for each example under ``vmap``, and the implicit adjoint that is its default.
-
-    No tolerance stops a solve (all are 0): the number of steps does, which costs the batch
-    nothing, since under ``vmap`` a loop lasts until its last example is done.
-    """
+    """One solve for each example under ``vmap``, and the implicit adjoint that is its default."""
 
     packages = ("jax", "optimistix", "lineax")
 
@@ -24,11 +27,8 @@ class _Vmapped(JaxSystem):
 
     def solve(self, weights: Any, data: Any, steps: int) -> Any:
         """The solves of all."""
-        import jax
-
-        return jax.vmap(lambda start, x: self.one(weights, start, x, steps))(
-            data["start"], data["x"]
-        )
+        solve = jax.vmap(lambda start, x: self.one(weights, start, x, steps))
+        return solve(data["start"], data["x"])
 
 
 @SYSTEMS.register("optimistix_implicit")
@@ -41,24 +41,18 @@ class FixedPoint(_Vmapped):
         return lambda weights, data: self.solve(weights, data, self.settings.steps)
 
     def one(self, weights: Any, start: Any, x: Any, steps: int) -> Any:
-        import optimistix
+        def descended(z: Any, args: Any) -> Any:
+            return z - self.settings.lr * self.slope(args[0], z, args[1])
 
-        return optimistix.fixed_point(
-            lambda z, args: z - self.settings.lr * self.slope(args[0], z, args[1]),
-            optimistix.FixedPointIteration(rtol=0.0, atol=0.0),
-            start,
-            (weights, x),
-            max_steps=steps,
-            throw=False,
-        ).value
+        solver, limit = optimistix.FixedPointIteration(**ENDLESS), {"max_steps": steps}
+        end = optimistix.fixed_point(descended, solver, start, (weights, x), **limit, throw=False)
+        return end.value
 
 
 class _Converged(_Vmapped):
     part, kind = "converged", "second_order"
 
     def solver(self) -> Solve:
-        import jax
-
         def stationarity_after(steps: int) -> float:
             def solved(weights: Any, data: Any) -> Any:
                 return self.stationarity(weights, self.solve(weights, data, steps), data)
@@ -79,14 +73,10 @@ class _LeastSquares(_Converged):
 
     def residual(self, z: Any, args: Any) -> Any:
         """Half of whose square is J(z)."""
-        import jax.numpy as jnp
-
         weights, x = args
         return jnp.concatenate([(x - decode(weights, z)) / self.gamma**0.5, z])
 
     def one(self, weights: Any, start: Any, x: Any, steps: int) -> Any:
-        import optimistix
-
         return optimistix.least_squares(
             self.residual, self.method(), start, (weights, x), max_steps=steps, throw=False
         ).value
@@ -99,12 +89,8 @@ class GaussNewton(_LeastSquares):
     label = "optimistix, Gauss–Newton"
 
     def method(self) -> Any:
-        import lineax
-        import optimistix
-
-        return optimistix.GaussNewton(
-            rtol=0.0, atol=0.0, linear_solver=lineax.Normal(lineax.Cholesky())
-        )
+        normal = lineax.Normal(lineax.Cholesky())
+        return optimistix.GaussNewton(**ENDLESS, linear_solver=normal)
 
 
 @SYSTEMS.register("optimistix_levenberg_marquardt")
@@ -118,18 +104,13 @@ class LevenbergMarquardt(_LeastSquares):
     label = "optimistix, Levenberg–Marquardt"
 
     def method(self) -> Any:
-        import optimistix
-
-        return optimistix.LevenbergMarquardt(rtol=0.0, atol=0.0)
+        return optimistix.LevenbergMarquardt(**ENDLESS)
 
     def residual(self, z: Any, args: Any) -> Any:
         """The same numbers, and a derivative that holds nothing but the Jacobian."""
-        import jax
-        import jax.numpy as jnp
-        from jax.custom_derivatives import SymbolicZero
 
         def is_zero(tangent: Any) -> bool:
-            return isinstance(tangent, SymbolicZero)
+            return isinstance(tangent, custom_derivatives.SymbolicZero)
 
         residual = jax.custom_jvp(super().residual)
 
@@ -159,17 +140,8 @@ class Newton(_Converged):
     label = "optimistix, Newton"
 
     def one(self, weights: Any, start: Any, x: Any, steps: int) -> Any:
-        import jax
-        import optimistix
-
         def slope(z: Any, args: Any) -> Any:
             return jax.grad(lambda point: energy(args[0], self.gamma, point, args[1]))(z)
 
-        return optimistix.root_find(
-            slope,
-            optimistix.Newton(rtol=0.0, atol=0.0),
-            start,
-            (weights, x),
-            max_steps=steps,
-            throw=False,
-        ).value
+        solver, limit = optimistix.Newton(**ENDLESS), {"max_steps": steps}
+        return optimistix.root_find(slope, solver, start, (weights, x), **limit, throw=False).value
