@@ -14,8 +14,8 @@ from savi.implicit.problem import Problem
 from savi.implicit.reporter import Finding, say
 
 _KINK = (
-    "no derivative where a utility equals the threshold: that of an adjacent linear piece was taken "
-    "(savi.implicit.sparsemax_solution shows which examples are degenerate)"
+    "no derivative where a utility equals the threshold: that of an adjacent linear piece was "
+    "taken (savi.implicit.sparsemax_solution shows which examples are degenerate)"
 )
 
 #: Steps of the float type at max(1, |θ|) within which a utility counts as equal to the threshold.

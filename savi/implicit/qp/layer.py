@@ -9,13 +9,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from savi.implicit.certificate import Finding, ImplicitGradientError, ImplicitGradientWarning
 from savi.implicit.policy import OnFailure
 from savi.implicit.qp.kkt_inverse import KKTInverse
 from savi.implicit.qp.matrices import outer, times
 from savi.implicit.qp.program import QPData, checked
 from savi.implicit.qp.solution import QPError, QPSolution, QPWarning, failures, tell
 from savi.implicit.qp.solver import solve
+from savi.implicit.reporter import Finding, ImplicitGradientError, ImplicitGradientWarning
 from savi.inner.precision import full_precision
 from savi.settings import Checked, setting
 from savi.types import Equalities, Inequalities, Points
