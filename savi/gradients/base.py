@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import replace
 from enum import Enum
 from typing import Any, ClassVar
 
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor
 
 from savi.errors import CombinationError
+from savi.implicit.reporter import Finding, say
 from savi.inner.loop import InnerLoop
 from savi.inner.objective import (
     COMPILE,
@@ -21,7 +23,7 @@ from savi.inner.objective import (
     refuse,
 )
 from savi.inner.optimizers.base import OPTIMIZERS, InnerOptimizer
-from savi.inner.solution import Solution
+from savi.inner.solution import Reason, Solution
 from savi.registry import Registry
 from savi.settings import Checked
 from savi.types import Rows
@@ -121,6 +123,28 @@ class GradientBackend(Checked, ABC):
 
 
 BACKENDS: Registry[type[GradientBackend]] = Registry("gradient", base=GradientBackend)
+
+
+def derivative_of_steps(loop: InnerLoop, solution: Solution) -> Solution:
+    """The solution of a backend that differentiates steps, where some examples have taken none.
+
+    An example that starts at its solution takes steps all the same, for their derivative
+    (``through_steps`` of the loop), unless those of its optimiser have none there: this is said.
+    A solution without any graph is made a leaf: a backward finds nothing instead of failing.
+    """
+    resting = (solution.steps == 0) & (solution.reason == Reason.SMALL_GRADIENT)
+    if not loop.optimizer.smooth_at_rest and (count := int(resting.sum())):
+        kind = (
+            f"they start at their solution, where steps of {type(loop.optimizer).__name__} have no "
+            "derivative (start elsewhere, or take another optimiser or gradient 'ift')"
+        )
+        say("no gradient but the start's", [Finding(kind, count, len(resting))])
+    value = solution.value
+    return (
+        solution
+        if value.requires_grad
+        else replace(solution, value=value.detach().requires_grad_())
+    )
 
 
 def refuse_second_derivative(

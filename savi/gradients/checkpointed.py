@@ -49,7 +49,7 @@ class Checkpointed(RecomputingBackend):
         """Keep every n-th iterate; the steps between two of them are a segment."""
         n = self.every if isinstance(self.every, int) else EVERY[self.every](loop.max_steps)
         recorder = EveryNth(n)
-        solution = loop.run(objective, init, recorder=recorder)
+        solution = loop.run(objective, init, recorder=recorder, through_steps=True)
         last = int(solution.steps.max()) if len(solution.steps) else 0
 
         def segments() -> Iterator[Segment]:

@@ -57,7 +57,7 @@ class FiniteDifference(RecomputingBackend):
     ) -> tuple[Solution, Callable[[], Iterator[Segment]]]:
         """Keep every iterate."""
         recorder = EveryNth(1)
-        solution = loop.run(objective, init, recorder=recorder)
+        solution = loop.run(objective, init, recorder=recorder, through_steps=True)
         return solution, lambda: (Segment(it, 1) for it in reversed(recorder.iterates))
 
     def pull_back(self, run: Run, segment: Segment, adjoint: Adjoint) -> Rows:

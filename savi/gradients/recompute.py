@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 
-from savi.gradients.base import GradientBackend, refuse_second_derivative
+from savi.gradients.base import GradientBackend, derivative_of_steps, refuse_second_derivative
 from savi.implicit.captured import Replaced, captured_tensors
 from savi.inner.history import Decision, Iterate
 from savi.inner.loop import InnerLoop
@@ -98,15 +98,16 @@ class RecomputingBackend(GradientBackend):
         self, loop: InnerLoop, objective: InnerObjective, init: Rows, differentiable: bool
     ) -> Solution:
         """Run the loop without a graph; attach λK to the tensors that it depends on."""
-        solution, segments = self.run(loop, objective, init.detach())
         if not differentiable:
-            return solution
+            return loop.run(objective, init)
+        solution, segments = self.run(loop, objective, init.detach())
         value, steps = solution.value, solution.steps
         captured = captured_in_a_step(self.name, loop, objective, init, value)
         run = Run(loop, objective, init.detach(), value, steps, segments, captured)
         # Even if nothing is known to need it: the backward finds what was hidden.
         start = init if init.requires_grad or captured else init.detach().requires_grad_()
-        return replace(solution, value=Recomputed.apply(self, run, start, *captured))
+        solution = replace(solution, value=Recomputed.apply(self, run, start, *captured))
+        return derivative_of_steps(loop, solution)
 
 
 def sweep(backend: RecomputingBackend, run: Run, v: Rows) -> list[Tensor | None]:

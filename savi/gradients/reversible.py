@@ -73,7 +73,9 @@ class Reversible(RecomputingBackend):
         _, gradient = objective.at_step(0).gradient(init)
         exact = ExactMomentum.like(loop.optimizer.lr, loop.optimizer.momentum, init, gradient)
         recorder = Recorder()
-        solution = replace(loop, optimizer=exact).run(objective, init, recorder=recorder)
+        solution = replace(loop, optimizer=exact).run(
+            objective, init, recorder=recorder, through_steps=True
+        )
 
         def segments() -> Iterator[Segment]:
             state = recorder.state

@@ -7,7 +7,13 @@ from typing import ClassVar
 
 import torch
 
-from savi.gradients.base import BACKENDS, EncoderGradient, GradientBackend, once_differentiable
+from savi.gradients.base import (
+    BACKENDS,
+    EncoderGradient,
+    GradientBackend,
+    derivative_of_steps,
+    once_differentiable,
+)
 from savi.gradients.recompute import require_same
 from savi.inner.history import Iterate, LastSteps
 from savi.inner.loop import InnerLoop
@@ -50,11 +56,11 @@ class Truncated(GradientBackend):
     ) -> Solution:
         """Run the loop without a graph, then repeat the last T steps with one."""
         recorder = LastSteps(self.steps)
-        solution = loop.run(objective, init, recorder=recorder)
+        solution = loop.run(objective, init, recorder=recorder, through_steps=differentiable)
         if not differentiable:
             return solution
         if not recorder.iterates:
-            return replace(solution, value=init)
+            return derivative_of_steps(loop, replace(solution, value=init))
         oldest = recorder.iterates[0]
         whole = solution.steps <= self.steps
         start = torch.where(whole.unsqueeze(-1), init, oldest.y)
@@ -66,4 +72,5 @@ class Truncated(GradientBackend):
             create_graph=True,
         )
         require_same(self.name, graph.detach(), solution.value, start.detach())
-        return replace(solution, value=once_differentiable(self.name, solution.value, graph))
+        value = once_differentiable(self.name, solution.value, graph)
+        return derivative_of_steps(loop, replace(solution, value=value))

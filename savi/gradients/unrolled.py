@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from savi.gradients.base import BACKENDS, GradientBackend
+from savi.gradients.base import BACKENDS, GradientBackend, derivative_of_steps
 from savi.inner.loop import InnerLoop
 from savi.inner.objective import InnerObjective
 from savi.inner.solution import Solution
@@ -28,4 +28,7 @@ class Unrolled(GradientBackend):
         self, loop: InnerLoop, objective: InnerObjective, init: Rows, differentiable: bool
     ) -> Solution:
         """Run the loop with its graph kept."""
-        return loop.run(objective, init, create_graph=differentiable)
+        if not differentiable:
+            return loop.run(objective, init)
+        solution = loop.run(objective, init, create_graph=True, through_steps=True)
+        return derivative_of_steps(loop, solution)

@@ -51,6 +51,7 @@ class InnerLoop(Checked):
         init: Rows,
         create_graph: bool = False,
         recorder: Recorder | None = None,
+        through_steps: bool = False,
     ) -> Solution:
         """Minimise from ``init``; an example never ends above its start.
 
@@ -59,15 +60,18 @@ class InnerLoop(Checked):
         unrolled graph that holds no non-finite number.
 
         The solution's ``value`` carries the graph of the steps if ``create_graph``; ``recorder``
-        sees the iterates of the run that is returned.
+        sees the iterates of the run that is returned. With ``through_steps``, for a derivative of
+        the steps, an example whose start is the solution takes all of them: they lead nowhere, but
+        where they lead under another θ is their derivative. Those of some optimisers have none
+        there (:attr:`InnerOptimizer.smooth_at_rest`).
         """
         init = init if create_graph else init.detach()
-        progress = self._run(objective, init, create_graph, recorder)
+        progress = self._run(objective, init, create_graph, recorder, through_steps)
         worse = progress.worse_than_start(objective.stochastic)
         reason, returns = progress.reason(worse), worse & (progress.best_step < progress.steps)
         if returns.any():
             limits = torch.where(returns, progress.best_step, progress.steps)
-            progress = self._run(objective, init, create_graph, recorder, limits)
+            progress = self._run(objective, init, create_graph, recorder, through_steps, limits)
         return progress.solution(objective, reason)
 
     def replay(
@@ -134,7 +138,9 @@ class InnerLoop(Checked):
     def _judge(self, point: Point, trial: Rows, value: PerExample, state: Any) -> tuple[Mask, Any]:
         with torch.no_grad():
             plain = Point(point.y.detach(), point.value, point.gradient.detach())
-            return self.optimizer.judge(plain, trial.detach(), value, state)
+            accepted, state = self.optimizer.judge(plain, trial.detach(), value, state)
+            # Not to move is no worse, and has a derivative.
+            return accepted | (trial == point.y).all(dim=-1), state
 
     def _advance(
         self,
@@ -177,6 +183,7 @@ class InnerLoop(Checked):
         init: Rows,
         create_graph: bool,
         recorder: Recorder | None,
+        through_steps: bool,
         limits: Counts | None = None,
     ) -> Progress:
         if recorder is not None:
@@ -184,6 +191,9 @@ class InnerLoop(Checked):
         point = self._evaluate(objective, 0, init, create_graph and self.max_steps > 0)
         state = self.optimizer.init(init)
         progress = Progress.begin(objective, point, state, self.rtol, self.atol)
+        if through_steps and self.optimizer.smooth_at_rest:
+            at_rest = progress.start.residual_norm <= progress.tolerance
+            progress = progress._replace(at_rest=at_rest)
         problem, dropped = objective, []
         can_drop = recorder is None and not create_graph and limits is None and not self.compile
         stops, on_cpu = self.rtol > 0 or self.atol > 0, init.device.type == "cpu"
@@ -235,7 +245,8 @@ class Progress(NamedTuple):
     ``now`` is measured at the iterate and ``start`` at λ0; an example has converged where the
     residual's norm is at most ``tolerance``, and goes on where it is ``active``. ``stalled`` is the
     :class:`Reason` of those that can make no further progress, 0 elsewhere; ``best_value`` the
-    lowest J so far, after ``best_step`` of the ``steps``.
+    lowest J so far, after ``best_step`` of the ``steps``. Those ``at_rest`` have begun where others
+    stop, and go on.
     """
 
     point: Point
@@ -248,6 +259,7 @@ class Progress(NamedTuple):
     steps: Counts
     best_value: PerExample
     best_step: Counts
+    at_rest: Mask
 
     @classmethod
     def begin(
@@ -258,14 +270,15 @@ class Progress(NamedTuple):
         zero = torch.zeros_like(start.value, dtype=torch.long)
         best = torch.where(start.finite, start.value, torch.inf)
         tolerance, everyone = atol + rtol * start.residual_norm, torch.ones_like(start.finite)
-        return cls(point, state, start, start, tolerance, everyone, zero, zero, best, zero)
+        at_rest = torch.zeros_like(everyone)
+        return cls(point, state, start, start, tolerance, everyone, zero, zero, best, zero, at_rest)
 
     def going_on(self, limits: Counts | None) -> Progress:
         """With the examples that are to take another step, at most ``limits`` in all, as active."""
         # Cumulative: under fresh noise the gradient changes even where the iterate does not,
         # and a frozen example must not wake because its neighbours go on.
         unsolved = self.now.residual_norm > self.tolerance
-        active = self.active & self.now.finite & unsolved & (self.stalled == 0)
+        active = self.active & self.now.finite & (unsolved & (self.stalled == 0) | self.at_rest)
         return self._replace(active=active if limits is None else active & (self.steps < limits))
 
     def after(

@@ -160,7 +160,7 @@ class InnerObjective(Traits, ABC):
         With a graph, the gradient is connected to y's own; without, y is treated as a constant.
 
         Raises:
-            InputError: when J does not return one floating-point value per example.
+            InputError: when J does not return one floating-point value per example, or loses λ.
         """
         with torch.enable_grad():
             # A copy, because J may close over y itself (an anchor, a hypernetwork of λ0): ∇J is
@@ -170,12 +170,18 @@ class InnerObjective(Traits, ABC):
                 y.requires_grad_()
             value = self(y)
             require_one_value_per_example(value, y)
-            if not value.requires_grad:
-                return value, torch.zeros_like(y)
-            (gradient,) = torch.autograd.grad(
-                value.sum(), y, create_graph=create_graph, allow_unused=True
+            gradient = None
+            if value.requires_grad:
+                (gradient,) = torch.autograd.grad(
+                    value.sum(), y, create_graph=create_graph, allow_unused=True
+                )
+        if gradient is None:
+            raise InputError(
+                "the objective has no graph to λ: it does not depend on its argument, or loses it "
+                "by detach(), .data, numpy, item() or torch.no_grad(): compute its value from λ "
+                "with torch's operations, gradients enabled"
             )
-        return value.detach(), torch.zeros_like(y) if gradient is None else gradient
+        return value.detach(), gradient
 
     def natural_gradient(self, y: Rows, gradient: Rows) -> Rows:
         """F(y)⁻¹ g, differentiable, with F the Fisher matrix of the distribution that λ describes.

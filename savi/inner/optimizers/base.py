@@ -58,6 +58,9 @@ class InnerOptimizer(Checked, ABC):
     #: True when a step asks the objective for its natural gradient.
     needs_fisher: ClassVar[bool] = False
 
+    #: Whether a step from a point with ∇J = 0, which leads nowhere, has a derivative there.
+    smooth_at_rest: ClassVar[bool] = True
+
     #: Why it refuses an objective that is redrawn at every step, if it does.
     refuses_fresh_noise: ClassVar[str] = ""
 

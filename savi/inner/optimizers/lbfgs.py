@@ -74,6 +74,7 @@ class LBFGS(InnerOptimizer):
 
     history: int = setting(10, at_least=1)
     name: ClassVar[str] = "lbfgs"
+    smooth_at_rest: ClassVar[bool] = False
     first_order: ClassVar[bool] = True
     judges: ClassVar[bool] = True
     refuses_fresh_noise: ClassVar[str] = (
