@@ -133,7 +133,7 @@ def derivative_of_steps(loop: InnerLoop, solution: Solution) -> Solution:
     A solution without any graph is made a leaf: a backward finds nothing instead of failing.
     """
     resting = (solution.steps == 0) & (solution.reason == Reason.SMALL_GRADIENT)
-    if not loop.optimizer.smooth_at_rest and (count := int(resting.sum())):
+    if loop.optimizer.divides and (count := int(resting.sum())):
         kind = (
             f"they start at their solution, where steps of {type(loop.optimizer).__name__} have no "
             "derivative (start elsewhere, or take another optimiser or gradient 'ift')"

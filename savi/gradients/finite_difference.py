@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import ClassVar
@@ -33,9 +34,11 @@ class FiniteDifference(RecomputingBackend):
         Hu ≈ ‖u‖ [∇J(y + hû) − ∇J(y − hû)] / 2h
         (∂g/∂θ)ᵀu ≈ ‖u‖ ∂/∂θ [J(y + hû) − J(y − hû)] / 2h
 
-    with an error of O(h² + ε/h). With t = ‖λK − λ0‖, the scale on which an example's own problem is
-    seen to vary, h = δ t max(1, ‖y‖/t)^⅓ balances the two: neither the size of u, nor the unit of
-    λ, nor the batch changes it. No second derivative of the decoder is needed, so that operations
+    with an error of O(h² + ε/h) ‖u‖. With t = ‖λK − λ0‖, the scale on which an example's own
+    problem is seen to vary, h = δ t max(1, ‖y‖/t)^⅓ balances the two: neither the size of u, nor the unit of
+    λ, nor the batch changes it. An optimiser that divides by gradients sends cotangents of any
+    size: u is then taken apart by magnitude (:func:`magnitudes`), and each part has differences of
+    its own. No second derivative of the decoder is needed, so that operations
     without one (fused attention) can be used.
 
     Args:
@@ -75,7 +78,8 @@ class FiniteDifference(RecomputingBackend):
             )
         (u,) = adjoint.pull((y_next, state), own, [g], captured)
         if u is not None:
-            adjoint.y = adjoint.y + self._through_gradient(problem, y, u, run, adjoint)
+            for part in magnitudes(u) if run.loop.optimizer.divides else [u]:
+                adjoint.y = adjoint.y + self._through_gradient(problem, y, part, run, adjoint)
         return y_next.detach()
 
     def _through_gradient(
@@ -93,15 +97,18 @@ class FiniteDifference(RecomputingBackend):
         ends = [leaf(y + sign * h.unsqueeze(-1) * direction) for sign in (1.0, -1.0)]
         captured = [leaf(tensor) for tensor in run.captured]
         with Replaced(run.captured, captured, ends) as replaced:
-            difference = (weight * (problem(ends[0]) - problem(ends[1]))).sum()
-        replaced.refuse_hidden_tensors(self.name, (difference,))
-        if not difference.requires_grad:
+            values = [(weight * problem(end)).sum() for end in ends]
+        replaced.refuse_hidden_tensors(self.name, values)
+        if not any(value.requires_grad for value in values):
             return torch.zeros_like(u)
-        plus, minus, *others = torch.autograd.grad(
-            difference, (*ends, *captured), allow_unused=True
+        # One by one: what the two have in common then cancels to the last bit.
+        (at_plus, *plus), (at_minus, *minus) = (
+            torch.autograd.grad(value, (end, *captured), retain_graph=True, allow_unused=True)
+            for value, end in zip(values, ends, strict=True)
         )
-        adjoint.add([None if other is None else largest * other for other in others])
-        return torch.zeros_like(u) if plus is None else largest * (plus + minus)
+        pairs = zip(plus, minus, strict=True)
+        adjoint.add([None if p is None or m is None else largest * (p - m) for p, m in pairs])
+        return torch.zeros_like(u) if at_plus is None else largest * (at_plus - at_minus)
 
     def _step_size(self, run: Run, y: Rows) -> PerExample:
         """The length of the difference, for each example."""
@@ -110,3 +117,17 @@ class FiniteDifference(RecomputingBackend):
         scale = torch.where(travelled > 0, travelled, torch.where(norm(y) > 0, norm(y), 1.0))
         relative = self.relative_step or torch.finfo(y.dtype).eps ** (1 / 3)
         return relative * scale * (norm(y) / scale).clamp_min(1.0) ** (1 / 3)
+
+
+def magnitudes(u: Rows) -> list[Rows]:
+    """Parts that add up to u, whose entries differ by less than 1 / ε^⅓ within each example.
+
+    A difference along u loses what is smaller by 1/ε; and an objective may ignore, or hardly see,
+    the coordinates where u is largest.
+    """
+    size = u.abs()
+    largest = size.amax(dim=-1, keepdim=True)
+    orders = torch.log(largest / size) / -math.log(torch.finfo(u.dtype).eps ** (1 / 3))
+    # 0 and what is not finite go with the first part.
+    order = orders.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0).floor()
+    return [torch.where(order == k, u, 0.0) for k in order.unique().tolist()]

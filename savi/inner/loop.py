@@ -63,7 +63,7 @@ class InnerLoop(Checked):
         sees the iterates of the run that is returned. With ``through_steps``, for a derivative of
         the steps, an example whose start is the solution takes all of them: they lead nowhere, but
         where they lead under another θ is their derivative. Those of some optimisers have none
-        there (:attr:`InnerOptimizer.smooth_at_rest`).
+        there (:attr:`InnerOptimizer.divides`).
         """
         init = init if create_graph else init.detach()
         progress = self._run(objective, init, create_graph, recorder, through_steps)
@@ -191,7 +191,7 @@ class InnerLoop(Checked):
         point = self._evaluate(objective, 0, init, create_graph and self.max_steps > 0)
         state = self.optimizer.init(init)
         progress = Progress.begin(objective, point, state, self.rtol, self.atol)
-        if through_steps and self.optimizer.smooth_at_rest:
+        if through_steps and not self.optimizer.divides:
             at_rest = progress.start.residual_norm <= progress.tolerance
             progress = progress._replace(at_rest=at_rest)
         problem, dropped = objective, []

@@ -1,4 +1,4 @@
-"""Examples that start at their solution, and objectives that lose λ."""
+"""Examples that start at their solution, and objectives that lose λ or hardly see it."""
 
 import pytest
 import torch
@@ -129,3 +129,30 @@ def test_an_objective_without_gradients_is_refused():
         savi.minimize(
             objective, torch.ones(3, 2), optimizer=GradientDescent(0.1), gradient=Implicit()
         )
+
+
+@pytest.mark.parametrize("weight", [0.0, 1e-7, 1e-6, 1e-5, 1e-4, 1e-2, 1.0])
+def test_differences_serve_coordinates_that_the_objective_hardly_sees(weight):
+    """Adam makes steps of one size for all: its cotangents differ by the inverse of the weights."""
+
+    def of(dtype, backend):
+        theta = torch.tensor([0.3, -0.2, 0.5], dtype=dtype, requires_grad=True)
+        weights = torch.tensor([1.0, weight, 1.0], dtype=dtype)
+
+        def objective(y):
+            return (weights * (0.5 * (y - theta) ** 2 + 0.1 * (y - theta) ** 4)).sum(-1)
+
+        solution = savi.minimize(
+            objective,
+            torch.zeros(2, 3, dtype=dtype),
+            optimizer=Adam(0.05),
+            gradient=backend,
+            max_steps=10,
+            rtol=0.0,
+        )
+        outer = (solution.value * torch.tensor([1.0, 2.0, 3.0], dtype=dtype)).sum()
+        return torch.autograd.grad(outer, theta)[0].double()
+
+    exact = of(torch.float64, Unrolled())
+    torch.testing.assert_close(of(torch.float32, FiniteDifference()), exact, rtol=2e-3, atol=0.0)
+    torch.testing.assert_close(of(torch.float64, FiniteDifference()), exact, rtol=1e-6, atol=0.0)

@@ -46,7 +46,7 @@ class Adam(InnerOptimizer):
     beta2: float = setting(0.999, at_least=0, below=1)
     eps: float = positive(1e-8)
     name: ClassVar[str] = "adam"
-    smooth_at_rest: ClassVar[bool] = False
+    divides: ClassVar[bool] = True
     first_order: ClassVar[bool] = True
 
     def init(self, y: Rows) -> Any:

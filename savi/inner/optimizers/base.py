@@ -58,8 +58,8 @@ class InnerOptimizer(Checked, ABC):
     #: True when a step asks the objective for its natural gradient.
     needs_fisher: ClassVar[bool] = False
 
-    #: Whether a step from a point with ∇J = 0, which leads nowhere, has a derivative there.
-    smooth_at_rest: ClassVar[bool] = True
+    #: True when steps divide by the size of gradients: they have no derivative where ∇J = 0.
+    divides: ClassVar[bool] = False
 
     #: Why it refuses an objective that is redrawn at every step, if it does.
     refuses_fresh_noise: ClassVar[str] = ""

@@ -74,7 +74,7 @@ class LBFGS(InnerOptimizer):
 
     history: int = setting(10, at_least=1)
     name: ClassVar[str] = "lbfgs"
-    smooth_at_rest: ClassVar[bool] = False
+    divides: ClassVar[bool] = True
     first_order: ClassVar[bool] = True
     judges: ClassVar[bool] = True
     refuses_fresh_noise: ClassVar[str] = (
