@@ -72,7 +72,7 @@ def test_the_programs_are_what_they_are_said_to_be():
         ({"sizes": [4, 2]}, "sizes is .*: give rising numbers from 2 on"),
         ({"batch": 0}, "batch is 0: set it to 1 or more"),
         ({"repetitions": 0}, "repetitions is 0: set it to 1 or more"),
-        ({"tolerance": 0.0}, "tolerance is 0.0: set it between"),
+        ({"tolerance": 0.0}, "tolerance is 0.0: set it to 1e-14"),
     ],
 )
 def test_what_is_out_of_range_is_refused(change, message, tmp_path):
