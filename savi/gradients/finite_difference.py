@@ -36,9 +36,9 @@ class FiniteDifference(RecomputingBackend):
 
     with an error of O(h² + ε/h) ‖u‖. With t = ‖λK − λ0‖, the scale on which an example's own
     problem is seen to vary, h = δ t max(1, ‖y‖/t)^⅓ balances the two: neither the size of u, nor
-    the unit of λ, nor the batch changes it. An optimiser that divides by gradients sends cotangents of any
-    size: u is then taken apart by magnitude (:func:`magnitudes`), and each part has differences of
-    its own. No second derivative of the decoder is needed, so that operations
+    the unit of λ, nor the batch changes it. An optimiser that divides by gradients sends cotangents
+    of any size: u is then taken apart by magnitude (:func:`magnitudes`), and each part has
+    differences of its own. No second derivative of the decoder is needed, so that operations
     without one (fused attention) can be used.
 
     Args:

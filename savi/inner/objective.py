@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from savi.errors import CombinationError, InputError
-from savi.linear.base import SymmetricOperator
+from savi.linear.base import SymmetricOperator, irregular
 from savi.linear.dense import solve_cholesky
 from savi.registry import Registry
 from savi.types import Blocks, Index, Mask, PerExample, Rows
@@ -176,12 +176,19 @@ class InnerObjective(Traits, ABC):
                     value.sum(), y, create_graph=create_graph, allow_unused=True
                 )
         if gradient is None:
-            raise InputError(
-                "the objective has no graph to λ: it does not depend on its argument, or loses it "
-                "by detach(), .data, numpy, item() or torch.no_grad(): compute its value from λ "
-                "with torch's operations, gradients enabled"
-            )
+            self._require_constant(y, value)
+            gradient = torch.zeros_like(y)
         return value.detach(), gradient
+
+    def _require_constant(self, y: Rows, value: PerExample) -> None:
+        """Refuse a J that varies with y although its value has no graph to y."""
+        moved = self.value(y.detach() + irregular(y))
+        if not self.stochastic and not torch.equal(moved, value.detach()):
+            raise InputError(
+                "the objective varies with λ and has no graph to it, so that its gradient would be "
+                "0: compute its value by torch's operations on λ itself, without detach(), .data, "
+                "numpy, item() or torch.no_grad()"
+            )
 
     def natural_gradient(self, y: Rows, gradient: Rows) -> Rows:
         """F(y)⁻¹ g, differentiable, with F the Fisher matrix of the distribution that λ describes.

@@ -179,7 +179,7 @@ def run_unrolling(config: Config, folder: Path) -> list[Table]:
 
 
 def backends() -> dict[str, GradientBackend]:
-    """The backends; ift without its look at the error of the gradient, which holds a second graph."""
+    """The backends; ift without a look at the error of the gradient, which takes a second graph."""
     return {
         "unrolled": Unrolled(),
         SQRT: Checkpointed("sqrt"),

@@ -104,14 +104,13 @@ def test_a_start_that_is_not_to_be_differentiated_takes_no_step():
         lambda y, c: (y.detach() - c).square().sum(-1),
         lambda y, c: (y.data - c).square().sum(-1),
         lambda y, c: (torch.from_numpy(y.detach().numpy()) - c).square().sum(-1),
-        lambda y, c: c.square().sum(-1),
     ],
-    ids=["detach", "data", "numpy", "constant"],
+    ids=["detach", "data", "numpy"],
 )
 @pytest.mark.parametrize("trained", [True, False])
 def test_an_objective_that_loses_its_argument_is_refused(lost, backend, trained):
     c = torch.ones(3, 2, requires_grad=trained)
-    with pytest.raises(savi.InputError, match="the objective has no graph to λ"):
+    with pytest.raises(savi.InputError, match="varies with λ and has no graph to it"):
         savi.minimize(
             lambda y: lost(y, c),
             torch.zeros(3, 2),

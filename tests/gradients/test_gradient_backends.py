@@ -343,7 +343,7 @@ class BackendConformance:
             return sum(isinstance(thing, torch.Tensor) for thing in gc.get_objects())
 
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ImplicitGradientWarning)
+            warnings.simplefilter("ignore")
             once()
             gc.collect()
             gc.disable()  # reference counting alone must free everything: no cycles

@@ -87,6 +87,7 @@ class OptimizerConformance:
 
         torch.autograd.gradcheck(step_map, (mixing, c, init), atol=1e-6, rtol=1e-5)
 
+    @pytest.mark.filterwarnings("ignore:no gradient but the start's")
     def test_gradient_with_an_example_that_freezes_early(self):
         mixing, c, init = nonlinear_inputs(batch=2)
         solved = solve(Nonlinear(mixing, c), init, LevenbergMarquardt(), max_steps=50, rtol=1e-12)
