@@ -178,10 +178,8 @@ class Adjoint:
     def _nearby(self, solved: Solved, rows: Mask | None) -> Nearby:
         """∇J around λK, with H⁻¹ as the solver has it: of some rows, or of all and θ besides."""
         point, linear = self._point, solved.linear
-        # Not by products, which would hold what other rows add where they are mixed.
-        hessian = self.linearization.hessian()
         direction = irregular(point)
-        stretch = norm(multiply(hessian, direction)) / norm(direction) * point.shape[-1] ** 0.5
+        stretch = norm(self._product(direction)) / norm(direction) * point.shape[-1] ** 0.5
         condition = stretch / linear.min_curvature.clamp_min(0.0)
         rounding = torch.finfo(point.dtype).eps * condition.nan_to_num(nan=0.0, posinf=0.0)
         if rows is None:
@@ -197,10 +195,22 @@ class Adjoint:
             system,
             point,
             value,
-            lambda p: torch.where(chosen.unsqueeze(-1), multiply(hessian, p), 0.0),
+            lambda p: torch.where(chosen.unsqueeze(-1), self._product(p), 0.0),
             solved.inverse,
             rounding,
         )
+
+    def _product(self, p: Rows) -> Rows:
+        """H p, without what other rows add where an objective mixes them."""
+        if self.solver.direct:
+            return multiply(self.linearization.hessian(), p)
+        # By products; every second row at a time hides the others from their neighbours.
+        even = (torch.arange(len(p), device=p.device) % 2 == 0).unsqueeze(-1)
+        of_even, of_odd = (
+            self.linearization.hessian_vector_product(torch.where(rows, p, 0.0))
+            for rows in (even, ~even)
+        )
+        return torch.where(even, of_even, of_odd)
 
     def _gradient(self, y: Rows, rows: Mask) -> Rows:
         """∇J(y) of some rows, and 0 for the others."""

@@ -98,17 +98,18 @@ def saved_target(name: str, found: Sequence[Usage]) -> Target | None:
 def peak_target(name: str, found: Usages, lost_bits: float) -> Target | None:
     """What is asked of the peak of a backend; None for those without a target.
 
-    ``reversible`` is compared with the second K: with one step there are no gradients of another
-    one alive, to which those of the step are added.
+    The second K is compared with: after one step nothing is solved, so that the certificate of
+    ``ift`` looks at nothing closely, and ``reversible`` has no gradients of another step alive, to
+    which those of the step are added.
 
     Args:
         name: the backend.
         found: by backend, in increasing order of K; the first K is 1.
         lost_bits: the bits that ``reversible`` keeps of every step, of all scalars together.
     """
-    first, second, *_, last = found[name]
+    _, second, *_, last = found[name]
     if name in FLAT:
-        return flat(last.peak, first.peak, f"K = {first.steps}")
+        return flat(last.peak, second.peak, f"K = {second.steps}")
     if name == "reversible":
         kept = lost_bits * (last.steps - second.steps) / 8.0
         ratio, base = (last.peak - kept) / second.peak, f"K = {second.steps} less bits"

@@ -32,7 +32,7 @@ CONFIG = {
     "data_dim": 12,
     "gamma": 0.2,
     "samples": 2,
-    "steps": [1, 4, 10, 20],
+    "steps": [1, 8, 10, 20],
     "relative_lr": 1.0,
     "momentum": 0.5,
     "repetitions": 1,
@@ -67,7 +67,7 @@ def test_every_problem_backend_and_number_of_steps_has_its_line(finished):
         (problem, backend, K)
         for problem in PROBLEMS
         for backend in backends()
-        for K in (1, 4, 10, 20)
+        for K in (1, 8, 10, 20)
     )
     assert all(float(row["seconds"]) > 0 for row in rows)
 
@@ -78,9 +78,9 @@ def test_only_the_steps_cost_memory(finished, problem):
         return column(finished[2], problem, backend, "peak")
 
     for backend in FLAT:
-        # A look at what a single step leaves doubtful may take more, never less.
-        first, *later = peaks(backend)
-        assert max(later) <= 1.05 * min(first, *later)
+        # After a single step nothing is solved, and nothing looked at closely.
+        _, *later = peaks(backend)
+        assert max(later) <= 1.05 * min(later)
     *_, few, many = peaks("unrolled")
     assert 1.7 < many / few < 2.0
     _, few, *_, many = peaks("reversible")
@@ -107,7 +107,7 @@ def test_the_files_and_the_tables(finished):
     for text in texts:
         assert all(f" {name} " in text for name in backends())
         assert text.count(": met") == len(backends())
-        assert "K = 4 less bits" in text
+        assert "K = 8 less bits" in text
     assert "8 rows of 16 items" in texts[0]
     assert "3 examples of 4 variational parameters" in texts[1]
 

@@ -43,14 +43,15 @@ def test_kinks_before_the_objective_are_none_of_its_own():
     assert not solution.certificate.failed.any()
 
 
-def test_rows_that_are_mixed_fail_although_all_move_alike():
+@pytest.mark.parametrize("solver", ["cholesky", "cg"])
+def test_rows_that_are_mixed_fail_although_all_move_alike(solver):
     """Every row has the same Hessian and cotangent, and a fifth of its gradient from the next."""
     c = torch.ones(4, 2, dtype=torch.float64, requires_grad=True)
 
     def mixed(y):
         return 0.5 * (y - c).square().sum(-1) + 0.1 * (y * y.roll(1, 0)).sum(-1)
 
-    solution = savi.minimize(mixed, torch.zeros_like(c), gradient=Implicit(), **EXACT)
+    solution = savi.minimize(mixed, torch.zeros_like(c), gradient=Implicit(solver), **EXACT)
     with pytest.warns(ImplicitGradientWarning, match="rows that are mixed"):
         solution.value.sum().backward()
     assert solution.certificate.failed.all()
