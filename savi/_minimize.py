@@ -5,11 +5,12 @@ from __future__ import annotations
 from contextlib import nullcontext
 
 import torch
+from torch.autograd import forward_ad
 
 from savi.errors import InputError
 from savi.gradients.base import GradientBackend
 from savi.inner.loop import InnerLoop
-from savi.inner.objective import AnyObjective, as_objective
+from savi.inner.objective import AnyObjective, InnerObjective, as_objective
 from savi.inner.optimizers.base import InnerOptimizer
 from savi.inner.precision import OrdinaryTensors, full_precision
 from savi.inner.solution import Solution
@@ -70,10 +71,11 @@ def minimize(
 
     Raises:
         InputError: for a start that is not a floating-point matrix, an objective that does not
-            return one value per example, negative ``max_steps``, ``rtol`` or ``atol``, or an
+            return one value per example or loses λ, forward-mode differentiation or a transform of
+            ``torch.func`` around the call, negative ``max_steps``, ``rtol`` or ``atol``, or an
             optimiser or a backend that the objective does not allow.
     """
-    if torch._C._functorch.is_functorch_wrapped_tensor(init):
+    if torch._C._functorch.peek_interpreter_stack() is not None:
         raise InputError(
             "savi.minimize cannot run inside torch.func.grad, vmap or jvp: give it the whole "
             "batch, and differentiate by backward or torch.autograd.grad"
@@ -98,6 +100,8 @@ def minimize(
     problem = as_objective(objective)
     optimizer.check(problem)
     gradient.check(optimizer, problem, compiled=compile)
+    if not gradient.forward_mode:
+        _refuse_forward_mode(problem, init)
     # Validation loops disable gradients, and Trainer.test even records inference tensors: the
     # inner solve needs gradients in y all the same.
     with (
@@ -110,3 +114,20 @@ def minimize(
         start = init.float() if init.dtype in (torch.float16, torch.bfloat16) else init.clone()
         # With its graph: what a constraint does to the start, every backend must differentiate.
         return gradient.solve(loop, problem, problem.project(start), differentiable)
+
+
+def _refuse_forward_mode(problem: InnerObjective, init: Rows) -> None:
+    """Refuse tangents, which steps that are not differentiated by autograd itself lose.
+
+    Raises:
+        InputError: if λ0 or the objective carries one.
+    """
+    if forward_ad._current_level < 0:
+        return
+    moving = (init, *problem.gradient(init.detach(), create_graph=True))
+    if any(forward_ad.unpack_dual(tensor).tangent is not None for tensor in moving):
+        raise InputError(
+            "savi.minimize cannot run under forward-mode differentiation (torch.autograd."
+            "forward_ad) with this backend: differentiate by backward or torch.autograd.grad, take "
+            "'unrolled', or give the solution to savi.implicit.root, which has both modes"
+        )

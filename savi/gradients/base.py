@@ -45,6 +45,7 @@ class GradientBackend(Checked, ABC):
         encoder_gradient: what flows to λ0 when the objective does not itself depend on λ0.
         memory: the order of the activation memory in the number of steps K.
         second_derivatives: "right" (exact) or "refused" (a double backward raises).
+        forward_mode: whether tangents of forward-mode differentiation pass rightly.
         refuses_optimizers: why it refuses the inner optimisers that it does not differentiate.
         refuses_fresh_noise: why it refuses an objective that is redrawn at every step, if it does.
         refuses_constraints: why it refuses a constrained objective, if it does.
@@ -55,6 +56,7 @@ class GradientBackend(Checked, ABC):
     encoder_gradient: ClassVar[EncoderGradient] = EncoderGradient.EXACT
     memory: ClassVar[str] = "O(K)"
     second_derivatives: ClassVar[str] = "refused"
+    forward_mode: ClassVar[bool] = False
     refuses_optimizers: ClassVar[str] = ""
     refuses_fresh_noise: ClassVar[str] = ""
     refuses_constraints: ClassVar[str] = ""

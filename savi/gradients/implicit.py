@@ -239,6 +239,7 @@ class ImplicitCorrection(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, v: Tensor) -> tuple[Tensor | None, ...]:
         """The cotangent of F, and those of the unrolled steps where they stand in."""
-        _, *unrolled = ctx.saved_tensors
-        cotangents = ctx.correct(v.detach(), tuple(unrolled))
-        return None, *refuse_second_derivative("ift", cotangents, (v, *ctx.saved_tensors))
+        # Read once: a non-reentrant checkpoint gives them once.
+        saved = ctx.saved_tensors
+        cotangents = ctx.correct(v.detach(), saved[1:])
+        return None, *refuse_second_derivative("ift", cotangents, (v, *saved))

@@ -23,6 +23,7 @@ class Unrolled(GradientBackend):
 
     name: ClassVar[str] = "unrolled"
     second_derivatives: ClassVar[str] = "right"
+    forward_mode: ClassVar[bool] = True
 
     def solve(
         self, loop: InnerLoop, objective: InnerObjective, init: Rows, differentiable: bool

@@ -135,8 +135,8 @@ def row_factors(x: Rows) -> Tensor:
     """A number of size 0.5 to 1.5 and a sign for every row, [B, 1]; no two rows have the same."""
     rows = torch.arange(len(x), dtype=x.dtype, device=x.device)
     # The golden ratio keeps the factors of any two rows apart.
-    factors = (0.5 + (0.618034 * rows) % 1.0) * torch.where(rows % 2 == 0, 1.0, -1.0)
-    return factors.unsqueeze(-1)
+    size = 0.5 + (0.618034 * rows) % 1.0
+    return torch.where(rows % 2 == 0, size, -size).unsqueeze(-1)
 
 
 def _all_moved(inputs: list[Tensor], chosen: set[int], s: float) -> list[Tensor]:

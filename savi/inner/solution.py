@@ -117,8 +117,8 @@ class Solution:
         stationarity: shape [B], ‖∇J(λK)‖ / ‖∇J(λ0)‖ (0 where both vanish), with the KKT residual
             in place of ∇J where a constraint is active.
         objective: shape [B], J(λK), detached.
-        multiplier: shape [B], the multiplier ν of a trust region, 0 where it is inactive; None
-            for an unconstrained problem.
+        multiplier: shape [B], the multiplier ν of a trust region, 0 where it is inactive, detached:
+            it has no derivative, unlike λK; None for an unconstrained problem.
         certificate: the conditions of the implicit function theorem; only for ``ift``, and filled
             when the backward has run.
     """

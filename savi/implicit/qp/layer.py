@@ -176,7 +176,8 @@ class _KKTSolve(torch.autograd.Function):
     @staticmethod
     def jvp(ctx: Any, *tangents: Any) -> tuple[Tensor, Tensor, Tensor]:
         """K⁻¹(v̇ − K̇u)."""
-        u, system = ctx.saved_tensors[:3], ctx.saved_tensors[3:]
+        saved = ctx.saved_tensors
+        u, system = saved[:3], saved[3:]
         if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in system):
             # Here the outputs have no derivative yet, which a later reverse pass will ask for.
             u = _KKTSolve.apply(ctx.inverse, ctx.known, ctx.on_failure, *system)

@@ -118,7 +118,7 @@ def judge_by_gain(
     decrease = before - after
     accepted = lowers(decrease, state.predicted, before)
     ratio = decrease / state.predicted.clamp_min(_tiny(decrease))
-    factor = torch.where(ratio > 0.75, 0.1, torch.where(ratio < 0.25, 2.0, 1.0))
+    factor = torch.where(ratio > 0.75, 0.1, torch.where(ratio < 0.25, 2.0, torch.ones_like(ratio)))
     mu = state.mu * torch.where(accepted, factor.to(state.mu), state.growth)
     # Bounded, because frozen examples are stepped along with their neighbours: an infinite μ
     # is NaN in the backward even under a zero cotangent, and μ = 0 could not grow again.
