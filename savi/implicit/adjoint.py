@@ -120,14 +120,12 @@ class Adjoint:
 
     def _solve(self, rhs: Rows) -> Solved:
         operator = self._operator()
-        linear = self.solver(operator, rhs)
+        linear = solve_and_look(self.solver, operator, rhs)
         if linear.inverse is not None:
             return Solved(linear, rhs, -linear.inverse(self._residual), linear.inverse)
-        # What the cotangent does not touch, negative curvature above all, these may.
         to_solution = self.solver(operator, self._residual)
-        elsewhere = self.solver.rough()(operator, irregular(rhs))
         return Solved(
-            joined(linear, to_solution, elsewhere),
+            joined(linear, to_solution),
             rhs,
             -to_solution.value,
             lambda r: self.solver(operator, r).value,
@@ -235,24 +233,26 @@ class Adjoint:
             raise RuntimeError(_CHANGED)
 
 
-def joined(
-    linear: LinearSolution, to_solution: LinearSolution, elsewhere: LinearSolution
-) -> LinearSolution:
-    """A solve with what two others with the same matrices have shown.
+def solve_and_look(solver: LinearSolver, operator: SymmetricOperator, rhs: Rows) -> LinearSolution:
+    """Solve, and look in other directions: what ``rhs`` does not touch may curve downwards."""
+    linear = solver(operator, rhs)
+    if linear.inverse is not None:
+        return linear
+    elsewhere = solver.rough()(operator, irregular(rhs))
+    # Only its curvature counts.
+    bent = torch.where(
+        elsewhere.status == LinearStatus.INDEFINITE, LinearStatus.INDEFINITE, LinearStatus.SOLVED
+    )
+    known = replace(linear, status=bent, steps=elsewhere.steps)
+    return joined(linear, replace(known, min_curvature=elsewhere.min_curvature))
 
-    Args:
-        linear: the solve for the adjoint.
-        to_solution: that for the Newton step, which must have succeeded as well.
-        elsewhere: a rough one in other directions, of which only the curvature counts.
-    """
-    indefinite = elsewhere.status == LinearStatus.INDEFINITE
-    status = torch.maximum(linear.status, to_solution.status)
+
+def joined(linear: LinearSolution, other: LinearSolution) -> LinearSolution:
+    """A solve with what another with the same matrices has shown."""
     return replace(
         linear,
-        residual=linear.residual.maximum(to_solution.residual),
-        steps=linear.steps + to_solution.steps + elsewhere.steps,
-        status=torch.where(indefinite, status.clamp_min(LinearStatus.INDEFINITE), status),
-        min_curvature=linear.min_curvature.minimum(to_solution.min_curvature).minimum(
-            elsewhere.min_curvature
-        ),
+        residual=linear.residual.maximum(other.residual),
+        steps=linear.steps + other.steps,
+        status=torch.maximum(linear.status, other.status),
+        min_curvature=linear.min_curvature.minimum(other.min_curvature),
     )

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from savi.errors import InputError
+from savi.implicit.adjoint import solve_and_look
 from savi.implicit.hypergradient_certificate import HypergradientCertificate, Limits, certify
 from savi.implicit.policy import OnFailure
 from savi.implicit.weight_hessian import WeightHessian, flat, or_zeros
@@ -66,6 +67,9 @@ def hypergradient(
     1911.02590, 2019), ``cg``, and ``nystrom``, which uses the sketch of Hataya and Yamada (2023) as
     a preconditioner. ``cholesky`` and ``ldl`` form H, for small models.
 
+    Both losses must have been computed with the same w and h: a change by an operation in place is
+    refused by autograd, one through ``.data`` is seen by nobody.
+
     **What can go wrong.** The weights of a network that is trained by stochastic gradients are
     seldom a minimum: the gradient is not 0, and H is often indefinite. ``neumann``, ``cg`` and
     ``nystrom`` end at the first direction of negative curvature that they meet, with the iterate
@@ -120,7 +124,7 @@ def hypergradient(
         hessian = WeightHessian.of(of_inner.weights, weights, damping)
         v = flat(of_outer.weights, weights)
     with torch.no_grad(), full_precision(v.device.type):
-        linear = chosen(hessian.operator(), v)
+        linear = solve_and_look(chosen, hessian.operator(), v)
         response = hessian.pull_back(hyper, -linear.value)
         certificate = certify(hessian, linear, v, hyper, response, chosen, limits)
     certificate.report(policy)

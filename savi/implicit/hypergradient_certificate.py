@@ -36,7 +36,7 @@ class HypergradientCertificate:
             the weights went on to the minimum; in the units of outer.
         error_bound: an estimate of the relative error of the part through w*, no proof: twice what
             Hu and (∂∇_w inner/∂h)ᵀu change, to first order, on a rough Newton step to the minimum,
-            relative to themselves. 0 where the weights are at the minimum, or any error is allowed.
+            relative to themselves, and what the damping leaves. 0 where any error is allowed.
         linear_residual: ‖(H + δI) u − v‖ / ‖v‖ of the system that was solved, with v = ∇_w outer
             and the damping δ.
         damping_residual: δ ‖u‖ / ‖v‖, what the damping leaves of the system without it: its bias.
@@ -139,6 +139,8 @@ def certify(
     if limits.max_error < math.inf and not trained and not reasons:
         error = _error(hessian, linear, hyper, response, solver)
     damped = _ratio(hessian.damping * u, v)
+    if limits.max_error < math.inf:
+        error += damped
     curvature = float(linear.min_curvature) - hessian.damping
     biases = {
         "the damping leaves more than half of the system unsolved (lower it: the answer is close "
@@ -146,9 +148,8 @@ def certify(
         "the Hessian has negative curvature that the damping hides (train the weights further)": (
             hessian.damping > 0 and curvature < 0
         ),
-        "the estimated error exceeds max_error (train the weights further, or raise it)": (
-            not error <= limits.max_error
-        ),
+        "the estimated error exceeds max_error (train the weights further, lower the damping, or "
+        "raise it)": (not error <= limits.max_error),
     }
     return HypergradientCertificate(
         stationarity=float(gradient.norm()),

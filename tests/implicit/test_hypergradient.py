@@ -306,3 +306,27 @@ def test_losses_that_cannot_be_used(ridge):
     ):
         with pytest.raises(InputError, match=message):
             hypergradient(*arguments)
+
+
+@pytest.mark.parametrize("solver", ["cg", "minres", "gmres", "neumann", "nystrom", "cholesky"])
+def test_a_saddle_that_the_cotangent_does_not_meet_is_reported(solver):
+    """½(w₀ − h)² − ½w₁², judged by w₀ alone."""
+    w = torch.tensor([1.0, 0.0], dtype=torch.float64, requires_grad=True)
+    h = torch.tensor(1.0, dtype=torch.float64, requires_grad=True)
+    inner = 0.5 * (w[0] - h) ** 2 - 0.5 * w[1] ** 2
+    with pytest.warns(ImplicitGradientWarning, match="not positive definite"):
+        found = hypergradient(inner, w[0], [w], [h], solver=solver)
+    assert found.certificate.failed
+
+
+@pytest.mark.parametrize("damping", [1.0, 10.0, 1000.0])
+def test_the_bias_of_a_damping_is_estimated_and_told(damping):
+    w = torch.ones(2, dtype=torch.float64, requires_grad=True)
+    h = torch.tensor(1.0, dtype=torch.float64, requires_grad=True)
+    curvature = torch.tensor([10.0, 22.0], dtype=torch.float64)
+    inner = (curvature * (w - h) ** 2 / 2).sum()
+    with pytest.warns(ImplicitGradientWarning, match="the estimated error exceeds max_error"):
+        found = hypergradient(inner, w.sum(), [w], [h], damping=damping)
+    error = abs(float(found.gradients[0]) - 2.0) / 2.0
+    assert error == pytest.approx(float((damping / (curvature + damping)).mean()))
+    assert error <= 1.2 * found.certificate.error_bound
