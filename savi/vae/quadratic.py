@@ -20,6 +20,10 @@ Vectors: TypeAlias = Float[Tensor, "*batch n F"]
 Features: TypeAlias = Float[Tensor, "B F"]
 
 
+#: So many times larger than their sum may the terms of an expansion be.
+CANCELLATION = 16.0
+
+
 class Quadratic(ABC):
     """f(o) = log p(x|z) in nats, quadratic in the outputs o of a part of the decoder.
 
@@ -83,20 +87,30 @@ class FeatureQuadratic(Quadratic):
         f(h) = f(h0) + pᵀδ − ½ δᵀGδ,    G = WᵀΓ⁻¹W,    p = WᵀΓ⁻¹r0,    ∇f(h) = p − Gδ.
 
     G, p and f(h0) are computed once, for any number of evaluations; they keep their graph to W, b,
-    γ and x. Without a reference (h0 = 0) the three terms would be far larger than their sum and
-    cancel. h0 is a constant: f does not depend on it.
+    γ and x. Far from h0 the three terms may be far larger than their sum, of which rounding then
+    leaves little: where they cancel to a part in :data:`CANCELLATION`, f is computed from the D
+    numbers after all. h0 is a constant: f does not depend on it.
 
     Args:
         gram: G.
         reference: h0.
         height: f(h0).
         score: p.
+        head: W and b.
+        pixels: f as a function of μ.
     """
 
     def __init__(
-        self, gram: Float[Tensor, "F F"], reference: Features, height: PerExample, score: Features
+        self,
+        gram: Float[Tensor, "F F"],
+        reference: Features,
+        height: PerExample,
+        score: Features,
+        head: nn.Linear,
+        pixels: PixelQuadratic,
     ) -> None:
         self.gram, self.reference, self.height, self.score = gram, reference, height, score
+        self.head, self.pixels = head, pixels
 
     @classmethod
     def of(
@@ -104,18 +118,33 @@ class FeatureQuadratic(Quadratic):
     ) -> FeatureQuadratic:
         """The statistics of a batch: two products with W for each example, and one WᵀW."""
         weight, reference = head.weight, reference.detach()
-        height, score = PixelQuadratic(x, gamma)(head(reference))
+        pixels = PixelQuadratic(x, gamma)
+        height, score = pixels(head(reference))
         if len(gamma) == 1:
             gram = self_product(weight) / gamma
         else:
             gram = self_product(weight / gamma.sqrt().unsqueeze(-1))
-        return cls(gram, reference, height, score @ weight)
+        return cls(gram, reference, height, score @ weight, head, pixels)
 
     def __call__(self, o: Outputs) -> tuple[Values, Outputs]:
         """f(h), and p − Gδ."""
         delta = o - self.reference
         score = self.score - delta @ self.gram
-        return self.height + 0.5 * (delta * (self.score + score)).sum(dim=-1), score
+        before, after = (delta * self.score).sum(dim=-1), (delta * score).sum(dim=-1)
+        value = self.height + 0.5 * (before + after)
+        if self._cancels(value, before, after):
+            value, of_pixels = self.pixels(self.head(o))
+            return value, of_pixels @ self.head.weight
+        return value, score
+
+    @torch.no_grad()
+    def _cancels(self, value: Values, before: Values, after: Values) -> bool:
+        """Whether pᵀδ and ½δᵀGδ are far larger than f, or than D, which f is about at its best."""
+        busy = value.is_cuda and torch.cuda.is_current_stream_capturing()
+        if torch.compiler.is_compiling() or busy:
+            return False
+        terms = self.height.abs() + before.abs() + 0.5 * (before - after).abs()
+        return bool((terms > CANCELLATION * (value.abs() + self.pixels.x.shape[-1])).any())
 
     def metric(self, v: Vectors) -> Vectors:
         """G v."""
@@ -124,7 +153,12 @@ class FeatureQuadratic(Quadratic):
     def rows(self, index: Index) -> FeatureQuadratic:
         """With those rows of h0, f(h0) and p."""
         return FeatureQuadratic(
-            self.gram, self.reference[index], self.height[index], self.score[index]
+            self.gram,
+            self.reference[index],
+            self.height[index],
+            self.score[index],
+            self.head,
+            self.pixels.rows(index),
         )
 
 
