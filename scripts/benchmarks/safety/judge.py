@@ -96,7 +96,7 @@ class _Listener(contextlib.ExitStack):
     def __enter__(self) -> _Listener:
         super().__enter__()
         self._warnings = self.enter_context(warnings.catch_warnings(record=True))
-        warnings.simplefilter("always")
+        warnings.simplefilter("default")
         self._text = io.StringIO()
         self.enter_context(contextlib.redirect_stdout(self._text))
         self.enter_context(contextlib.redirect_stderr(self._text))

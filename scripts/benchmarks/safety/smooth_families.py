@@ -31,7 +31,7 @@ def well_posed(seed: int) -> list[Problem]:
     """
     problems = []
     for kind, (name, build) in enumerate(ENERGIES.items()):
-        for index, size in enumerate((1, 2, 3, 4, 5, 6, 8)):
+        for index, size in enumerate(2 * (1, 2, 3, 4, 5, 6, 8)):
             draw = Draw(seed, 0, kind, index, dtype=alternate(index + kind))
             rtol = 1e-5 if draw.dtype == torch.float32 else 1e-6
             name_ = f"{name}, P = {size}, {draw.dtype}"
@@ -168,3 +168,58 @@ def not_converged(seed: int) -> list[Problem]:
         problem = build(draw).problem(name_, draw, lr=0.3, max_steps=K, rtol=1e-2, answered=False)
         problems.append(problem)
     return problems
+
+
+@FAMILIES.register("fast_parameter")
+def fast_parameter(seed: int) -> list[Problem]:
+    """½(y − a)² + ¼(y − a)⁴ + θ sin(ωy) at θ = 0: λ* = a, and ∂F/∂θ = ω cos(ωy) varies fast.
+
+    λK is right to about 1e-3, and the gradient −Σ w ω cos(ωλK) is not.
+    """
+    return [
+        _fast(omega, Draw(seed, 12, kind, index, dtype=alternate(index)))
+        for kind, omega in enumerate((10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0))
+        for index in range(6)
+    ]
+
+
+def _fast(omega: float, draw: Draw) -> Problem:
+    a, w = draw.uniform(3, low=0.5, high=1.5), draw.normal(1, 3)
+
+    def energy(y: Tensor, theta: Tensor) -> Tensor:
+        r = y - a
+        return (0.5 * r**2 + 0.25 * r**4 + theta * (omega * y).sin()).sum(dim=-1)
+
+    answer = -(w.double() * omega * (omega * a.double()).cos()).sum().reshape(1)
+    start = torch.zeros(1, 3, dtype=draw.dtype)
+    theta = torch.zeros(1, dtype=draw.dtype)
+    return Problem(f"ω = {omega:g}, {draw.dtype}", energy, theta, start, w, 0.3, 100, answer)
+
+
+@FAMILIES.register("small_component")
+def small_component(seed: int) -> list[Problem]:
+    """½r₀² + ½κr₁² − κr₁³ + θy₁ with r = y − c, and a cotangent that hardly sees y₁.
+
+    θ moves y₁ alone, which converges slowly: u = H⁻¹w is right, and its small component, which the
+    gradient is, is not.
+    """
+    return [
+        _small(weight, Draw(seed, 13, kind, index, dtype=alternate(index)))
+        for kind, weight in enumerate((1e-1, 1e-2, 1e-3, 1e-4))
+        for index in range(6)
+    ]
+
+
+def _small(weight: float, draw: Draw) -> Problem:
+    c, kappa = draw.uniform(2, low=0.4, high=0.6), 0.1
+    w = torch.tensor([[1.0, weight]], dtype=draw.dtype)
+
+    def energy(y: Tensor, theta: Tensor) -> Tensor:
+        r = y - c
+        slow = kappa * (0.5 * r[:, 1] ** 2 - r[:, 1] ** 3)
+        return 0.5 * r[:, 0] ** 2 + slow + theta * y[:, 1]
+
+    answer = -torch.tensor([weight / kappa], dtype=torch.float64)
+    start, theta = torch.zeros(1, 2, dtype=draw.dtype), torch.zeros(1, dtype=draw.dtype)
+    name = f"w₁ = {weight:g}, {draw.dtype}"
+    return Problem(name, energy, theta, start, w, 0.9, 200, answer, rtol=2e-2)
