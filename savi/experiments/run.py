@@ -53,8 +53,14 @@ GROUPS = (
 )  # fmt: skip
 
 
-def build(config: Mapping[str, Any]) -> tuple[TensorDataModule, SemiAmortizedVAE]:
+def build(
+    config: Mapping[str, Any], preprocessing: dict[str, Any] | None = None
+) -> tuple[TensorDataModule, SemiAmortizedVAE]:
     """The data, read and checked, and a fresh model for them.
+
+    Args:
+        config: a whole run's config.
+        preprocessing: that of a checkpoint; by default it is fitted to the data.
 
     Raises:
         InputError: for whatever is wrong with the config or the data.
@@ -65,19 +71,28 @@ def build(config: Mapping[str, Any]) -> tuple[TensorDataModule, SemiAmortizedVAE
     if config["trainer"]["threads"] is not None:
         torch.set_num_threads(config["trainer"]["threads"])
     pl.seed_everything(config["seed"], verbose=False)
-    data = TensorDataModule(**config["data"])
+    data, dtype = TensorDataModule(**config["data"]), precision_of(config)
+    data.dtype = dtype
+    if preprocessing is not None:
+        data.load_state_dict(preprocessing)
     data.setup()
     gamma = config["model"]["gamma"]
     if gamma["value"] is None and not data.variance > gamma["floor"]:
+        scale = "set data.scale=global" if data.variance > 0 else "check data.path and data.limit"
         raise InputError(
             f"the training data of '{data.name}' have a variance of {data.variance:.3g}, "
-            "where γ would start: check data.path and data.limit, or set model.gamma.value"
+            f"where γ would start: {scale}, or set model.gamma.value"
         )
     groups = {group: config[group] for group in GROUPS}
     module = SemiAmortizedVAE(
         data_shape=data.shape, data_variance=data.variance, seed=config["seed"], **groups
     )
-    return data, module
+    return data, module.to(dtype)
+
+
+def precision_of(config: Mapping[str, Any]) -> torch.dtype:
+    """The type of the weights and of the data."""
+    return torch.float64 if config["trainer"]["precision"] == "64-true" else torch.float32
 
 
 @dataclass(frozen=True)

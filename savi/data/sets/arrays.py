@@ -18,7 +18,7 @@ _KEYS = (*_SPLITS, *(f"{split}_labels" for split in _SPLITS))
 def arrays(path: Path) -> RawData:
     """Read a ``.npy`` or ``.npz`` file.
 
-    Arrays are [N, D], [N, H, W] or [N, C, H, W]. Floating-point numbers are continuous data and
+    Arrays are [N, D], [N, H, W] or [N, C, H, W] (``data.layout``: [N, H, W, C]). Floating-point numbers are continuous data and
     uint8 are 256 grey levels. A ``.npz`` file has the key ``train`` and may have ``val``,
     ``test``, ``train_labels``, ``val_labels`` and ``test_labels``. Splits that are not there are
     taken from the training examples; so they are from the only array of a file.
@@ -73,9 +73,10 @@ def _values(path: Path, split: str, array: np.ndarray) -> torch.Tensor:
             f"'{split}' in '{path}' has type {array.dtype}: save it as floating-point numbers, "
             "or as uint8 if it holds 256 grey levels"
         )
-    with np.errstate(over="ignore"):  # what is too large for float32 is reported as infinite
-        kind = np.uint8 if array.dtype == np.uint8 else np.float32
-        values = torch.from_numpy(array.astype(kind))
+    # Wide types stay wide until the mean is subtracted: a large one would take their digits.
+    wide = np.float64 if array.dtype.itemsize > 4 else np.float32
+    with np.errstate(over="ignore"):  # what is too large for float64 is reported as infinite
+        values = torch.from_numpy(array.astype(np.uint8 if array.dtype == np.uint8 else wide))
     return values.unsqueeze(1) if values.ndim == 3 else values
 
 
