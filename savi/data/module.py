@@ -23,7 +23,7 @@ from savi.data.preprocessing import Preprocessing
 from savi.data.randomness import generator
 from savi.data.raw import Examples, RawData, partition_of, train_val_test
 from savi.data.registry import bind
-from savi.data.units import Units
+from savi.data.units import Units, distinct
 from savi.errors import unknown_option
 from savi.settings import check_settings
 
@@ -33,8 +33,13 @@ class TensorDataModule(LightningDataModule):
 
     Discrete data with L pixel levels k become x = (k + U)/L with U ~ U[0, 1) if ``dequantise``,
     otherwise x = k/(L - 1); continuous data stay as they are: these are the data's units. Then the
-    training mean is subtracted if ``centre``, and x divided by the ``scale``. Training examples get fresh noise at every visit, determined by the
-    seed, the epoch and the batch; validation and test examples get one noise for good.
+    training mean is subtracted if ``centre``, and x divided by the ``scale``. Training examples get
+    fresh noise at every visit, determined by the seed, the epoch and the batch; validation and test
+    examples get one noise for good.
+
+    Splits, mean and scale are determined by the data once, at the beginning of a run. They are its
+    `state_dict`, in every checkpoint; with `load_state_dict`, before `setup`, whatever data there
+    are now are looked at in the same way.
 
     Args:
         name: One of `savi.data.DATASETS`.
@@ -62,6 +67,7 @@ class TensorDataModule(LightningDataModule):
         mean: [D], what was subtracted from every example: zero if not ``centre``.
         units: The map between raw values, the data's units and x, with the scale.
         preprocessing: What belongs to a checkpoint: the units and where the splits lie.
+        distinct: The different raw values of the training examples, if they are few.
         known: Whether these are the data that the preprocessing was fitted to.
         variance: The variance of the training examples x (of the dequantised ones, where that is
             done), averaged over dimensions.
@@ -86,6 +92,7 @@ class TensorDataModule(LightningDataModule):
     mean: Float[Tensor, " D"]
     units: Units
     preprocessing: Preprocessing
+    distinct: Tensor
     known: bool
     variance: float
     log_levels: float
@@ -131,6 +138,7 @@ class TensorDataModule(LightningDataModule):
         self.known = self.preprocessing.fingerprint == fingerprint(self.hashes)
         self.shape, self.levels, self.truth = raw.shape, raw.levels, raw.truth
         units = self.units = self.preprocessing.units
+        self.distinct = distinct(splits["train"].values.flatten(1))
         self.mean, self.variance, self.log_levels = units.mean, units.variance, units.log_levels
         self.dim = len(units.mean)
         self._labels = {split: examples.labels for split, examples in splits.items()}

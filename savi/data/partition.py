@@ -23,9 +23,7 @@ def row_hashes(values: Shaped[Tensor, "N ..."]) -> Int[Tensor, " N"]:
     rows = values.flatten(1)
     if rows.is_floating_point():
         rows = rows.float() + 0.0  # a negative zero becomes a positive one
-    digests = b"".join(
-        blake2b(row, digest_size=8).digest() for row in rows.contiguous().numpy()
-    )
+    digests = b"".join(blake2b(row, digest_size=8).digest() for row in rows.contiguous().numpy())
     return torch.from_numpy(np.frombuffer(digests, dtype="<i8").astype(np.int64))
 
 

@@ -11,7 +11,6 @@ from torch import Tensor
 from savi.data.partition import Partition, places, row_hashes
 from savi.errors import InputError
 
-
 #: The order of an image's axes: [C, H, W] or [H, W, C].
 LAYOUTS = ("channels_first", "channels_last")
 

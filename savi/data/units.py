@@ -17,6 +17,9 @@ from torch import Tensor
 # Rows that are converted to double precision at a time: a whole data set would not fit.
 _ROWS = 4096
 
+#: Of so many different values at most it is said that they are few.
+FEW_VALUES = 32
+
 #: How a data set may be scaled: not at all, by one number, or every dimension by its own.
 SCALES = ("none", "global", "per_feature")
 
@@ -31,6 +34,16 @@ def mean_and_variance(
     mean = sum(rows.double().sum(0) for rows in values.split(_ROWS)) / len(values)
     squares = sum((rows.double() - mean).square_().sum(0) for rows in values.split(_ROWS))
     return mean, squares / len(values)
+
+
+def distinct(values: Shaped[Tensor, "N D"]) -> Shaped[Tensor, " V"]:
+    """The different values, ascending; not all of them if they are more than `FEW_VALUES`."""
+    found = values.new_empty(0)
+    for rows in values.split(_ROWS):
+        found = torch.cat([found, rows.unique()]).unique()
+        if len(found) > FEW_VALUES:
+            break
+    return found
 
 
 def covariance_eigenvalues(x: Float[Tensor, "N D"]) -> Float[Tensor, " D"]:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from savi.config.schema import EvaluateConfig, EvaluationConfig
 from savi.data import DATASETS, TensorDataModule
+from savi.data.preprocessing import Preprocessing
 from savi.errors import InputError, unknown_option
 from savi.evaluation import Evaluation, evaluate
 from savi.evaluation.regret import out_of_distribution
@@ -31,6 +32,9 @@ SETTINGS = [key for key in keys_of(EvaluationConfig) if key != "val_samples"]
 def load(run_or_checkpoint: str | Path, imports: Sequence[str] | None = None) -> SemiAmortizedVAE:
     """The model of a checkpoint, or of the best epoch of a run, without its data.
 
+    It works in the model's units; its ``preprocessing.units`` turn what it decodes or samples into
+    the data's (``restored``), and data into what it takes (``seen``).
+
     Args:
         run_or_checkpoint: a ``.ckpt`` file, or a run folder.
         imports: the modules to import for it; by default those that the checkpoint names, which
@@ -46,7 +50,10 @@ def load(run_or_checkpoint: str | Path, imports: Sequence[str] | None = None) ->
     checkpoint = read_checkpoint(path)
     admit(checkpoint[CONFIG_KEY], imports)
     module = SemiAmortizedVAE(**checkpoint["hyper_parameters"])
-    module.to(precision_of(checkpoint[CONFIG_KEY]))
+    dtype = precision_of(checkpoint[CONFIG_KEY])
+    module.to(dtype)
+    if (state := checkpoint.get(DATA_KEY)) is not None:
+        module.preprocessing = Preprocessing.of(state, dtype)
     load_weights(module, path)
     return module.eval()
 

@@ -21,6 +21,7 @@ from pytorch_lightning.utilities import rank_zero_only
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from savi.data import TensorDataModule
+from savi.data.suitability import few_values
 from savi.errors import InputError
 from savi.evaluation import evaluate
 from savi.experiments.check import check
@@ -87,6 +88,7 @@ def build(
     module = SemiAmortizedVAE(
         data_shape=data.shape, data_variance=data.variance, seed=config["seed"], **groups
     )
+    module.preprocessing = data.preprocessing
     return data, module.to(dtype)
 
 
@@ -151,6 +153,7 @@ class Run:
         """
         config, folder, trainer = self.config, self.folder, self.trainer
         print(_headline(config, self.data, self.module), flush=True)
+        warn_of_few_values(self.data, self.module)
         # Loggers open files and a wandb run, so they come when nothing can be refused any more.
         trainer.loggers, wandb_logger = build_loggers(dict(config), folder, origin)
         with finishing(wandb_logger):
@@ -208,6 +211,8 @@ def conclude(
         evaluation = evaluate(module, data, progress=progress)
     tuned = {f"hyper/{name}": value for name, value in values(module, module.tuned).items()}
     metrics = evaluation.metrics | dict(of_training) | tuned
+    if "val/elbo" in metrics:
+        metrics["val/elbo_data_units"] = metrics["val/elbo"] - data.units.log_scale
     write_metrics(folder, metrics)
     if evaluation.collapse is not None:
         (folder / "collapse.json").write_text(json.dumps(evaluation.collapse.record(), indent=2))
@@ -226,6 +231,12 @@ def _headline(config: Mapping[str, Any], data: TensorDataModule, module: SemiAmo
         f"{config['experiment'] or 'savi'} on {data.name}: {len(data.split('train')):,} training "
         f"examples of {shape}; {module.vae.latent_dim} latents, {parameters:,} parameters; {method}"
     )
+
+
+def warn_of_few_values(data: TensorDataModule, module: SemiAmortizedVAE) -> None:
+    """Say before a training what its bound means, where a Gaussian density does not fit."""
+    if remark := few_values(data, module.vae.gamma.free):
+        print(f"warning: {remark}", file=sys.stderr, flush=True)
 
 
 def build_trainer(

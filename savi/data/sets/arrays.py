@@ -18,10 +18,11 @@ _KEYS = (*_SPLITS, *(f"{split}_labels" for split in _SPLITS))
 def arrays(path: Path) -> RawData:
     """Read a ``.npy`` or ``.npz`` file.
 
-    Arrays are [N, D], [N, H, W] or [N, C, H, W] (``data.layout``: [N, H, W, C]). Floating-point numbers are continuous data and
-    uint8 are 256 grey levels. A ``.npz`` file has the key ``train`` and may have ``val``,
-    ``test``, ``train_labels``, ``val_labels`` and ``test_labels``. Splits that are not there are
-    taken from the training examples; so they are from the only array of a file.
+    Arrays are [N, D], [N, H, W] or [N, C, H, W] ([N, H, W, C] with ``data.layout``).
+    Floating-point numbers are continuous data and uint8 are 256 grey levels. A ``.npz`` file has
+    the key ``train`` and may have ``val``, ``test``, ``train_labels``, ``val_labels`` and
+    ``test_labels``. Splits that are not there are taken from the training examples; so they are
+    from the only array of a file.
 
     Raises:
         InputError: for another kind of file, a damaged one, unknown keys, or other types.
