@@ -221,8 +221,8 @@ def _examples(runs: Sequence[ReplicaRun], *loaders: Sequence[DataLoader[Batch]])
     }
     if len(sizes) > 1:
         raise InputError(
-            "trainer.replicas with data whose splits differ in size between the seeds: set "
-            "data.limit, or trainer.replicas=1"
+            "trainer.replicas with data whose splits differ in size between the seeds (equal "
+            "examples share a split): set data.limit, or trainer.replicas=1"
         )
     return sizes.pop()[1]
 
