@@ -101,8 +101,8 @@ class RawData:
                 f"data set '{name}' has examples of {shape}, whose last axis would be {last} "
                 "channels: set data.layout=channels_first"
             )
-        moved = {split: one.channels_first() for split, one in self.splits.items()}
-        return replace(self, **moved)
+        val, test = (one and one.channels_first() for one in (self.val, self.test))
+        return replace(self, train=self.train.channels_first(), val=val, test=test)
 
     def check(self, name: str) -> None:
         """See that the splits of the data set of that name can be trained on.

@@ -159,6 +159,8 @@ def _other_data(
 ) -> Float[Tensor, "M D"]:
     """Test examples of the data set ``ood`` as this run would see them."""
     changed = {"name": options["ood"], "path": options["ood_path"], "options": {}}
+    if options["ood"] != own.name:
+        changed["layout"] = "channels_first"
     try:
         other = TensorDataModule(**{**config["data"], **changed})
         other.dtype = own.dtype
