@@ -101,7 +101,7 @@ class RawData:
                 f"data set '{name}' has examples of {shape}, whose last axis would be {last} "
                 "channels: set data.layout=channels_first"
             )
-        val, test = (one and one.channels_first() for one in (self.val, self.test))
+        val, test = (None if one is None else one.channels_first() for one in (self.val, self.test))
         return replace(self, train=self.train.channels_first(), val=val, test=test)
 
     def check(self, name: str) -> None:
