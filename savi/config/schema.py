@@ -123,7 +123,7 @@ class TrainerConfig:
     replicas: int = setting(1, at_least=1)
     vary: Any = None  # a null, unlike a mapping, can be set as a whole on the command line
     # The inner solves run in float32 under the mixed ones, and support no others.
-    precision: str = setting("32-true", one_of=("32-true", "bf16-mixed", "16-mixed"))
+    precision: str = setting("32-true", one_of=("32-true", "64-true", "bf16-mixed", "16-mixed"))
     gradient_clip_val: float | None = setting(None, above=0)
     check_val_every_n_epoch: int = setting(1, at_least=1)
     log_every_n_steps: int = setting(50, at_least=1)

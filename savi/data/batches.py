@@ -3,25 +3,14 @@
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 from torch.utils.data import Dataset, SequentialSampler
 from torch.utils.data.distributed import DistributedSampler
 
+from savi.data.randomness import generator
 from savi.data.units import Units
-
-
-def generator(purpose: str, *key: int) -> torch.Generator:
-    """A CPU generator that depends on the purpose (``"order"``) and the key (seed, epoch) alone.
-
-    The key is hashed by NumPy's ``SeedSequence``, so that neighbouring keys, such as two epochs,
-    give unrelated streams, and the global random state is neither read nor moved.
-    """
-    words = [int.from_bytes(purpose.encode()), *key]
-    (seed,) = np.random.SeedSequence(words).generate_state(1, np.uint64)
-    return torch.Generator().manual_seed(int(seed))
 
 
 class Batch(NamedTuple):

@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+from savi.data.raw import LAYOUTS
+from savi.data.units import SCALES
 from savi.settings import setting
 
 
@@ -19,6 +21,8 @@ class DataConfig:
     batch_size: int = setting(128, at_least=1)
     dequantise: bool = True
     centre: bool = True
+    scale: str = setting("none", one_of=SCALES)
+    layout: str = setting("channels_first", one_of=LAYOUTS)
     val_size: float = 0.1
     seed: int = setting(0, at_least=0)
     options: dict[str, Any] = field(default_factory=dict)

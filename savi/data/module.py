@@ -16,23 +16,30 @@ from savi.data.batches import (
     FixedExamples,
     OrderedBatches,
     ShuffledBatches,
-    generator,
 )
 from savi.data.config import DataConfig
-from savi.data.raw import Examples, train_val_test
+from savi.data.partition import fingerprint
+from savi.data.preprocessing import Preprocessing
+from savi.data.randomness import generator
+from savi.data.raw import Examples, RawData, partition_of, train_val_test
 from savi.data.registry import bind
-from savi.data.units import Units
+from savi.data.units import Units, distinct
 from savi.errors import unknown_option
 from savi.settings import check_settings
 
 
 class TensorDataModule(LightningDataModule):
-    """A whole data set in memory, served in batches of flattened float32 examples.
+    """A whole data set in memory, served in batches of flattened examples.
 
     Discrete data with L pixel levels k become x = (k + U)/L with U ~ U[0, 1) if ``dequantise``,
-    otherwise x = k/(L - 1); continuous data stay as they are. Then the training mean is
-    subtracted if ``centre``. Training examples get fresh noise at every visit, determined by the
-    seed, the epoch and the batch; validation and test examples get one noise for good.
+    otherwise x = k/(L - 1); continuous data stay as they are: these are the data's units. Then the
+    training mean is subtracted if ``centre``, and x divided by the ``scale``. Training examples get
+    fresh noise at every visit, determined by the seed, the epoch and the batch; validation and test
+    examples get one noise for good.
+
+    Splits, mean and scale are determined by the data once, at the beginning of a run. They are its
+    `state_dict`, in every checkpoint; with `load_state_dict`, before `setup`, whatever data there
+    are now are looked at in the same way.
 
     Args:
         name: One of `savi.data.DATASETS`.
@@ -42,8 +49,13 @@ class TensorDataModule(LightningDataModule):
         batch_size: Examples in a batch; the last one of an epoch may be smaller.
         dequantise: Whether to dequantise; of no effect on continuous data.
         centre: Whether to subtract the training mean.
+        scale: What x is divided by: ``none``; ``global``, the standard deviation of the training
+            examples, averaged over dimensions; or ``per_feature``, each dimension's own.
+        layout: ``channels_first``, or ``channels_last`` for images [H, W, C], which become
+            [C, H, W].
         val_size: The validation split, taken from the training examples where the data set comes
             without one, and likewise the test split: a fraction if below 1, otherwise a count.
+            Which examples, their content decides (`savi.data.partition`).
         seed: The seed of the splits, the order and the noise.
         options: What the data set's own loader takes.
 
@@ -53,14 +65,20 @@ class TensorDataModule(LightningDataModule):
         dim: The number D of dimensions.
         levels: The number L of pixel levels, or None for continuous data.
         mean: [D], what was subtracted from every example: zero if not ``centre``.
-        variance: The variance of the training examples (of the dequantised x, where that is
+        units: The map between raw values, the data's units and x, with the scale.
+        preprocessing: What belongs to a checkpoint: the units and where the splits lie.
+        distinct: The different raw values of the training examples, if they are few.
+        known: Whether these are the data that the preprocessing was fitted to.
+        variance: The variance of the training examples x (of the dequantised ones, where that is
             done), averaged over dimensions.
-        log_levels: Nats per dimension by which a density of x exceeds a probability of k: log L
-            if the data are dequantised, otherwise 0. Since u = (k + U)/L has density p(u), the
-            bits per dimension are -log p(x)/(D log 2) + log2(L), that is
+        log_levels: Nats per dimension by which a density of x exceeds a probability of k, or a
+            density of continuous data in their own units: log L if the data are dequantised,
+            otherwise 0, plus the mean log of the scale. Since u = (k + U)/L has density p(u), the
+            bits per dimension are -log p(u)/(D log 2) + log2(L), that is
             (-log p(x)/D + ``log_levels``)/log 2 (Theis, van den Oord and Bethge 2016).
         truth: The parameters that synthetic data were drawn with, in the units before centring,
             or None.
+        dtype: The precision of x, float32 unless set before `setup`.
 
     Raises:
         InputError: for a setting that cannot be used; at construction where that can be told
@@ -72,6 +90,10 @@ class TensorDataModule(LightningDataModule):
     dim: int
     levels: int | None
     mean: Float[Tensor, " D"]
+    units: Units
+    preprocessing: Preprocessing
+    distinct: Tensor
+    known: bool
     variance: float
     log_levels: float
     truth: dict[str, Tensor] | None
@@ -85,15 +107,20 @@ class TensorDataModule(LightningDataModule):
         batch_size: int = 128,
         dequantise: bool = True,
         centre: bool = True,
+        scale: str = "none",
+        layout: str = "channels_first",
         val_size: float = 0.1,
         seed: int = 0,
         options: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         self._load = bind(name, path, options)
-        check_settings(DataConfig, {"limit": limit, "batch_size": batch_size, "seed": seed})
+        bounded = {"limit": limit, "batch_size": batch_size, "seed": seed}
+        check_settings(DataConfig, {**bounded, "scale": scale, "layout": layout})
         self.name, self.limit, self.batch_size, self.seed = name, limit, batch_size, seed
         self.dequantise, self.centre, self.val_size = dequantise, centre, val_size
+        self.scale, self.layout, self.dtype = scale, layout, torch.float32
+        self._fitted: dict[str, Any] | None = None
         self._datasets: dict[str, FixedExamples | DequantisedExamples] = {}
         self._labels: dict[str, Tensor | None] = {}
 
@@ -105,16 +132,58 @@ class TensorDataModule(LightningDataModule):
             return
         raw = self._load()
         raw.check(self.name)
-        splits = train_val_test(raw, self.val_size, self.limit, self.seed)
-        training = splits["train"].values.flatten(1)
-        units = Units.fit(training, raw.levels, dequantise=self.dequantise, centre=self.centre)
+        raw = raw.arranged(self.name, self.layout)
+        splits = self._split(raw)
+        self.hashes = {split: examples.hashes for split, examples in splits.items()}
+        self.known = self.preprocessing.fingerprint == fingerprint(self.hashes)
         self.shape, self.levels, self.truth = raw.shape, raw.levels, raw.truth
+        units = self.units = self.preprocessing.units
+        self.distinct = distinct(splits["train"].values.flatten(1))
         self.mean, self.variance, self.log_levels = units.mean, units.variance, units.log_levels
         self.dim = len(units.mean)
         self._labels = {split: examples.labels for split, examples in splits.items()}
         self._datasets = {
             split: self._dataset(split, examples, units) for split, examples in splits.items()
         }
+
+    def _split(self, raw: RawData) -> dict[str, Examples]:
+        """The splits, and what is taken from them unless a checkpoint has it already."""
+        settings = self.val_size, self.limit, self.seed
+        if self._fitted is not None:
+            self.preprocessing = Preprocessing.of(self._fitted, self.dtype)
+            self.preprocessing.require(self.name, raw)
+            return train_val_test(raw, *settings, self.preprocessing.partition)
+        partition = partition_of(raw, self.val_size, self.seed)
+        splits = train_val_test(raw, *settings, partition)
+        units = Units.fit(
+            splits["train"].values.flatten(1),
+            raw.levels,
+            dequantise=self.dequantise,
+            centre=self.centre,
+            scale=self.scale,
+            dtype=self.dtype,
+        )
+        hashes = {split: examples.hashes for split, examples in splits.items()}
+        trained = hashes["train"].unique()
+        self.preprocessing = Preprocessing(
+            units, raw.shape, raw.levels, partition, trained, fingerprint(hashes)
+        )
+        return splits
+
+    def state_dict(self) -> dict[str, Any]:
+        """The preprocessing, for a checkpoint."""
+        self.setup()
+        return self.preprocessing.state_dict()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Look at the data as the run of a checkpoint did, whatever they are now."""
+        self._fitted = state_dict
+        self._datasets = {}
+
+    def count_trained(self, name: str) -> int:
+        """How many examples of ``train``, ``val`` or ``test`` the run was, or is, trained on."""
+        self._examples(name)
+        return self.preprocessing.count_trained(self.hashes[name])
 
     def _dataset(
         self, split: str, examples: Examples, units: Units

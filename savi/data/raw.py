@@ -1,14 +1,21 @@
 """A data set as its loader finds it, before any preprocessing, and its three splits."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Self
 
 import torch
 from jaxtyping import Int, Shaped
 from torch import Tensor
 
-from savi.data.batches import generator
+from savi.data.partition import Partition, places, row_hashes
 from savi.errors import InputError
+
+#: The order of an image's axes: [C, H, W] or [H, W, C].
+LAYOUTS = ("channels_first", "channels_last")
+
+#: Channels that an image may have: grey, colour, colour and opacity.
+_CHANNELS = (1, 3, 4)
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,6 +30,15 @@ class Examples:
 
     def __len__(self) -> int:
         return len(self.values)
+
+    @cached_property
+    def hashes(self) -> Int[Tensor, " N"]:
+        """64 bits of each example's values."""
+        return row_hashes(self.values)
+
+    def channels_first(self) -> Self:
+        """Images [H, W, C] as [C, H, W]."""
+        return type(self)(self.values.movedim(-1, 1).contiguous(), self.labels)
 
     def take(self, index: Int[Tensor, " M"]) -> Self:
         """The examples at these positions."""
@@ -60,6 +76,34 @@ class RawData:
         splits = {"train": self.train, "val": self.val, "test": self.test}
         return {name: examples for name, examples in splits.items() if examples is not None}
 
+    def arranged(self, name: str, layout: str) -> Self:
+        """With images in the order [C, H, W], where the ``layout`` says that they come in another.
+
+        Raises:
+            InputError: for images that look as if they came in the other order.
+        """
+        if len(self.shape) != 3:
+            return self
+        first, _, last = self.shape
+        shape = "×".join(map(str, self.shape))
+        if layout == "channels_first":
+            if last in _CHANNELS and first > last:
+                raise InputError(
+                    f"data set '{name}' has examples of {shape}, which would be {first} channels: "
+                    "set data.layout=channels_last, or save vectors if these are no images"
+                )
+            return self
+        if first in _CHANNELS and last > first:
+            # Images of one channel come without an axis for it, which they have been given.
+            if first == 1:
+                return self
+            raise InputError(
+                f"data set '{name}' has examples of {shape}, whose last axis would be {last} "
+                "channels: set data.layout=channels_first"
+            )
+        val, test = (None if one is None else one.channels_first() for one in (self.val, self.test))
+        return replace(self, train=self.train.channels_first(), val=val, test=test)
+
     def check(self, name: str) -> None:
         """See that the splits of the data set of that name can be trained on.
 
@@ -93,7 +137,7 @@ class RawData:
         if self.levels is None:
             if not values.is_floating_point():
                 return f"is continuous and has type {values.dtype}: give floating-point numbers"
-            bad = (~values.flatten(1).isfinite().all(1)).nonzero()
+            bad = (~values.flatten(1).float().isfinite().all(1)).nonzero()
             if len(bad):
                 return (
                     f"has NaN or infinite values, first in example {int(bad[0])}: remove or "
@@ -112,35 +156,57 @@ class RawData:
 
 
 def train_val_test(
-    raw: RawData, val_size: float, limit: int | None, seed: int
+    raw: RawData, val_size: float, limit: int | None, seed: int, partition: Partition | None = None
 ) -> dict[str, Examples]:
-    """Disjoint splits ``train``, ``val`` and ``test`` that depend on the seed alone.
+    """Disjoint splits ``train``, ``val`` and ``test`` that depend on content and seed alone.
 
-    A missing validation split, and a missing test split, is ``val_size`` of the training examples
-    (a fraction if below 1, otherwise a count), drawn at random. So are the examples that a
-    ``limit`` leaves in each split. A split keeps the order of the data set it comes from.
+    A missing validation split, and a missing test split, is taken from the training examples where
+    the partition says, by default `partition_of`. Which examples a ``limit`` leaves in each split
+    their content decides too. A split keeps the order of the data set it comes from.
+
+    Raises:
+        InputError: as `partition_of` does, and if a split is empty.
+    """
+    splits, missing = raw.splits, missing_splits(raw)
+    if partition is None or not set(missing) <= set(partition.ends):
+        partition = partition_of(raw, val_size, seed)
+    if missing:
+        chosen = partition.members(raw.train.hashes, missing)
+        splits |= {name: raw.train.take(rows) for name, rows in chosen.items()}
+    for name, examples in splits.items():
+        if not len(examples):
+            raise InputError(
+                f"none of the {len(raw.train)} examples falls into the {name} split, as the run "
+                f"has drawn it: give more of them, or save an array '{name}' in an .npz file"
+            )
+    return {name: _limited(examples, limit, seed) for name, examples in splits.items()}
+
+
+def missing_splits(raw: RawData) -> list[str]:
+    """The splits that the data set comes without."""
+    return [name for name in ("val", "test") if name not in raw.splits]
+
+
+def partition_of(raw: RawData, val_size: float, seed: int) -> Partition:
+    """Where the missing splits are taken from the training examples.
+
+    Each holds ``val_size`` of them, a fraction if below 1, otherwise a count.
 
     Raises:
         InputError: for a ``val_size`` that is not above 0, is neither a fraction nor a count, or
             leaves nothing to train on.
     """
-    splits = raw.splits
-    missing = [name for name in ("val", "test") if name not in splits]
-    if missing:
-        size = len(raw.train)
-        held_out = _count(val_size, size)
-        rest = size - held_out * len(missing)
-        if rest < 1:
-            raise InputError(
-                f"data.val_size={val_size:g} takes {held_out} of {size} examples for "
-                f"{' and as many for '.join(missing)} and leaves none to train on: "
-                "set a smaller one"
-            )
-        order = torch.randperm(size, generator=generator("split", seed))
-        parts = order.split([held_out] * len(missing) + [rest])
-        for name, part in zip([*missing, "train"], parts, strict=True):
-            splits[name] = raw.train.take(part.sort().values)
-    return {name: _limited(examples, limit, seed) for name, examples in splits.items()}
+    missing, size = missing_splits(raw), len(raw.train)
+    if not missing:
+        return Partition(seed, {})
+    held_out = _count(val_size, size)
+    if size - held_out * len(missing) < 1:
+        raise InputError(
+            f"data.val_size={val_size:g} takes {held_out} of {size} examples for "
+            f"{' and as many for '.join(missing)} and leaves none to train on: "
+            "set a smaller one"
+        )
+    return Partition.choose(raw.train.hashes, missing, held_out, seed)
 
 
 def _count(val_size: float, size: int) -> int:
@@ -155,5 +221,5 @@ def _count(val_size: float, size: int) -> int:
 def _limited(examples: Examples, limit: int | None, seed: int) -> Examples:
     if limit is None or limit >= len(examples):
         return examples
-    order = torch.randperm(len(examples), generator=generator("limit", seed))
+    order = places(examples.hashes, "limit", seed).argsort(stable=True)
     return examples.take(order[:limit].sort().values)

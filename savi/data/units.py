@@ -11,11 +11,20 @@ from typing import Self
 
 import numpy as np
 import torch
-from jaxtyping import Float, Shaped
+from jaxtyping import Float, Float64, Shaped
 from torch import Tensor
 
 # Rows that are converted to double precision at a time: a whole data set would not fit.
 _ROWS = 4096
+
+#: Of so many different values at most it is said that they are few.
+FEW_VALUES = 32
+
+#: How a data set may be scaled: not at all, by one number, or every dimension by its own.
+SCALES = ("none", "global", "per_feature")
+
+# A spread below this share of the mean is rounding.
+_ROUNDING = 1e-12
 
 
 def mean_and_variance(
@@ -25,6 +34,16 @@ def mean_and_variance(
     mean = sum(rows.double().sum(0) for rows in values.split(_ROWS)) / len(values)
     squares = sum((rows.double() - mean).square_().sum(0) for rows in values.split(_ROWS))
     return mean, squares / len(values)
+
+
+def distinct(values: Shaped[Tensor, "N D"]) -> Shaped[Tensor, " V"]:
+    """The different values, ascending; not all of them if they are more than `FEW_VALUES`."""
+    found = values.new_empty(0)
+    for rows in values.split(_ROWS):
+        found = torch.cat([found, rows.unique()]).unique()
+        if len(found) > FEW_VALUES:
+            break
+    return found
 
 
 def covariance_eigenvalues(x: Float[Tensor, "N D"]) -> Float[Tensor, " D"]:
@@ -57,55 +76,111 @@ def uniform_noise(size: torch.Size, generator: torch.Generator) -> Float[Tensor,
 
 @dataclass(frozen=True, eq=False)
 class Units:
-    """The map x = (k + U)/scale - mean from raw values k to the model's units x.
+    """The map x = ((k + U)/divisor - centre)/scale from raw values k to the model's units x.
 
-    ===================  =============  ======
-    data                 U              scale
-    ===================  =============  ======
+    ===================  =============  =======
+    data                 U              divisor
+    ===================  =============  =======
     L levels, noisy      uniform [0,1)  L
     L levels, not noisy  0              L - 1
     continuous           0              1
-    ===================  =============  ======
+    ===================  =============  =======
 
-    To draw U is to dequantise (Uria, Murray and Larochelle 2013). The mean is that of the training
-    data, or 0 where they are not centred, the variance theirs, averaged over dimensions.
+    To draw U is to dequantise (Uria, Murray and Larochelle 2013). What comes out of the division
+    are the data's units. The centre is the mean of the training data in them, or 0 where they are
+    not centred. The scale, of one number or of one for each dimension, is the root of their mean
+    square about the centre, or 1. The variance is theirs in the model's units, averaged over
+    dimensions.
+
+    Attributes:
+        dtype: the precision of x.
     """
 
-    scale: int
+    divisor: int
     noisy: bool
-    mean: Float[Tensor, " D"]
+    centre: Float64[Tensor, " D"]
+    scale: Float64[Tensor, " #D"]
     variance: float
+    dtype: torch.dtype = torch.float32
 
     @classmethod
     def fit(
-        cls, values: Shaped[Tensor, "N D"], levels: int | None, *, dequantise: bool, centre: bool
+        cls,
+        values: Shaped[Tensor, "N D"],
+        levels: int | None,
+        *,
+        dequantise: bool,
+        centre: bool,
+        scale: str = "none",
+        dtype: torch.dtype = torch.float32,
     ) -> Self:
-        """Choose the units by the training data.
+        """Choose the units by the training data; ``scale`` is one of `SCALES`.
 
         Mean and variance are exact: with dequantisation E[x] = (E[k] + 1/2)/L and
         Var[x] = (Var[k] + 1/12)/L².
         """
         noisy = dequantise and levels is not None
-        scale = 1 if levels is None else levels if noisy else levels - 1
+        divisor = 1 if levels is None else levels if noisy else levels - 1
         mean, variance = mean_and_variance(values)
-        mean = (mean + 0.5 * noisy) / scale if centre else torch.zeros_like(mean)
-        variance = (variance + noisy / 12) / scale**2
-        return cls(scale, noisy, mean.float(), float(variance.mean()))
+        mean = (mean + 0.5 * noisy) / divisor
+        variance = (variance + noisy / 12) / divisor**2
+        about = torch.zeros_like(mean) if not centre else mean
+        square = variance + (mean - about).square()
+        if scale == "none":
+            chosen = torch.ones_like(mean[:1])
+        else:
+            chosen = (square.mean(0, keepdim=True) if scale == "global" else square).sqrt()
+            # A constant has no spread of its own, whatever rounding has left of it.
+            chosen[chosen <= _ROUNDING * (mean.norm() if scale == "global" else mean.abs())] = 1.0
+        return cls(divisor, noisy, about, chosen, float((variance / chosen**2).mean()), dtype)
+
+    @property
+    def mean(self) -> Float[Tensor, " D"]:
+        """The centre, in the precision of x."""
+        return self.centre.to(self.dtype)
 
     def __call__(
         self, values: Shaped[Tensor, "B D"], generator: torch.Generator
     ) -> Float[Tensor, "B D"]:
         """Convert raw values; the generator is left alone unless the map is noisy."""
+        array = values.numpy()
+        # A large mean is subtracted in the precision in which the data came.
+        precise = torch.float64 in (values.dtype, self.dtype)
         if self.noisy:
             x = uniform_noise(values.shape, generator).numpy()
-            x += values.numpy()
+            x = x.astype(np.float64) if precise else x
+            x += array
         else:
-            x = values.numpy().astype(np.float32)
-        x /= np.float32(self.scale)
-        x -= self.mean.numpy()
-        return torch.from_numpy(x)
+            x = array.astype(np.float64 if precise else np.float32)
+        x /= x.dtype.type(self.divisor)
+        x -= self.centre.numpy().astype(x.dtype)
+        if self.scaled:
+            x /= self.scale.numpy().astype(x.dtype)
+        return torch.from_numpy(x).to(self.dtype)
+
+    def restored(self, x: Float[Tensor, "*S D"]) -> Float64[Tensor, "*S D"]:
+        """From the model's units back to the data's: x · scale + centre."""
+        return x.double() * self.scale.to(x.device) + self.centre.to(x.device)
+
+    def seen(self, data: Float[Tensor, "*S D"]) -> Float[Tensor, "*S D"]:
+        """From the data's units to the model's: the inverse of `restored`."""
+        return ((data.double() - self.centre) / self.scale).to(self.dtype)
+
+    @property
+    def scaled(self) -> bool:
+        """Whether the scale is another than 1."""
+        return bool((self.scale != 1).any())
+
+    @property
+    def log_scale(self) -> float:
+        """Σ_i log scale_i over all D dimensions.
+
+        A density of x exceeds the density of the same data in their own units by so many nats.
+        """
+        return float(self.scale.log().mean()) * len(self.centre)
 
     @property
     def log_levels(self) -> float:
-        """The log of L if the map is noisy, otherwise 0; see `TensorDataModule.log_levels`."""
-        return math.log(self.scale) if self.noisy else 0.0
+        """See `TensorDataModule.log_levels`."""
+        of_levels = math.log(self.divisor) if self.noisy else 0.0
+        return of_levels + self.log_scale / len(self.centre)

@@ -53,8 +53,8 @@ def autoencoder_error(
         # That of the CPU alone: ``torch.manual_seed`` would touch the GPUs' as well.
         torch.default_generator.manual_seed(seed)
         network = build_autoencoder(options["model"], tuple(options["data_shape"]))
-    network.to(module.device)
     train = data.split("train").to(module.device)
+    network.to(train)
     standardise_codes(network[0], train[:START_EXAMPLES])
     optimizer = {name: options["optimizer"][name] for name in ("lr", "weight_decay")}
     adam = torch.optim.AdamW(network.parameters(), **optimizer, fused=True)

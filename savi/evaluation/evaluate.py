@@ -146,6 +146,11 @@ def _pass_over(
     metrics = {name: _summary(name, torch.cat(parts)) for name, parts in columns.items()}
     nats = metrics[f"{split}/nll"] / data.dim + data.log_levels
     metrics[f"{split}/bits_per_dim"] = nats / math.log(2.0)
+    # A density in the data's units is that of x over the product of the scales.
+    metrics[f"{split}/elbo_data_units"] = metrics[f"{split}/elbo"] - data.units.log_scale
+    metrics[f"{split}/nll_data_units"] = metrics[f"{split}/nll"] + data.units.log_scale
+    metrics[f"{split}/examples"] = float(len(data.split(split)))
+    metrics[f"{split}/examples_trained_on"] = float(data.count_trained(split))
     metrics[f"{split}/gamma"] = float(module.vae.gamma().mean())
     return metrics, stack(posteriors), torch.cat(columns[f"{split}/squared_error"])
 

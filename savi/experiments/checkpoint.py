@@ -11,9 +11,12 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback
 
+from savi.data import TensorDataModule
 from savi.errors import InputError
 
 CONFIG_KEY = "savi_config"
+#: Where Lightning keeps the state of the data module, which is the preprocessing.
+DATA_KEY = TensorDataModule.__qualname__
 
 
 class StoreConfig(Callback):
@@ -30,7 +33,12 @@ class StoreConfig(Callback):
 
 
 def save_weights(
-    path: Path, module: pl.LightningModule, config: Mapping[str, Any], epoch: int, step: int
+    path: Path,
+    module: pl.LightningModule,
+    data: TensorDataModule,
+    config: Mapping[str, Any],
+    epoch: int,
+    step: int,
 ) -> None:
     """Write a checkpoint for evaluation: one of Lightning's, without the state of a training."""
     # Copies: of a view, the whole tensor would be saved.
@@ -41,6 +49,7 @@ def save_weights(
         "state_dict": {name: value.clone() for name, value in module.state_dict().items()},
         module.CHECKPOINT_HYPER_PARAMS_KEY: dict(module.hparams),
         CONFIG_KEY: config,
+        DATA_KEY: data.state_dict(),
     }
     path.parent.mkdir(exist_ok=True)
     torch.save(contents, path)

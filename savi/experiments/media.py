@@ -111,7 +111,8 @@ def run_figures(
     The model is looked at now, unless it was ``observed`` before.
     """
     observed = observe(module, data) if observed is None else observed
-    figures = {"data": draw.image_grid(observed.x, "Test data", shape=data.shape, mean=data.mean)}
+    x = data.units.restored(observed.x)
+    figures = {"data": draw.image_grid(x, "Test data", shape=data.shape)}
     figures |= model_figures(observed, data)
     if curves is not None and curves.is_file():
         figures["learning_curves"] = draw.learning_curves(draw.read_metrics(curves))
@@ -121,12 +122,13 @@ def run_figures(
 def model_figures(observed: Observed, data: TensorDataModule) -> dict[str, Figure]:
     """Reconstructions at λ0 and λK, prior samples, the latent space, and the inner solves."""
     labels = [f"$z_{{{i + 1}}}$, {observed.kl[i]:.3g} nats" for i in observed.traversed]
-    x, init, final = observed.x, observed.init, observed.final
-    units = data.mean, data.shape
+    shown = observed.x, observed.init, observed.final, observed.samples, observed.traversals
+    x, init, final, samples, traversals = map(data.units.restored, shown)
+    shape = None, data.shape
     figures = {
-        "reconstructions": draw.reconstructions(x, init, final, *units),
-        "prior_samples": draw.prior_samples(observed.samples, *units),
-        "latent_traversals": draw.latent_traversals(observed.traversals, TRAVERSAL, labels, *units),
+        "reconstructions": draw.reconstructions(x, init, final, *shape),
+        "prior_samples": draw.prior_samples(samples, *shape),
+        "latent_traversals": draw.latent_traversals(traversals, TRAVERSAL, labels, *shape),
         "latent_scatter": draw.latent_scatter(observed.means, observed.labels),
     }
     if observed.trace is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +12,14 @@ from torch import Tensor
 
 from savi.config.schema import EvaluateConfig, EvaluationConfig
 from savi.data import DATASETS, TensorDataModule
+from savi.data.preprocessing import Preprocessing
 from savi.errors import InputError, unknown_option
 from savi.evaluation import Evaluation, evaluate
 from savi.evaluation.regret import out_of_distribution
-from savi.experiments.checkpoint import CONFIG_KEY, load_weights, read_checkpoint
+from savi.experiments.checkpoint import CONFIG_KEY, DATA_KEY, load_weights, read_checkpoint
 from savi.experiments.loggers import quieten_libraries
 from savi.experiments.options import check_options
-from savi.experiments.run import build
+from savi.experiments.run import build, precision_of
 from savi.plugins import import_modules
 from savi.report.table import shown
 from savi.settings import check_settings, keys_of
@@ -30,6 +31,9 @@ SETTINGS = [key for key in keys_of(EvaluationConfig) if key != "val_samples"]
 
 def load(run_or_checkpoint: str | Path, imports: Sequence[str] | None = None) -> SemiAmortizedVAE:
     """The model of a checkpoint, or of the best epoch of a run, without its data.
+
+    It works in the model's units; its ``preprocessing.units`` turn what it decodes or samples into
+    the data's (``restored``), and data into what it takes (``seen``).
 
     Args:
         run_or_checkpoint: a ``.ckpt`` file, or a run folder.
@@ -46,6 +50,10 @@ def load(run_or_checkpoint: str | Path, imports: Sequence[str] | None = None) ->
     checkpoint = read_checkpoint(path)
     admit(checkpoint[CONFIG_KEY], imports)
     module = SemiAmortizedVAE(**checkpoint["hyper_parameters"])
+    dtype = precision_of(checkpoint[CONFIG_KEY])
+    module.to(dtype)
+    if (state := checkpoint.get(DATA_KEY)) is not None:
+        module.preprocessing = Preprocessing.of(state, dtype)
     load_weights(module, path)
     return module.eval()
 
@@ -93,7 +101,8 @@ def evaluate_checkpoint(options: Mapping[str, Any]) -> tuple[Evaluation, dict[st
     check_settings(EvaluateConfig, options)
     check_settings(EvaluationConfig, options)
     _check_ood(options)
-    config = read_checkpoint(options["checkpoint"])[CONFIG_KEY]
+    checkpoint = read_checkpoint(options["checkpoint"])
+    config = checkpoint[CONFIG_KEY]
     admit(config, options["imports"])
     for group, key, name in (
         *(("evaluation", name, name) for name in SETTINGS),
@@ -103,16 +112,35 @@ def evaluate_checkpoint(options: Mapping[str, Any]) -> tuple[Evaluation, dict[st
     ):
         if options[name] is not None:
             config[group][key] = options[name]
-    data, module = build(config)
+    data, module = build(config, checkpoint.get(DATA_KEY))
     load_weights(module, options["checkpoint"])
     module.to(_device(options["device"]))
     others = None if options["ood"] is None else _other_data(config, options, data)
     with shown("evaluating") as progress:
         evaluation = evaluate(module, data, options["split"], progress)
+    for remark in _remarks(data, options["split"], DATA_KEY in checkpoint):
+        print(remark, flush=True)
     if others is None:
         return evaluation, {}
     own = data.split(options["split"])[: options["ood_examples"]]
     return evaluation, out_of_distribution(module, own.to(module.device), others.to(module.device))
+
+
+def _remarks(data: TensorDataModule, split: str, fitted: bool) -> Iterator[str]:
+    """What the reader of the figures must know of the data, a sentence each."""
+    if not fitted:
+        yield (
+            "The checkpoint holds no preprocessing: mean, scale and splits are those of the file "
+            "as it is now, so that examples may have been trained on"
+        )
+    elif not data.known:
+        yield (
+            f"The data of '{data.name}' are not those that the run began with: they are seen "
+            "through the mean, the scale and the splits of the run"
+        )
+    trained, size = data.count_trained(split), len(data.split(split))
+    if fitted and trained:
+        yield f"Of the {size:,} {split} examples, {trained:,} were trained on"
 
 
 def _check_ood(options: Mapping[str, Any]) -> None:
@@ -131,8 +159,11 @@ def _other_data(
 ) -> Float[Tensor, "M D"]:
     """Test examples of the data set ``ood`` as this run would see them."""
     changed = {"name": options["ood"], "path": options["ood_path"], "options": {}}
+    if options["ood"] != own.name:
+        changed["layout"] = "channels_first"
     try:
         other = TensorDataModule(**{**config["data"], **changed})
+        other.dtype = own.dtype
         other.setup()
     except InputError as error:
         raise InputError(str(error).replace("data.path", "ood_path")) from error
@@ -141,8 +172,9 @@ def _other_data(
             f"ood '{other.name}' has {other.dim} dimensions and '{own.name}' {own.dim}: name data "
             "of the same dimension"
         )
-    # Centred by the mean of the run's data, not by their own.
-    return (other.split("test") + other.mean - own.mean)[: options["ood_examples"]]
+    # Centred and scaled as the run's data, not as their own would be.
+    examples = other.split("test")[: options["ood_examples"]]
+    return own.units.seen(other.units.restored(examples))
 
 
 def _device(name: str) -> torch.device:

@@ -21,6 +21,7 @@ from pytorch_lightning.utilities import rank_zero_only
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from savi.data import TensorDataModule
+from savi.data.suitability import few_values
 from savi.errors import InputError
 from savi.evaluation import evaluate
 from savi.experiments.check import check
@@ -53,8 +54,14 @@ GROUPS = (
 )  # fmt: skip
 
 
-def build(config: Mapping[str, Any]) -> tuple[TensorDataModule, SemiAmortizedVAE]:
+def build(
+    config: Mapping[str, Any], preprocessing: dict[str, Any] | None = None
+) -> tuple[TensorDataModule, SemiAmortizedVAE]:
     """The data, read and checked, and a fresh model for them.
+
+    Args:
+        config: a whole run's config.
+        preprocessing: that of a checkpoint; by default it is fitted to the data.
 
     Raises:
         InputError: for whatever is wrong with the config or the data.
@@ -65,19 +72,29 @@ def build(config: Mapping[str, Any]) -> tuple[TensorDataModule, SemiAmortizedVAE
     if config["trainer"]["threads"] is not None:
         torch.set_num_threads(config["trainer"]["threads"])
     pl.seed_everything(config["seed"], verbose=False)
-    data = TensorDataModule(**config["data"])
+    data, dtype = TensorDataModule(**config["data"]), precision_of(config)
+    data.dtype = dtype
+    if preprocessing is not None:
+        data.load_state_dict(preprocessing)
     data.setup()
     gamma = config["model"]["gamma"]
     if gamma["value"] is None and not data.variance > gamma["floor"]:
+        scale = "set data.scale=global" if data.variance > 0 else "check data.path and data.limit"
         raise InputError(
             f"the training data of '{data.name}' have a variance of {data.variance:.3g}, "
-            "where γ would start: check data.path and data.limit, or set model.gamma.value"
+            f"where γ would start: {scale}, or set model.gamma.value"
         )
     groups = {group: config[group] for group in GROUPS}
     module = SemiAmortizedVAE(
         data_shape=data.shape, data_variance=data.variance, seed=config["seed"], **groups
     )
-    return data, module
+    module.preprocessing = data.preprocessing
+    return data, module.to(dtype)
+
+
+def precision_of(config: Mapping[str, Any]) -> torch.dtype:
+    """The type of the weights and of the data."""
+    return torch.float64 if config["trainer"]["precision"] == "64-true" else torch.float32
 
 
 @dataclass(frozen=True)
@@ -136,6 +153,7 @@ class Run:
         """
         config, folder, trainer = self.config, self.folder, self.trainer
         print(_headline(config, self.data, self.module), flush=True)
+        warn_of_few_values(self.data, self.module)
         # Loggers open files and a wandb run, so they come when nothing can be refused any more.
         trainer.loggers, wandb_logger = build_loggers(dict(config), folder, origin)
         with finishing(wandb_logger):
@@ -193,6 +211,8 @@ def conclude(
         evaluation = evaluate(module, data, progress=progress)
     tuned = {f"hyper/{name}": value for name, value in values(module, module.tuned).items()}
     metrics = evaluation.metrics | dict(of_training) | tuned
+    if "val/elbo" in metrics:
+        metrics["val/elbo_data_units"] = metrics["val/elbo"] - data.units.log_scale
     write_metrics(folder, metrics)
     if evaluation.collapse is not None:
         (folder / "collapse.json").write_text(json.dumps(evaluation.collapse.record(), indent=2))
@@ -211,6 +231,12 @@ def _headline(config: Mapping[str, Any], data: TensorDataModule, module: SemiAmo
         f"{config['experiment'] or 'savi'} on {data.name}: {len(data.split('train')):,} training "
         f"examples of {shape}; {module.vae.latent_dim} latents, {parameters:,} parameters; {method}"
     )
+
+
+def warn_of_few_values(data: TensorDataModule, module: SemiAmortizedVAE) -> None:
+    """Say before a training what its bound means, where a Gaussian density does not fit."""
+    if remark := few_values(data, module.vae.gamma.free):
+        print(f"warning: {remark}", file=sys.stderr, flush=True)
 
 
 def build_trainer(

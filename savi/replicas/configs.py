@@ -100,7 +100,7 @@ def _refuse(config: Mapping[str, Any]) -> None:
     conflicts = [
         Conflict(on_gpu, "a GPU", "trainer.accelerator=cpu"),
         Conflict(trainer["devices"] > 1, "several devices", "trainer.devices=1"),
-        Conflict(precision != "32-true", "mixed precision", "trainer.precision=32-true"),
+        Conflict(precision.endswith("mixed"), "mixed precision", "trainer.precision=32-true"),
         Conflict(config["inner"]["compile"], "inner.compile", "inner.compile=false"),
         Conflict(outer != "adam", f"optimizer '{outer}'", "optimizer=adam"),
         Conflict(tuned, "hypergradient.tune", "hypergradient.tune=[]"),

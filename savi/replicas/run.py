@@ -70,7 +70,7 @@ class ReplicaRun:
 
     def save(self, epoch: int, step: int) -> None:
         """Write ``last.ckpt``, and ``best.ckpt`` if the last ``val/elbo`` is the highest yet."""
-        save_weights(self._last, self.module, self.config, epoch, step)
+        save_weights(self._last, self.module, self.data, self.config, epoch, step)
         score = self.logged["val/elbo"]
         if self._best is None or score > self._best:
             self._best = score
@@ -78,7 +78,7 @@ class ReplicaRun:
 
     def keep_what_there_is(self, epoch: int, step: int, cost: Mapping[str, float]) -> None:
         """After Ctrl-C: the weights, the figures and the curves so far."""
-        save_weights(self._last, self.module, self.config, epoch, step)
+        save_weights(self._last, self.module, self.data, self.config, epoch, step)
         keep_what_there_is(self.folder, self._loggers, self.logged | dict(cost))
 
     def conclude(self, cost: Mapping[str, float]) -> dict[str, float]:

@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader
 from savi.data.batches import Batch
 from savi.errors import InputError
 from savi.experiments.loggers import quieten_libraries
+from savi.experiments.run import warn_of_few_values
 from savi.implicit.reporter import collected
 from savi.replicas.configs import plans
 from savi.replicas.ensemble import Ensemble, joined
@@ -54,6 +55,8 @@ def train(
     cost = training.cost
     with opened(training.runs):
         print(training.headline(), flush=True)
+        first = training.runs[0]
+        warn_of_few_values(first.data, first.module)
         try:
             training.fit()
         except KeyboardInterrupt:
@@ -147,7 +150,7 @@ class JointTraining:
         """
         for run in self.active:
             try:
-                require_finite(run.module, self.epoch)
+                require_finite(run.module, self.epoch, run.data)
             except FloatingPointError as error:
                 run.close(error)
         bounds = "  ".join(
@@ -218,8 +221,8 @@ def _examples(runs: Sequence[ReplicaRun], *loaders: Sequence[DataLoader[Batch]])
     }
     if len(sizes) > 1:
         raise InputError(
-            "trainer.replicas with data whose splits differ in size between the seeds: set "
-            "data.limit, or trainer.replicas=1"
+            "trainer.replicas with data whose splits differ in size between the seeds (equal "
+            "examples share a split): set data.limit, or trainer.replicas=1"
         )
     return sizes.pop()[1]
 

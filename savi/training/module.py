@@ -13,6 +13,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler
 
 from savi.config.schema import Config
 from savi.data.batches import Batch
+from savi.data.preprocessing import Preprocessing
 from savi.errors import InputError, within
 from savi.inference.encoder_losses import EncoderObjective
 from savi.inference.outer_loss import OuterLoss
@@ -91,6 +92,8 @@ class SemiAmortizedVAE(pl.LightningModule):
         self.settings, self.optimizer_config, self.seed = evaluation, optimizer, seed
         self.kl_weight, self.weight_decay = self.kl["weight"], optimizer["weight_decay"]
         self.tuned: tuple[str, ...] = tuple(hypergradient["tune"]) if hypergradient else ()
+        #: What turns data into x, and what is decoded back: that of the run, once it has data.
+        self.preprocessing: Preprocessing | None = None
         self._certificate: Certified | None = None
         self._squared_error: Tensor | None = None
         if self.kl_weight == 0 and self.family.name == "laplace":

@@ -1,6 +1,6 @@
 import torch
 
-from savi.data.batches import generator
+from savi.data.randomness import generator
 
 
 def draw(purpose: str, *key: int) -> torch.Tensor:

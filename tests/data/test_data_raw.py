@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 
@@ -47,3 +49,39 @@ def test_good_data_pass():
 def test_each_fault_is_told_with_its_split(raw, message):
     with pytest.raises(InputError, match=message):
         raw.check("mine")
+
+
+class TestLayout:
+    def images(self, *shape: int) -> RawData:
+        values = torch.arange(math.prod((6, *shape))).view(6, *shape).float()
+        return RawData(Examples(values, torch.arange(6)), test=Examples(values[:2]))
+
+    @pytest.mark.parametrize("shape", [(28, 28, 3), (8, 6, 1), (5, 9, 4), (4, 4, 3)])
+    def test_channels_last_are_refused_or_moved(self, shape):
+        raw = self.images(*shape)
+        with pytest.raises(InputError, match=r"'mine' has .*×.*set data\.layout=channels_last"):
+            raw.arranged("mine", "channels_first")
+        moved = raw.arranged("mine", "channels_last")
+        height, width, channels = shape
+        assert moved.shape == (channels, height, width)
+        assert moved.test is not None
+        for before, after in ((raw.train, moved.train), (raw.test, moved.test)):
+            assert torch.equal(after.values, before.values.permute(0, 3, 1, 2))
+            assert after.values.is_contiguous()
+        assert torch.equal(moved.train.labels, torch.arange(6))
+
+    @pytest.mark.parametrize(
+        "shape", [(3, 28, 28), (1, 8, 8), (4, 5, 9), (3, 3, 3), (1, 1, 1), (16, 7, 7), (28,)]
+    )
+    def test_channels_first_and_vectors_stay(self, shape):
+        raw = self.images(*shape)
+        assert raw.arranged("mine", "channels_first") is raw
+
+    def test_channels_first_are_not_moved(self):
+        with pytest.raises(InputError, match=r"set data\.layout=channels_first"):
+            self.images(3, 28, 28).arranged("mine", "channels_last")
+
+    def test_images_without_an_axis_for_channels_have_no_order(self):
+        for shape in ((1, 28, 28), (12,)):
+            raw = self.images(*shape)
+            assert raw.arranged("mine", "channels_last") is raw

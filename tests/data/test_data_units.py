@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from savi.data.batches import generator
+from savi.data.randomness import generator
 from savi.data.units import Units, uniform_noise
 
 

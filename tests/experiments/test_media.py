@@ -3,6 +3,7 @@
 import math
 import warnings
 
+import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
@@ -10,7 +11,13 @@ from wandb_runs import history_of, records_of, summary_of
 
 from savi.errors import InputError
 from savi.experiments.loggers import build_loggers, finish, log_results, quieten_libraries
-from savi.experiments.media import MediaMonitor, final_media, histograms, log_final_media
+from savi.experiments.media import (
+    MediaMonitor,
+    final_media,
+    histograms,
+    log_final_media,
+    run_figures,
+)
 from savi.experiments.observe import observe
 from savi.experiments.run import build, build_callbacks
 from savi.report.wandb import CURVATURE, EPOCH, INNER_STEP, STATIONARITY, STEP
@@ -177,3 +184,20 @@ def test_media_are_optional_and_checked(config, tmp_path):
     assert monitors(5)[0].every_n_epochs == 5
     with pytest.raises(InputError, match="media_every_n_epochs is 0: set it to 1 or more"):
         build(config(*SMALL, "logger=csv", "callbacks.media_every_n_epochs=0"))
+
+
+def test_figures_are_in_the_units_of_the_data(config, tmp_path):
+    values = np.random.default_rng(0).normal(size=(60, 5)) * 10 + 1000
+    np.save(tmp_path / "data.npy", values)
+    data, module = build(
+        config(*SMALL, "data=arrays", f"data.path={tmp_path / 'data.npy'}", "data.scale=global",
+               "data.limit=null")
+    )  # fmt: skip
+    observed = observe(module, data)
+    assert observed.x.abs().max() < 6
+    figures = run_figures(module, data, None, observed)
+    for name in ("data", "reconstructions", "prior_samples"):
+        lines = [line for axes in figures[name].axes for line in axes.lines]
+        drawn = np.concatenate([np.asarray(line.get_ydata(), dtype=float) for line in lines])
+        assert len(drawn) >= 30
+        assert ((drawn > 900) & (drawn < 1100)).all()

@@ -18,10 +18,11 @@ _KEYS = (*_SPLITS, *(f"{split}_labels" for split in _SPLITS))
 def arrays(path: Path) -> RawData:
     """Read a ``.npy`` or ``.npz`` file.
 
-    Arrays are [N, D], [N, H, W] or [N, C, H, W]. Floating-point numbers are continuous data and
-    uint8 are 256 grey levels. A ``.npz`` file has the key ``train`` and may have ``val``,
-    ``test``, ``train_labels``, ``val_labels`` and ``test_labels``. Splits that are not there are
-    taken from the training examples; so they are from the only array of a file.
+    Arrays are [N, D], [N, H, W] or [N, C, H, W] ([N, H, W, C] with ``data.layout``).
+    Floating-point numbers are continuous data and uint8 are 256 grey levels. A ``.npz`` file has
+    the key ``train`` and may have ``val``, ``test``, ``train_labels``, ``val_labels`` and
+    ``test_labels``. Splits that are not there are taken from the training examples; so they are
+    from the only array of a file.
 
     Raises:
         InputError: for another kind of file, a damaged one, unknown keys, or other types.
@@ -73,9 +74,10 @@ def _values(path: Path, split: str, array: np.ndarray) -> torch.Tensor:
             f"'{split}' in '{path}' has type {array.dtype}: save it as floating-point numbers, "
             "or as uint8 if it holds 256 grey levels"
         )
-    with np.errstate(over="ignore"):  # what is too large for float32 is reported as infinite
-        kind = np.uint8 if array.dtype == np.uint8 else np.float32
-        values = torch.from_numpy(array.astype(kind))
+    # Wide types stay wide until the mean is subtracted: a large one would take their digits.
+    wide = np.float64 if array.dtype.itemsize > 4 else np.float32
+    with np.errstate(over="ignore"):  # what is too large for float64 is reported as infinite
+        values = torch.from_numpy(array.astype(np.uint8 if array.dtype == np.uint8 else wide))
     return values.unsqueeze(1) if values.ndim == 3 else values
 
 

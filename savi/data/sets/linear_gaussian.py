@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from savi.data.batches import generator
+from savi.data.randomness import generator
 from savi.data.raw import Examples, RawData
 from savi.data.registry import DATASETS
 from savi.errors import InputError

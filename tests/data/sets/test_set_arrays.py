@@ -35,11 +35,28 @@ def test_one_array_is_split(file):
     assert data.levels is None
 
 
-@pytest.mark.parametrize("kind", ["<f2", "<f4", ">f8", "longdouble"])
-def test_every_floating_point_type_becomes_float32(file, kind):
-    raw = arrays(file(floats.astype(kind)))
-    assert raw.train.values.dtype == torch.float32
-    np.testing.assert_array_equal(raw.train.values, floats.astype(kind).astype(np.float32))
+@pytest.mark.parametrize(
+    ("kind", "read"),
+    [("<f2", "float32"), ("<f4", "float32"), (">f8", "float64"), ("longdouble", "float64")],
+)
+def test_every_floating_point_type_becomes_float32(file, kind, read):
+    path = file(floats.astype(kind))
+    raw = arrays(path)
+    assert raw.train.values.dtype == getattr(torch, read)
+    np.testing.assert_array_equal(raw.train.values, floats.astype(kind).astype(read))
+    data = TensorDataModule("arrays", path=str(path), val_size=4, centre=False)
+    rows = torch.cat([data.split(name) for name in ("train", "val", "test")])
+    assert rows.dtype == torch.float32
+    expected = torch.from_numpy(floats.astype(kind).astype(np.float32))
+    assert torch.equal(rows.sort(0).values, expected.sort(0).values)
+
+
+def test_a_large_offset_takes_no_digits(file):
+    offset = floats + 1e7
+    data = TensorDataModule("arrays", path=str(file(offset)), val_size=4)
+    x = data.split("train").double() + data.units.centre - 1e7
+    nearest = torch.cdist(x, torch.from_numpy(floats)).min(1).values
+    assert nearest.max() < 1e-6
 
 
 def test_bytes_are_grey_levels_and_get_a_channel(file):
