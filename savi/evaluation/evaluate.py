@@ -20,6 +20,7 @@ from savi.evaluation.collapse import Collapse, active_units, measure_collapse, m
 from savi.evaluation.gaps import Gaps, generalization, measure_gaps
 from savi.evaluation.log_likelihood import log_likelihood_figures
 from savi.evaluation.pieces import Progress, portion, silent
+from savi.evaluation.plausible import implausible
 from savi.evaluation.proposals import with_density
 from savi.inner.solution import Status
 from savi.types import Observations, Rows
@@ -42,10 +43,21 @@ class Evaluation:
     Attributes:
         metrics: the figures, under the names ``test/...`` and ``inner/...``.
         collapse: whether, how and why latent dimensions are unused; None where q has no density.
+        fault: what is absurd in the figures, in a sentence; None if nothing is.
     """
 
     metrics: dict[str, float]
     collapse: Collapse | None
+    fault: str | None = None
+
+    def require_plausible(self) -> None:
+        """Refuse figures that no trained model can have.
+
+        Raises:
+            FloatingPointError: if there is a fault.
+        """
+        if self.fault is not None:
+            raise FloatingPointError(f"the figures of this run are absurd: {self.fault}")
 
 
 @dataclass(frozen=True)
@@ -105,7 +117,8 @@ def evaluate(
         progress(1.0)
     if collapse is not None:
         metrics |= _prefixed(split, collapse.metrics())
-    return Evaluation(metrics, collapse)
+    fault = implausible(metrics, split, module.vae.gamma(), subject.examples(), data.split("train"))
+    return Evaluation(metrics, collapse, fault)
 
 
 def _pass_over(

@@ -186,6 +186,9 @@ def conclude(
 
     Returns:
         The contents of ``metrics.json``, those ``of_training`` itself among them.
+
+    Raises:
+        FloatingPointError: for figures that no trained model can have, when all is written.
     """
     best = folder / "checkpoints" / "best.ckpt"
     load_weights(module, best if best.is_file() else folder / "checkpoints" / "last.ckpt")
@@ -199,6 +202,7 @@ def conclude(
     log_results(wandb_logger, metrics)
     if config["callbacks"]["figures"]:
         log_final_media(wandb_logger, final_media(module, data, folder))
+    evaluation.require_plausible()
     return metrics
 
 
