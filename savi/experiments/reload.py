@@ -18,7 +18,7 @@ from savi.evaluation.regret import out_of_distribution
 from savi.experiments.checkpoint import CONFIG_KEY, load_weights, read_checkpoint
 from savi.experiments.loggers import quieten_libraries
 from savi.experiments.options import check_options
-from savi.experiments.run import build
+from savi.experiments.run import bound_curve, build
 from savi.plugins import import_modules
 from savi.report.table import shown
 from savi.settings import check_settings, keys_of
@@ -108,7 +108,8 @@ def evaluate_checkpoint(options: Mapping[str, Any]) -> tuple[Evaluation, dict[st
     module.to(_device(options["device"]))
     others = None if options["ood"] is None else _other_data(config, options, data)
     with shown("evaluating") as progress:
-        evaluation = evaluate(module, data, options["split"], progress)
+        curve = bound_curve(Path(options["checkpoint"]).parents[1])
+        evaluation = evaluate(module, data, options["split"], progress, curve)
     if others is None:
         return evaluation, {}
     own = data.split(options["split"])[: options["ood_examples"]]

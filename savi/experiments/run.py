@@ -31,6 +31,7 @@ from savi.experiments.options import check_options
 from savi.plugins import import_modules
 from savi.report.figures import learning_curves, read_metrics, save
 from savi.report.table import shown
+from savi.report.wandb import OBJECTIVE
 from savi.runs.folder import claimed
 from savi.runs.record import Interrupted, Origin, recorded
 from savi.training.callbacks import (
@@ -193,7 +194,7 @@ def conclude(
     best = folder / "checkpoints" / "best.ckpt"
     load_weights(module, best if best.is_file() else folder / "checkpoints" / "last.ckpt")
     with shown("evaluating the best epoch") as progress:
-        evaluation = evaluate(module, data, progress=progress)
+        evaluation = evaluate(module, data, progress=progress, curve=bound_curve(folder))
     tuned = {f"hyper/{name}": value for name, value in values(module, module.tuned).items()}
     metrics = evaluation.metrics | dict(of_training) | tuned
     write_metrics(folder, metrics)
@@ -204,6 +205,14 @@ def conclude(
         log_final_media(wandb_logger, final_media(module, data, folder))
     evaluation.require_plausible()
     return metrics
+
+
+def bound_curve(folder: Path) -> list[float]:
+    """The ``val/elbo`` of a run's validations by its ``metrics.csv``; empty where there is none."""
+    file = folder / "metrics.csv"
+    if not file.is_file() or OBJECTIVE not in (curves := read_metrics(file)):
+        return []
+    return curves[OBJECTIVE].values.tolist()
 
 
 def _headline(config: Mapping[str, Any], data: TensorDataModule, module: SemiAmortizedVAE) -> str:
