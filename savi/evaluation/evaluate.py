@@ -170,8 +170,8 @@ def _pass_over(
     nats = metrics[f"{split}/nll"] / data.dim + data.log_levels
     metrics[f"{split}/bits_per_dim"] = nats / math.log(2.0)
     metrics[f"{split}/gamma"] = float(module.vae.gamma().mean())
-    bound = {name: torch.cat(columns[f"{split}/{name}"]) for name in ("elbo", "squared_error")}
-    return metrics, stack(posteriors), bound
+    each = {name: torch.cat(columns[f"{split}/{name}"]) for name in ("elbo", "squared_error")}
+    return metrics, stack(posteriors), each
 
 
 def _summary(name: str, values: Tensor) -> float:

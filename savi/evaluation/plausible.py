@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from jaxtyping import Float
 from torch import Tensor
 
-#: A model may cost so many times what the simplest one costs. That is orders of magnitude above
-#: what too short or too bold a training does, and orders below what numbers out of range do.
-WORSE = 1e3
+#: A model may cost so many times what the simplest one costs. Too short or too bold a training
+#: stays far below that, and numbers out of range go far above.
+WORSE = 1e2
 #: Rounding in the sums of a bound, relative to them.
 ROUNDING = 1e-3
 #: Standard deviations within which data need no scaling.
@@ -49,15 +49,15 @@ def implausible(
     ceiling = -0.5 * float((2.0 * math.pi * gamma).log().sum())
     simplest = 0.5 * float((variances / gamma).sum())
     for name, bound in {"elbo": named["elbo"], "nll": -named["nll"]}.items():
-        value = f"{split}/{name} is {named[name]:.3g} nats"
+        told = f"{split}/{name} is {named[name]:.3g} nats"
         if bound > ceiling + ROUNDING * (abs(ceiling) + dim):
             return (
-                f"{value}, but at γ = {float(gamma.mean()):.3g} no log-density exceeds "
+                f"{told}, but at γ = {float(gamma.mean()):.3g} no log-density exceeds "
                 f"{ceiling:.3g}; {_advice(train)}"
             )
         if ceiling - bound > WORSE * (dim + simplest):
             return (
-                f"{value}, where a model that ignores its code and answers the mean of the "
+                f"{told}, where a model that ignores its code and answers the mean of the "
                 f"training data has an ELBO of {ceiling - simplest:.3g} at the same γ; "
                 f"{_advice(train)}"
             )

@@ -195,7 +195,8 @@ def judge(evidence: Evidence, advice: Advice | None = None) -> Verdict:
     """
     e, advice = evidence, advice or Advice()
     if e.pruned == 0:
-        return Verdict("none", f"All {e.latent_dim} latent dimensions are in use.")
+        poor = f", and still {_compared(e)}" if e.lost_share > LOST_SHARE else ""
+        return Verdict("none", f"All {e.latent_dim} latent dimensions are in use{poor}.")
     are = "is" if e.pruned == 1 else "are"
     pruned = f"{e.pruned} of {e.latent_dim} latent dimensions {are} pruned"
     compared = _compared(e)

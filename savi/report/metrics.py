@@ -158,4 +158,4 @@ def direction(name: str) -> Literal["maximize", "minimize"] | None:
     """
     metric = describe(name)
     better = SOUGHT.get(parse(name)[1], metric.better if metric else None)
-    return {"higher": "maximize", "lower": "minimize", None: None}[better]  # type: ignore[return-value]
+    return {"higher": "maximize", "lower": "minimize", None: None}[better]

@@ -42,8 +42,8 @@ def finished_metrics(folder: Path, config: Mapping[str, Any]) -> dict[str, float
     if different := differences(earlier, config):
         key, (before, now) = next(iter(different.items()))
         raise InputError(
-            f"'{folder}' holds a job with another {key} ({before}, now {now}): choose another "
-            "hydra.sweep.dir"
+            f"'{folder}' holds a job with another {key}: choose another hydra.sweep.dir (it was "
+            f"{before}, and is now {now})"
         )
     if state_of(folder) != FINISHED:
         return None

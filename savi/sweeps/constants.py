@@ -68,7 +68,7 @@ def _earlier_jobs(folder: Path) -> Iterator[tuple[list[str], dict[str, Any]]]:
 def _composed(config_name: str | None, overrides: list[str]) -> dict[str, Any]:
     """The config of a job, as its run folder would hold it."""
     config = compose(config_name, overrides, return_hydra_config=True)
-    values = plain(OmegaConf.masked_copy(config, [key for key in config if key != "hydra"]))
+    values = plain(OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"]))
     return values | {"experiment": config.hydra.runtime.choices.get("experiment")}
 
 

@@ -35,6 +35,7 @@ def test_the_kinds_are_those_of_the_paper():
         (replace(BENIGN, pruned=0), "none", "All 10"),
         # However bad γ and the errors are, dimensions in use are not collapsed.
         (replace(BENIGN, pruned=0, gamma=5.0, error=0.4), "none", "All 10"),
+        (replace(BENIGN, pruned=0, gamma=5.0, error=0.4), "none", "and still the VAE's squared"),
         (BENIGN, "i", "optimum, and superfluous"),
         (replace(BENIGN, autoencoder_error=None), "i", "3 of 10"),
         # γ is too large, and pruned what was needed.
