@@ -217,13 +217,16 @@ def test_metrics_have_their_names(finished):
 
 
 @pytest.mark.slow
-def test_evaluate_gives_the_same_numbers(finished, command, tmp_path):
+def test_evaluate_gives_the_same_numbers(finished, command, capsys, tmp_path):
     checkpoint = finished / "run" / "checkpoints" / "best.ckpt"
     command(evaluate, f"checkpoint={checkpoint}", "output=again.json")
     again = json.loads((tmp_path / "again.json").read_text())
     trained = json.loads((finished / "run" / "metrics.json").read_text())
     assert "test/elbo" in again
     assert again == {name: trained[name] for name in again}
+    # By the curves of the run as well.
+    verdict = json.loads((finished / "run" / "collapse.json").read_text())
+    assert f"Collapse: {verdict['name']}. {verdict['reason']}" in capsys.readouterr().out
 
 
 @pytest.mark.slow

@@ -108,7 +108,7 @@ def evaluate_checkpoint(options: Mapping[str, Any]) -> tuple[Evaluation, dict[st
     module.to(_device(options["device"]))
     others = None if options["ood"] is None else _other_data(config, options, data)
     with shown("evaluating") as progress:
-        curve = bound_curve(Path(options["checkpoint"]).parents[1])
+        curve = bound_curve(Path(options["checkpoint"]).resolve().parent.parent)
         evaluation = evaluate(module, data, options["split"], progress, curve)
     if others is None:
         return evaluation, {}

@@ -208,11 +208,12 @@ def conclude(
 
 
 def bound_curve(folder: Path) -> list[float]:
-    """The ``val/elbo`` of a run's validations by its ``metrics.csv``; empty where there is none."""
-    file = folder / "metrics.csv"
-    if not file.is_file() or OBJECTIVE not in (curves := read_metrics(file)):
+    """The ``val/elbo`` of a run's validations by its ``metrics.csv``; empty if there is none."""
+    try:
+        curves = read_metrics(folder / "metrics.csv")
+    except (InputError, OSError, ValueError):
         return []
-    return curves[OBJECTIVE].values.tolist()
+    return curves[OBJECTIVE].values.tolist() if OBJECTIVE in curves else []
 
 
 def _headline(config: Mapping[str, Any], data: TensorDataModule, module: SemiAmortizedVAE) -> str:

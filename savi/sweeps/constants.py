@@ -85,10 +85,6 @@ def _sentence(folder: Path, changed: Mapping[str, tuple[Any, Any]]) -> str:
 
 
 def _shown(value: Any) -> str:
-    return (
-        "null"
-        if value is None
-        else json.dumps(value)
-        if isinstance(value, bool | list | dict)
-        else str(value)
-    )
+    """A value as an override would write it."""
+    plain_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return str(value) if plain_number or isinstance(value, str) else json.dumps(value)
