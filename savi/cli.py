@@ -153,6 +153,10 @@ def _evaluate(config: DictConfig) -> float:
         console.print_verdict(evaluation.collapse.record())
     if config.output is not None:
         Path(config.output).write_text(json.dumps(metrics, indent=2, sort_keys=True) + "\n")
+    try:
+        evaluation.require_plausible()
+    except FloatingPointError as error:
+        console.fail(error, 1)
     return metrics[f"{config.split}/elbo"]
 
 

@@ -219,13 +219,16 @@ def test_metrics_have_their_names(finished):
 
 
 @pytest.mark.slow
-def test_evaluate_gives_the_same_numbers(finished, command, tmp_path):
+def test_evaluate_gives_the_same_numbers(finished, command, capsys, tmp_path):
     checkpoint = finished / "run" / "checkpoints" / "best.ckpt"
     command(evaluate, f"checkpoint={checkpoint}", "output=again.json")
     again = json.loads((tmp_path / "again.json").read_text())
     trained = json.loads((finished / "run" / "metrics.json").read_text())
     assert "test/elbo" in again
     assert again == {name: trained[name] for name in again}
+    # By the curves of the run as well.
+    verdict = json.loads((finished / "run" / "collapse.json").read_text())
+    assert f"Collapse: {verdict['name']}. {verdict['reason']}" in capsys.readouterr().out
 
 
 @pytest.mark.slow
@@ -256,7 +259,7 @@ def test_a_run_says_how_it_ended_and_whether_it_collapsed(finished):
     assert record["state"] == "finished"
     assert record["command"].startswith("savi-train debug=quick data.limit=40")
     collapse = json.loads((finished / "run" / "collapse.json").read_text())
-    assert collapse["kind"] in ("none", "i", "ii", "iii", "v")
+    assert collapse["kind"] in ("none", "i", "ii", "iii", "v", "undecided")
     assert len(collapse["kl_per_dimension"]) == 2
     assert collapse["reason"]
 

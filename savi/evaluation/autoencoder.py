@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from savi.errors import require_at_least
+from savi.evaluation.principal import PrincipalComponents
 from savi.vae.build import build_encoder, build_vae
 from savi.vae.networks import ENCODERS
 
@@ -23,10 +24,6 @@ if TYPE_CHECKING:
 SEED_OFFSET = 7_919
 #: Training examples by which the codes are scaled at the start.
 START_EXAMPLES = 1_000
-#: Training examples that principal components are computed from at most.
-PRINCIPAL_EXAMPLES = 10_000
-#: Directions beyond the wanted ones in the randomised decomposition, and its power iterations.
-OVERSAMPLING, POWER_ITERATIONS = 8, 4
 
 
 def autoencoder_error(
@@ -116,15 +113,6 @@ def linear_error(train: Float[Tensor, "N D"], x: Float[Tensor, "M D"], latent_di
     """The mean squared error per dimension of the best linear autoencoder: principal components.
 
     It needs no training that could fail, so that it tells a bad minimum from data that no code of
-    ``latent_dim`` numbers describes. The components are those of the training examples (of some,
-    if there are many), found by a randomised decomposition that leaves the global random state
-    alone.
+    ``latent_dim`` numbers describes. The components are those of the training examples.
     """
-    train = train[:PRINCIPAL_EXAMPLES].cpu()
-    directions = min(latent_dim + OVERSAMPLING, *train.shape)
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(SEED_OFFSET)
-        _, _, axes = torch.pca_lowrank(train, q=directions, niter=POWER_ITERATIONS)
-    axes = axes[:, :latent_dim].to(x)
-    centred = x - train.mean(dim=0).to(x)
-    return float((centred - centred @ axes @ axes.mT).square().double().mean())
+    return PrincipalComponents.fit(train, latent_dim).error(x)

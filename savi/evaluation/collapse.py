@@ -7,24 +7,23 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
-from savi.evaluation.verdict import Evidence, Verdict, judge
+from savi.evaluation.advice import Advice
+from savi.evaluation.verdict import Evidence, HeldOut, Verdict, judge
 from savi.vae.distributions import Posterior
 from savi.vae.model import GaussianVAE
 from savi.vae.monte_carlo import example_slices
 
-#: Mean KL in nats below which a latent dimension counts as pruned. A unit whose mean varies by
-#: 0.01, the least that counts as active (Burda et al. 2016), has a KL of 0.005 nats at least.
-PRUNED_KL = 0.01
 #: A posterior standard deviation within this of 1 is the prior's.
 NEAR_ONE = 0.1
 #: A free γ within this multiple of its floor is held up by it.
 AT_FLOOR = 2.0
 #: Bins of the histogram of σ_z, from 0 to this, beyond which the last bin holds all.
 BINS, LARGEST_SIGMA = 60, 1.2
-#: Burda et al. (2016) call a unit active if its posterior mean varies more than this.
+#: Burda et al. (2016) call a unit active if its posterior mean varies more than this; here the
+#: others are called pruned.
 ACTIVE_VARIANCE = 0.01
 #: Entries of a piece of the N × N × d comparison of every sample with every posterior.
 MATRIX_ENTRIES = 2**20
@@ -91,15 +90,21 @@ def measure_collapse(
     linear_error: float,
     autoencoder_error: float | None = None,
     beta: float = 1.0,
+    held_out: tuple[Float[Tensor, " N"], Float[Tensor, "N components"]] | None = None,
+    trend: str = "",
+    advice: Advice | None = None,
 ) -> Collapse:
     """The diagnostics and the verdict, from the posteriors of the examples in the same order.
 
     Of a family without a density their Laplace approximations are taken. ``squared_error`` is
     E_q‖x − μ(z)‖² of each example, the other errors are those of :mod:`savi.evaluation.autoencoder`
     (an autoencoder whose error is not finite has diverged, and counts as none), and ``beta`` is the
-    weight of the KL term in training.
+    weight of the KL term in training. ``held_out`` are the ELBO of each example and its
+    log-likelihood with 0, 1, … principal components, ``trend`` is what
+    :func:`savi.evaluation.trend.still_rising` says, and ``advice`` knows the run's settings.
     """
     kl, variance = q.kl_per_dimension().mean(dim=0), model.gamma
+    used = active_units(q.mean)
     gamma = variance()
     if autoencoder_error is not None and not math.isfinite(autoencoder_error):
         autoencoder_error = None
@@ -107,7 +112,7 @@ def measure_collapse(
     evidence = Evidence(
         latent_dim=model.latent_dim,
         dim=x.shape[1],
-        pruned=int((kl < PRUNED_KL).sum()),
+        pruned=model.latent_dim - used,
         gamma=float(gamma.double().mean()),
         gamma_optimum=float(squared_error.double().mean()) / x.shape[1],
         floored=float(at_floor),
@@ -116,8 +121,27 @@ def measure_collapse(
         error=error_at_mean(model, q, x),
         linear_error=linear_error,
         autoencoder_error=autoencoder_error,
+        held_out=None if held_out is None else _held_out(*held_out, used),
+        trend=trend,
     )
-    return Collapse(kl, q.variance.sqrt(), evidence, judge(evidence))
+    return Collapse(kl, q.variance.sqrt(), evidence, judge(evidence, advice))
+
+
+def _held_out(
+    elbo: Float[Tensor, " N"], components: Float[Tensor, "N components"], used: int
+) -> HeldOut:
+    """The best number of components up to those that the VAE uses, and of all, on the average."""
+    components = components.double()
+    means = components.mean(dim=0)
+    few, most = int(means[: used + 1].argmax()), int(means.argmax())
+    gain = components[:, most] - components[:, few]
+    return HeldOut(
+        elbo=float(elbo.double().mean()),
+        none=float(means[0]),
+        used=float(means[few]),
+        most=float(means[most]),
+        error=float(gain.std()) / math.sqrt(len(gain)) if len(gain) > 1 else math.inf,
+    )
 
 
 @torch.no_grad()
@@ -130,9 +154,17 @@ def error_at_mean(model: GaussianVAE, q: Posterior, x: Float[Tensor, "N D"]) -> 
     return float(torch.stack(squares).sum()) / x.numel()
 
 
+def used_units(means: Float[Tensor, "N d"]) -> Bool[Tensor, " d"]:
+    """Which latent dimensions have a posterior mean with a variance above 0.01 over the data.
+
+    Whatever counts used, active or pruned units asks here.
+    """
+    return means.var(dim=0, correction=0) > ACTIVE_VARIANCE
+
+
 def active_units(means: Float[Tensor, "N d"]) -> int:
-    """Latent dimensions whose posterior mean has a variance above 0.01 over the data."""
-    return int((means.var(dim=0, correction=0) > ACTIVE_VARIANCE).sum())
+    """How many latent dimensions are used."""
+    return int(used_units(means).sum())
 
 
 @torch.no_grad()

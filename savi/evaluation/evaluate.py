@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from savi.evaluation.advice import Advice
 from savi.evaluation.annealing import Annealing
-from savi.evaluation.autoencoder import autoencoder_error, linear_error
+from savi.evaluation.autoencoder import autoencoder_error
 from savi.evaluation.bounds import importance_log_likelihood
 from savi.evaluation.collapse import Collapse, active_units, measure_collapse, mutual_information
 from savi.evaluation.gaps import Gaps, generalization, measure_gaps
 from savi.evaluation.log_likelihood import log_likelihood_figures
 from savi.evaluation.pieces import Progress, portion, silent
+from savi.evaluation.plausible import implausible
+from savi.evaluation.principal import PrincipalComponents
 from savi.evaluation.proposals import with_density
+from savi.evaluation.trend import still_rising
+from savi.evaluation.verdict import Verdict
 from savi.inner.solution import Status
 from savi.types import Observations, Rows
 from savi.vae.distributions import Posterior, stack
@@ -42,10 +47,21 @@ class Evaluation:
     Attributes:
         metrics: the figures, under the names ``test/...`` and ``inner/...``.
         collapse: whether, how and why latent dimensions are unused; None where q has no density.
+        fault: what is absurd in the figures, in a sentence; None if nothing is.
     """
 
     metrics: dict[str, float]
     collapse: Collapse | None
+    fault: str | None = None
+
+    def require_plausible(self) -> None:
+        """Refuse figures that no trained model can have.
+
+        Raises:
+            FloatingPointError: if there is a fault.
+        """
+        if self.fault is not None:
+            raise FloatingPointError(f"the figures of this run are absurd: {self.fault}")
 
 
 @dataclass(frozen=True)
@@ -82,6 +98,7 @@ def evaluate(
     data: TensorDataModule,
     split: str = "test",
     progress: Progress = silent,
+    curve: Sequence[float] = (),
 ) -> Evaluation:
     """The figures of ``split``.
 
@@ -93,25 +110,31 @@ def evaluate(
         data: a data module that has been set up.
         split: ``test`` or ``val``.
         progress: told the fraction that is done.
+        curve: the ``val/elbo`` of the training, which tells whether it was over.
     """
     subject = _Subject(module, data, split)
     with evaluation_mode(module):
-        metrics, q, squared_error = _pass_over(subject, portion(progress, 0.0, 0.5))
+        metrics, q, bound = _pass_over(subject, portion(progress, 0.0, 0.5))
         metrics |= _latents(subject, q)
         metrics |= _gaps(subject)
         progress(0.6)
         metrics |= _annealed(subject, portion(progress, 0.6, 0.9))
-        collapse = _collapse(subject, q, squared_error)
+        collapse = _collapse(subject, q, bound, still_rising(curve))
         progress(1.0)
     if collapse is not None:
         metrics |= _prefixed(split, collapse.metrics())
-    return Evaluation(metrics, collapse)
+    fault = implausible(metrics, split, module.vae.gamma(), subject.examples(), data.split("train"))
+    if fault is not None and collapse is not None:
+        collapse = replace(
+            collapse, verdict=Verdict("undecided", "The figures are absurd, and say nothing.")
+        )
+    return Evaluation(metrics, collapse, fault)
 
 
 def _pass_over(
     subject: _Subject, progress: Progress
-) -> tuple[dict[str, float], Posterior, Float[Tensor, " N"]]:
-    """The figures of all examples, their posteriors, and E_q‖x − μ(z)‖² of each."""
+) -> tuple[dict[str, float], Posterior, dict[str, Float[Tensor, " N"]]]:
+    """The figures of all examples, their posteriors, and ELBO and squared error of each."""
     module, data, split = subject.module, subject.data, subject.split
     settings = module.settings
     columns: dict[str, list[Tensor]] = defaultdict(list)
@@ -152,7 +175,8 @@ def _pass_over(
     metrics[f"{split}/examples"] = float(len(data.split(split)))
     metrics[f"{split}/examples_trained_on"] = float(data.count_trained(split))
     metrics[f"{split}/gamma"] = float(module.vae.gamma().mean())
-    return metrics, stack(posteriors), torch.cat(columns[f"{split}/squared_error"])
+    each = {name: torch.cat(columns[f"{split}/{name}"]) for name in ("elbo", "squared_error")}
+    return metrics, stack(posteriors), each
 
 
 def _summary(name: str, values: Tensor) -> float:
@@ -225,7 +249,7 @@ def _annealed(subject: _Subject, progress: Progress) -> dict[str, float]:
 
 
 def _collapse(
-    subject: _Subject, q: Posterior, squared_error: Float[Tensor, " N"]
+    subject: _Subject, q: Posterior, bound: dict[str, Float[Tensor, " N"]], trend: str
 ) -> Collapse | None:
     """Which latent dimensions are unused, and why; a point mass leaves none to the prior."""
     module, data, settings = subject.module, subject.data, subject.module.settings
@@ -237,12 +261,17 @@ def _collapse(
         epochs = -(-settings["autoencoder_steps"] * data.batch_size // len(train))
         with torch.enable_grad():
             error = autoencoder_error(module, data, subject.split, epochs=epochs)
+    principal, gamma = PrincipalComponents.fit(train, module.family.latent_dim), module.vae.gamma
+    least = gamma.floor if gamma.free else float(gamma().min())
     return measure_collapse(
         module.vae,
         q,
         x,
-        squared_error=squared_error,
-        linear_error=linear_error(train, x, module.family.latent_dim),
+        squared_error=bound["squared_error"],
+        linear_error=principal.error(x),
         autoencoder_error=error,
         beta=float(module.kl_weight),
+        held_out=(bound["elbo"].cpu(), principal.log_likelihoods(x, least)),
+        trend=trend,
+        advice=Advice(module.hparams["model"], data.levels is not None and not data.dequantise),
     )

@@ -34,17 +34,26 @@ def check(config: Mapping[str, Any]) -> None:
     tuned = config.get("hypergradient", {}).get("tune", [])
     bounded = {key: value for key, value in config.items() if tuned or key != "hypergradient"}
     check_settings(Config, bounded)
-    if describe(config["optimized_metric"]) is None:
-        raise InputError(
-            f"unknown optimized_metric '{config['optimized_metric']}': choose a name in the "
-            "metrics.json of a run, such as val/elbo"
-        )
+    check_objective(config["optimized_metric"])
     _check_trainer(config)
     if tuned:
         check_hypergradient(config, tuned)
     _check_method(config)
     if config["logger"]["wandb"]:
         check_wandb(config["logger"]["mode"], config["logger"]["project"])
+
+
+def check_objective(name: str) -> None:
+    """Refuse an ``optimized_metric`` that no run measures.
+
+    Raises:
+        InputError: if its name is unknown.
+    """
+    if describe(name) is None:
+        raise InputError(
+            f"unknown optimized_metric '{name}': choose a name in the metrics.json of a run, such "
+            "as val/elbo"
+        )
 
 
 def _check_method(config: Mapping[str, Any]) -> None:

@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from savi.data import TensorDataModule
-from savi.evaluation.collapse import ACTIVE_VARIANCE
+from savi.evaluation.collapse import used_units
 from savi.training.module import SemiAmortizedVAE
 from savi.vae.distributions import stack
 from savi.vae.monte_carlo import expected_bound
@@ -119,7 +119,7 @@ def _at_rest(module: SemiAmortizedVAE) -> Iterator[None]:
 
 def _active(means: Float[Tensor, "N d"], kl: Float[Tensor, " d"]) -> list[int]:
     """The active dimensions with the largest KL, by falling KL."""
-    active = means.var(dim=0, correction=0) > ACTIVE_VARIANCE
+    active = used_units(means)
     return [i for i in kl.argsort(descending=True).tolist() if active[i]][:TRAVERSED]
 
 

@@ -32,6 +32,7 @@ from savi.experiments.options import check_options
 from savi.plugins import import_modules
 from savi.report.figures import learning_curves, read_metrics, save
 from savi.report.table import shown
+from savi.report.wandb import OBJECTIVE
 from savi.runs.folder import claimed
 from savi.runs.record import Interrupted, Origin, recorded
 from savi.training.callbacks import (
@@ -204,11 +205,14 @@ def conclude(
 
     Returns:
         The contents of ``metrics.json``, those ``of_training`` itself among them.
+
+    Raises:
+        FloatingPointError: for figures that no trained model can have, when all is written.
     """
     best = folder / "checkpoints" / "best.ckpt"
     load_weights(module, best if best.is_file() else folder / "checkpoints" / "last.ckpt")
     with shown("evaluating the best epoch") as progress:
-        evaluation = evaluate(module, data, progress=progress)
+        evaluation = evaluate(module, data, progress=progress, curve=bound_curve(folder))
     tuned = {f"hyper/{name}": value for name, value in values(module, module.tuned).items()}
     metrics = evaluation.metrics | dict(of_training) | tuned
     if "val/elbo" in metrics:
@@ -219,7 +223,17 @@ def conclude(
     log_results(wandb_logger, metrics)
     if config["callbacks"]["figures"]:
         log_final_media(wandb_logger, final_media(module, data, folder))
+    evaluation.require_plausible()
     return metrics
+
+
+def bound_curve(folder: Path) -> list[float]:
+    """The ``val/elbo`` of a run's validations by its ``metrics.csv``; empty if there is none."""
+    try:
+        curves = read_metrics(folder / "metrics.csv")
+    except (InputError, OSError, ValueError):
+        return []
+    return curves[OBJECTIVE].values.tolist() if OBJECTIVE in curves else []
 
 
 def _headline(config: Mapping[str, Any], data: TensorDataModule, module: SemiAmortizedVAE) -> str:

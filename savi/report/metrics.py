@@ -128,6 +128,16 @@ METRICS: dict[str, Metric] = {
 }
 """Every quantity the framework measures, in the order in which tables list them."""
 
+SOUGHT: dict[str, Literal["higher", "lower"]] = {
+    "active_units": "higher",
+    "mutual_information": "higher",
+    "collapse/pruned_units": "lower",
+    "collapse/sigma_near_one": "lower",
+    "collapse/autoencoder_error": "lower",
+    "collapse/linear_error": "lower",
+}
+"""Which way a search goes by a metric that tables mark no best value of."""
+
 
 def parse(name: str) -> tuple[str | None, str]:
     """Separate a metric's name into its split, if it has one, and its quantity.
@@ -142,3 +152,14 @@ def parse(name: str) -> tuple[str | None, str]:
 def describe(name: str) -> Metric | None:
     """The description of a metric by its logged name (``test/elbo``); None if it is unknown."""
     return METRICS.get(parse(name)[1])
+
+
+def direction(name: str) -> Literal["maximize", "minimize"] | None:
+    """Which way a search by this metric goes; None where neither end is better.
+
+    >>> direction("val/elbo"), direction("test/nll"), direction("test/kl")
+    ('maximize', 'minimize', None)
+    """
+    metric = describe(name)
+    better = SOUGHT.get(parse(name)[1], metric.better if metric else None)
+    return {"higher": "maximize", "lower": "minimize", None: None}[better]

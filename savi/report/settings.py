@@ -39,8 +39,9 @@ class Setting:
         for number, run in enumerate(self.runs):
             if metric in run.metrics:
                 # Runs without a config tell no seed.
-                seed = run.options.get("seed", ("run", number))
-                by_seed.setdefault(_hashable(seed), []).append(run.metrics[metric])
+                seeds = [run.options.get(key) for key in ("seed", "data.seed")]
+                seed = _hashable(seeds if "seed" in run.options else ["run", number])
+                by_seed.setdefault(seed, []).append(run.metrics[metric])
         return [fmean(values) for values in by_seed.values()]
 
 

@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -38,10 +39,11 @@ def finished_metrics(folder: Path, config: Mapping[str, Any]) -> dict[str, float
     if not file.is_file():
         return None
     earlier = yaml.safe_load(file.read_text())
-    different = sorted(_differences(earlier, config))
-    if different:
+    if different := differences(earlier, config):
+        key, (before, now) = next(iter(different.items()))
         raise InputError(
-            f"'{folder}' holds a job with another {different[0]}: choose another hydra.sweep.dir"
+            f"'{folder}' holds a job with another {key}: choose another hydra.sweep.dir (it was "
+            f"{before}, and is now {now})"
         )
     if state_of(folder) != FINISHED:
         return None
@@ -96,13 +98,23 @@ def is_claimed(folder: Path) -> bool:
         return True
 
 
-def _differences(earlier: Any, later: Any, where: str = "") -> Iterator[str]:
-    """The keys in which two configs differ."""
+def differences(earlier: Mapping[str, Any], later: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """The keys in which two configs differ, in alphabetical order, with both values.
+
+    Those that leave the results as they are are passed over; a value that is not there is None.
+    """
+    return {
+        key: (before, now)
+        for key, before, now in sorted(_differing(earlier, later, ""), key=itemgetter(0))
+    }
+
+
+def _differing(earlier: Any, later: Any, where: str) -> Iterator[tuple[str, Any, Any]]:
     if where in INCIDENTAL:
         return
     if isinstance(earlier, Mapping) and isinstance(later, Mapping):
         for key in earlier.keys() | later.keys():
             name = f"{where}.{key}" if where else str(key)
-            yield from _differences(earlier.get(key), later.get(key), name)
+            yield from _differing(earlier.get(key), later.get(key), name)
     elif earlier != later:
-        yield where
+        yield where, earlier, later

@@ -16,6 +16,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from savi.errors import InputError
 from savi.experiments.check import check_job
+from savi.sweeps.constants import refuse_other_constants
+from savi.sweeps.direction import follow_metric
 from savi.sweeps.jobs import job_folder, key_of
 
 #: Where the jobs find the keys that have one value in the whole sweep.
@@ -39,41 +41,54 @@ class WritePlan(Callback):
 
     folder: Path | None = None
 
-    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Write the plan; refuse what no job of a sweep could do."""
+    def on_multirun_start(
+        self, config: DictConfig, config_name: str | None = None, **kwargs: Any
+    ) -> None:
+        """Write the plan; refuse what no sweep could do, before any job runs."""
         try:
-            check_job(config.trainer)
+            WritePlan.folder = _write_plan(config, config_name)
         except InputError as error:
             # Hydra makes a mere warning of an exception here.
             print(f"savi: {error}", file=sys.stderr)
             raise SystemExit(2) from error
-        WritePlan.folder = folder = Path(config.hydra.sweep.dir)
-        # Before the number of trials is asked for: their study lies in it.
-        folder.mkdir(parents=True, exist_ok=True)
-        earlier = _read(folder / PLAN)
-        overrides = _overrides(config)
-        # A key that was swept before stays in the names, though it has one value this time.
-        swept = {*earlier.get("swept", ()), *(_key(o) for o in overrides if o.is_sweep_override())}
-        constant = [_key(o) for o in overrides if _key(o) not in swept]
-        # Every job is composed anew, with these among its overrides.
-        config.hydra.overrides.hydra.append(f"{CONSTANT}=[{','.join(constant)}]")
-        trials = OmegaConf.select(config, "hydra.sweeper.n_trials")
-        line, jobs = shlex.join(["savi-train", *sys.argv[1:]]), None
-        if trials is None:
-            jobs = list(earlier.get("jobs") or ())
-            known = {job["folder"] for job in jobs}
-            new = [job for job in _jobs(overrides, constant) if job["folder"] not in known]
-            jobs += new
-            if not new:
-                line = earlier["command"]
-        if trials is not None and config.hydra.sweeper.storage is not None:
-            sweeper = config.hydra.sweeper
-            sweeper.n_trials = trials_left(trials, sweeper.storage, sweeper.study_name)
-            if OmegaConf.select(sweeper, "sampler.seed") is not None:
-                # The same seed again would propose the first trials again.
-                sweeper.sampler.seed += trials - sweeper.n_trials
-        plan = {"command": line, "swept": sorted(swept), "jobs": jobs, "trials": trials}
-        (folder / PLAN).write_text(json.dumps(plan, indent=2) + "\n")
+
+
+def _write_plan(config: DictConfig, config_name: str | None) -> Path:
+    """Write the plan, hand the sweeper what depends on earlier starts, and return the folder."""
+    folder = Path(config.hydra.sweep.dir)
+    earlier = _read(folder / PLAN)
+    overrides = _overrides(config)
+    # A key that was swept before stays in the names, though it has one value this time.
+    swept = {*earlier.get("swept", ()), *(_key(o) for o in overrides if o.is_sweep_override())}
+    fixed = {_key(o): str(o.input_line) for o in overrides if _key(o) not in swept}
+    constant = list(fixed)
+    check_job(config.trainer)
+    follow_metric(config.hydra, _objective(config, overrides))
+    refuse_other_constants(folder, config_name, swept, list(fixed.values()))
+    # Before the number of trials is asked for: their study lies in it.
+    folder.mkdir(parents=True, exist_ok=True)
+    # Every job is composed anew, with these among its overrides.
+    config.hydra.overrides.hydra.append(f"{CONSTANT}=[{','.join(constant)}]")
+    trials = OmegaConf.select(config, "hydra.sweeper.n_trials")
+    line, jobs = shlex.join(["savi-train", *sys.argv[1:]]), None
+    if trials is None:
+        jobs = list(earlier.get("jobs") or ())
+        known = {job["folder"] for job in jobs}
+        new = [job for job in _jobs(overrides, constant) if job["folder"] not in known]
+        jobs += new
+        if not new:
+            line = earlier["command"]
+    if trials is not None and config.hydra.sweeper.storage is not None:
+        sweeper = config.hydra.sweeper
+        sweeper.n_trials = trials_left(
+            trials, sweeper.storage, sweeper.study_name, sweeper.direction
+        )
+        if OmegaConf.select(sweeper, "sampler.seed") is not None:
+            # The same seed again would propose the first trials again.
+            sweeper.sampler.seed += trials - sweeper.n_trials
+    plan = {"command": line, "swept": sorted(swept), "jobs": jobs, "trials": trials}
+    (folder / PLAN).write_text(json.dumps(plan, indent=2) + "\n")
+    return folder
 
 
 def _overrides(config: DictConfig) -> list[Override]:
@@ -82,6 +97,13 @@ def _overrides(config: DictConfig) -> list[Override]:
     arguments = [f"{key}={value}" for key, value in params.items()]
     parsed = OverridesParser.create().parse_overrides(arguments + list(config.hydra.overrides.task))
     return list({override.get_key_element(): override for override in parsed}.values())
+
+
+def _objective(config: DictConfig, overrides: list[Override]) -> str:
+    """The metric that the jobs are judged by, which the sweep's own file may set as well."""
+    given = {_key(override): override for override in overrides if not override.is_sweep_override()}
+    chosen = given.get("optimized_metric")
+    return str(config.optimized_metric if chosen is None else chosen.value())
 
 
 def _jobs(overrides: list[Override], constant: list[str]) -> list[dict[str, Any]]:
@@ -102,17 +124,25 @@ def _read(path: Path) -> dict[str, Any]:
         return {}
 
 
-def trials_left(wanted: int, storage: str, study: str) -> int:
+def trials_left(wanted: int, storage: str, study: str, direction: str) -> int:
     """``wanted`` less the trials that ended well in the study, at least 0.
 
     Optuna's sweeper would run ``wanted`` more trials whenever it is started. Failed trials do not
     count, so that a sweep that is started again makes up for them.
+
+    Raises:
+        InputError: if the study was begun in the other direction, which Optuna would go on with.
     """
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     if study not in {summary.study_name for summary in optuna.get_all_study_summaries(storage)}:
         return wanted
-    trials = optuna.load_study(study_name=study, storage=storage).trials
-    done = sum(trial.state is optuna.trial.TrialState.COMPLETE for trial in trials)
+    begun = optuna.load_study(study_name=study, storage=storage)
+    if (before := begun.direction.name.lower()) != direction:
+        raise InputError(
+            f"the study '{study}' in {storage} was begun to {before}, and is now to {direction}: "
+            "choose another hydra.sweep.dir or hydra.sweeper.study_name"
+        )
+    done = sum(trial.state is optuna.trial.TrialState.COMPLETE for trial in begun.trials)
     return max(0, wanted - done)

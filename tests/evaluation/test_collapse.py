@@ -1,6 +1,7 @@
 """Collapse of models that are known in closed form."""
 
 import json
+import math
 
 import pytest
 import torch
@@ -9,7 +10,8 @@ from linear_gaussian import randn
 from torch import Tensor
 
 from savi.evaluation.autoencoder import linear_error
-from savi.evaluation.collapse import Collapse, measure_collapse
+from savi.evaluation.collapse import Collapse, active_units, measure_collapse
+from savi.evaluation.principal import PrincipalComponents
 from savi.vae import DECODERS, VARIANCES, DiagonalGaussian, GaussianVAE
 
 N, DIM, SIGNAL, NOISE = 500, 20, (4.0, 2.0, 1.0), 0.1
@@ -119,7 +121,7 @@ def test_a_bad_local_minimum(x: Tensor):
     assert collapse.evidence.lost_share == pytest.approx(1.0)
     assert "the architecture can do better" in collapse.verdict.sentence
     inherited = constant_model(x, autoencoder_error=float(x.square().mean()))
-    assert inherited.verdict.kind == "v"
+    assert inherited.verdict.kind == "undecided"
     assert "inherits" in inherited.verdict.sentence
 
 
@@ -128,6 +130,53 @@ def test_an_autoencoder_that_diverged_counts_as_none(x: Tensor):
     assert collapse.evidence.autoencoder_error is None
     assert collapse.verdict.kind == "v"
     assert "collapse/autoencoder_error" not in collapse.metrics()
+
+
+def collapsed(train: Tensor, x: Tensor, d: int, **options) -> Collapse:
+    """The model of Prop. 4.1 with all that an evaluation knows."""
+    dim, variance = x.shape[1], float(train.var(dim=0, correction=0).mean())
+    zeros = torch.zeros(len(x), d).double()
+    model = affine(d, torch.zeros(dim, d).double(), variance, dim=dim)
+    squares = x.square().sum(dim=1)
+    principal = PrincipalComponents.fit(train, d)
+    elbo = -0.5 * (squares / variance + dim * math.log(2 * math.pi * variance))
+    return measure_collapse(
+        model,
+        DiagonalGaussian(zeros, zeros),
+        x,
+        squared_error=squares,
+        linear_error=principal.error(x),
+        held_out=(elbo, principal.log_likelihoods(x, 1e-6)),
+        **options,
+    )
+
+
+@pytest.mark.parametrize("d", [3, 8, 12, 16])
+def test_a_total_collapse_is_seen_whatever_the_size_of_the_code(d: int):
+    """Also where a code of d dimensions for 12 reconstructs anything."""
+    signal = randn(1000, 3) @ randn(3, 12) + 0.1 * randn(1000, 12)
+    signal = signal - signal.mean(dim=0)
+    collapse = collapsed(signal[:500], signal[500:], d)
+    assert collapse.evidence.pruned == d
+    assert collapse.verdict.kind == "v"
+    rising = collapsed(signal[:500], signal[500:], d, trend="val/elbo still rose")
+    assert rising.verdict.kind == "undecided"
+    noise = randn(1000, 12)
+    assert collapsed(noise[:500], noise[500:], d).verdict.kind == "i"
+
+
+def test_one_definition_of_a_used_unit(x: Tensor):
+    """A posterior mean that varies by 0.015 has a KL of 0.0075 nats, and is used."""
+    scale = torch.tensor([1.0, 0.015, 0.005, 0.0]).double().sqrt()
+    mean = scale * data(torch.ones(4).double())
+    q = DiagonalGaussian(mean, torch.zeros_like(mean))
+    model = affine(4, torch.zeros(DIM, 4).double(), 1.0)
+    collapse = measure_collapse(
+        model, q, x, squared_error=x.square().sum(dim=1), linear_error=linear_error(x, x, 4)
+    )
+    assert active_units(q.mean) == 2
+    assert collapse.evidence.pruned == 2
+    assert collapse.metrics()["collapse/pruned_units"] + active_units(q.mean) == 4
 
 
 def test_noise_is_rightly_not_encoded():

@@ -35,7 +35,8 @@ def sweep(command, capsys, tmp_path):
             command(train, "-m", *TINY, "hydra.sweep.dir=sweep", *overrides)
         except SystemExit as exit_:
             code = exit_.code
-        return code, capsys.readouterr().out
+        captured = capsys.readouterr()
+        return code, captured.out + captured.err
 
     return start
 
@@ -110,13 +111,52 @@ def test_a_sweep_survives_its_jobs_and_is_taken_up_again(sweep, tmp_path):
 def test_another_config_does_not_touch_a_finished_sweep(sweep, tmp_path):
     assert sweep("seed=0,1")[0] == 0
     kept = (tmp_path / "sweep" / "seed-0" / "metrics.json").read_text()
-    code, out = sweep("seed=0,1", "inner.max_steps=3")
-    assert code == 1
-    assert "holds a job with another inner.max_steps: choose another hydra.sweep.dir" in out
+    plan = (tmp_path / "sweep" / "sweep.json").read_text()
+    code, out = sweep("seed=0,1,2", "inner.max_steps=3")
+    assert code == 2
+    assert out == (
+        "savi: the sweep in 'sweep' was begun with inner.max_steps=4 and would go on with "
+        "inner.max_steps=3: keep the old value, sweep over it, or choose another hydra.sweep.dir\n"
+    )
+    assert (tmp_path / "sweep" / "sweep.json").read_text() == plan
+    assert not (tmp_path / "sweep" / "seed-2").exists()
     assert (tmp_path / "sweep" / "seed-0" / "metrics.json").read_text() == kept
     assert (
         "max_steps=3" not in json.loads((tmp_path / "sweep" / "sweep.json").read_text())["command"]
     )
+
+
+def test_a_longer_training_is_a_sweep_of_its_own(sweep, tmp_path):
+    """What is swept may change, in values and in keys; what is not may not."""
+    assert sweep("seed=0,1", "inner.rho=1")[0] == 0
+    # Only new jobs, which nothing in a folder of their own could contradict.
+    code, out = sweep("seed=2,3", "inner.rho=1", "trainer.max_epochs=2")
+    assert (code, out.count(": started")) == (2, 0)
+    assert "trainer.max_epochs=1 and would go on with trainer.max_epochs=2" in out
+    # A value that had been the default's, and one of a group.
+    code, out = sweep("seed=0,1,2", "inner.rho=1", "optimizer.lr=0.01", "model.kl.weight=2")
+    assert code == 2
+    assert "model.kl.weight=1.0, optimizer.lr=0.001 and would go on with" in out
+    assert "with model.kl.weight=2.0, optimizer.lr=0.01: keep the old value" in out
+    # A key that was not swept before is swept from now on; logging is no setting.
+    code, out = sweep("seed=0", "inner.rho=1,2", "logger.project=other")
+    assert code == 0, out
+    assert out.count(": started") == 2
+    assert sweep("seed=0,1", "inner.rho=3")[0] == 0
+
+
+def test_the_best_is_a_setting_and_not_a_lucky_seed(sweep, tmp_path):
+    code, out = sweep("seed=0,1", "optimizer.lr=0.001,0.1", "optimized_metric=test/nll")
+    assert code == 0
+    means = {}
+    for lr in ("0.001", "0.1"):
+        folders = [tmp_path / "sweep" / f"optimizer.lr-{lr}_seed-{seed}" for seed in (0, 1)]
+        figures = [json.loads((f / "metrics.json").read_text())["test/nll"] for f in folders]
+        means[lr] = sum(figures) / 2
+    assert means["0.001"] != means["0.1"]
+    best = min(means, key=means.__getitem__)
+    assert f"best test/nll: lr={float(best):g}, mean {means[best]:.6g} ± " in out
+    assert "nats (95 % t-interval over 2 seeds): savi-train debug=quick" in out
 
 
 def test_a_diverged_job_is_recorded(sweep, tmp_path):
@@ -158,6 +198,28 @@ def test_optuna_takes_its_study_up_again(process):
     assert out.count(": started") == 1
     code, out = process(*optuna, "hydra.sweeper.n_trials=3")
     assert out.count(": started") == 0
+
+
+def test_optuna_searches_the_way_that_its_metric_is_better(process, tmp_path):
+    optuna = pytest.importorskip("optuna")
+    pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
+    space = ("sweep=tpe", "gradient=choice(ift,stop)", "inner.max_steps=range(1,4)")
+    nll = (*space, "optimized_metric=test/nll")
+    code, out = process(*nll, "hydra.sweeper.direction=maximize")
+    assert code == 2
+    assert "hydra.sweeper.direction=maximize searches for the worst test/nll" in out
+    assert not (tmp_path / "sweep").exists()
+    code, out = process(*nll, "hydra.sweeper.n_trials=2")
+    assert code == 0, out
+    storage = f"sqlite:///{tmp_path / 'sweep' / 'study.db'}"
+    study = optuna.load_study(study_name="savi", storage=storage)
+    assert study.direction.name == "MINIMIZE"
+    assert study.best_value == min(trial.value for trial in study.trials)
+    assert "with one seed, and so without an interval" in out
+    # The other way round, the study would go on as it began.
+    code, out = process(*space, "hydra.sweeper.n_trials=3")
+    assert code == 2
+    assert "optimized_metric=test/nll and would go on with optimized_metric=val/elbo" in out
 
 
 def test_a_study_survives_trials_that_all_fail(process):

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
+from savi.report.best import Best, best_setting
 from savi.report.folders import Found
 from savi.report.html import tables
 from savi.report.html.plots.base import SYMBOLS, colour, symbol
 from savi.report.html.plots.comparison import COSTS, least_width, parallel_plot, pareto_plot
 from savi.report.html.plots.curves import mean_curves, overlaid_metrics, run_curves
 from savi.report.html.run_page import pictures
-from savi.report.html.tables import ELBO, seed_words, setting_words
-from savi.report.html.words import data_of, figure, method
+from savi.report.html.tables import seed_words
+from savi.report.html.words import data_of, method
 from savi.report.runs import Run
 from savi.report.settings import Comparison, compare, show
 from savi.report.table import described, full_label
@@ -37,14 +37,14 @@ def comparison_context(found: Found) -> dict[str, Any]:
     pareto = {f"pareto-{n}": pareto_plot(cost, comparison) for n, cost in enumerate(COSTS)}
     drawn = {key: plot for key, plot in pareto.items() if plot is not None}
     parallel = parallel_plot(runs, comparison)
-    best = best_run(runs)
+    best = best_setting(runs)
     sections = {
         "status": ("Status", True),
         "curves": ("Curves", overlays),
         "settings": ("Settings", table),
         "pareto": ("Bound and cost", drawn),
         "parallel": ("Swept keys", parallel),
-        "best": ("Best run", best),
+        "best": ("Best setting", best),
         "keys": ("Differences", comparison.differing),
     }
     return {
@@ -61,9 +61,9 @@ def comparison_context(found: Found) -> dict[str, Any]:
         "comparison": comparison,
         "table": table,
         "titles": {f"pareto-{n}": cost.title for n, cost in enumerate(COSTS)},
-        "best_run": best and _best_words(best, comparison),
+        "best_setting": best and _best_words(best),
         "means_first": len(runs) > MANY and any(len(s.runs) > 1 for s in comparison.settings),
-        "pictures": pictures(best) if best else [],
+        "pictures": pictures(best.setting.runs[0]) if best else [],
         "differences": differences(comparison),
         "sections": {key: title for key, (title, content) in sections.items() if content},
         "menu": menu(list(overlays)),
@@ -73,28 +73,11 @@ def comparison_context(found: Found) -> dict[str, Any]:
     }
 
 
-def objective(runs: Sequence[Run]) -> str:
-    """What the runs were tuned for, if they agree on it; otherwise the test ELBO."""
-    named = {run.config.get("optimized_metric") for run in runs if run.config}
-    name = named.pop() if len(named) == 1 else None
-    return name if isinstance(name, str) else ELBO
-
-
-def best_run(runs: Sequence[Run]) -> Run | None:
-    """The finished run with the best objective; the first of equals."""
-    name = objective(runs)
-    finished = [run for run in runs if run.state == "finished"]
-    rated = [run for run in finished if math.isfinite(run.metrics.get(name, math.nan))]
-    sign = -1 if described(name).better == "lower" else 1
-    return max(rated, key=lambda run: sign * run.metrics[name], default=None)
-
-
-def _best_words(run: Run, comparison: Comparison) -> dict[str, Any]:
-    name = objective([run])
-    value = f"{figure(name, run.metrics[name])} {described(name).unit}".strip()
-    _, setting = setting_words(run, comparison)
-    words = {"setting": setting, "seed": seed_words(run), "metric": full_label(name)}
-    return {"run": run, "value": value, **words}
+def _best_words(best: Best) -> dict[str, Any]:
+    """The best setting, its figure in words, and which of its runs the pictures are of."""
+    first = best.setting.runs[0]
+    words = {"setting": best.setting.label, "metric": full_label(best.metric), "pictured": first}
+    return words | {"value": best.words, "seed": seed_words(first), "command": best.command}
 
 
 def facts(found: Found, comparison: Comparison) -> list[tuple[str, str]]:

@@ -6,14 +6,13 @@ import math
 from collections import Counter
 from typing import Any, NamedTuple
 
+from savi.report.best import ELBO
 from savi.report.folders import Found
 from savi.report.html.words import figure, interval
 from savi.report.metrics import Metric
 from savi.report.runs import STATES, Run
 from savi.report.settings import Comparison, Summary, setting_label, summarise
 from savi.report.table import described, full_label, position
-
-ELBO = "test/elbo"
 
 
 def counts(found: Found) -> dict[str, int]:

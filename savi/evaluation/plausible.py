@@ -1,0 +1,76 @@
+"""Figures that no trained model can have: they come of arithmetic that has broken down."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from jaxtyping import Float
+from torch import Tensor
+
+#: A model may cost so many times what the simplest one costs. Too short or too bold a training
+#: stays far below that, and numbers out of range go far above.
+WORSE = 1e2
+#: Rounding in the sums of a bound, relative to them.
+ROUNDING = 1e-3
+#: Standard deviations within which data need no scaling.
+ORDINARY = 1e-2, 1e2
+#: The figures that have to be numbers.
+FIGURES = ("elbo", "nll", "reconstruction", "kl", "squared_error", "gamma")
+
+
+def implausible(
+    metrics: Mapping[str, float],
+    split: str,
+    gamma: Float[Tensor, "#D"],
+    x: Float[Tensor, "N D"],
+    train: Float[Tensor, "M D"],
+) -> str | None:
+    """What is absurd in the figures of a split, in a sentence; None if nothing is.
+
+    Beyond ``FIGURES`` that are not finite, bounds on log p(x) are held against two bounds of their
+    own, at the model's own γ. Above, no density N(x; μ, γ) exceeds Π (2πγ_i)^{−1/2}. Below, the
+    simplest model of all, which leaves the code at the prior and answers the mean of the training
+    data, has the ELBO
+
+        −½ Σ_i [log 2πγ_i + v_i/γ_i],  v_i the mean square of x_i about that mean.
+
+    Both are exact and cost a pass over the data. A trained model may be worse than the simplest,
+    but not by orders of magnitude: what it pays for code and residuals, −ELBO − ½ Σ log 2πγ_i, is
+    compared with the D + ½ Σ v_i/γ_i of the simplest, both of which no change of units alters.
+    """
+    named = {name: metrics[f"{split}/{name}"] for name in FIGURES}
+    for name, value in named.items():
+        if not math.isfinite(value):
+            return f"{split}/{name} is {value}, which is no number; {_advice(train)}"
+    dim = x.shape[1]
+    gamma = gamma.detach().cpu().double().expand(dim)
+    variances = (x.cpu().double() - train.cpu().double().mean(dim=0)).square().mean(dim=0)
+    ceiling = -0.5 * float((2.0 * math.pi * gamma).log().sum())
+    simplest = 0.5 * float((variances / gamma).sum())
+    for name, bound in {"elbo": named["elbo"], "nll": -named["nll"]}.items():
+        told = f"{split}/{name} is {named[name]:.3g} nats"
+        if bound > ceiling + ROUNDING * (abs(ceiling) + dim):
+            return (
+                f"{told}, but at γ = {float(gamma.mean()):.3g} no log-density exceeds "
+                f"{ceiling:.3g}; {_advice(train)}"
+            )
+        if ceiling - bound > WORSE * (dim + simplest):
+            return (
+                f"{told}, where a model that ignores its code and answers the mean of the "
+                f"training data has an ELBO of {ceiling - simplest:.3g} at the same γ; "
+                f"{_advice(train)}"
+            )
+    return None
+
+
+def _advice(train: Float[Tensor, "M D"]) -> str:
+    """What to look at, by the scale of the training data."""
+    deviation = float(train.cpu().double().var(dim=0, correction=0).mean().sqrt())
+    least, most = ORDINARY
+    if least <= deviation <= most:
+        return "look at optimizer.lr, inner.lr, trainer.gradient_clip_val and data.scale"
+    return (
+        f"look at the scale of the data, whose standard deviation is {deviation:.3g}: data.scale "
+        "set to global or per_feature brings it to 1"
+    )
