@@ -12,8 +12,9 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from savi.implicit.qp.interior_point import Iterate, interior_point
+from savi.implicit.qp.interior_point import interior_point
 from savi.implicit.qp.matrices import (
+    Batched,
     Curvature,
     largest,
     lower_solve,
@@ -24,7 +25,16 @@ from savi.implicit.qp.matrices import (
 )
 from savi.implicit.qp.program import InequalityProgram, kkt_residual
 from savi.linear.dense import safe_cholesky
-from savi.types import Active, Constraints, Counts, Inequalities, Mask, Points, Symmetric
+from savi.types import (
+    Active,
+    Constraints,
+    Counts,
+    Inequalities,
+    Mask,
+    PerExample,
+    Points,
+    Symmetric,
+)
 
 #: sin² of the angle below which an active constraint counts as dependent on the others.
 DEPENDENT = 1e-12
@@ -43,7 +53,7 @@ ROUNDING = 1e-14
 
 
 @dataclass(frozen=True)
-class ActiveSet:
+class ActiveSet(Batched):
     """Solves H dw + Gᵀ dz = α, (G dw)_I = γ_I, dz_N = 0, for active constraints I and others N.
 
     By H̃ = H + ρ G_IᵀG_I = LLᵀ, which is definite wherever the system is regular; ρ = 0 where H
@@ -160,7 +170,7 @@ def solve_inequalities(program: InequalityProgram, tolerance: float, max_steps: 
     error = kkt_residual(program.data, w, w[:, :0], z).error.clamp_min(ROUNDING)
     for corrections in range(CORRECTIONS + 1):
         active_set = ActiveSet.factorised(program.H, program.G, active)
-        new_w, new_z, new_error = _polish(program, active_set, ended.iterate)
+        new_w, new_z, new_error = polish(program, active_set, w, z)
         polished = new_error <= error
         corrected = (active & (new_z > 0)) | (~active & (times(program.G, new_w) > program.h))
         # A guess that leads nowhere is taken back, with the factors of the first one.
@@ -174,12 +184,12 @@ def solve_inequalities(program: InequalityProgram, tolerance: float, max_steps: 
     return Polished(w, z, ended.steps, polished, active_set)
 
 
-def _polish(
-    program: InequalityProgram, active_set: ActiveSet, start: Iterate
-) -> tuple[Tensor, Tensor, Tensor]:
+def polish(
+    program: InequalityProgram, active_set: ActiveSet, w: Points, z: Inequalities
+) -> tuple[Points, Inequalities, PerExample]:
     """The solution of the active constraints' linear system, from close by, and its residual."""
     H, c, G, h = program.H.matrix, program.c, program.G, program.h
-    w, z = start.w, active_set.mask * start.z
+    z = active_set.mask * z
     for _ in range(POLISHES):
         stationarity = times(H, w) + c + times(G.mT, z)
         dw, dz = active_set.solve(-stationarity, h - times(G, w))

@@ -138,7 +138,7 @@ def _check_shapes(parameters: dict[str, Tensor]) -> None:
 
 
 @dataclass(frozen=True)
-class KKTResidual:
+class KKTResidual(Batched):
     """The KKT conditions, each row and each coordinate relative to the terms that cancel in it.
 
     Attributes:

@@ -86,6 +86,11 @@ class QPSolution:
         for name, whole in self._tensors().items():
             whole[index] = getattr(part, name)
 
+    def take(self, index: Index) -> QPSolution:
+        """Those of some examples."""
+        some = {name: whole[index] for name, whole in self._tensors().items()}
+        return replace(self, **some, _data=self._data.take(index))
+
     def to(self, dtype: torch.dtype) -> QPSolution:
         """With numbers of that type; the parameters stay as they are."""
         numbers: dict[str, Any] = {
@@ -96,6 +101,11 @@ class QPSolution:
     def _tensors(self) -> dict[str, Tensor]:
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         return {name: value for name, value in values.items() if isinstance(value, Tensor)}
+
+    @property
+    def point(self) -> tuple[Points, Equalities, Inequalities]:
+        """x, y and z."""
+        return self.value, self.equality_multipliers, self.inequality_multipliers
 
     @property
     def solved(self) -> Mask:
