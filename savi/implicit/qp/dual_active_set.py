@@ -105,10 +105,11 @@ def dual_active_set(program: InequalityProgram, guess: Active) -> Found:
 
 
 def _first_proximal(program: InequalityProgram, spectrum: Spectrum) -> Tensor:
-    """δ for which the slope goes as far in a step as the constraints are away."""
-    rows = row_norms(program.G / spectrum.root.unsqueeze(-2))
-    slope, far = largest(program.c / spectrum.root), largest(program.h / rows)
-    return (slope / or_one(far)).clamp(LEAST, 1.0)
+    """δ for which the slope goes as far in a step as the nearest constraint is away."""
+    ways = program.h.abs() / row_norms(program.G / spectrum.root.unsqueeze(-2))
+    near = torch.where(ways > 0, ways, torch.inf).amin(dim=-1) if ways.shape[1] else 1.0
+    slope = largest(program.c / spectrum.root)
+    return (slope / near).clamp(LEAST, 1.0)
 
 
 def _own(program: InequalityProgram, w: Points) -> Inequalities:

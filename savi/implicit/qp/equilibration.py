@@ -1,5 +1,6 @@
 """Units of the variables and the constraints in which all entries of the KKT matrix are alike.
 
+A. R. Curtis and J. K. Reid, *On the automatic scaling of matrices for Gaussian elimination*, 1972;
 D. Ruiz, *A scaling algorithm to equilibrate both rows and columns norms in matrices*, 2001.
 """
 
@@ -9,13 +10,17 @@ from dataclasses import dataclass
 from typing import Self
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from savi.implicit.qp.matrices import Batched, largest, or_one
 from savi.implicit.qp.program import QPData
-from savi.types import Equalities, Inequalities, Points
+from savi.types import Equalities, Inequalities, Points, Symmetric
 
-#: Rounds of the scaling; each takes the root of what is left.
-ROUNDS = 12
+#: Rounds of Ruiz's scaling; each takes the root of what is left.
+ROUNDS = 5
+#: Chooses one of the units where several are as good.
+RIDGE = 1e-8
 
 
 @dataclass(frozen=True)
@@ -31,17 +36,16 @@ class Units(Batched):
 
     @classmethod
     def equilibrating(cls, data: QPData) -> Self:
-        """Those that bring the largest entry of each row of TKT near to 1."""
-        Q, A, G = (M.abs().expand(data.batch, -1, -1) for M in (data.Q, data.A, data.G))
-        x, y, z = (M.new_ones(M.shape[:2]) for M in (Q, A, G))
+        """Those that bring all entries of TKT near to 1, and then the largest of each row."""
+        Q, A, G = (M.expand(data.batch, -1, -1) for M in (data.Q, data.A, data.G))
+        rows = torch.cat([A, G], dim=1)
+        below = rows.new_zeros(len(rows), rows.shape[1], rows.shape[1])
+        K = torch.cat([torch.cat([Q, rows.mT], dim=2), torch.cat([rows, below], dim=2)], dim=1)
+        t = _geometric(K.abs())
         for _ in range(ROUNDS):
-            rows = [x.unsqueeze(-1) * Q * x.unsqueeze(-2)]
-            rows += [t.unsqueeze(-1) * M * x.unsqueeze(-2) for t, M in ((y, A), (z, G))]
-            sizes = [largest(M) for M in rows]
-            columns = torch.stack([largest(M.mT) for M in rows]).amax(dim=0)
-            x = x / or_one(columns).sqrt()
-            y, z = y / or_one(sizes[1]).sqrt(), z / or_one(sizes[2]).sqrt()
-        return cls(*(torch.exp2(torch.log2(t).round()) for t in (x, y, z)))
+            t = t / or_one(largest(t.unsqueeze(-1) * K * t.unsqueeze(-2))).sqrt()
+        x, y, z = torch.exp2(torch.log2(t).round()).split([M.shape[1] for M in (Q, A, G)], dim=1)
+        return cls(x, y, z)
 
     def scaled(self, data: QPData) -> QPData:
         """The program of x′."""
@@ -62,3 +66,14 @@ class Units(Batched):
         """T (x, y, z): a scaled solution in the units that were given; K⁻¹ = T (TKT)⁻¹ T."""
         y, z = (None if v is None else unit * v for v, unit in ((y, self.y), (z, self.z)))
         return self.x * x, y, z
+
+
+def _geometric(K: Symmetric) -> Float[Tensor, "B K"]:
+    """T for which Σ log² |TKT|ᵢⱼ over the entries that are not 0 is least.
+
+    Other units of the variables and the constraints lead to the same TKT.
+    """
+    there = (K > 0).to(K.dtype)
+    sums = torch.where(K > 0, K, 1.0).log2().sum(dim=-1)
+    system = there + torch.diag_embed(there.sum(dim=-1) + RIDGE)
+    return torch.exp2(torch.linalg.solve(system, -sums))

@@ -15,7 +15,7 @@ from savi.implicit.qp.dual_active_set import solve_dually
 from savi.implicit.qp.equilibration import Units
 from savi.implicit.qp.infeasibility import descent_ray, farkas_ray, feasible
 from savi.implicit.qp.kkt_inverse import Factors, KKTInverse, Nullspace, Part, rank_groups
-from savi.implicit.qp.matrices import Curvature, largest, row_norms, take, times
+from savi.implicit.qp.matrices import Curvature, largest, or_one, row_norms, take, times
 from savi.implicit.qp.program import InequalityProgram, QPData, kkt_residual
 from savi.implicit.qp.solution import QPSolution, QPStatus
 from savi.implicit.qp.spectrum import spectral_error
@@ -23,6 +23,8 @@ from savi.types import Index, Mask, Symmetric
 
 #: A constraint whose slack and multiplier are both below this relative size is at a kink.
 KINK = 1e-8
+#: A coordinate between these parts of the largest is there, and its error may be hidden by others.
+NONE, SMALL = 1e-13, 1e-4
 #: Equations that depend on the others contradict them above this relative error.
 CONTRADICTION = 1e-9
 
@@ -79,9 +81,7 @@ def _solve_group(
     if space is not None and space.range is not None:
         _contradictions(solution, data, space)
     parts: list[Part] = [(None, factors)]
-    again = doubtful & (
-        (solution.status == QPStatus.SOLVED) | (solution.status == QPStatus.STALLED)
-    )
+    again = doubtful & ~ran_out & (solution.status != QPStatus.INFEASIBLE)
     if again.any():
         (index,) = again.nonzero(as_tuple=True)
         parts += _solve_again(solution, data.take(index), index, eps, tolerance)
@@ -157,7 +157,7 @@ def _judged(
         error[look] = torch.maximum(error[look], along)
     # Where no step to a vertex helped, it is not known which constraints are active.
     regular = reduced.polished & ~active_set.dependent & ~active_set.flat
-    solved = error <= tolerance
+    solved = (error <= tolerance) & ~program.H.negative
     solution = replace(
         QPSolution.unknown(data),
         value=x,
@@ -170,7 +170,9 @@ def _judged(
         active=active,
         degenerate=residual.kink(KINK) | ~regular,
     )
-    return solution, factors, ~(solved & reduced.polished)
+    sizes = x.abs() / or_one(largest(x)).unsqueeze(-1)
+    hidden = ((sizes > NONE) & (sizes < SMALL)).any(dim=-1)
+    return solution, factors, ~(solved & reduced.polished) | hidden
 
 
 def _reduced(data: QPData, space: Nullspace | None, eps: float) -> InequalityProgram:
