@@ -218,11 +218,17 @@ class _Factored:
     def optimum(self) -> tuple[Inequalities, Points]:
         """λ and u where the active constraints hold with equality, whatever the signs."""
         problem = self.problem
-        g = (problem.d + times(problem.M, problem.v)).gather(1, self.order) * self.valid
-        lower = self._triangular(g, transpose=True) * self.valid
-        solved = self._triangular(lower, transpose=False) * self.valid
+        d = problem.d.gather(1, self.order) * self.valid
+        position, along = self._triangular(d, transpose=True), times(self.Q.mT, problem.v)
+        solved = self._triangular(position + along, transpose=False) * self.valid
         multipliers = torch.zeros_like(problem.d).scatter(1, self.order, -solved)
-        return multipliers, times(self.Q, lower) - problem.v
+        # Twice, for what cancellation left of a long v.
+        free = self._beside(self._beside(problem.v))
+        return multipliers, times(self.Q, position) - free
+
+    def _beside(self, v: Points) -> Points:
+        """What is orthogonal to the active rows."""
+        return v - times(self.Q, times(self.Q.mT, v))
 
     def enter(
         self, new: Tensor, where: Mask, multipliers: Inequalities, active: Active
@@ -235,9 +241,7 @@ class _Factored:
         if not where.any():
             return multipliers, active, possible
         row = self.problem.M[torch.arange(len(new), device=new.device), new]
-        inside = times(self.Q.mT, row)
-        rest = row - times(self.Q, inside)
-        rest = rest - times(self.Q, times(self.Q.mT, rest))
+        inside, rest = times(self.Q.mT, row), self._beside(self._beside(row))
         dependent = where & (torch.linalg.vector_norm(rest, dim=-1) <= DEPENDENT)
         entering = torch.nn.functional.one_hot(new, active.shape[1]).bool()
         entering = entering & where.unsqueeze(-1)

@@ -111,8 +111,11 @@ class Curvature(Batched):
             noise = 4.0 * H.shape[-1] * eps * largest(values).unsqueeze(-1)
             negative[doubtful] = (values < -noise).any(dim=-1)
             cleaned = torch.where(values.abs() <= noise, 0.0, values)
+            blocks = (vectors * cleaned.unsqueeze(-2)) @ vectors.mT * scales
+            # A coordinate without curvature has exactly none, and no unit made of rounding errors.
+            curved = (H.diagonal(dim1=-2, dim2=-1)[doubtful] > 0).to(H.dtype)
             H = H.clone()
-            H[doubtful] = (vectors * cleaned.unsqueeze(-2)) @ vectors.mT * scales
+            H[doubtful] = blocks * curved.unsqueeze(-1) * curved.unsqueeze(-2)
         return cls(H, factor, definite, negative)
 
     @classmethod
