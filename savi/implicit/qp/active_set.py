@@ -48,6 +48,8 @@ REFINE = 1e-4
 CORRECTIONS = 4
 #: Steps of the polish at most; the second one refines the first.
 POLISHES = 2
+#: Residuals after a step between which another one helps: the constraints are the right ones.
+EXACT, CLOSE = 1e-13, 1e-6
 #: Residuals below this are rounding errors, and say nothing about which point is better.
 ROUNDING = 1e-14
 
@@ -194,6 +196,8 @@ def polish(
         stationarity = times(H, w) + c + times(G.mT, z)
         dw, dz = active_set.solve(-stationarity, h - times(G, w))
         w, z = w + dw, z + dz
-        if not active_set.refine.any():
+        error = kkt_residual(program.data, w, w[:, :0], z).error
+        close = (error > EXACT) & (error < CLOSE)
+        if not (active_set.refine | close).any():
             break
-    return w, z, kkt_residual(program.data, w, w[:, :0], z).error
+    return w, z, error

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Bool, Float
@@ -190,6 +190,16 @@ class KKTInverse:
     active: Active
     solved: Bool[Tensor, "B 1"]
     degenerate: Mask
+
+    def without_degenerate(self) -> KKTInverse:
+        """0 for degenerate examples too, of which none is left to report."""
+        kept = ~self.degenerate.unsqueeze(-1)
+        return replace(
+            self,
+            active=self.active & kept,
+            solved=self.solved & kept,
+            degenerate=torch.zeros_like(self.degenerate),
+        )
 
     def finite(self, *solution: Tensor) -> list[Tensor]:
         """x, y and z, with 0 for an example that failed and for what is not active."""

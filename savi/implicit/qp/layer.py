@@ -25,6 +25,7 @@ _DEGENERATE = (
     "an active constraint has a multiplier of 0, active constraints are linearly dependent, or the "
     "solution is not unique (degenerate in the solution says where)"
 )
+_POLICIES = tuple(policy.value for policy in (OnFailure.WARN, OnFailure.RAISE, OnFailure.MASK))
 
 
 @dataclass(eq=False, repr=False)
@@ -53,8 +54,9 @@ class QPLayer(Checked, nn.Module):
         tolerance: of the relative KKT residual of an example that counts as solved.
         max_steps: of the interior-point method.
         on_failure: ``warn`` gives examples without a solution a value of NaN and a gradient of 0,
-            and says so; ``raise`` raises. The same is done about derivatives where the theorem's
-            conditions fail.
+            and says so; where the theorem's conditions fail, it uses one of several derivatives,
+            and says so. ``raise`` raises in both cases. ``mask`` is silent in both: the gradient
+            of both is 0, and ``solved`` and ``degenerate`` of the solution say where.
 
     Raises:
         InputError: for values out of range.
@@ -62,7 +64,7 @@ class QPLayer(Checked, nn.Module):
 
     tolerance: float = setting(1e-10, at_least=1e-14, at_most=1e-4)
     max_steps: int = setting(60, at_least=1)
-    on_failure: str = setting("warn", one_of=(OnFailure.WARN.value, OnFailure.RAISE.value))
+    on_failure: str = setting("warn", one_of=_POLICIES)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -105,6 +107,8 @@ class QPLayer(Checked, nn.Module):
             solution, inverse = solve(plain, eps, self.tolerance, self.max_steps)
         if (message := failures(solution.status)) is not None:
             tell(self.on_failure, message, QPWarning, QPError)
+        if self.on_failure == OnFailure.MASK.value:
+            inverse = inverse.without_degenerate()
         known = (solution.value, solution.equality_multipliers, solution.inequality_multipliers)
         right = (v.expand(plain.batch, -1) for v in (-data.q, data.b, data.h))
         system = (data.Q, data.A, data.G, *right)

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from savi.implicit.policy import OnFailure
 from savi.implicit.qp.matrices import largest, or_one, row_norms
 from savi.implicit.qp.program import QPData
 from savi.implicit.reporter import Finding, say
@@ -210,7 +211,14 @@ def failures(status: Counts) -> str | None:
 def tell(
     on_failure: str, message: str, warning: type[Warning], error: type[Exception], *of: Finding
 ) -> None:
-    """Warn of failed examples, or raise under ``raise``: the one place that knows the policies."""
-    if on_failure == "raise":
-        raise error("; ".join([message, *map(str, of)]))
+    """Warn of failed examples, raise, or be silent: the one place that knows the policies.
+
+    Raises:
+        Exception: ``error``, under ``raise``.
+    """
+    if on_failure == OnFailure.MASK.value:
+        return
+    if on_failure == OnFailure.RAISE.value:
+        counts = [f"{finding.kind} ({finding.examples} examples)" for finding in of]
+        raise error("; ".join([message, *counts]))
     say(message, of, warning)

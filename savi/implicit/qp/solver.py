@@ -16,13 +16,11 @@ from savi.implicit.qp.equilibration import Units
 from savi.implicit.qp.infeasibility import descent_ray, farkas_ray, feasible
 from savi.implicit.qp.kkt_inverse import Factors, KKTInverse, Nullspace, Part, rank_groups
 from savi.implicit.qp.matrices import Curvature, largest, or_one, row_norms, take, times
-from savi.implicit.qp.program import InequalityProgram, QPData, kkt_residual
+from savi.implicit.qp.program import InequalityProgram, QPData, kinks, kkt_residual
 from savi.implicit.qp.solution import QPSolution, QPStatus
 from savi.implicit.qp.spectrum import spectral_error
 from savi.types import Index, Mask, Symmetric
 
-#: A constraint whose slack and multiplier are both below this relative size is at a kink.
-KINK = 1e-8
 #: A coordinate between these parts of the largest is there, and its error may be hidden by others.
 NONE, SMALL = 1e-13, 1e-4
 #: Equations that depend on the others contradict them above this relative error.
@@ -168,7 +166,7 @@ def _judged(
         residual=error,
         gap=residual.gap,
         active=active,
-        degenerate=residual.kink(KINK) | ~regular,
+        degenerate=kinks(data, x, y, z, residual) | ~regular,
     )
     sizes = x.abs() / or_one(largest(x)).unsqueeze(-1)
     hidden = ((sizes > NONE) & (sizes < SMALL)).any(dim=-1)
