@@ -15,7 +15,7 @@ from savi.implicit.qp.dual_active_set import solve_dually
 from savi.implicit.qp.equilibration import Units
 from savi.implicit.qp.infeasibility import descent_ray, farkas_ray, feasible
 from savi.implicit.qp.kkt_inverse import Factors, KKTInverse, Nullspace, Part, rank_groups
-from savi.implicit.qp.matrices import Curvature, largest, or_one, row_norms, take, times
+from savi.implicit.qp.matrices import Curvature, largest, row_norms, take, times
 from savi.implicit.qp.program import InequalityProgram, QPData, kinks, kkt_residual
 from savi.implicit.qp.solution import QPSolution, QPStatus
 from savi.implicit.qp.spectrum import spectral_error
@@ -72,13 +72,15 @@ def _solve_group(
     program = _reduced(data, space, eps)
     reduced = solve_inequalities(program, tolerance, max_steps)
     solution, factors, doubtful = _judged(data, space, program, reduced, tolerance)
-    ran_out = reduced.steps >= max_steps
-    unsolved = torch.where(ran_out, QPStatus.MAX_STEPS, QPStatus.STALLED)
-    status = torch.where(solution.solved, QPStatus.SOLVED, unsolved)
-    solution.status[:] = torch.where(program.H.negative, QPStatus.NON_CONVEX, status)
+    parts: list[Part] = [(None, factors)]
     if space is not None and space.range is not None:
         _contradictions(solution, data, space)
-    parts: list[Part] = [(None, factors)]
+    if not doubtful.any():
+        return solution, parts
+    ran_out = reduced.steps >= max_steps
+    stalled = solution.status == QPStatus.STALLED
+    solution.status[stalled & ran_out] = QPStatus.MAX_STEPS
+    solution.status[stalled & program.H.negative] = QPStatus.NON_CONVEX
     again = doubtful & ~ran_out & (solution.status != QPStatus.INFEASIBLE)
     if again.any():
         (index,) = again.nonzero(as_tuple=True)
@@ -131,7 +133,7 @@ def _judged(
     Where the active constraints' system is well conditioned and its solution has all signs right,
     nothing can hide an error. Everywhere else the solution is judged along eigenvectors of H.
     """
-    _, q, _, b, G, h = data
+    _, q, _, b, G, _ = data
     data = data._replace(Q=_without_noise(data.Q, program.H, space))
     x, y, z, active_set = (
         reduced.w,
@@ -146,15 +148,14 @@ def _judged(
         y = -times(space.inverse.mT, times(data.Q, x) + q + times(G.mT, z))
         y = factors.shortest(y)
     residual = kkt_residual(data, x, y, z)
-    right = torch.where(active, z > 0, h > times(G, x)).all(dim=-1)
-    plain = reduced.polished & right & ~active_set.refine & ~active_set.flat
-    error, (look,) = residual.error, (~plain).nonzero(as_tuple=True)
-    if len(look):
-        along = spectral_error(program.take(look), reduced.w[look], z[look], residual.take(look))
-        error = error.clone()
-        error[look] = torch.maximum(error[look], along)
     # Where no step to a vertex helped, it is not known which constraints are active.
-    regular = reduced.polished & ~active_set.dependent & ~active_set.flat
+    regular = reduced.polished & ~(active_set.dependent | active_set.flat)
+    right = torch.where(active, z, residual.slack) > 0
+    error, plain = residual.error, regular & ~active_set.refine & right.all(dim=-1)
+    if not plain.all():
+        (look,) = (~plain).nonzero(as_tuple=True)
+        along = spectral_error(program.take(look), reduced.w[look], z[look], residual.take(look))
+        error = error.index_copy(0, look, torch.maximum(error[look], along))
     solved = (error <= tolerance) & ~program.H.negative
     solution = replace(
         QPSolution.unknown(data),
@@ -168,8 +169,8 @@ def _judged(
         active=active,
         degenerate=kinks(data, x, y, z, residual) | ~regular,
     )
-    sizes = x.abs() / or_one(largest(x)).unsqueeze(-1)
-    hidden = ((sizes > NONE) & (sizes < SMALL)).any(dim=-1)
+    sizes, most = x.abs(), largest(x).unsqueeze(-1)
+    hidden = ((sizes < SMALL * most) & (sizes > NONE * most)).any(dim=-1)
     return solution, factors, ~(solved & reduced.polished) | hidden
 
 
