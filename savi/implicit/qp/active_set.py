@@ -58,14 +58,14 @@ ROUNDING = 1e-14
 class ActiveSet(Batched):
     """Solves H dw + Gᵀ dz = α, (G dw)_I = γ_I, dz_N = 0, for active constraints I and others N.
 
-    By H̃ = H + ρ G_IᵀG_I = LLᵀ, which is definite wherever the system is regular; ρ = 0 where H
-    is. With V = L⁻¹Gᵀ and R = VᵀV, T = R_II is factorised too:
-    dz = T⁻¹(Vᵀα′ − γ) and dw = L⁻ᵀ(α′ − V dz), where α′ = L⁻¹(α + ρ G_Iᵀγ).
+    By H̃ = H + G_Iᵀ diag(ρ) G_I = LLᵀ, which is definite wherever the system is regular; ρ = 0
+    where H is. With V = L⁻¹Gᵀ and R = VᵀV, T = R_II is factorised too:
+    dz = T⁻¹(Vᵀα′ − γ) and dw = L⁻ᵀ(α′ − V dz), where α′ = L⁻¹(α + G_Iᵀ(ρ∘γ)).
 
     Attributes:
         G: all constraints.
         mask: 1 for the active ones, 0 for the others.
-        rho: ρ, per example.
+        rho: ρ, for each constraint in its own units.
         factor: L.
         rows: V, transposed.
         unit: the scale of each row that gives R a diagonal of ones.
@@ -77,7 +77,7 @@ class ActiveSet(Batched):
 
     G: Constraints
     mask: Inequalities
-    rho: Float[Tensor, "S 1"]
+    rho: Float[Tensor, "S p"]
     factor: Symmetric
     rows: Constraints
     unit: Float[Tensor, "S p"]
@@ -91,9 +91,8 @@ class ActiveSet(Batched):
         """Factorise; what is singular is regularised and flagged."""
         mask = active.to(G.dtype)
         size = largest(H.matrix.flatten(1))
-        steepest = or_one(largest(torch.linalg.vector_norm(G, dim=-1) * mask))
-        rho = torch.where(H.definite, 0.0, or_one(size) / steepest.square())
-        factor, flat, doubtful = _curvature_factor(H, G, mask, rho)
+        rho = torch.where(H.definite, 0.0, or_one(size)).unsqueeze(-1) / row_norms(G).square()
+        factor, flat, doubtful = _curvature_factor(H, G, mask * rho)
         rows = torch.linalg.solve_triangular(factor, G.mT, upper=False).mT
         unit = 1.0 / row_norms(rows)
         scaled = rows * unit.unsqueeze(-1)
@@ -107,13 +106,13 @@ class ActiveSet(Batched):
             T[dependent] += REGULAR * torch.eye(T.shape[-1], dtype=T.dtype, device=T.device)
             schur[dependent] = safe_cholesky(T[dependent])[0]
         refine = doubtful | dependent | ~well_pivoted(schur, ones, REFINE)
-        return cls(G, mask, rho.unsqueeze(-1), factor, rows, unit, schur, dependent, flat, refine)
+        return cls(G, mask, rho, factor, rows, unit, schur, dependent, flat, refine)
 
     def solve(self, alpha: Points, gamma: Inequalities | None) -> tuple[Points, Inequalities]:
         """Both dw and dz; a γ of None is 0, and what it holds for N does not matter."""
         if gamma is not None:
             gamma = self.mask * gamma
-            alpha = alpha + self.rho * times(self.G.mT, gamma)
+            alpha = alpha + times(self.G.mT, self.rho * gamma)
         alpha = lower_solve(self.factor, alpha)
         rhs = times(self.rows, alpha)
         rhs = self.unit * self.mask * (rhs if gamma is None else rhs - gamma)
@@ -123,13 +122,13 @@ class ActiveSet(Batched):
 
 
 def _curvature_factor(
-    H: Curvature, G: Tensor, mask: Tensor, rho: Tensor
+    H: Curvature, G: Tensor, rho: Tensor
 ) -> tuple[Symmetric, Bool[Tensor, " S"], Bool[Tensor, " S"]]:
     """L of H̃, where it is flat, and where its pivots lose digits."""
     size = or_one(largest(H.matrix.flatten(1)))
     if H.definite.all():
         return H.factor, ~H.definite, ~well_pivoted(H.factor, size, REFINE)
-    active = G * (mask * rho.sqrt().unsqueeze(-1)).unsqueeze(-1)
+    active = G * rho.sqrt().unsqueeze(-1)
     blocks = active.mT @ active + H.matrix
     factor, definite = safe_cholesky(blocks)
     size = or_one(largest(blocks.flatten(1)))

@@ -22,8 +22,8 @@ LEAST = 1e-6
 
 #: A constraint whose slack and multiplier are both below this relative size is at a kink.
 KINK = 1e-8
-#: A multiplier below this part of the terms that cancel is a rounding error.
-NOTHING = 1e-13
+#: What is below this part of the terms that cancel is a rounding error.
+NOTHING = 1e-12
 
 
 class QPData(NamedTuple):
@@ -188,8 +188,9 @@ def kkt_residual(data: QPData, x: Points, y: Equalities, z: Inequalities) -> KKT
 def kinks(data: QPData, x: Points, y: Equalities, z: Inequalities, residual: KKTResidual) -> Mask:
     """Where a constraint has neither a slack nor a multiplier.
 
-    A multiplier counts beside the forces that are left of terms that cancel, and a slack beside the
-    distances that the constraints leave, where these are shorter than the way to a far minimum.
+    What is small beside terms that cancel is looked at more closely: it is nothing only if it is a
+    rounding error, or small also beside what is left of these terms, which are the forces at x and
+    the ways that the constraints leave, and beside the multipliers and slacks of the others.
     """
     result = residual.kink(KINK)
     (index,) = result.nonzero(as_tuple=True)
@@ -197,18 +198,25 @@ def kinks(data: QPData, x: Points, y: Equalities, z: Inequalities, residual: KKT
         return result
     Q, q, A, _, G, h = data.take(index)
     x, y, z, residual = x[index], y[index], z[index], residual.take(index)
-    squares = (A.square(), G.square())
+    squares, rows = (A.square(), G.square()), row_norms(G)
     own = times(Q, x).abs() + q.abs()
-    force = _lent(own + times(A.mT, y).abs() + times(G.abs().mT, z), squares, z != 0)
-    weight = z * squares[1].sum(dim=-1) / or_one(_row_sizes(squares[1], force))
-    ways = (h / row_norms(G)).abs()
+    force = _lent(own + times(A.mT, y).abs() + times(G.abs().mT, z.abs()), squares, z != 0)
+    pull, push = _row_sizes(squares[1], force) / rows, rows * z
+    light = (residual.weight <= NOTHING) | ((push <= KINK * pull) & _few(push))
+    ways = (h / rows).abs()
     near = torch.where(ways > 0, ways, torch.inf).amin(dim=-1).maximum(largest(x)).unsqueeze(-1)
     free = _free_length(Q, times(Q.abs(), x.abs()) + q.abs()).minimum(near)
     length = _lent(torch.maximum(x.abs(), free), squares, z != 0)
-    slack = (h - times(G, x)) / or_one(_row_sizes(squares[1], length) + h.abs())
-    light = (weight <= KINK) | (residual.weight <= NOTHING)
-    result[index] = (light & (slack <= KINK)).any(dim=-1)
+    slack = (h - times(G, x)) / rows
+    reach = _row_sizes(squares[1], length) / rows + ways
+    closed = (residual.slack <= NOTHING) | ((slack <= KINK * reach) & _few(slack))
+    result[index] = (light & closed).any(dim=-1)
     return result
+
+
+def _few(v: Inequalities) -> Tensor:
+    """Which are small beside the largest."""
+    return v <= KINK * largest(v).unsqueeze(-1)
 
 
 def _free_length(Q: Tensor, own: Tensor) -> Points:
