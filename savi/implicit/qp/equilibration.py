@@ -61,11 +61,10 @@ class Units(Batched):
         )
 
     def given(
-        self, x: Points, y: Equalities | None, z: Inequalities | None
-    ) -> tuple[Points, Equalities | None, Inequalities | None]:
+        self, x: Points, y: Equalities, z: Inequalities
+    ) -> tuple[Points, Equalities, Inequalities]:
         """T (x, y, z): a scaled solution in the units that were given; K⁻¹ = T (TKT)⁻¹ T."""
-        y, z = (None if v is None else unit * v for v, unit in ((y, self.y), (z, self.z)))
-        return self.x * x, y, z
+        return self.x * x, self.y * y, self.z * z
 
 
 def _geometric(K: Symmetric) -> Float[Tensor, "B K"]:

@@ -122,7 +122,9 @@ class Factors(Batched):
         if self.units is None:
             ux, uy, uz = self._refined(vx, vy, vz)
         else:
-            ux, uy, uz = self.units.given(*self._refined(*self.units.given(vx, vy, vz)))
+            vy = None if vy is None else self.units.y * vy
+            vz = None if vz is None else self.units.z * vz
+            ux, uy, uz = self.units.given(*self._refined(self.units.x * vx, vy, vz))
         return ux, self.shortest(uy), uz
 
     def shortest(self, y: Equalities) -> Equalities:

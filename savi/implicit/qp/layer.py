@@ -39,8 +39,9 @@ class QPLayer(Checked, nn.Module):
     semidefinite only where Ax = b lets x move.
 
     The forward is Mehrotra's primal-dual interior-point method, in float64 whatever the type of the
-    parameters, and then one exact step to the solution of the constraints that are active. The
-    factors of that step serve the derivatives, by the implicit function theorem on the KKT
+    parameters, and then one exact step to the solution of the constraints that are active. What
+    does not pass is solved again by a dual active-set method, in units that equilibrate. The
+    factors of the last step serve the derivatives, by the implicit function theorem on the KKT
     conditions: ``backward``, ``torch.autograd.forward_ad``, and second derivatives. But for
     rounding, an example's result does not depend on the rest of its batch.
 
@@ -51,7 +52,7 @@ class QPLayer(Checked, nn.Module):
     2017; eq. 10 of J. Chiu, *Applications of the Implicit Function Theorem*, 2021.
 
     Args:
-        tolerance: of the relative KKT residual of an example that counts as solved.
+        tolerance: of the relative KKT residual and duality gap of an example that counts as solved.
         max_steps: of the interior-point method.
         on_failure: ``warn`` gives examples without a solution a value of NaN and a gradient of 0,
             and says so; where the theorem's conditions fail, it uses one of several derivatives,
@@ -91,8 +92,7 @@ class QPLayer(Checked, nn.Module):
             A: equality constraints, one row each.
             b: their right-hand sides.
             G: inequality constraints, one row each.
-            h: their right-hand sides, +∞ for one that is not there. A large number instead makes
-                the program badly scaled, and it may end as ``STALLED``.
+            h: their right-hand sides, +∞ for one that is not there.
 
         Raises:
             InputError: for shapes, types or devices that do not fit.

@@ -26,15 +26,17 @@ class QPSolution:
 
     Attributes:
         value: x.
-        equality_multipliers: y of Qx + q + Aᵀy + Gᵀz = 0.
+        equality_multipliers: y of Qx + q + Aᵀy + Gᵀz = 0; the shortest where rows of A depend on
+            the others.
         inequality_multipliers: z >= 0.
         status: shape [B], integer values of :class:`QPStatus`.
         steps: of the interior-point method.
-        residual: the largest violation of a KKT condition, relative to the terms that cancel in it.
+        residual: the largest violation of a KKT condition, relative to the terms that cancel in it;
+            where these may hide an error, also along the eigenvectors of Q, and the duality gap.
         gap: the duality gap zᵀ(h − Gx), in the units of the objective.
         active: which inequalities hold with equality and enter the derivative.
         degenerate: where the theorem's conditions fail: an active constraint with a multiplier of 0
-            (a kink of x), linearly dependent active constraints, or a minimum that is not unique.
+            (a kink of x), linearly dependent active inequalities, or a minimum that is not unique.
             A derivative there is one of several, and a backward or jvp says so.
         farkas_equalities: with ``farkas_inequalities``, the proof of INFEASIBLE: a ray (y, z) with
             z >= 0, Aᵀy + Gᵀz = 0 and bᵀy + hᵀz < 0; 0 for other examples.

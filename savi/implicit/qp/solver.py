@@ -1,7 +1,8 @@
 """From the parameters of a batch to solutions, multipliers, statuses and factors.
 
 Ax = b is eliminated first, for each group of examples whose A have the same rank. What is left has
-inequalities only; where its solve fails, a proof is sought that there is no solution.
+inequalities only. What does not pass is solved again, in other units and by another method; where
+that fails too, a proof is sought that there is no solution.
 """
 
 from __future__ import annotations
@@ -94,7 +95,8 @@ def _solve_again(
 ) -> list[Part]:
     """By the dual method and in units that equilibrate: what then passes replaces what did not."""
     units = Units.equilibrating(given)
-    data, parts = units.scaled(given), []
+    data = units.scaled(given)
+    parts: list[Part] = []
     guess = solution.active[index]
     for some, space in rank_groups(data.A, len(index)):
         some = torch.arange(len(index), device=index.device) if some is None else some
@@ -108,7 +110,7 @@ def _solve_again(
         where = index[some[better]]
         part = units.take(some[better])
         factors = replace(factors.take(better), units=part)
-        x, y, z = part.given(*(v[better] for v in found.point))
+        x, y, z = part.given(*found.take(better).point)
         found = replace(
             found.take(better),
             value=x,
