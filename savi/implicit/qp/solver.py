@@ -24,6 +24,8 @@ from savi.types import Index, Mask, Symmetric
 
 #: A coordinate between these parts of the largest is there, and its error may be hidden by others.
 NONE, SMALL = 1e-13, 1e-4
+#: Units of the variables that are further apart than this are made alike where Ax = b mixes them.
+UNEVEN = 1e6
 #: Equations that depend on the others contradict them above this relative error.
 CONTRADICTION = 1e-9
 
@@ -173,7 +175,18 @@ def _judged(
     )
     sizes, most = x.abs(), largest(x).unsqueeze(-1)
     hidden = ((sizes < SMALL * most) & (sizes > NONE * most)).any(dim=-1)
+    if space is not None:
+        hidden = hidden | _uneven(data)
     return solution, factors, ~(solved & reduced.polished) | hidden
+
+
+def _uneven(data: QPData) -> Mask:
+    """Where a null space mixes variables of so different units that the small ones lose digits."""
+    units = [data.Q.diagonal(dim1=-2, dim2=-1).abs().sqrt()]
+    if data.G.shape[1]:
+        units.append(data.G.abs().amax(dim=-2))
+    apart = [largest(u) > UNEVEN * torch.where(u > 0, u, torch.inf).amin(dim=-1) for u in units]
+    return torch.stack(torch.broadcast_tensors(*apart)).any(dim=0)
 
 
 def _reduced(data: QPData, space: Nullspace | None, eps: float) -> InequalityProgram:
