@@ -15,7 +15,7 @@ BOX = torch.cat([torch.eye(3), -torch.eye(3)]).double()
 def test_drawn_programs_have_their_exact_solutions_and_derivatives(scaling):
     """Each coordinate beside its own size; where the solution is unique, and it mostly is."""
     unique = 0
-    for seed in range(60):
+    for seed in range(40):
         program = drawn(scaling, seed)
         given = [parameter.requires_grad_() for parameter in program]
         solution = QPLayer()(*given)
@@ -39,7 +39,7 @@ def test_drawn_programs_have_their_exact_solutions_and_derivatives(scaling):
             close = effect <= 1e-8 * ((wanted * size).abs().sum() + 1.0)
             # At a vertex it is 0, and a parameter of 1e10 shows its rounding errors.
             assert (close | (gradient.abs() <= 1e-14 * v.abs().max())).all(), seed
-    assert unique >= 54
+    assert unique >= 36
 
 
 @pytest.mark.parametrize("exponent", range(-8, 11, 2))
