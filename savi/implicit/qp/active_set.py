@@ -12,8 +12,9 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from savi.implicit.qp.interior_point import Iterate, interior_point
+from savi.implicit.qp.interior_point import interior_point
 from savi.implicit.qp.matrices import (
+    Batched,
     Curvature,
     largest,
     lower_solve,
@@ -24,7 +25,16 @@ from savi.implicit.qp.matrices import (
 )
 from savi.implicit.qp.program import InequalityProgram, kkt_residual
 from savi.linear.dense import safe_cholesky
-from savi.types import Active, Constraints, Counts, Inequalities, Mask, Points, Symmetric
+from savi.types import (
+    Active,
+    Constraints,
+    Counts,
+    Inequalities,
+    Mask,
+    PerExample,
+    Points,
+    Symmetric,
+)
 
 #: sin² of the angle below which an active constraint counts as dependent on the others.
 DEPENDENT = 1e-12
@@ -38,22 +48,24 @@ REFINE = 1e-4
 CORRECTIONS = 4
 #: Steps of the polish at most; the second one refines the first.
 POLISHES = 2
+#: Residuals after a step between which another one helps: the constraints are the right ones.
+EXACT, CLOSE = 1e-13, 1e-6
 #: Residuals below this are rounding errors, and say nothing about which point is better.
 ROUNDING = 1e-14
 
 
 @dataclass(frozen=True)
-class ActiveSet:
+class ActiveSet(Batched):
     """Solves H dw + Gᵀ dz = α, (G dw)_I = γ_I, dz_N = 0, for active constraints I and others N.
 
-    By H̃ = H + ρ G_IᵀG_I = LLᵀ, which is definite wherever the system is regular; ρ = 0 where H
-    is. With V = L⁻¹Gᵀ and R = VᵀV, T = R_II is factorised too:
-    dz = T⁻¹(Vᵀα′ − γ) and dw = L⁻ᵀ(α′ − V dz), where α′ = L⁻¹(α + ρ G_Iᵀγ).
+    By H̃ = H + G_Iᵀ diag(ρ) G_I = LLᵀ, which is definite wherever the system is regular; ρ = 0
+    where H is. With V = L⁻¹Gᵀ and R = VᵀV, T = R_II is factorised too:
+    dz = T⁻¹(Vᵀα′ − γ) and dw = L⁻ᵀ(α′ − V dz), where α′ = L⁻¹(α + G_Iᵀ(ρ∘γ)).
 
     Attributes:
         G: all constraints.
         mask: 1 for the active ones, 0 for the others.
-        rho: ρ, per example.
+        rho: ρ, for each constraint in its own units.
         factor: L.
         rows: V, transposed.
         unit: the scale of each row that gives R a diagonal of ones.
@@ -65,7 +77,7 @@ class ActiveSet:
 
     G: Constraints
     mask: Inequalities
-    rho: Float[Tensor, "S 1"]
+    rho: Float[Tensor, "S p"]
     factor: Symmetric
     rows: Constraints
     unit: Float[Tensor, "S p"]
@@ -79,9 +91,8 @@ class ActiveSet:
         """Factorise; what is singular is regularised and flagged."""
         mask = active.to(G.dtype)
         size = largest(H.matrix.flatten(1))
-        steepest = or_one(largest(torch.linalg.vector_norm(G, dim=-1) * mask))
-        rho = torch.where(H.definite, 0.0, or_one(size) / steepest.square())
-        factor, flat, doubtful = _curvature_factor(H, G, mask, rho)
+        rho = torch.where(H.definite, 0.0, or_one(size)).unsqueeze(-1) / row_norms(G).square()
+        factor, flat, doubtful = _curvature_factor(H, G, mask * rho)
         rows = torch.linalg.solve_triangular(factor, G.mT, upper=False).mT
         unit = 1.0 / row_norms(rows)
         scaled = rows * unit.unsqueeze(-1)
@@ -95,13 +106,13 @@ class ActiveSet:
             T[dependent] += REGULAR * torch.eye(T.shape[-1], dtype=T.dtype, device=T.device)
             schur[dependent] = safe_cholesky(T[dependent])[0]
         refine = doubtful | dependent | ~well_pivoted(schur, ones, REFINE)
-        return cls(G, mask, rho.unsqueeze(-1), factor, rows, unit, schur, dependent, flat, refine)
+        return cls(G, mask, rho, factor, rows, unit, schur, dependent, flat, refine)
 
     def solve(self, alpha: Points, gamma: Inequalities | None) -> tuple[Points, Inequalities]:
         """Both dw and dz; a γ of None is 0, and what it holds for N does not matter."""
         if gamma is not None:
             gamma = self.mask * gamma
-            alpha = alpha + self.rho * times(self.G.mT, gamma)
+            alpha = alpha + times(self.G.mT, self.rho * gamma)
         alpha = lower_solve(self.factor, alpha)
         rhs = times(self.rows, alpha)
         rhs = self.unit * self.mask * (rhs if gamma is None else rhs - gamma)
@@ -111,13 +122,13 @@ class ActiveSet:
 
 
 def _curvature_factor(
-    H: Curvature, G: Tensor, mask: Tensor, rho: Tensor
+    H: Curvature, G: Tensor, rho: Tensor
 ) -> tuple[Symmetric, Bool[Tensor, " S"], Bool[Tensor, " S"]]:
     """L of H̃, where it is flat, and where its pivots lose digits."""
     size = or_one(largest(H.matrix.flatten(1)))
     if H.definite.all():
         return H.factor, ~H.definite, ~well_pivoted(H.factor, size, REFINE)
-    active = G * (mask * rho.sqrt().unsqueeze(-1)).unsqueeze(-1)
+    active = G * rho.sqrt().unsqueeze(-1)
     blocks = active.mT @ active + H.matrix
     factor, definite = safe_cholesky(blocks)
     size = or_one(largest(blocks.flatten(1)))
@@ -160,7 +171,7 @@ def solve_inequalities(program: InequalityProgram, tolerance: float, max_steps: 
     error = kkt_residual(program.data, w, w[:, :0], z).error.clamp_min(ROUNDING)
     for corrections in range(CORRECTIONS + 1):
         active_set = ActiveSet.factorised(program.H, program.G, active)
-        new_w, new_z, new_error = _polish(program, active_set, ended.iterate)
+        new_w, new_z, new_error = polish(program, active_set, w, z)
         polished = new_error <= error
         corrected = (active & (new_z > 0)) | (~active & (times(program.G, new_w) > program.h))
         # A guess that leads nowhere is taken back, with the factors of the first one.
@@ -174,16 +185,18 @@ def solve_inequalities(program: InequalityProgram, tolerance: float, max_steps: 
     return Polished(w, z, ended.steps, polished, active_set)
 
 
-def _polish(
-    program: InequalityProgram, active_set: ActiveSet, start: Iterate
-) -> tuple[Tensor, Tensor, Tensor]:
+def polish(
+    program: InequalityProgram, active_set: ActiveSet, w: Points, z: Inequalities
+) -> tuple[Points, Inequalities, PerExample]:
     """The solution of the active constraints' linear system, from close by, and its residual."""
     H, c, G, h = program.H.matrix, program.c, program.G, program.h
-    w, z = start.w, active_set.mask * start.z
+    z = active_set.mask * z
     for _ in range(POLISHES):
         stationarity = times(H, w) + c + times(G.mT, z)
         dw, dz = active_set.solve(-stationarity, h - times(G, w))
         w, z = w + dw, z + dz
-        if not active_set.refine.any():
+        error = kkt_residual(program.data, w, w[:, :0], z).error
+        close = (error > EXACT) & (error < CLOSE)
+        if not (active_set.refine | close).any():
             break
-    return w, z, kkt_residual(program.data, w, w[:, :0], z).error
+    return w, z, error

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 from savi.implicit.qp.active_set import ActiveSet
-from savi.implicit.qp.matrices import or_one, row_norms, take, times
+from savi.implicit.qp.equilibration import Units
+from savi.implicit.qp.matrices import Batched, largest, or_one, row_norms, take, times
 from savi.implicit.qp.program import QPData
 from savi.linear.dense import identity_unless
 from savi.types import Active, Constraints, Equalities, Index, Inequalities, Mask, Points
@@ -19,18 +20,20 @@ DEPENDENT = 1e-10
 
 
 @dataclass(frozen=True)
-class Nullspace:
+class Nullspace(Batched):
     """The solutions of Ax = b.
 
     Attributes:
         basis: N, orthonormal columns that span the null space of A.
-        inverse: Y = A⁺, the pseudo-inverse.
-        redundant: whether rows of A depend on the others; then Ax = b may have no solution.
+        inverse: Y, a generalised inverse: A Y A = A. The pseudo-inverse where A has full rank.
+        range: orthonormal columns that span the range of A where rows of A depend on the others.
+            Then Ax = b may have no solution, and of all multipliers y the shortest is taken, which
+            lies there.
     """
 
     basis: Float[Tensor, "S n k"]
     inverse: Float[Tensor, "S n m"]
-    redundant: bool
+    range: Float[Tensor, "S m r"] | None = None
 
 
 #: Examples whose A have the same rank, None for all of them, and what Ax = b leaves free, None
@@ -57,14 +60,14 @@ def rank_groups(A: Constraints, batch: int) -> list[RankGroup]:
     # Y = Y₁R⁻ᵀ, in the units of A.
     lower = identity_unless(full, R).mT
     Y = torch.linalg.solve_triangular(lower, orthogonal[..., :m], upper=False, left=False)
-    space = Nullspace(orthogonal[..., m:], Y / scale.mT, redundant=False)
+    space = Nullspace(orthogonal[..., m:], Y / scale.mT)
     if full.all():
         return [(None, space)]
     full = full.expand(batch)
     groups = _by_singular_values(unit, scale, torch.nonzero(~full).squeeze(-1))
     if full.any():
         index = torch.nonzero(full).squeeze(-1)
-        regular = Nullspace(take(space.basis, index), take(space.inverse, index), redundant=False)
+        regular = Nullspace(take(space.basis, index), take(space.inverse, index))
         groups.append((index, regular))
     return groups
 
@@ -80,13 +83,16 @@ def _by_singular_values(
         u, v = take(U, chosen)[..., :rank], take(Vh, chosen)
         inverse = v[:, :rank].mT @ (u / take(sigma, chosen)[:, None, :rank]).mT
         where = index if U.shape[0] == 1 else index[chosen]
-        space = Nullspace(v[:, rank:].mT, inverse / take(take(scale, index), chosen).mT, True)
+        rows = take(take(scale, index), chosen)
+        # The range of A itself, and not that of its rows of norm 1.
+        kept = torch.linalg.qr(rows * u / largest(rows.squeeze(-1))[:, None, None]).Q
+        space = Nullspace(v[:, rank:].mT, inverse / rows.mT, kept)
         groups.append((where, space))
     return groups
 
 
 @dataclass(frozen=True)
-class Factors:
+class Factors(Batched):
     """K⁻¹ for examples with the same rank of A, by the factors that the solver ended with.
 
     With the active constraints I and the others N, K u = v stands for
@@ -97,11 +103,13 @@ class Factors:
         data: the quadratic programs.
         space: the null space of A; None without equalities.
         active_set: the factors in that space.
+        units: those of all of these, where they are not the given ones.
     """
 
     data: QPData
     space: Nullspace | None
     active_set: ActiveSet
+    units: Units | None = None
 
     def solve(
         self, vx: Points, vy: Equalities | None, vz: Inequalities | None
@@ -110,6 +118,27 @@ class Factors:
 
         A right-hand side of None is 0.
         """
+        vy = None if vy is None else self.shortest(vy)
+        if self.units is None:
+            ux, uy, uz = self._refined(vx, vy, vz)
+        else:
+            vy = None if vy is None else self.units.y * vy
+            vz = None if vz is None else self.units.z * vz
+            ux, uy, uz = self.units.given(*self._refined(self.units.x * vx, vy, vz))
+        return ux, self.shortest(uy), uz
+
+    def shortest(self, y: Equalities) -> Equalities:
+        """The shortest of the multipliers with the same force Aᵀy, in the range of A."""
+        if self.space is None or self.space.range is None:
+            return y
+        range_ = self.space.range
+        if self.units is not None:
+            range_ = torch.linalg.qr(range_ / self.units.y.unsqueeze(-1)).Q
+        return times(range_, times(range_.mT, y))
+
+    def _refined(
+        self, vx: Points, vy: Equalities | None, vz: Inequalities | None
+    ) -> tuple[Points, Equalities, Inequalities]:
         u = self._once(vx, vy, vz)
         refine = self.active_set.refine.unsqueeze(-1)
         if not refine.any():
@@ -142,23 +171,37 @@ class Factors:
         return ux, times(Y.mT, vx - times(Q, ux) - times(G.mT, uz)), uz
 
 
+#: Some examples of a batch, None for all, and their factors.
+Part = tuple[Index | None, Factors]
+
+
 @dataclass(frozen=True)
 class KKTInverse:
     """K⁻¹ for a batch: one set of factors for each rank of A; 0 for an example that failed.
 
     Attributes:
-        parts: the examples of each set, None for all, and their factors.
+        parts: the factors of each set; where two hold an example, the later counts.
         equalities: m.
         active: which constraints are active.
         solved: which examples are solved.
         degenerate: where K is singular, or the active constraints change with the parameters.
     """
 
-    parts: list[tuple[Index | None, Factors]]
+    parts: list[Part]
     equalities: int
     active: Active
     solved: Bool[Tensor, "B 1"]
     degenerate: Mask
+
+    def without_degenerate(self) -> KKTInverse:
+        """0 for degenerate examples too, of which none is left to report."""
+        kept = ~self.degenerate.unsqueeze(-1)
+        return replace(
+            self,
+            active=self.active & kept,
+            solved=self.solved & kept,
+            degenerate=torch.zeros_like(self.degenerate),
+        )
 
     def finite(self, *solution: Tensor) -> list[Tensor]:
         """x, y and z, with 0 for an example that failed and for what is not active."""

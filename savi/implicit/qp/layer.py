@@ -25,6 +25,7 @@ _DEGENERATE = (
     "an active constraint has a multiplier of 0, active constraints are linearly dependent, or the "
     "solution is not unique (degenerate in the solution says where)"
 )
+_POLICIES = tuple(policy.value for policy in (OnFailure.WARN, OnFailure.RAISE, OnFailure.MASK))
 
 
 @dataclass(eq=False, repr=False)
@@ -38,8 +39,9 @@ class QPLayer(Checked, nn.Module):
     semidefinite only where Ax = b lets x move.
 
     The forward is Mehrotra's primal-dual interior-point method, in float64 whatever the type of the
-    parameters, and then one exact step to the solution of the constraints that are active. The
-    factors of that step serve the derivatives, by the implicit function theorem on the KKT
+    parameters, and then one exact step to the solution of the constraints that are active. What
+    does not pass is solved again by a dual active-set method, in units that equilibrate. The
+    factors of the last step serve the derivatives, by the implicit function theorem on the KKT
     conditions: ``backward``, ``torch.autograd.forward_ad``, and second derivatives. But for
     rounding, an example's result does not depend on the rest of its batch.
 
@@ -50,11 +52,12 @@ class QPLayer(Checked, nn.Module):
     2017; eq. 10 of J. Chiu, *Applications of the Implicit Function Theorem*, 2021.
 
     Args:
-        tolerance: of the relative KKT residual of an example that counts as solved.
+        tolerance: of the relative KKT residual and duality gap of an example that counts as solved.
         max_steps: of the interior-point method.
         on_failure: ``warn`` gives examples without a solution a value of NaN and a gradient of 0,
-            and says so; ``raise`` raises. The same is done about derivatives where the theorem's
-            conditions fail.
+            and says so; where the theorem's conditions fail, it uses one of several derivatives,
+            and says so. ``raise`` raises in both cases. ``mask`` is silent in both: the gradient
+            of both is 0, and ``solved`` and ``degenerate`` of the solution say where.
 
     Raises:
         InputError: for values out of range.
@@ -62,7 +65,7 @@ class QPLayer(Checked, nn.Module):
 
     tolerance: float = setting(1e-10, at_least=1e-14, at_most=1e-4)
     max_steps: int = setting(60, at_least=1)
-    on_failure: str = setting("warn", one_of=(OnFailure.WARN.value, OnFailure.RAISE.value))
+    on_failure: str = setting("warn", one_of=_POLICIES)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -89,8 +92,7 @@ class QPLayer(Checked, nn.Module):
             A: equality constraints, one row each.
             b: their right-hand sides.
             G: inequality constraints, one row each.
-            h: their right-hand sides, +∞ for one that is not there. A large number instead makes
-                the program badly scaled, and it may end as ``STALLED``.
+            h: their right-hand sides, +∞ for one that is not there.
 
         Raises:
             InputError: for shapes, types or devices that do not fit.
@@ -105,6 +107,8 @@ class QPLayer(Checked, nn.Module):
             solution, inverse = solve(plain, eps, self.tolerance, self.max_steps)
         if (message := failures(solution.status)) is not None:
             tell(self.on_failure, message, QPWarning, QPError)
+        if self.on_failure == OnFailure.MASK.value:
+            inverse = inverse.without_degenerate()
         known = (solution.value, solution.equality_multipliers, solution.inequality_multipliers)
         right = (v.expand(plain.batch, -1) for v in (-data.q, data.b, data.h))
         system = (data.Q, data.A, data.G, *right)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 import torch
 from jaxtyping import Bool, Float
@@ -49,10 +49,14 @@ class Batched:
 
     def take(self, index: Index) -> Self:
         """That of these examples."""
-        fields = vars(self).values()
-        return type(self)(
-            *(v.take(index) if isinstance(v, Batched) else take(v, index) for v in fields)
-        )
+        return type(self)(*(_taken(v, index) for v in vars(self).values()))
+
+
+def _taken(value: Any, index: Index) -> Any:
+    """Of a tensor, of what consists of tensors, or None of what is not there."""
+    if value is None:
+        return None
+    return take(value, index) if isinstance(value, Tensor) else value.take(index)
 
 
 def largest(v: Float[Tensor, "*shape P"]) -> Float[Tensor, "*shape"]:
@@ -107,8 +111,11 @@ class Curvature(Batched):
             noise = 4.0 * H.shape[-1] * eps * largest(values).unsqueeze(-1)
             negative[doubtful] = (values < -noise).any(dim=-1)
             cleaned = torch.where(values.abs() <= noise, 0.0, values)
+            blocks = (vectors * cleaned.unsqueeze(-2)) @ vectors.mT * scales
+            # A coordinate without curvature has exactly none, and no unit made of rounding errors.
+            curved = (H.diagonal(dim1=-2, dim2=-1)[doubtful] > 0).to(H.dtype)
             H = H.clone()
-            H[doubtful] = (vectors * cleaned.unsqueeze(-2)) @ vectors.mT * scales
+            H[doubtful] = blocks * curved.unsqueeze(-1) * curved.unsqueeze(-2)
         return cls(H, factor, definite, negative)
 
     @classmethod

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from savi.errors import InputError
-from savi.implicit.qp.matrices import Batched, Curvature, largest, or_one, take, times
+from savi.implicit.qp.matrices import Batched, Curvature, largest, or_one, row_norms, take, times
 from savi.linear.dense import finite_blocks
 from savi.types import Constraints, Equalities, Index, Inequalities, Mask, PerExample, Points
 
@@ -19,6 +19,11 @@ SHAPES = {"Q": "[n, n]", "q": "[n]", "A": "[m, n]", "b": "[m]", "G": "[p, n]", "
 
 #: No entry is judged by less than this part of the largest: what rounding errors need.
 LEAST = 1e-6
+
+#: A constraint whose slack and multiplier are both below this relative size is at a kink.
+KINK = 1e-8
+#: What is below this part of the terms that cancel is a rounding error.
+NOTHING = 1e-12
 
 
 class QPData(NamedTuple):
@@ -138,7 +143,7 @@ def _check_shapes(parameters: dict[str, Tensor]) -> None:
 
 
 @dataclass(frozen=True)
-class KKTResidual:
+class KKTResidual(Batched):
     """The KKT conditions, each row and each coordinate relative to the terms that cancel in it.
 
     Attributes:
@@ -154,7 +159,7 @@ class KKTResidual:
     weight: Inequalities
 
     def kink(self, tolerance: float) -> Mask:
-        """Where a constraint has neither a slack nor a multiplier."""
+        """Where a constraint may have neither a slack nor a multiplier."""
         return (torch.maximum(self.slack, self.weight) <= tolerance).any(dim=-1)
 
 
@@ -178,6 +183,40 @@ def kkt_residual(data: QPData, x: Points, y: Equalities, z: Inequalities) -> KKT
     ]
     error = torch.stack([largest(violation) for violation in violations]).amax(dim=0)
     return KKTResidual(error, (z * surplus).sum(dim=-1), slack, weight)
+
+
+def kinks(data: QPData, x: Points, y: Equalities, z: Inequalities, residual: KKTResidual) -> Mask:
+    """Where a constraint has neither a slack nor a multiplier.
+
+    What is small beside terms that cancel is looked at more closely: it is nothing only if it is a
+    rounding error, or small also beside what is left of these terms, which are the forces at x and
+    the ways that the constraints leave, and beside the multipliers and slacks of the others.
+    """
+    result = residual.kink(KINK)
+    (index,) = result.nonzero(as_tuple=True)
+    if not len(index):
+        return result
+    Q, q, A, _, G, h = data.take(index)
+    x, y, z, residual = x[index], y[index], z[index], residual.take(index)
+    squares, rows = (A.square(), G.square()), row_norms(G)
+    own = times(Q, x).abs() + q.abs()
+    force = _lent(own + times(A.mT, y).abs() + times(G.abs().mT, z.abs()), squares, z != 0)
+    pull, push = _row_sizes(squares[1], force) / rows, rows * z
+    light = (residual.weight <= NOTHING) | ((push <= KINK * pull) & _few(push))
+    ways = (h / rows).abs()
+    near = torch.where(ways > 0, ways, torch.inf).amin(dim=-1).maximum(largest(x)).unsqueeze(-1)
+    free = _free_length(Q, times(Q.abs(), x.abs()) + q.abs()).minimum(near)
+    length = _lent(torch.maximum(x.abs(), free), squares, z != 0)
+    slack = (h - times(G, x)) / rows
+    reach = _row_sizes(squares[1], length) / rows + ways
+    closed = (residual.slack <= NOTHING) | ((slack <= KINK * reach) & _few(slack))
+    result[index] = (light & closed).any(dim=-1)
+    return result
+
+
+def _few(v: Inequalities) -> Tensor:
+    """Which are small beside the largest."""
+    return v <= KINK * largest(v).unsqueeze(-1)
 
 
 def _free_length(Q: Tensor, own: Tensor) -> Points:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from savi.implicit.policy import OnFailure
 from savi.implicit.qp.matrices import largest, or_one, row_norms
 from savi.implicit.qp.program import QPData
 from savi.implicit.reporter import Finding, say
@@ -25,15 +26,17 @@ class QPSolution:
 
     Attributes:
         value: x.
-        equality_multipliers: y of Qx + q + Aᵀy + Gᵀz = 0.
+        equality_multipliers: y of Qx + q + Aᵀy + Gᵀz = 0; the shortest where rows of A depend on
+            the others.
         inequality_multipliers: z >= 0.
         status: shape [B], integer values of :class:`QPStatus`.
         steps: of the interior-point method.
-        residual: the largest violation of a KKT condition, relative to the terms that cancel in it.
+        residual: the largest violation of a KKT condition, relative to the terms that cancel in it;
+            where these may hide an error, also along the eigenvectors of Q, and the duality gap.
         gap: the duality gap zᵀ(h − Gx), in the units of the objective.
         active: which inequalities hold with equality and enter the derivative.
         degenerate: where the theorem's conditions fail: an active constraint with a multiplier of 0
-            (a kink of x), linearly dependent active constraints, or a minimum that is not unique.
+            (a kink of x), linearly dependent active inequalities, or a minimum that is not unique.
             A derivative there is one of several, and a backward or jvp says so.
         farkas_equalities: with ``farkas_inequalities``, the proof of INFEASIBLE: a ray (y, z) with
             z >= 0, Aᵀy + Gᵀz = 0 and bᵀy + hᵀz < 0; 0 for other examples.
@@ -86,6 +89,11 @@ class QPSolution:
         for name, whole in self._tensors().items():
             whole[index] = getattr(part, name)
 
+    def take(self, index: Index) -> QPSolution:
+        """Those of some examples."""
+        some = {name: whole[index] for name, whole in self._tensors().items()}
+        return replace(self, **some, _data=self._data.take(index))
+
     def to(self, dtype: torch.dtype) -> QPSolution:
         """With numbers of that type; the parameters stay as they are."""
         numbers: dict[str, Any] = {
@@ -96,6 +104,11 @@ class QPSolution:
     def _tensors(self) -> dict[str, Tensor]:
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         return {name: value for name, value in values.items() if isinstance(value, Tensor)}
+
+    @property
+    def point(self) -> tuple[Points, Equalities, Inequalities]:
+        """x, y and z."""
+        return self.value, self.equality_multipliers, self.inequality_multipliers
 
     @property
     def solved(self) -> Mask:
@@ -200,7 +213,14 @@ def failures(status: Counts) -> str | None:
 def tell(
     on_failure: str, message: str, warning: type[Warning], error: type[Exception], *of: Finding
 ) -> None:
-    """Warn of failed examples, or raise under ``raise``: the one place that knows the policies."""
-    if on_failure == "raise":
-        raise error("; ".join([message, *map(str, of)]))
+    """Warn of failed examples, raise, or be silent: the one place that knows the policies.
+
+    Raises:
+        Exception: ``error``, under ``raise``.
+    """
+    if on_failure == OnFailure.MASK.value:
+        return
+    if on_failure == OnFailure.RAISE.value:
+        counts = [f"{finding.kind} ({finding.examples} examples)" for finding in of]
+        raise error("; ".join([message, *counts]))
     say(message, of, warning)

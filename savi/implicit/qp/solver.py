@@ -1,7 +1,8 @@
 """From the parameters of a batch to solutions, multipliers, statuses and factors.
 
 Ax = b is eliminated first, for each group of examples whose A have the same rank. What is left has
-inequalities only; where its solve fails, a proof is sought that there is no solution.
+inequalities only. What does not pass is solved again, in other units and by another method; where
+that fails too, a proof is sought that there is no solution.
 """
 
 from __future__ import annotations
@@ -10,16 +11,21 @@ from dataclasses import replace
 
 import torch
 
-from savi.implicit.qp.active_set import solve_inequalities
+from savi.implicit.qp.active_set import Polished, solve_inequalities
+from savi.implicit.qp.dual_active_set import solve_dually
+from savi.implicit.qp.equilibration import Units
 from savi.implicit.qp.infeasibility import descent_ray, farkas_ray, feasible
-from savi.implicit.qp.kkt_inverse import Factors, KKTInverse, Nullspace, rank_groups
+from savi.implicit.qp.kkt_inverse import Factors, KKTInverse, Nullspace, Part, rank_groups
 from savi.implicit.qp.matrices import Curvature, largest, row_norms, take, times
-from savi.implicit.qp.program import InequalityProgram, QPData, kkt_residual
+from savi.implicit.qp.program import InequalityProgram, QPData, kinks, kkt_residual
 from savi.implicit.qp.solution import QPSolution, QPStatus
-from savi.types import Index, Points, Symmetric
+from savi.implicit.qp.spectrum import spectral_error
+from savi.types import Index, Mask, Symmetric
 
-#: A constraint whose slack and multiplier are both below this relative size is at a kink.
-KINK = 1e-8
+#: A coordinate between these parts of the largest is there, and its error may be hidden by others.
+NONE, SMALL = 1e-13, 1e-4
+#: Units of the variables that are further apart than this are made alike where Ax = b mixes them.
+UNEVEN = 1e6
 #: Equations that depend on the others contradict them above this relative error.
 CONTRADICTION = 1e-9
 
@@ -39,16 +45,16 @@ def solve(
     (usable,) = data.finite.nonzero(as_tuple=True)
     finite = data if len(usable) == data.batch else data.take(usable)
     solution = QPSolution.unknown(data)
-    parts: list[tuple[Index | None, Factors]] = []
+    parts: list[Part] = []
     for index, space in rank_groups(finite.A, len(usable)) if len(usable) else []:
         group = finite if index is None else finite.take(index)
-        found, factors = _solve_group(group, space, eps, tolerance, max_steps)
+        found, its_parts = _solve_group(group, space, eps, tolerance, max_steps)
         where = usable if index is None else usable[index]
         if len(where) == data.batch:
-            solution, parts = found, [(None, factors)]
+            solution, parts = found, its_parts
         else:
             solution.write(where, found)
-            parts.append((where, factors))
+            parts += [(where if i is None else where[i], factors) for i, factors in its_parts]
     ok = solution.solved.unsqueeze(-1)
     solution = replace(
         solution,
@@ -64,49 +70,132 @@ def solve(
 
 def _solve_group(
     data: QPData, space: Nullspace | None, eps: float, tolerance: float, max_steps: int
-) -> tuple[QPSolution, Factors]:
-    """Eliminate Ax = b, solve, and judge what came out."""
-    _, q, _, b, G, h = data
-    q, b, h = (v.expand(data.batch, -1) for v in (q, b, h))
-    x0 = torch.zeros_like(q) if space is None else times(space.inverse, b)
-    program = _reduced(data._replace(q=q, h=h), space, x0, eps)
-    data = data._replace(Q=_without_noise(data.Q, program.H, space))
+) -> tuple[QPSolution, list[Part]]:
+    """Eliminate Ax = b, solve, judge what came out, and solve again where it does not pass."""
+    program = _reduced(data, space, eps)
     reduced = solve_inequalities(program, tolerance, max_steps)
-    x, y, z, active_set = reduced.w, torch.zeros_like(b), reduced.z, reduced.active_set
+    solution, factors, doubtful = _judged(data, space, program, reduced, tolerance)
+    parts: list[Part] = [(None, factors)]
+    if space is not None and space.range is not None:
+        _contradictions(solution, data, space)
+    if not doubtful.any():
+        return solution, parts
+    ran_out = reduced.steps >= max_steps
+    stalled = solution.status == QPStatus.STALLED
+    solution.status[stalled & ran_out] = QPStatus.MAX_STEPS
+    solution.status[stalled & program.H.negative] = QPStatus.NON_CONVEX
+    again = doubtful & ~ran_out & (solution.status != QPStatus.INFEASIBLE)
+    if again.any():
+        (index,) = again.nonzero(as_tuple=True)
+        parts += _solve_again(solution, data.take(index), index, eps, tolerance)
+    _prove(solution, data, space, program)
+    return solution, parts
+
+
+def _solve_again(
+    solution: QPSolution, given: QPData, index: Index, eps: float, tolerance: float
+) -> list[Part]:
+    """By the dual method and in units that equilibrate: what then passes replaces what did not."""
+    units = Units.equilibrating(given)
+    data = units.scaled(given)
+    parts: list[Part] = []
+    guess = solution.active[index]
+    for some, space in rank_groups(data.A, len(index)):
+        some = torch.arange(len(index), device=index.device) if some is None else some
+        group = data.take(some)
+        program = _reduced(group, space, eps)
+        reduced = solve_dually(program, guess[some])
+        found, factors, _ = _judged(group, space, program, reduced, tolerance)
+        (better,) = found.solved.nonzero(as_tuple=True)
+        if not len(better):
+            continue
+        where = index[some[better]]
+        part = units.take(some[better])
+        factors = replace(factors.take(better), units=part)
+        x, y, z = part.given(*found.take(better).point)
+        found = replace(
+            found.take(better),
+            value=x,
+            equality_multipliers=factors.shortest(y),
+            inequality_multipliers=z,
+            steps=solution.steps[where],
+        )
+        solution.write(where, found)
+        parts.append((where, factors))
+    return parts
+
+
+def _judged(
+    data: QPData,
+    space: Nullspace | None,
+    program: InequalityProgram,
+    reduced: Polished,
+    tolerance: float,
+) -> tuple[QPSolution, Factors, Mask]:
+    """The solution of the whole program, SOLVED or STALLED; and where it may be worth another try.
+
+    Where the active constraints' system is well conditioned and its solution has all signs right,
+    nothing can hide an error. Everywhere else the solution is judged along eigenvectors of H.
+    """
+    _, q, _, b, G, _ = data
+    data = data._replace(Q=_without_noise(data.Q, program.H, space))
+    x, y, z, active_set = (
+        reduced.w,
+        torch.zeros_like(b.expand(data.batch, -1)),
+        reduced.z,
+        reduced.active_set,
+    )
+    active = active_set.mask > 0
+    factors = Factors(data, space, active_set)
     if space is not None:
-        x = x0 + times(space.basis, reduced.w)
+        x = times(space.inverse, b) + times(space.basis, reduced.w)
         y = -times(space.inverse.mT, times(data.Q, x) + q + times(G.mT, z))
+        y = factors.shortest(y)
     residual = kkt_residual(data, x, y, z)
     # Where no step to a vertex helped, it is not known which constraints are active.
-    regular = reduced.polished & ~active_set.dependent & ~active_set.flat
-    degenerate = residual.kink(KINK) | ~regular
-    if space is not None and space.redundant:
-        degenerate = torch.ones_like(degenerate)
-    ran_out = reduced.steps >= max_steps
-    status = torch.where(ran_out, QPStatus.MAX_STEPS, QPStatus.STALLED)
-    status = torch.where(residual.error <= tolerance, QPStatus.SOLVED, status)
+    regular = reduced.polished & ~(active_set.dependent | active_set.flat)
+    right = torch.where(active, z, residual.slack) > 0
+    error, plain = residual.error, regular & ~active_set.refine & right.all(dim=-1)
+    if not plain.all():
+        (look,) = (~plain).nonzero(as_tuple=True)
+        along = spectral_error(program.take(look), reduced.w[look], z[look], residual.take(look))
+        error = error.index_copy(0, look, torch.maximum(error[look], along))
+    solved = (error <= tolerance) & ~program.H.negative
     solution = replace(
         QPSolution.unknown(data),
         value=x,
         equality_multipliers=y,
         inequality_multipliers=z,
-        status=torch.where(program.H.negative, QPStatus.NON_CONVEX, status).to(torch.long),
+        status=torch.where(solved, QPStatus.SOLVED, QPStatus.STALLED).to(torch.long),
         steps=reduced.steps,
-        residual=residual.error,
+        residual=error,
         gap=residual.gap,
-        active=active_set.mask > 0,
-        degenerate=degenerate,
+        active=active,
+        degenerate=kinks(data, x, y, z, residual) | ~regular,
     )
-    _judge(solution, data, space, program)
-    return solution, Factors(data, space, active_set)
+    sizes, most = x.abs(), largest(x).unsqueeze(-1)
+    hidden = ((sizes < SMALL * most) & (sizes > NONE * most)).any(dim=-1)
+    if space is not None:
+        hidden = hidden | _uneven(data)
+    return solution, factors, ~(solved & reduced.polished) | hidden
 
 
-def _reduced(data: QPData, space: Nullspace | None, x0: Points, eps: float) -> InequalityProgram:
-    """The program in w, for x = x0 + N w."""
-    Q, q, _, _, G, h = data
+def _uneven(data: QPData) -> Mask:
+    """Where a null space mixes variables of so different units that the small ones lose digits."""
+    units = [data.Q.diagonal(dim1=-2, dim2=-1).abs().sqrt()]
+    if data.G.shape[1]:
+        units.append(data.G.abs().amax(dim=-2))
+    apart = [largest(u) > UNEVEN * torch.where(u > 0, u, torch.inf).amin(dim=-1) for u in units]
+    return torch.stack(torch.broadcast_tensors(*apart)).any(dim=0)
+
+
+def _reduced(data: QPData, space: Nullspace | None, eps: float) -> InequalityProgram:
+    """The program in w, for x = A⁺b + N w."""
+    Q, q, _, b, G, h = data
+    q, h = (v.expand(data.batch, -1) for v in (q, h))
     if space is None:
         return InequalityProgram(Curvature.judged(Q, eps, rotated=False), q, G, h)
-    N = space.basis
+    N, x0 = space.basis, times(space.inverse, b).expand_as(q)
     H = Curvature.judged(N.mT @ Q @ N, eps, rotated=True)
     return InequalityProgram(H, times(N.mT, q + times(Q, x0)), G @ N, h - times(G, x0))
 
@@ -121,13 +210,11 @@ def _without_noise(Q: Symmetric, H: Curvature, space: Nullspace | None) -> Symme
     return Q + N @ (H.matrix - N.mT @ Q @ N) @ N.mT
 
 
-def _judge(
+def _prove(
     solution: QPSolution, data: QPData, space: Nullspace | None, program: InequalityProgram
 ) -> None:
     """Look for a proof that what was not solved has no solution."""
     status = solution.status
-    if space is not None and space.redundant:
-        _contradictions(solution, data, space)
     unsolved = (status == QPStatus.MAX_STEPS) | (status == QPStatus.STALLED)
     (index,) = unsolved.nonzero(as_tuple=True)
     if not len(index):

@@ -4,6 +4,7 @@ import warnings
 
 import pytest
 import torch
+import torch.autograd.forward_ad as forward_ad
 from qp_problems import product, random_problems, tensor
 
 from savi.errors import InputError
@@ -143,7 +144,7 @@ def test_equations_that_contradict_each_other():
     b = tensor([1.0, 2.0], [1.0, 3.0]).requires_grad_()
     with pytest.warns(QPWarning, match="1 infeasible"):
         solution = QPLayer()(torch.eye(2).double(), tensor(0.0, 0.0), A, b)
-    assert solution.degenerate.tolist() == [True, False]
+    assert solution.degenerate.tolist() == [False, False]
     torch.testing.assert_close(solution.value[0], tensor(0.5, 0.5))
     y = solution.farkas_equalities[1]
     torch.testing.assert_close(A.T @ y, tensor(0.0, 0.0), rtol=0, atol=1e-12)
@@ -207,12 +208,45 @@ def test_parameters_that_do_not_fit_are_refused(arguments, message):
         ({"tolerance": 0.0}, "tolerance is 0.0: set it to 1e-14 or more"),
         ({"tolerance": 1e-3}, "tolerance is 0.001: set it to at most 0.0001"),
         ({"max_steps": 0}, "max_steps is 0: set it to 1 or more"),
-        ({"on_failure": "mask"}, "unknown on_failure 'mask': choose one of raise, warn"),
+        ({"on_failure": "skip"}, "unknown on_failure 'skip': choose one of mask, raise, warn"),
     ],
 )
 def test_options_out_of_range_are_refused(options, message):
     with pytest.raises(InputError, match=message):
         QPLayer(**options)
+
+
+def test_masked_failures_are_silent_and_have_no_gradient():
+    """Failed values are NaN, those of degenerate examples stay, and the others are as they were."""
+    # On the bound with a multiplier of 0: a kink.
+    kink = program(q=(-1.0, -1.0), h=(1.0, 5.0, 5.0, 5.0))
+    problems = [GOOD, *FAILURES.values(), kink, GOOD]
+    parameters, alone = stacked(problems), stacked([GOOD])
+    layer = QPLayer(on_failure="mask")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        solution = layer(*parameters)
+        found = torch.autograd.grad(solution.value[solution.solved].square().sum(), parameters)
+    assert solution.status.tolist() == [0, 1, 2, 3, 4, 0, 0]
+    assert solution.degenerate.tolist() == [False] * 5 + [True, False]
+    assert solution.value[1:5].isnan().all()
+    torch.testing.assert_close(solution.value[5], torch.ones(2).double())
+    wanted = torch.autograd.grad(layer(*alone).value.square().sum(), alone)
+    assert max(gradient.abs().max() for gradient in wanted) > 0.1
+    for gradient, one in zip(found, wanted, strict=True):
+        torch.testing.assert_close(gradient[[0, 6]], one.expand_as(gradient[:2]))
+        assert torch.equal(gradient[1:6], torch.zeros_like(gradient[1:6]))
+
+
+def test_a_masked_tangent_is_zero_where_the_value_has_a_kink():
+    inside = program(h=(1.0, 1.0, 5.0, 5.0))
+    Q, q, *rest = stacked([program(q=(-1.0, -1.0), h=(1.0, 5.0, 5.0, 5.0)), inside])
+    with warnings.catch_warnings(), forward_ad.dual_level():
+        warnings.simplefilter("error", UserWarning)
+        dual = forward_ad.make_dual(q, torch.ones_like(q))
+        tangent = forward_ad.unpack_dual(QPLayer(on_failure="mask")(Q, dual, *rest).value).tangent
+    assert torch.equal(tangent[0], torch.zeros_like(tangent[0]))
+    torch.testing.assert_close(tangent[1], -torch.ones(2).double())
 
 
 def test_a_good_batch_says_nothing():
