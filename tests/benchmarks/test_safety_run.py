@@ -110,7 +110,10 @@ def test_what_is_not_installed_is_left_out_and_named(monkeypatch, capsys):
         ({"tolerance": 0.0}, "tolerance is 0.0: set it above 0"),
         ({"per_family": 0}, "per_family is 0: set it to 1 or more"),
         ({"seed": -1}, "seed is -1: set it to 0 or more"),
-        ({"families": ["foo"]}, "unknown family 'foo': choose one of ill_conditioned, kink"),
+        (
+            {"families": ["foo"]},
+            "unknown family 'foo': choose one of fast_parameter, ill_conditioned, kink",
+        ),
         ({"systems": ["foo"]}, "unknown system 'foo': choose one of higher_unrolled, savi_ift"),
     ],
 )
