@@ -1,15 +1,13 @@
 """Methods of a user's own: the examples of docs/extending.md, run as a user would."""
 
 import json
-import os
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import yaml
+from programs import finished
 
 DOCS = Path(__file__).parents[1] / "docs"
 
@@ -46,15 +44,7 @@ def program(tmp_path):
     shutil.copy(DOCS / "mine.py", tmp_path)
 
     def start(code: str, *arguments: str, cwd: Path = tmp_path) -> tuple[int, str]:
-        done = subprocess.run(
-            [sys.executable, "-c", code, *arguments],
-            cwd=cwd,
-            env=os.environ | {"OMP_NUM_THREADS": "1"},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        return done.returncode, done.stdout + done.stderr
+        return finished(code, *arguments, cwd=cwd)
 
     return start
 

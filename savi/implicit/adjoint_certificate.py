@@ -14,7 +14,7 @@ from savi.implicit.certificate import (
 )
 from savi.implicit.policy import OnFailure
 from savi.implicit.probe import Probe
-from savi.implicit.reporter import Finding, Reporter
+from savi.implicit.reporter import Reporter
 from savi.implicit.smoothness import Kinks
 from savi.linear.base import LinearSolution, LinearSolver
 from savi.types import Counts, Mask, PerExample
@@ -137,10 +137,8 @@ class AdjointVerdict(Verdict):
         Raises:
             ImplicitGradientError: under ``raise``, if any example failed or is inaccurate.
         """
-        reasons, remarks = self.findings(), []
-        if count := int(self.inaccurate.sum()):
-            worst = float(self.error_bound[self.inaccurate].max())
-            remarks = [Finding(_INACCURATE, count, len(self.inaccurate), worst)]
+        reasons = self.findings()
+        remarks = [self.finding(_INACCURATE, self.inaccurate)] if self.inaccurate.any() else []
         if policy is OnFailure.RAISE:
             reasons, remarks = [*reasons, *remarks], []
         _REPORT(policy, reasons, self.kinks, int((self.failed | self.inaccurate).sum()), remarks)

@@ -57,10 +57,11 @@ class Verdict:
 
     def findings(self) -> list[Finding]:
         """What there is to say of each failure."""
-        return [
-            Finding(kind, int(at.sum()), len(at), float(self.error_bound[at].max()))
-            for kind, at in self.broken.items()
-        ]
+        return [self.finding(kind, at) for kind, at in self.broken.items()]
+
+    def finding(self, kind: str, at: Mask) -> Finding:
+        """What there is to say of these examples, at least one."""
+        return Finding(kind, int(at.sum()), len(at), float(self.error_bound[at].max()))
 
 
 def anywhere(checks: Mapping[str, Mask], like: PerExample) -> Mask:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import atexit
 import math
+import os
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
@@ -25,8 +26,8 @@ from savi.implicit.policy import HANDLED, OnFailure
 #: So many warnings of a kind from one line are all spoken; afterwards each power of two of them.
 MANY = 512
 
-#: Where frames are not the caller's.
-_OWN = (str(Path(__file__).parents[1]), str(Path(torch.__file__).parent))
+#: Where frames are not the caller's: folders, not what merely begins like their names.
+_OWN = tuple(f"{folder}{os.sep}" for folder in (Path(__file__).parents[1], *torch.__path__))
 
 
 class ImplicitGradientWarning(UserWarning):

@@ -60,7 +60,7 @@ def sparsemax(theta: Float[Tensor, "*B n"]) -> Float[Tensor, "*B n"]:
     0, and ``torch.func`` transforms apply.
 
     Where a θ_i equals τ the projection has no derivative; to differentiate it there with a nonzero
-    cotangent or tangent warns once with
+    cotangent or tangent warns with
     :class:`~savi.implicit.reporter.ImplicitGradientWarning`. A utility of −∞ excludes its item.
 
     Args:

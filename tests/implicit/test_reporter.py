@@ -3,10 +3,12 @@
 import subprocess
 import sys
 import warnings
+from pathlib import Path
 
 import pytest
 import torch
 
+import savi
 from savi.implicit import reporter
 from savi.implicit.reporter import Finding, ImplicitGradientWarning, collected, say
 
@@ -55,6 +57,15 @@ def test_the_warning_points_at_the_callers_line():
     assert caught[0].category is ImplicitGradientWarning
 
 
+def test_a_script_whose_folder_begins_like_the_package_is_the_callers():
+    script = f"{Path(savi.__file__).parent}_of_a_user/train.py"
+    code = compile("say('no derivative', [Finding('singular')])", script, "exec")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        exec(code, {"say": say, "Finding": Finding, "__name__": "train"})
+    assert caught[0].filename == script
+
+
 def test_findings_that_are_collected_are_counted_and_not_spoken():
     with collected() as tally:
         for _ in range(3):
@@ -101,7 +112,7 @@ def test_bad_solves_speak_under_default_filters(times):
     assert all(f"{times} times in all, {left} since the last one told" in line for line in closing)
 
 
-def test_a_tensor_of_findings_is_judged_by_its_worst():
+def test_findings_of_one_kind_add_up():
     assert Finding("a", 1, 2, 0.1) + Finding("a", 3, 4, 0.7) == Finding("a", 4, 6, 0.7)
     assert str(Finding("a", error=float("inf"))) == "a"
     assert str(Finding("a", error=float(torch.tensor(0.5)))) == "a [estimated error up to 0.5]"

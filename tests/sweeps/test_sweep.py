@@ -1,13 +1,11 @@
 """Whole sweeps, as a user starts them."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import yaml
+from programs import finished
 
 from savi.cli import train
 from savi.config.store import conf_dir
@@ -46,15 +44,8 @@ def process(tmp_path):
     """The same in a process of its own, for plugins with warnings that are not ours."""
 
     def start(*overrides: str) -> tuple[int, str]:
-        done = subprocess.run(
-            [sys.executable, "-c", PROGRAM, "-m", *TINY, "hydra.sweep.dir=sweep", *overrides],
-            cwd=tmp_path,
-            env=os.environ | {"OMP_NUM_THREADS": "1"},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        return done.returncode, done.stdout + done.stderr
+        arguments = ("-m", *TINY, "hydra.sweep.dir=sweep", *overrides)
+        return finished(PROGRAM, *arguments, cwd=tmp_path)
 
     return start
 
