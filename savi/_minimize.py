@@ -9,7 +9,7 @@ from torch.autograd import forward_ad
 
 from savi.errors import InputError
 from savi.gradients.base import GradientBackend
-from savi.inner.loop import InnerLoop
+from savi.inner.loop import JUDGED, InnerLoop
 from savi.inner.objective import AnyObjective, InnerObjective, as_objective
 from savi.inner.optimizers.base import InnerOptimizer
 from savi.inner.precision import OrdinaryTensors, full_precision
@@ -27,6 +27,7 @@ def minimize(
     rtol: float = 1e-3,
     atol: float = 0.0,
     compile: bool = False,
+    last_step: str = JUDGED,
 ) -> Solution:
     """Minimise J_b(y_b) over y_b for every example b, and make the minimiser differentiable.
 
@@ -63,6 +64,9 @@ def minimize(
         atol: see ``rtol``.
         compile: evaluate J and ∇J in the loop by ``torch.compile``, where the backend allows it:
             faster once it is compiled, which takes seconds. J must consist of torch operations.
+        last_step: ``judged`` as all others; or taken on trust, to save the evaluation of J and ∇J
+            at λK (``trusted``) or to use it for the record alone (``measured``). On trust an
+            example may end above its start, and what nobody measured is NaN.
 
     Returns:
         A :class:`Solution`. An example whose objective became non-finite, or would end above its
@@ -72,8 +76,9 @@ def minimize(
     Raises:
         InputError: for a start that is not a floating-point matrix, an objective that does not
             return one value per example or loses λ, forward-mode differentiation or a transform of
-            ``torch.func`` around the call, negative ``max_steps``, ``rtol`` or ``atol``, or an
-            optimiser or a backend that the objective does not allow.
+            ``torch.func`` around the call, negative ``max_steps``, ``rtol`` or ``atol``, an
+            unknown ``last_step``, or an optimiser or a backend that the objective or the last step
+            does not allow.
     """
     if torch._C._functorch.peek_interpreter_stack() is not None:
         raise InputError(
@@ -95,11 +100,11 @@ def minimize(
             )
     inference = torch.is_inference_mode_enabled()
     # There, copies of tensors are made by a mode that a compiled graph would not see.
-    loop = InnerLoop(optimizer, max_steps, rtol, atol, compile and not inference)
+    loop = InnerLoop(optimizer, max_steps, rtol, atol, compile and not inference, last_step)
     differentiable = torch.is_grad_enabled() and not inference
     problem = as_objective(objective)
     optimizer.check(problem)
-    gradient.check(optimizer, problem, compiled=compile)
+    gradient.check(optimizer, problem, compiled=compile, trusting=last_step != JUDGED)
     if not gradient.forward_mode:
         _refuse_forward_mode(problem, init)
     # Validation loops disable gradients, and Trainer.test even records inference tensors: the

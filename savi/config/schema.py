@@ -78,6 +78,7 @@ class EncoderLossConfig:
 
     through: float = 0.0
     elbo_at_init: float = 0.0
+    objective_at_init: float = 0.0
     kl_init_final: float = 0.0
     kl_final_init: float = 0.0
     distill: float = 0.0

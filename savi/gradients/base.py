@@ -17,6 +17,7 @@ from savi.inner.objective import (
     COMPILE,
     CONSTRAINT,
     FRESH_NOISE,
+    TRUST,
     InnerObjective,
     Traits,
     Words,
@@ -50,6 +51,7 @@ class GradientBackend(Checked, ABC):
         refuses_fresh_noise: why it refuses an objective that is redrawn at every step, if it does.
         refuses_constraints: why it refuses a constrained objective, if it does.
         refuses_compile: why it refuses compiled inner steps, if it does.
+        refuses_trust: why it refuses a last step that is not judged, if it does.
     """
 
     name: ClassVar[str]
@@ -61,6 +63,7 @@ class GradientBackend(Checked, ABC):
     refuses_fresh_noise: ClassVar[str] = ""
     refuses_constraints: ClassVar[str] = ""
     refuses_compile: ClassVar[str] = ""
+    refuses_trust: ClassVar[str] = ""
 
     def encoder_gradient_for(self, anchored: bool, max_steps: int) -> EncoderGradient:
         """What flows to λ0 in a given problem.
@@ -69,7 +72,14 @@ class GradientBackend(Checked, ABC):
         """
         return self.encoder_gradient
 
-    def check(self, optimizer: InnerOptimizer, problem: Traits, *, compiled: bool) -> None:
+    def check(
+        self,
+        optimizer: InnerOptimizer,
+        problem: Traits,
+        *,
+        compiled: bool = False,
+        trusting: bool = False,
+    ) -> None:
         """Refuse what the backend cannot differentiate, before any work is done.
 
         Raises:
@@ -82,6 +92,7 @@ class GradientBackend(Checked, ABC):
             (FRESH_NOISE, problem.stochastic, self.refuses_fresh_noise),
             (CONSTRAINT, problem.constrained, self.refuses_constraints),
             (COMPILE, compiled, self.refuses_compile),
+            (TRUST, trusting, self.refuses_trust),
         )
 
     def check_optimizer(self, optimizer: InnerOptimizer) -> None:

@@ -18,11 +18,12 @@ from savi.implicit.adjoint_certificate import Certificate, Conditions
 from savi.implicit.captured import captured_tensors
 from savi.implicit.policy import HANDLED, OnFailure
 from savi.implicit.smoothness import kinks, sequence_number
-from savi.inner.loop import InnerLoop
+from savi.inner.loop import MEASURED, TRUSTED, InnerLoop
 from savi.inner.objective import InnerObjective, Linearization
 from savi.inner.precision import full_precision
 from savi.inner.solution import Solution
 from savi.linear import SOLVERS, LinearSolver
+from savi.linear.base import norm
 from savi.settings import setting
 from savi.types import Rows
 
@@ -104,11 +105,16 @@ class Implicit(GradientBackend):
                 f"'{solver.name}' with an objective that has no Gauss–Newton matrix: "
                 "take solver 'cholesky'",
             )
+        if objective.constrained and loop.last_step == TRUSTED:
+            # What vanishes at its solution is not the residual that is differentiated.
+            loop = replace(loop, last_step=MEASURED)
         solution = loop.run(objective, init)
         if not differentiable:
             return solution
         since = sequence_number()
         linearization, captured = self._linearized(objective, solution.value)
+        if loop.last_step == TRUSTED:
+            solution = _measured(solution, linearization.residual)
         adjoint = Adjoint(objective, init.detach(), linearization, solver, captured)
         certificate = None
         if self.certify:
@@ -151,6 +157,13 @@ class Implicit(GradientBackend):
         if isinstance(self.solver, LinearSolver):
             return self.solver
         return SOLVERS[self.solver].configured(self.rtol, self.max_steps)
+
+
+def _measured(solution: Solution, residual: Rows) -> Solution:
+    """A solution whose last step was taken on trust, with the stationarity at its end."""
+    assert solution.start is not None
+    stationarity = norm(residual.detach()) / norm(solution.start.gradient)
+    return replace(solution, stationarity=stationarity.nan_to_num(nan=0.0))
 
 
 @dataclass(frozen=True)

@@ -64,6 +64,7 @@ class RecomputingBackend(GradientBackend):
     refuses_compile: ClassVar[str] = (
         "the backward repeats inner steps and looks at each of their operations"
     )
+    refuses_trust: ClassVar[str] = "the backward repeats the judgement of every step"
 
     @abstractmethod
     def run(

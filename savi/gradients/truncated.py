@@ -44,6 +44,7 @@ class Truncated(GradientBackend):
     refuses_fresh_noise: ClassVar[str] = (
         "the last steps of examples that stop at different times are repeated together"
     )
+    refuses_trust: ClassVar[str] = "the last steps are repeated with their judgements"
 
     def encoder_gradient_for(self, anchored: bool, max_steps: int) -> EncoderGradient:
         """Exact if no step is left out; else only what an ``anchored`` objective sends."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from savi.inner import OBJECTIVES, OPTIMIZERS
+from savi.inner.loop import JUDGED, TRUSTED
 from savi.settings import keys_of, positive, setting
 from savi.vae.data_fit import LINEAR_HEAD
 from savi.vae.distributions import common_noise, fresh_noise
@@ -20,7 +21,9 @@ class InnerConfig:
     ``rho`` weighs the objective ``proximal``; ``radius`` bounds ``trust_region``, and is None for
     every other objective. ``warm_start`` starts a training example where its last visit ended; it
     is for models without an encoder, and needs an ``atol`` above 0 (or an ``rtol`` of 0), because
-    ``rtol`` counts from the gradient at the start.
+    ``rtol`` counts from the gradient at the start. ``last_step`` says whether the last step of a
+    training solve is judged as all others are (:data:`savi.inner.loop.LAST_STEP`), and ``adapt_lr``
+    begins each solve with the step size that those of training have led to.
     """
 
     objective: str = setting("elbo", one_of=OBJECTIVES)
@@ -36,6 +39,8 @@ class InnerConfig:
     linear_head: str = setting("auto", one_of=LINEAR_HEAD)
     compile: bool = False
     warm_start: bool = False
+    last_step: str = setting(JUDGED, one_of=(JUDGED, TRUSTED))
+    adapt_lr: bool = False
 
 
 # An optimiser's options are the keys that are left.

@@ -77,6 +77,19 @@ def elbo_at_init(batch: OuterBatch) -> Float[Tensor, ""]:
     return -bound.objective(batch.beta, batch.free_bits)
 
 
+@ENCODER_LOSSES.register("objective_at_init")
+def objective_at_init(batch: OuterBatch) -> Float[Tensor, ""]:
+    """J(λ0), the inner objective at its start, on the noise of the solve.
+
+    For ``elbo`` and ``proximal`` this is −L(θ, λ0; x), as ``elbo_at_init`` without free bits; for
+    ``map`` it is −log p(x, z0). The solve has begun with J and ∇J there, so that it costs nothing.
+    """
+    start, init = batch.inference.start, batch.inference.init
+    # J's numbers, with ∇J as the gradient in λ0.
+    slope = (start.gradient * (init - init.detach())).sum(dim=-1)
+    return (start.value + slope).mean()
+
+
 @ENCODER_LOSSES.register("kl_init_final")
 def kl_init_final(batch: OuterBatch) -> Float[Tensor, ""]:
     """KL(q_λ0 ‖ q_λK) with λK held constant (the "VAE+SVI+KL" of Kim et al. 2018)."""
@@ -139,6 +152,11 @@ class EncoderObjective:
             raise InputError(
                 f"encoder_loss '{needs_density[0]}' with posterior '{inference.family.name}', "
                 "which has no density: set encoder_loss=distill"
+            )
+        if "objective_at_init" in self.terms and inference.max_steps == 0:
+            raise InputError(
+                "encoder_loss 'objective_at_init' with inner.max_steps 0, where no inner objective "
+                "is evaluated: set encoder_loss=elbo_at_init, or inner.max_steps to 1 or more"
             )
         if not self._signals(inference):
             raise InputError(

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from savi.inference.encoder_losses import EncoderObjective, OuterBatch
 from savi.inference.semi_amortized import Inference, SemiAmortizedInference
+from savi.inner.loop import JUDGED, MEASURED, TRUSTED
 from savi.vae.distributions import NoiseSchedule, antithetic_noise
 from savi.vae.elbo import Bound, elbo
 from savi.vae.model import GaussianVAE, KLWeight
@@ -57,6 +58,7 @@ class OuterLoss:
         inner_noise: NoiseSchedule | None = None,
         outer_noise: Float[Tensor, "S B d"] | None = None,
         init: Float[Tensor, "B P"] | None = None,
+        measured: bool = True,
     ) -> OuterStep:
         """The loss of a batch.
 
@@ -66,7 +68,10 @@ class OuterLoss:
             inner_noise: the noise of the inner problem; drawn from the global source by default.
             outer_noise: the noise of the bound; drawn from the global source by default.
             init: λ0; the encoder's, or the prior's, by default.
+            measured: whether the solution's figures are asked for where its last step is taken on
+                trust.
         """
+        on_trust = self.inference.last_step != JUDGED
         inference = self.inference(
             self.model,
             x,
@@ -75,6 +80,7 @@ class OuterLoss:
             through=self.encoder_objective.through,
             noise=inner_noise,
             init=init,
+            last_step=(MEASURED if measured else TRUSTED) if on_trust else JUDGED,
         )
         family = self.inference.family
         q = family.distribution(inference.value, self.model, beta)

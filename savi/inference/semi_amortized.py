@@ -15,9 +15,11 @@ from savi.errors import InputError, within
 from savi.gradients import BACKENDS, EncoderGradient
 from savi.inference.config import NOISE, InnerConfig
 from savi.inference.negative_elbo import NegativeELBO
+from savi.inference.step_size import AdaptedStepSize
+from savi.inner.loop import JUDGED
 from savi.inner.objective import OBJECTIVES, InnerObjective, Traits, as_objective
 from savi.inner.optimizers import OPTIMIZERS
-from savi.inner.solution import Solution
+from savi.inner.solution import Point, Solution
 from savi.settings import check_settings, keys_of
 from savi.vae.data_fit import DataFit, data_fit
 from savi.vae.distributions import NoiseSchedule
@@ -35,6 +37,13 @@ class Inference:
     init: Float[Tensor, "B P"]
     value: Float[Tensor, "B P"]
     solution: Solution | None
+
+    @property
+    def start(self) -> Point:
+        """λ0 with J and ∇J there, which the solve began with."""
+        assert self.solution is not None
+        assert self.solution.start is not None
+        return self.solution.start
 
 
 class SemiAmortizedInference(nn.Module):
@@ -73,6 +82,7 @@ class SemiAmortizedInference(nn.Module):
         self.radius: float | None = inner.get("radius")
         self.compiled: bool = inner.get("compile", False)
         self.linear_head: str = inner.get("linear_head", "auto")
+        self.last_step: str = inner.get("last_step", JUDGED)
         with within("inner"):
             check_settings(InnerConfig, inner)
         self._check_radius()
@@ -89,6 +99,7 @@ class SemiAmortizedInference(nn.Module):
         with within("gradient"):
             self.backend = BACKENDS.chosen(gradient)
         self._check()
+        self.step_size = AdaptedStepSize.of(inner, self.optimizer)
         self.register_buffer("prior_params", family.prior_params(), persistent=False)
 
     def _check(self) -> None:
@@ -109,7 +120,12 @@ class SemiAmortizedInference(nn.Module):
         )
         with within("inner"):
             self.optimizer.check(problem)
-            self.backend.check(self.optimizer, problem, compiled=self.compiled)
+            self.backend.check(
+                self.optimizer,
+                problem,
+                compiled=self.compiled,
+                trusting=self.last_step != JUDGED,
+            )
         if self.backend.name == "ift" and self.max_steps == 0:
             raise InputError(
                 "gradient 'ift' with inner.max_steps 0: there is no solution to differentiate, so "
@@ -196,6 +212,11 @@ class SemiAmortizedInference(nn.Module):
         """The values of log p(x|z) for an inner problem; see :func:`savi.vae.data_fit.data_fit`."""
         return data_fit(model, x, reference, codes=codes, linear_head=self.linear_head)
 
+    def learn_from(self, solution: Solution) -> None:
+        """Let the solve of a training batch, which is over, move what later solves begin with."""
+        if self.step_size is not None:
+            self.step_size.observe(self.optimizer, solution)
+
     def constant(self, name: str, init: Float[Tensor, "B P"]) -> float | Float[Tensor, " B"]:
         """ρ or r, by the name of its attribute: a number, or one value per example."""
         return getattr(self, name)
@@ -211,6 +232,7 @@ class SemiAmortizedInference(nn.Module):
         generator: torch.Generator | None = None,
         noise: NoiseSchedule | None = None,
         init: Float[Tensor, "B P"] | None = None,
+        last_step: str = JUDGED,
     ) -> Inference:
         """Infer λ for a batch.
 
@@ -223,6 +245,7 @@ class SemiAmortizedInference(nn.Module):
             generator: the source of the inner noise; the global one by default.
             noise: the inner noise itself; drawn by default.
             init: λ0 itself; that of :meth:`start` by default.
+            last_step: what becomes of the last step (:data:`savi.inner.loop.LAST_STEP`).
         """
         init = self.start(x) if init is None else init
         # Scales the gradient and leaves the value as it is.
@@ -234,11 +257,12 @@ class SemiAmortizedInference(nn.Module):
                 model, x, start, max_steps=max_steps, beta=beta, generator=generator, noise=noise
             ),
             start,
-            optimizer=self.optimizer,
+            optimizer=self.optimizer if self.step_size is None else self.step_size(self.optimizer),
             gradient=self.backend,
             max_steps=max_steps,
             rtol=self.rtol,
             atol=self.atol,
             compile=self.compiled,
+            last_step=last_step,
         )
         return Inference(init, solution.value, solution)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import torch
@@ -13,8 +13,8 @@ from torch.utils._pytree import tree_map
 from savi.inner.compiled import compiled_gradient
 from savi.inner.history import Decision, Iterate, Recorder
 from savi.inner.objective import InnerObjective
-from savi.inner.optimizers.base import InnerOptimizer, Point
-from savi.inner.solution import Reason, Solution
+from savi.inner.optimizers.base import InnerOptimizer
+from savi.inner.solution import Point, Reason, Solution
 from savi.linear.base import norm
 from savi.settings import Checked, setting
 from savi.types import Counts, Index, Mask, PerExample, Rows
@@ -22,6 +22,11 @@ from savi.types import Counts, Index, Mask, PerExample, Rows
 #: On a GPU, whether all examples have stopped is asked only once in so many steps: the answer
 #: makes the host wait for the device.
 GPU_STRIDE = 8
+
+#: What becomes of the last step, whose end no further step will evaluate: it is judged as all
+#: others are; or it is taken on trust, and J and ∇J at its end are measured for the record; or they
+#: are not even that, which saves an evaluation.
+JUDGED, MEASURED, TRUSTED = LAST_STEP = ("judged", "measured", "trusted")
 
 
 @dataclass(frozen=True)
@@ -35,8 +40,12 @@ class InnerLoop(Checked):
     KKT residual takes the place of ∇J, and every iterate is feasible. ``compile`` has
     ``torch.compile`` evaluate J and ∇J.
 
+    ``last_step`` says what becomes of the step numbered ``max_steps`` (:data:`LAST_STEP`): taken on
+    trust it may end above the start, though never at a point that is not finite.
+
     Raises:
-        InputError: if max_steps, rtol or atol is negative, or max_steps is no whole number.
+        InputError: if max_steps, rtol or atol is negative, or max_steps is no whole number, or for
+            an unknown ``last_step``.
     """
 
     optimizer: InnerOptimizer
@@ -44,6 +53,7 @@ class InnerLoop(Checked):
     rtol: float = setting(1e-3, at_least=0)
     atol: float = setting(0.0, at_least=0)
     compile: bool = False
+    last_step: str = setting(JUDGED, one_of=LAST_STEP)
 
     def run(
         self,
@@ -68,11 +78,14 @@ class InnerLoop(Checked):
         init = init if create_graph else init.detach()
         progress = self._run(objective, init, create_graph, recorder, through_steps)
         worse = progress.worse_than_start(objective.stochastic)
+        if self.last_step != JUDGED:
+            worse = worse & (progress.steps < self.max_steps)
         reason, returns = progress.reason(worse), worse & (progress.best_step < progress.steps)
         if returns.any():
             limits = torch.where(returns, progress.best_step, progress.steps)
             progress = self._run(objective, init, create_graph, recorder, through_steps, limits)
-        return progress.solution(objective, reason)
+        solution = progress.solution(objective, reason)
+        return replace(solution, state=tree_map(_detached, progress.state))
 
     def replay(
         self,
@@ -153,6 +166,8 @@ class InnerLoop(Checked):
         """Step ``k`` of the active examples."""
         point, active = progress.point, progress.active
         trial, state = self._trial(objective, k, point, progress.state, create_graph)
+        if k + 1 == self.max_steps and self.last_step != JUDGED:
+            return self._trust(objective, progress, trial, state)
         # The gradient at the last iterate is only reported: it needs no graph.
         graph = create_graph and k + 1 < self.max_steps
         moving, new = active, None
@@ -176,6 +191,20 @@ class InnerLoop(Checked):
             value = torch.where(moving, new.value, point.value)
             new = Point(y, value, torch.where(rows, new.gradient, point.gradient))
         return progress.after(objective, new, state, stalled)
+
+    def _trust(
+        self, objective: InnerObjective, progress: Progress, trial: Rows, state: Any
+    ) -> Progress:
+        """The end of the last step, taken by the active examples wherever it is finite."""
+        point, active = progress.point, progress.active
+        moving = active & torch.isfinite(trial.detach()).all(dim=-1)
+        y = torch.where(moving.unsqueeze(-1), trial, point.y)
+        if self.last_step == MEASURED:
+            new = self._evaluate(objective, self.max_steps, y.detach(), False)._replace(y=y)
+        else:
+            unknown = torch.full_like(point.value, torch.nan)
+            new = Point(y, unknown, unknown.unsqueeze(-1).expand_as(point.gradient))
+        return progress.after(objective, new, state, torch.zeros_like(progress.stalled))
 
     def _run(
         self,
@@ -222,6 +251,10 @@ class InnerLoop(Checked):
         return progress
 
 
+def _detached(part: Any) -> Any:
+    return part.detach() if isinstance(part, Tensor) else part
+
+
 class Measure(NamedTuple):
     """J, the norm of what must vanish at a solution, and whether all is finite; without a graph."""
 
@@ -246,9 +279,10 @@ class Progress(NamedTuple):
     residual's norm is at most ``tolerance``, and goes on where it is ``active``. ``stalled`` is the
     :class:`Reason` of those that can make no further progress, 0 elsewhere; ``best_value`` the
     lowest J so far, after ``best_step`` of the ``steps``. Those ``at_rest`` have begun where others
-    stop, and go on.
+    stop, and go on. ``origin`` is λ0.
     """
 
+    origin: Point
     point: Point
     state: Any
     now: Measure
@@ -271,7 +305,11 @@ class Progress(NamedTuple):
         best = torch.where(start.finite, start.value, torch.inf)
         tolerance, everyone = atol + rtol * start.residual_norm, torch.ones_like(start.finite)
         at_rest = torch.zeros_like(everyone)
-        return cls(point, state, start, start, tolerance, everyone, zero, zero, best, zero, at_rest)
+        origin = Point(*(part.detach() for part in point))
+        return cls(
+            *(origin, point, state, start, start),
+            *(tolerance, everyone, zero, zero, best, zero, at_rest),
+        )
 
     def going_on(self, limits: Counts | None) -> Progress:
         """With the examples that are to take another step, at most ``limits`` in all, as active."""
@@ -330,4 +368,6 @@ class Progress(NamedTuple):
         y, gradient, size = self.point.y, self.point.gradient.detach(), self.now.residual_norm
         stationarity = torch.where(size == 0, size, size / self.start.residual_norm)
         multiplier = objective.multiplier(y.detach(), gradient)
-        return Solution(y, reason, self.steps, stationarity, self.now.value, multiplier)
+        return Solution(
+            *(y, reason, self.steps, stationarity, self.now.value, multiplier), start=self.origin
+        )

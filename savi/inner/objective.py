@@ -313,6 +313,10 @@ FRESH_NOISE = Choice(
 CONSTRAINT = Choice(
     Words("a constrained objective", "inner.objective 'trust_region'"), "inner=proximal"
 )
+TRUST = Choice(
+    Words("a last step that is not judged", "inner.last_step other than 'judged'"),
+    "inner.last_step=judged",
+)
 COMPILE = Choice(Words("compile=True", "inner.compile"), "inner.compile=false")
 NO_DISTRIBUTION = Choice(
     Words(

@@ -4,11 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Protocol, Self
+from typing import Any, NamedTuple, Protocol, Self
 
 import torch
 
 from savi.types import Counts, Mask, PerExample, Rows
+
+
+class Point(NamedTuple):
+    """An iterate with what is known there."""
+
+    y: Rows
+    value: PerExample
+    gradient: Rows
 
 
 class Certified(Protocol):
@@ -121,6 +129,12 @@ class Solution:
             it has no derivative, unlike λK; None for an unconstrained problem.
         certificate: the conditions of the implicit function theorem; only for ``ift``, and filled
             when the backward has run.
+        start: λ0 with J and ∇J there, detached.
+        state: the optimiser's state at the end, a tree of tensors with one row per example,
+            detached.
+
+    Where the last step was taken on trust and not measured, ``stationarity`` and ``objective`` are
+    NaN.
     """
 
     value: Rows
@@ -130,6 +144,8 @@ class Solution:
     objective: PerExample
     multiplier: PerExample | None = None
     certificate: Certified | None = None
+    start: Point | None = None
+    state: Any = None
 
     @property
     def status(self) -> Counts:

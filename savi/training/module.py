@@ -18,7 +18,7 @@ from savi.errors import InputError, within
 from savi.inference.encoder_losses import EncoderObjective
 from savi.inference.outer_loss import OuterLoss
 from savi.inference.semi_amortized import Inference, SemiAmortizedInference
-from savi.inner.solution import Certified
+from savi.inner.solution import Certified, Solution
 from savi.settings import check_settings
 from savi.training.hypergradient.hyperparameters import make_tunable
 from savi.training.outer_optimizers import OUTER_OPTIMIZERS
@@ -96,6 +96,7 @@ class SemiAmortizedVAE(pl.LightningModule):
         self.preprocessing: Preprocessing | None = None
         self._certificate: Certified | None = None
         self._squared_error: Tensor | None = None
+        self._solution: Solution | None = None
         if self.kl_weight == 0 and self.family.name == "laplace":
             raise InputError("model.kl.weight 0 with posterior 'laplace': set it above 0")
         make_tunable(self, self.tuned)
@@ -122,11 +123,13 @@ class SemiAmortizedVAE(pl.LightningModule):
         """The outer loss of a batch."""
         starts = self.warm_starts
         init = None if starts is None else starts[batch.index]
-        step = self.outer_loss(batch.x, self.beta, init=init, **self._shared_noise(batch.x))
+        logging = self._is_logging_step()
+        noise = self._shared_noise(batch.x)
+        step = self.outer_loss(batch.x, self.beta, init=init, measured=logging, **noise)
         if starts is not None:
             starts[batch.index] = step.inference.value
-        self._squared_error = step.bound.squared_error
-        if self._is_logging_step():
+        self._squared_error, self._solution = step.bound.squared_error, step.inference.solution
+        if logging:
             self._log_training(step.bound, step.inference)
         return step.loss
 
@@ -226,12 +229,16 @@ class SemiAmortizedVAE(pl.LightningModule):
     def on_after_backward(self) -> None:
         """Do what must wait for the backward.
 
-        A closed-form γ moves only now, because a backward that recomputes inner steps must find
-        the model as it was; and the backward has filled the certificate of an implicit gradient.
+        A closed-form γ, and the step size of inner solves, move only now, because a backward that
+        recomputes inner steps must find the model as it was; and the backward has filled the
+        certificate of an implicit gradient.
         """
         if self._squared_error is not None:
             self.vae.gamma.observe(self._squared_error)
             self._squared_error = None
+        if self._solution is not None:
+            self.inference.learn_from(self._solution)
+            self._solution = None
         if self._certificate is not None:
             self.log_dict(self._certificate.metrics())
             self._certificate = None

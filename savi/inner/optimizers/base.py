@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar, NamedTuple, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 from savi.inner.objective import (
     CONSTRAINT,
@@ -14,7 +14,7 @@ from savi.inner.objective import (
     Words,
     refuse,
 )
-from savi.inner.solution import Reason
+from savi.inner.solution import Point, Reason
 from savi.registry import Registry
 from savi.settings import Checked
 from savi.types import Blocks, Counts, Mask, PerExample, Rows
@@ -23,14 +23,6 @@ from savi.types import Blocks, Counts, Mask, PerExample, Rows
 Step: TypeAlias = tuple[Rows, Any]
 
 _OTHERWISE = Words("optimizer=LevenbergMarquardt()", "inner.optimizer=levenberg_marquardt")
-
-
-class Point(NamedTuple):
-    """An iterate with what is known there."""
-
-    y: Rows
-    value: PerExample
-    gradient: Rows
 
 
 class InnerOptimizer(Checked, ABC):
@@ -60,6 +52,9 @@ class InnerOptimizer(Checked, ABC):
 
     #: True when steps divide by the size of gradients: they have no derivative where ∇J = 0.
     divides: ClassVar[bool] = False
+
+    #: True when trials move a step size of each example's own, which begins at a field ``lr``.
+    adapts: ClassVar[bool] = False
 
     #: Why it refuses an objective that is redrawn at every step, if it does.
     refuses_fresh_noise: ClassVar[str] = ""
@@ -108,6 +103,10 @@ class InnerOptimizer(Checked, ABC):
             state: as :meth:`step` returned it.
         """
         raise NotImplementedError(f"{type(self).__name__} takes every step")
+
+    def step_sizes(self, state: Any) -> PerExample:
+        """The step sizes that the examples' trials have led to."""
+        raise NotImplementedError(f"{type(self).__name__} has no step size that trials move")
 
     def fixed_point(self, objective: InnerObjective, point: Point) -> Rows:
         """T(y), differentiable: a full step as a map whose fixed points are the solutions."""

@@ -38,6 +38,7 @@ class NaturalGradient(InnerOptimizer):
     first_order: ClassVar[bool] = True
     judges: ClassVar[bool] = True
     needs_fisher: ClassVar[bool] = True
+    adapts: ClassVar[bool] = True
     refuses_constraints: ClassVar[str] = (
         "the feasible step nearest in KL is not the one nearest in λ, which would settle elsewhere"
     )
@@ -55,6 +56,10 @@ class NaturalGradient(InnerOptimizer):
         """Take what lowers J enough; move α."""
         accepted, factor = judge_length(point, trial, value)
         return accepted, (state * factor).clamp(self.lr * MIN_LENGTH, self.lr * MAX_GROWTH)
+
+    def step_sizes(self, state: Any) -> PerExample:
+        """α."""
+        return state
 
     def stalled(self, state: Any, y: Rows, proposal: Rows) -> Counts:
         """Those that did not move, or found no α at which J falls."""

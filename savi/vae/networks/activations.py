@@ -3,12 +3,12 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from savi.registry import Registry
+from savi.vae.networks.softplus import Softplus
 
 Derivative = Callable[[Tensor, Tensor], Tensor]
 
@@ -31,10 +31,6 @@ class Activation:
 
 
 ACTIVATIONS: Registry[Activation] = Registry("activation")
-
-# PyTorch replaces softplus by the identity above a threshold of 20, a jump of exp(-20) = 2e-9 that
-# a solve in double precision can see. At 40 the jump, 4e-18, is below rounding.
-_softplus = partial(nn.Softplus, threshold=40.0)
 
 
 def _zero(a: Tensor, h: Tensor) -> Tensor:
@@ -73,7 +69,7 @@ for _name, _activation in {
     "tanh": Activation(
         nn.Tanh, True, lambda a, h: 1.0 - h.square(), lambda a, h: -2.0 * h * (1.0 - h.square())
     ),
-    "softplus": Activation(_softplus, True, lambda a, h: a.sigmoid(), _sigmoid_derivative),
+    "softplus": Activation(Softplus, True, lambda a, h: a.sigmoid(), _sigmoid_derivative),
     "gelu": Activation(
         nn.GELU,
         True,

@@ -1,0 +1,78 @@
+"""The step size at which inner solves begin, learned from those of training."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+
+from savi.errors import Conflict, InputError, refuse
+from savi.inner.loop import JUDGED
+from savi.inner.optimizers import OPTIMIZERS, InnerOptimizer
+from savi.inner.solution import Solution
+from savi.vae.variance import whole_batch_mean
+
+#: How far one batch moves the step size, of the way in logarithms.
+MOMENTUM = 0.1
+
+
+class AdaptedStepSize(nn.Module):
+    """α, at which every solve begins: log α ← log α + 0.1 (mean_b log α_b − log α), at most lr.
+
+    α_b is the step size that an example's trials have led to: smaller where they were turned down.
+    Few steps leave no time to find it anew in every solve, and while the decoder is young it may be
+    far from the one that suits the end of training.
+
+    Args:
+        lr: where α starts, and the most that it can be.
+    """
+
+    log_alpha: Tensor
+
+    def __init__(self, lr: float) -> None:
+        super().__init__()
+        self.log_ceiling = torch.tensor(lr).log()
+        self.register_buffer("log_alpha", self.log_ceiling.clone())
+
+    @classmethod
+    def of(cls, inner: Mapping[str, Any], optimizer: InnerOptimizer) -> Self | None:
+        """The step size that the ``inner`` group asks for, or None.
+
+        Raises:
+            InputError: where the optimiser's steps have none that moves, or no step is judged.
+        """
+        if not inner.get("adapt_lr", False):
+            return None
+        if not optimizer.adapts:
+            able = " or ".join(name for name, kind in OPTIMIZERS.items() if kind.adapts)
+            raise InputError(
+                f"inner.adapt_lr with inner.optimizer '{optimizer.name}', whose trials move no "
+                f"step size: set inner.optimizer={able}, or inner.adapt_lr=false"
+            )
+        steps, trusting = inner["max_steps"], inner.get("last_step", JUDGED) != JUDGED
+        refuse(
+            "inner.adapt_lr",
+            [
+                Conflict(
+                    steps <= int(trusting),
+                    f"inner.max_steps {steps}" + " and a last step on trust" * trusting,
+                    "inner.max_steps higher, or inner.adapt_lr=false",
+                    "where no step is judged",
+                ),
+            ],
+        )
+        return cls(optimizer.lr)  # type: ignore[attr-defined]
+
+    def forward(self, optimizer: InnerOptimizer) -> InnerOptimizer:
+        """The optimiser with this step size."""
+        return replace(optimizer, lr=float(self.log_alpha.exp()))  # type: ignore[call-arg]
+
+    @torch.no_grad()
+    def observe(self, optimizer: InnerOptimizer, solution: Solution) -> None:
+        """Learn from a training batch."""
+        found = whole_batch_mean(optimizer.step_sizes(solution.state).log())
+        moved = self.log_alpha.lerp(found.to(self.log_alpha), MOMENTUM)
+        self.log_alpha.copy_(moved.minimum(self.log_ceiling.to(moved)))
