@@ -102,6 +102,7 @@ def _refuse(config: Mapping[str, Any]) -> None:
         Conflict(trainer["devices"] > 1, "several devices", "trainer.devices=1"),
         Conflict(precision.endswith("mixed"), "mixed precision", "trainer.precision=32-true"),
         Conflict(config["inner"]["compile"], "inner.compile", "inner.compile=false"),
+        Conflict(config["inner"]["adapt_lr"], "inner.adapt_lr", "inner.adapt_lr=false"),
         Conflict(outer != "adam", f"optimizer '{outer}'", "optimizer=adam"),
         Conflict(tuned, "hypergradient.tune", "hypergradient.tune=[]"),
         Conflict(bits > 0, "model.kl.free_bits", "model.kl.free_bits=0"),

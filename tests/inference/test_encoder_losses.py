@@ -40,6 +40,33 @@ def test_elbo_at_init(posterior: str, problem: LinearGaussian):
     torch.testing.assert_close(loss_of("elbo_at_init", problem, family, found), expected)
 
 
+@pytest.mark.parametrize(
+    ("posterior", "inner"),
+    [("diagonal_gaussian", {}), ("full_gaussian", {"objective": "proximal"}), ("laplace", MAP)],
+)
+def test_objective_at_init(posterior: str, inner: dict, problem: LinearGaussian):
+    """Its number and its gradient are those of J at λ0, on the noise of the solve."""
+    inference = semi_amortized(posterior, "stop", **inner)
+    noise = inference.draw_noise(randn(5, 3))
+    found = infer(inference, problem, noise=noise, beta=0.5)
+    loss = loss_of("objective_at_init", problem, inference.family, found)
+    init = inference.start(problem.x)
+    objective = inference.problem(problem.model, problem.x, init.detach(), beta=0.5, noise=noise)
+    expected = objective(init).mean()
+    torch.testing.assert_close(loss, expected)
+    weights = list(inference.encoder.parameters())
+    for ours, theirs in zip(
+        *(torch.autograd.grad(x, weights) for x in (loss, expected)), strict=True
+    ):
+        torch.testing.assert_close(ours, theirs)
+
+
+def test_objective_at_init_needs_a_solve():
+    inference = semi_amortized("diagonal_gaussian", "stop", max_steps=0)
+    with pytest.raises(InputError, match="encoder_loss=elbo_at_init"):
+        EncoderObjective({"objective_at_init": 1.0, "elbo_at_init": 1.0}, inference)
+
+
 @pytest.mark.parametrize("posterior", DENSITIES)
 def test_divergences_between_start_and_result(posterior: str, problem: LinearGaussian):
     family = POSTERIORS[posterior](3)

@@ -97,7 +97,7 @@ def check(config, *overrides: str, atol: float = 1e-8, vary=lambda seed: ()) -> 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_every_method_trains_and_validates_as_alone(config, experiment):
-    check(config, f"experiment={experiment}")
+    check(config, f"experiment={experiment}", "inner.adapt_lr=false")
 
 
 @pytest.mark.parametrize("mode", ["fixed", "learned", "optimal", "per_pixel"])
