@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from savi.errors import unknown_option
 from savi.types import Codes, Index, Observations
+from savi.vae.gram import gram_at, has_closed_gram, head_metric
 from savi.vae.model import GaussianVAE, jacobian
 from savi.vae.networks.base import trunk_and_head
 from savi.vae.perceptron import Pass, Perceptron
@@ -43,6 +44,8 @@ class DataFit:
     def __init__(self, model: GaussianVAE, network: nn.Module, quadratic: Quadratic) -> None:
         self.model, self.network, self.quadratic = model, network, quadratic
         self.chain = Perceptron.of(network)
+        #: WᵀΓ⁻¹W of an affine head, once a Gauss–Newton matrix has asked for it.
+        self._metric: Tensor | None = None
 
     @classmethod
     def direct(cls, model: GaussianVAE, x: Observations) -> Self:
@@ -94,11 +97,24 @@ class DataFit:
     def gram(self, z: Codes) -> Float[Tensor, "B d d"]:
         """JᵀΓ⁻¹J at z, with J the decoder's Jacobian and Γ = diag γ: d tangents at once."""
         if self.chain is not None and not torch.is_grad_enabled():
+            if isinstance(self.quadratic, PixelQuadratic) and has_closed_gram(self.chain):
+                self.count(z, tangents=z.shape[-1])
+                return self._gram(self.chain, z, self.quadratic.gamma)
             rows = self._pass(z, tangents=z.shape[-1]).jacobian()
         else:
             self.count(z, tangents=z.shape[-1])
             rows = jacobian(self.network, z)
         return self.quadratic.metric(rows) @ rows.mT
+
+    @torch.no_grad()
+    def _gram(
+        self, chain: Perceptron, z: Codes, gamma: Float[Tensor, "#D"]
+    ) -> Float[Tensor, "B d d"]:
+        """By way of the features, if there are fewer of them than data dimensions."""
+        weight = chain.layers[-1].affine.weight
+        if self._metric is None and weight.shape[0] > weight.shape[1]:
+            self._metric = head_metric(weight, gamma)
+        return gram_at(chain, z, gamma, self._metric)
 
     def _pass(self, z: Float[Tensor, "*batch d"], tangents: int = 0) -> Pass:
         assert self.chain is not None

@@ -12,13 +12,16 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.distributions import MultivariateNormal
 
-from savi.errors import InputError
+from savi.errors import InputError, unknown_option
 from savi.registry import Registry
 from savi.types import Blocks, Codes, Rows, Samples
 from savi.vae.distributions import DiagonalGaussian, FullGaussian, PointMass, Posterior
 from savi.vae.model import GaussianVAE, KLWeight, jacobian
 
 Jacobians: TypeAlias = Float[Tensor, "S B d P"]
+
+#: The choices of ``posterior.covariance_gradient``.
+COVARIANCE_GRADIENT = ("exact", "stop")
 
 
 class PosteriorFamily(ABC):
@@ -347,13 +350,27 @@ class LaplaceFamily(_MapFamily):
 
     At the MAP solution of an affine decoder this is the exact posterior. With a KL weight β the
     covariance is (I + JᵀJ/(βγ))⁻¹, the optimum of the weighted bound.
+
+    Args:
+        latent_dim: d.
+        covariance_gradient: ``exact``, or ``stop``: the covariance is held constant. At the best
+            covariance the bound's derivative in it is 0, so that little is lost where this one is
+            close to the best; and it costs most of what a Laplace posterior costs.
     """
 
     name = "laplace"
 
+    def __init__(self, latent_dim: int, covariance_gradient: str = "exact") -> None:
+        super().__init__(latent_dim)
+        if covariance_gradient not in COVARIANCE_GRADIENT:
+            raise unknown_option("covariance_gradient", covariance_gradient, COVARIANCE_GRADIENT)
+        self.covariance_gradient = covariance_gradient
+
     def distribution(self, lam: Rows, model: GaussianVAE, beta: KLWeight = 1.0) -> FullGaussian:
         """The Laplace approximation at λ, whether λ is a mode or not."""
-        precision = model.precision(lam, beta)
+        exact = torch.is_grad_enabled() and self.covariance_gradient == "exact"
+        with torch.set_grad_enabled(exact):
+            precision = model.precision(lam, beta)
         # One factorisation and a triangular solve: the covariance itself is never factorised.
         law = MultivariateNormal(lam, precision_matrix=precision, validate_args=False)
         return FullGaussian(lam, law.scale_tril)

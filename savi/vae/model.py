@@ -10,6 +10,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from savi.types import Codes, Observations, PerSample, Samples, Scalar
+from savi.vae.gram import closed_gram, has_closed_gram
+from savi.vae.perceptron import Perceptron
 from savi.vae.quadratic import log_normaliser, weighted_sum
 from savi.vae.variance import ObservationVariance
 
@@ -84,6 +86,9 @@ class GaussianVAE(nn.Module):
     def gram(self, z: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch d d"]:
         """JᵀΓ⁻¹J at z, with J the decoder's Jacobian and Γ = diag γ: d tangents at once."""
         self.decoder_evaluations += (self.latent_dim + 1) * z.shape[:-1].numel()
+        chain = Perceptron.of(self.decoder)
+        if chain is not None and has_closed_gram(chain):
+            return closed_gram(chain, z, self.gamma())
         rows = jacobian(self.decoder, z)
         return (rows / self.gamma().unsqueeze(-2)) @ rows.mT
 

@@ -1,0 +1,241 @@
+"""JᵀΓ⁻¹J of a perceptron, the Gauss–Newton matrix of a code, with its derivative in closed form."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, TypeAlias
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.autograd import forward_ad
+from torch.nn.functional import linear
+
+from savi.types import Codes
+from savi.vae.perceptron import Layer, Perceptron
+from savi.vae.quadratic import self_product
+
+#: Tᵀ of every example: row i is the derivative of a layer's output in z_i.
+Tangents: TypeAlias = Float[Tensor, "B d F"]
+Gram: TypeAlias = Float[Tensor, "B d d"]
+
+
+def has_closed_gram(chain: Perceptron | None) -> bool:
+    """Whether :func:`closed_gram` is for this chain, and for what is going on around it.
+
+    Hidden layers with two known derivatives lead to an affine head; a custom function knows neither
+    transforms of ``torch.func`` nor forward mode.
+    """
+    if chain is None or len(chain.layers) < 2:
+        return False
+    if torch._C._functorch.peek_interpreter_stack() is not None or forward_ad._current_level >= 0:
+        return False
+    *hidden, head = chain.layers
+    return head.apply is None and all(
+        type(layer.affine) is nn.Linear
+        and (layer.apply is None or (layer.derivative and layer.second_derivative))
+        for layer in chain.layers
+    )
+
+
+def closed_gram(chain: Perceptron, z: Codes, gamma: Float[Tensor, "#D"]) -> Gram:
+    """K = JᵀΓ⁻¹J at z, differentiable to every order.
+
+    With the tangents T_l = ∂h_l/∂z = diag(φ'_l) W_l T_{l−1} of the hidden layers, the head's
+    weights W and M = WᵀΓ⁻¹W (or, where there are fewer data dimensions than features, T_L = W T and
+    M = Γ⁻¹), K = TᵀMT. A cotangent C of K, with G = C + Cᵀ, is one of MTG for T and of T C Tᵀ for
+    M, and the rest is the chain's own backward: about two products for each of the forward's, where
+    autograd through d forward-mode tangents takes twice that and keeps a graph for it.
+
+    Always in full precision, whatever an autocast around it says.
+    """
+    parameters = [tensor for layer in chain.layers for tensor in _parameters(layer)]
+    with torch.autocast(z.device.type, enabled=False):
+        return _ClosedGram.apply(chain, z.to(gamma.dtype), gamma, *parameters)
+
+
+def gram_at(
+    chain: Perceptron, z: Codes, gamma: Float[Tensor, "#D"], metric: Tensor | None = None
+) -> Gram:
+    """K by the same operations, for whom its value is enough; ``metric`` is M if it is known."""
+    parameters = [tensor for layer in chain.layers for tensor in _parameters(layer)]
+    return _gram(chain, z, gamma, parameters, metric)
+
+
+def _gram(
+    chain: Perceptron, z: Codes, gamma: Tensor, parameters: Sequence[Tensor | None],
+    metric: Tensor | None = None,
+) -> Gram:  # fmt: skip
+    weight = parameters[-2]
+    assert weight is not None
+    return Head.of(weight, gamma, hidden_pass(chain, z, parameters)[-1].tangents, metric).gram
+
+
+def _parameters(layer: Layer) -> tuple[Tensor, Tensor | None]:
+    return layer.affine.weight, layer.affine.bias
+
+
+class Hidden(NamedTuple):
+    """A hidden layer l of a pass: h_{l−1}, a_l, h_l, φ'_l, S_l = W_l T_{l−1} and T_l."""
+
+    before: Codes
+    a: Codes
+    h: Codes
+    factor: Codes | None
+    images: Tangents
+    tangents: Tangents
+
+
+@dataclass(frozen=True)
+class Head:
+    """Where the tangents end: K = TᵀMT, with MT as ``images``; ``folded`` tells the two M apart."""
+
+    tangents: Tangents
+    images: Tangents
+    folded: bool
+
+    @classmethod
+    def of(
+        cls, weight: Tensor, gamma: Tensor, tangents: Tangents, metric: Tensor | None = None
+    ) -> Head:
+        """The cheaper form; ``metric`` is WᵀΓ⁻¹W if it is known."""
+        if weight.shape[0] <= weight.shape[1]:
+            tangents = product(tangents, weight.mT)
+            return cls(tangents, tangents / gamma, folded=False)
+        metric = head_metric(weight, gamma) if metric is None else metric
+        return cls(tangents, product(tangents, metric), folded=True)
+
+    @property
+    def gram(self) -> Gram:
+        """K."""
+        return self.images @ self.tangents.mT
+
+
+def head_metric(weight: Float[Tensor, "D F"], gamma: Float[Tensor, "#D"]) -> Float[Tensor, "F F"]:
+    """WᵀΓ⁻¹W."""
+    if len(gamma) == 1:
+        return self_product(weight) / gamma
+    return self_product(weight / gamma.sqrt().unsqueeze(-1))
+
+
+def product(rows: Float[Tensor, "B d F"], matrix: Float[Tensor, "F E"]) -> Float[Tensor, "B d E"]:
+    """Every row times a matrix, in one product."""
+    return (rows.flatten(0, 1) @ matrix).unflatten(0, rows.shape[:2])
+
+
+def hidden_pass(
+    chain: Perceptron, z: Codes, parameters: Sequence[Tensor | None]
+) -> list[Hidden]:
+    """The hidden layers at z, by differentiable operations."""
+    passed: list[Hidden] = []
+    h = z
+    for i, layer in enumerate(chain.layers[:-1]):
+        weight, bias = parameters[2 * i], parameters[2 * i + 1]
+        assert weight is not None
+        a = linear(h, weight, bias)
+        after = a if layer.apply is None else layer.apply(a)
+        factor = None if layer.derivative is None else layer.derivative(a, after)
+        if passed:
+            images = product(passed[-1].tangents, weight.mT)
+        else:
+            images = weight.mT.expand(len(z), -1, -1)
+        tangents = images if factor is None else images * factor.unsqueeze(-2)
+        passed.append(Hidden(h, a, after, factor, images, tangents))
+        h = after
+    return passed
+
+
+class _ClosedGram(torch.autograd.Function):
+    """K from z, γ, and the weights and biases in the chain's order."""
+
+    @staticmethod
+    def forward(  # type: ignore[override]
+        ctx: Any, chain: Perceptron, z: Codes, gamma: Tensor, *parameters: Tensor | None
+    ) -> Gram:
+        passed = hidden_pass(chain, z, parameters)
+        weight = parameters[-2]
+        assert weight is not None
+        head = Head.of(weight, gamma, passed[-1].tangents)
+        ctx.chain, ctx.passed, ctx.head = chain, passed, head
+        ctx.save_for_backward(z, gamma, *parameters)
+        return head.gram
+
+    @staticmethod
+    def backward(ctx: Any, c: Gram) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        z, gamma, *parameters = ctx.saved_tensors
+        needed = ctx.needs_input_grad[1:]
+        if torch.is_grad_enabled():
+            return None, *_by_autograd(ctx.chain, z, gamma, parameters, c, needed)
+        passed, head, weight = ctx.passed, ctx.head, parameters[-2]
+        found: list[Tensor | None] = [None] * len(parameters)
+        by_tangents = (c + c.mT) @ head.images
+        by_gamma, found[-2], by_tangents = _through_head(
+            head, c, by_tangents, weight, gamma, passed[-1].tangents, needed[1], needed[-2]
+        )
+        by_h: Tensor | float = 0.0
+        for i in reversed(range(len(passed))):
+            layer, weight = passed[i], parameters[2 * i]
+            by_a: Tensor | float = by_h
+            if layer.factor is not None:
+                second = ctx.chain.layers[i].second_derivative(layer.a, layer.h)
+                by_factor = torch.einsum("bdf,bdf->bf", by_tangents, layer.images)
+                by_a = torch.addcmul(layer.factor * by_h, second, by_factor)
+                by_tangents = by_tangents.mul_(layer.factor.unsqueeze(-2))
+            if isinstance(by_a, float):
+                # Affine below affine: nothing depends on a.
+                by_a = torch.zeros_like(layer.a)
+            if needed[2 + 2 * i]:
+                rows = by_tangents.flatten(0, 1)
+                before = passed[i - 1].tangents.flatten(0, 1) if i else None
+                by_images = by_tangents.sum(dim=0).mT if before is None else rows.mT @ before
+                found[2 * i] = torch.addmm(by_images, by_a.mT, layer.before)
+            if parameters[2 * i + 1] is not None and needed[3 + 2 * i]:
+                found[2 * i + 1] = by_a.sum(dim=0)
+            by_h = by_a @ weight
+            if i:
+                by_tangents = product(by_tangents, weight)
+        return None, by_h, by_gamma, *found
+
+
+def _through_head(
+    head: Head, c: Gram, by_tangents: Tangents, weight: Tensor, gamma: Tensor,
+    hidden: Tangents, for_gamma: bool, for_weight: bool,
+) -> tuple[Tensor | None, Tensor | None, Tangents]:  # fmt: skip
+    """The cotangents of γ, of the head's weights, and of the last hidden tangents."""
+    by_gamma = by_weight = None
+    ends = head.tangents
+    pairs = (c @ ends).flatten(0, 1), ends.flatten(0, 1)
+    if head.folded:
+        if for_gamma or for_weight:
+            by_metric = pairs[0].mT @ pairs[1]
+            if for_weight:
+                by_weight = (weight @ (by_metric + by_metric.mT)) / gamma.unsqueeze(-1)
+            if for_gamma:
+                by_gamma = -((weight @ by_metric) * weight).sum(dim=-1) / gamma.square()
+    else:
+        if for_gamma:
+            by_gamma = -(pairs[0] * pairs[1]).sum(dim=0) / gamma.square()
+        if for_weight:
+            by_weight = by_tangents.flatten(0, 1).mT @ hidden.flatten(0, 1)
+        by_tangents = product(by_tangents, weight)
+    if by_gamma is not None and len(gamma) == 1:
+        by_gamma = by_gamma.sum(dim=0, keepdim=True)
+    return by_gamma, by_weight, by_tangents
+
+
+def _by_autograd(
+    chain: Perceptron, z: Codes, gamma: Tensor, parameters: Sequence[Tensor | None], c: Gram,
+    needed: Sequence[bool],
+) -> list[Tensor | None]:  # fmt: skip
+    """The cotangents with a graph of their own, by the same operations under autograd."""
+    inputs = [z, gamma, *parameters]
+    gram = _gram(chain, z, gamma, parameters)
+    wanted = [i for i, need in enumerate(needed) if need]
+    slopes = torch.autograd.grad(
+        gram, [inputs[i] for i in wanted], c, create_graph=True, allow_unused=True
+    )
+    found: list[Tensor | None] = [None] * len(inputs)
+    for i, slope in zip(wanted, slopes, strict=True):
+        found[i] = slope
+    return found
