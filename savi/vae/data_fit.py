@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from savi.errors import unknown_option
 from savi.types import Codes, Index, Observations
-from savi.vae.gram import gram_at, has_closed_gram, head_metric
+from savi.vae.gram import rows_times, wide_head_metric
 from savi.vae.model import GaussianVAE, jacobian
 from savi.vae.networks.base import trunk_and_head
 from savi.vae.perceptron import Pass, Perceptron
@@ -92,29 +92,35 @@ class DataFit:
         """∇_z and ∇²_z of −log p(x|z) without a graph; needs a :attr:`chain`."""
         forward = self._pass(z, tangents=z.shape[-1])
         _, score = self.quadratic(forward.value)
-        return forward.second_order(-score, self.quadratic.metric)
+        metric = self._head_metric()
+        if metric is None:
+            return forward.second_order(-score, self.quadratic.metric)
+        trunk, weight = forward.below_head(), forward.network.layers[-1].affine.weight
+        return trunk.second_order(-score @ weight, lambda v: v @ metric)
 
     def gram(self, z: Codes) -> Float[Tensor, "B d d"]:
         """JᵀΓ⁻¹J at z, with J the decoder's Jacobian and Γ = diag γ: d tangents at once."""
         if self.chain is not None and not torch.is_grad_enabled():
-            if isinstance(self.quadratic, PixelQuadratic) and has_closed_gram(self.chain):
-                self.count(z, tangents=z.shape[-1])
-                return self._gram(self.chain, z, self.quadratic.gamma)
-            rows = self._pass(z, tangents=z.shape[-1]).jacobian()
+            forward, metric = self._pass(z, tangents=z.shape[-1]), self._head_metric()
+            if metric is not None:
+                rows = forward.below_head().jacobian()
+                return rows_times(rows, metric) @ rows.mT
+            rows = forward.jacobian()
         else:
             self.count(z, tangents=z.shape[-1])
             rows = jacobian(self.network, z)
         return self.quadratic.metric(rows) @ rows.mT
 
     @torch.no_grad()
-    def _gram(
-        self, chain: Perceptron, z: Codes, gamma: Float[Tensor, "#D"]
-    ) -> Float[Tensor, "B d d"]:
-        """By way of the features, if there are fewer of them than data dimensions."""
-        weight = chain.layers[-1].affine.weight
-        if self._metric is None and weight.shape[0] > weight.shape[1]:
-            self._metric = head_metric(weight, gamma)
-        return gram_at(chain, z, gamma, self._metric)
+    def _head_metric(self) -> Float[Tensor, "F F"] | None:
+        """WᵀΓ⁻¹W of an affine head with fewer features than data dimensions, computed once.
+
+        With it tangents end below the head. None where there is no such head, or it is left out
+        already.
+        """
+        if self._metric is None and isinstance(self.quadratic, PixelQuadratic):
+            self._metric = wide_head_metric(self.chain, self.quadratic.gamma)
+        return self._metric
 
     def _pass(self, z: Float[Tensor, "*batch d"], tangents: int = 0) -> Pass:
         assert self.chain is not None

@@ -31,8 +31,7 @@ def has_closed_gram(chain: Perceptron | None) -> bool:
         return False
     if torch._C._functorch.peek_interpreter_stack() is not None or forward_ad._current_level >= 0:
         return False
-    *hidden, head = chain.layers
-    return head.apply is None and all(
+    return chain.layers[-1].apply is None and all(
         type(layer.affine) is nn.Linear
         and (layer.apply is None or (layer.derivative and layer.second_derivative))
         for layer in chain.layers
@@ -55,21 +54,23 @@ def closed_gram(chain: Perceptron, z: Codes, gamma: Float[Tensor, "#D"]) -> Gram
         return _ClosedGram.apply(chain, z.to(gamma.dtype), gamma, *parameters)
 
 
-def gram_at(
-    chain: Perceptron, z: Codes, gamma: Float[Tensor, "#D"], metric: Tensor | None = None
-) -> Gram:
-    """K by the same operations, for whom its value is enough; ``metric`` is M if it is known."""
-    parameters = [tensor for layer in chain.layers for tensor in _parameters(layer)]
-    return _gram(chain, z, gamma, parameters, metric)
+def wide_head_metric(
+    chain: Perceptron | None, gamma: Float[Tensor, "#D"]
+) -> Float[Tensor, "F F"] | None:
+    """WᵀΓ⁻¹W, where a chain ends in an affine head that widens its features; None elsewhere."""
+    if chain is None or len(chain.layers) < 2:
+        return None
+    head = chain.layers[-1]
+    if head.apply is not None or type(head.affine) is not nn.Linear:
+        return None
+    weight = head.affine.weight
+    return head_metric(weight, gamma) if weight.shape[0] > weight.shape[1] else None
 
 
-def _gram(
-    chain: Perceptron, z: Codes, gamma: Tensor, parameters: Sequence[Tensor | None],
-    metric: Tensor | None = None,
-) -> Gram:  # fmt: skip
+def _gram(chain: Perceptron, z: Codes, gamma: Tensor, parameters: Sequence[Tensor | None]) -> Gram:
     weight = parameters[-2]
     assert weight is not None
-    return Head.of(weight, gamma, hidden_pass(chain, z, parameters)[-1].tangents, metric).gram
+    return Head.of(weight, gamma, hidden_pass(chain, z, parameters)[-1].tangents).gram
 
 
 def _parameters(layer: Layer) -> tuple[Tensor, Tensor | None]:
@@ -96,15 +97,12 @@ class Head:
     folded: bool
 
     @classmethod
-    def of(
-        cls, weight: Tensor, gamma: Tensor, tangents: Tangents, metric: Tensor | None = None
-    ) -> Head:
-        """The cheaper form; ``metric`` is WᵀΓ⁻¹W if it is known."""
+    def of(cls, weight: Tensor, gamma: Tensor, tangents: Tangents) -> Head:
+        """The cheaper form."""
         if weight.shape[0] <= weight.shape[1]:
-            tangents = product(tangents, weight.mT)
+            tangents = rows_times(tangents, weight.mT)
             return cls(tangents, tangents / gamma, folded=False)
-        metric = head_metric(weight, gamma) if metric is None else metric
-        return cls(tangents, product(tangents, metric), folded=True)
+        return cls(tangents, rows_times(tangents, head_metric(weight, gamma)), folded=True)
 
     @property
     def gram(self) -> Gram:
@@ -119,14 +117,14 @@ def head_metric(weight: Float[Tensor, "D F"], gamma: Float[Tensor, "#D"]) -> Flo
     return self_product(weight / gamma.sqrt().unsqueeze(-1))
 
 
-def product(rows: Float[Tensor, "B d F"], matrix: Float[Tensor, "F E"]) -> Float[Tensor, "B d E"]:
+def rows_times(
+    rows: Float[Tensor, "B d F"], matrix: Float[Tensor, "F E"]
+) -> Float[Tensor, "B d E"]:
     """Every row times a matrix, in one product."""
     return (rows.flatten(0, 1) @ matrix).unflatten(0, rows.shape[:2])
 
 
-def hidden_pass(
-    chain: Perceptron, z: Codes, parameters: Sequence[Tensor | None]
-) -> list[Hidden]:
+def hidden_pass(chain: Perceptron, z: Codes, parameters: Sequence[Tensor | None]) -> list[Hidden]:
     """The hidden layers at z, by differentiable operations."""
     passed: list[Hidden] = []
     h = z
@@ -137,7 +135,7 @@ def hidden_pass(
         after = a if layer.apply is None else layer.apply(a)
         factor = None if layer.derivative is None else layer.derivative(a, after)
         if passed:
-            images = product(passed[-1].tangents, weight.mT)
+            images = rows_times(passed[-1].tangents, weight.mT)
         else:
             images = weight.mT.expand(len(z), -1, -1)
         tangents = images if factor is None else images * factor.unsqueeze(-2)
@@ -194,7 +192,7 @@ class _ClosedGram(torch.autograd.Function):
                 found[2 * i + 1] = by_a.sum(dim=0)
             by_h = by_a @ weight
             if i:
-                by_tangents = product(by_tangents, weight)
+                by_tangents = rows_times(by_tangents, weight)
         return None, by_h, by_gamma, *found
 
 
@@ -218,7 +216,7 @@ def _through_head(
             by_gamma = -(pairs[0] * pairs[1]).sum(dim=0) / gamma.square()
         if for_weight:
             by_weight = by_tangents.flatten(0, 1).mT @ hidden.flatten(0, 1)
-        by_tangents = product(by_tangents, weight)
+        by_tangents = rows_times(by_tangents, weight)
     if by_gamma is not None and len(gamma) == 1:
         by_gamma = by_gamma.sum(dim=0, keepdim=True)
     return by_gamma, by_weight, by_tangents

@@ -86,6 +86,11 @@ class Pass:
         """h_L."""
         return self.outputs[-1]
 
+    def below_head(self) -> Pass:
+        """That of the layers below the last one."""
+        trunk = Perceptron(self.network.layers[:-1])
+        return Pass(trunk, self.z, self.inputs[:-1], self.outputs[:-1])
+
     @torch.no_grad()
     def pull_back(self, c: Float[Tensor, "*batch F"]) -> Float[Tensor, "*batch d"]:
         """Jᵀc with J = ∂h_L/∂z: c ← W_lᵀ(φ_l'(a_l) ∘ c) from the last layer to the first."""

@@ -195,3 +195,20 @@ def test_a_family_of_nothing_but_a_distribution_has_the_natural_gradient_of_the_
     torch.testing.assert_close(*slopes)
     torch.testing.assert_close(family.mean(lam, vae()), lam[:, :3])
     assert torch.equal(family.prior_params(), torch.zeros(6))
+
+
+def test_a_laplace_covariance_that_is_held_constant():
+    model = vae()
+    exact, stop = (POSTERIORS["laplace"](3, name) for name in ("exact", "stop"))
+    lam = (0.5 * randn(B, 3)).requires_grad_()
+    q, held = exact.distribution(lam, model), stop.distribution(lam, model)
+    torch.testing.assert_close(held.scale_tril, q.scale_tril)
+    assert q.scale_tril.requires_grad
+    assert not held.scale_tril.requires_grad
+    (slope,) = torch.autograd.grad(held.rsample(randn(S, B, 3)).sum(), lam)
+    torch.testing.assert_close(slope, torch.full_like(lam, S))
+
+
+def test_an_unknown_covariance_gradient_lists_the_known_ones():
+    with pytest.raises(InputError, match="exact, stop"):
+        POSTERIORS["laplace"](3, "none")

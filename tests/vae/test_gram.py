@@ -1,0 +1,112 @@
+"""JᵀΓ⁻¹J of a perceptron and its derivatives, against autograd through forward-mode tangents."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from savi.vae.gram import closed_gram, has_closed_gram, wide_head_metric
+from savi.vae.model import jacobian
+from savi.vae.networks.softplus import Softplus
+from savi.vae.perceptron import Perceptron
+
+B, d, F = 4, 2, 5
+
+
+def network(
+    data_dim: int, depth: int = 2, activation: type[nn.Module] = Softplus, bias: bool = True
+) -> nn.Sequential:
+    torch.manual_seed(0)
+    layers: list[nn.Module] = []
+    for width in [d] + [F] * (depth - 1):
+        layers += [nn.Linear(width, F, bias=bias), activation()]
+    return nn.Sequential(*layers, nn.Linear(F, data_dim, bias=bias)).double()
+
+
+def inputs(data_dim: int, per_pixel: bool) -> tuple[Tensor, Tensor]:
+    z = torch.randn(B, d, dtype=torch.float64, requires_grad=True)
+    size = data_dim if per_pixel else 1
+    return z, (0.5 + torch.rand(size, dtype=torch.float64)).requires_grad_()
+
+
+def reference(net: nn.Module, z: Tensor, gamma: Tensor) -> Tensor:
+    rows = jacobian(net, z)
+    return (rows / gamma.unsqueeze(-2)) @ rows.mT
+
+
+def slopes(value: Tensor, of: list[Tensor], cotangent: Tensor, **options) -> tuple[Tensor, ...]:
+    return torch.autograd.grad(
+        value, of, cotangent, allow_unused=True, materialize_grads=True, **options
+    )
+
+
+@pytest.mark.parametrize("bias", [True, False], ids=["biases", "no biases"])
+@pytest.mark.parametrize("depth", [1, 2, 3])
+@pytest.mark.parametrize("per_pixel", [False, True], ids=["shared", "per pixel"])
+@pytest.mark.parametrize("data_dim", [3, 9], ids=["narrow head", "wide head"])
+@pytest.mark.parametrize("activation", [Softplus, nn.Tanh, nn.SiLU, nn.ReLU, nn.Identity])
+def test_value_and_two_derivatives(activation, data_dim, per_pixel, depth, bias):
+    net = network(data_dim, depth, activation, bias)
+    z, gamma = inputs(data_dim, per_pixel)
+    chain = Perceptron.of(net)
+    of = [z, gamma, *net.parameters()]
+    # Not symmetric: nothing promises that a cotangent is.
+    cotangent = torch.randn(B, d, d, dtype=torch.float64)
+    found = []
+    for gram in (closed_gram(chain, z, gamma), reference(net, z, gamma)):
+        first = slopes(gram, of, cotangent, retain_graph=True)
+        graph = slopes(gram, of, cotangent, create_graph=True)
+        weighted = sum((g * torch.linspace(0.3, 1, g.numel()).view_as(g)).sum() for g in graph)
+        second = slopes(weighted, of, torch.ones_like(weighted))
+        found.append([gram.detach(), *first, *second])
+    for ours, theirs in zip(*found, strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+def test_constants_cost_and_get_nothing():
+    net = network(9)
+    z, gamma = inputs(9, per_pixel=True)
+    frozen = network(9).requires_grad_(False)
+    cotangent = torch.randn(B, d, d, dtype=torch.float64)
+    closed_gram(Perceptron.of(frozen), z, gamma.detach()).backward(cotangent)
+    (expected,) = torch.autograd.grad(reference(net, z, gamma), z, cotangent)
+    torch.testing.assert_close(z.grad, expected)
+    assert all(parameter.grad is None for parameter in frozen.parameters())
+
+
+def test_an_autocast_does_not_shorten_it():
+    net = network(9).float()
+    z, gamma = (tensor.detach().float() for tensor in inputs(9, per_pixel=False))
+    plain = closed_gram(Perceptron.of(net), z, gamma)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(closed_gram(Perceptron.of(net), z.bfloat16(), gamma), closed_gram(
+            Perceptron.of(net), z.bfloat16().float(), gamma))  # fmt: skip
+        assert torch.equal(closed_gram(Perceptron.of(net), z, gamma), plain)
+
+
+def test_which_chains_have_one():
+    assert has_closed_gram(Perceptron.of(network(9)))
+    assert not has_closed_gram(Perceptron.of(nn.Sequential(nn.Linear(d, 9))))
+    assert not has_closed_gram(Perceptron.of(nn.Sequential(*network(9), nn.Tanh())))
+    assert not has_closed_gram(None)
+
+
+def test_transforms_and_tangents_go_another_way():
+    chain = Perceptron.of(network(9))
+    seen = []
+
+    def look(z: Tensor) -> Tensor:
+        seen.append(has_closed_gram(chain))
+        return z.sum()
+
+    torch.func.grad(look)(torch.randn(B, d))
+    with torch.autograd.forward_ad.dual_level():
+        look(torch.randn(B, d))
+    assert seen == [False, False]
+
+
+def test_the_metric_of_a_wide_head():
+    net, gamma = network(9), inputs(9, per_pixel=True)[1]
+    weight = net[-1].weight
+    metric = wide_head_metric(Perceptron.of(net), gamma)
+    torch.testing.assert_close(metric, weight.T @ (weight / gamma.unsqueeze(-1)))
+    assert wide_head_metric(Perceptron.of(network(3)), gamma[:3]) is None
