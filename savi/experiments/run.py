@@ -161,9 +161,10 @@ class Run:
             self.fit()
             if trainer.interrupted:
                 figures = {k: float(v) for k, v in trainer.callback_metrics.items()}
-                keep_what_there_is(folder, trainer.loggers, figures | self.cost.metrics())
+                figures |= self.cost.metrics() | self.module.solves.metrics()
+                keep_what_there_is(folder, trainer.loggers, figures)
                 raise Interrupted(folder)
-            of_training = _of_training(trainer) | self.cost.metrics()
+            of_training = _of_training(trainer) | self.cost.metrics() | self.module.solves.metrics()
             # Lightning has moved it to the CPU.
             self.module.to(trainer.strategy.root_device)
             return conclude(config, folder, self.data, self.module, of_training, wandb_logger)

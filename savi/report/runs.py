@@ -16,6 +16,7 @@ from savi.errors import InputError
 from savi.report.figures.curves import Series, read_metrics
 from savi.runs.folder import LOCK, is_claimed
 from savi.runs.record import RECORD, TRACEBACK
+from savi.settings import flatten
 
 STATES = ("failed", "interrupted", "missing", "unknown", "running", "finished")
 """Every state of a run; those that ask for attention come first."""
@@ -79,19 +80,6 @@ class Run:
     def duration(self) -> timedelta | None:
         """From start to end, or None while either is unknown."""
         return self.ended - self.started if self.started and self.ended else None
-
-
-def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Dotted key to value, in the config's order; a list is a value.
-
-    >>> flatten({"seed": 0, "inner": {"rho": 1.0}})
-    {'seed': 0, 'inner.rho': 1.0}
-    """
-    flat: dict[str, Any] = {}
-    for key, value in config.items():
-        name = f"{prefix}{key}"
-        flat |= flatten(value, f"{name}.") if isinstance(value, dict) else {name: value}
-    return flat
 
 
 def is_run(folder: Path) -> bool:

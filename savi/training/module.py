@@ -18,10 +18,11 @@ from savi.errors import InputError, within
 from savi.inference.encoder_losses import EncoderObjective
 from savi.inference.outer_loss import OuterLoss
 from savi.inference.semi_amortized import Inference, SemiAmortizedInference
-from savi.inner.solution import Certified
+from savi.inner.solution import Certified, Solution
 from savi.settings import check_settings
 from savi.training.hypergradient.hyperparameters import make_tunable
 from savi.training.outer_optimizers import OUTER_OPTIMIZERS
+from savi.training.solve_totals import SolveTotals
 from savi.training.step_metrics import evaluation_metrics, gradient_norms, training_metrics
 from savi.training.warm_start import WarmStarts
 from savi.types import Observations
@@ -94,6 +95,9 @@ class SemiAmortizedVAE(pl.LightningModule):
         self.tuned: tuple[str, ...] = tuple(hypergradient["tune"]) if hypergradient else ()
         #: What turns data into x, and what is decoded back: that of the run, once it has data.
         self.preprocessing: Preprocessing | None = None
+        #: How the inner solves of the training steps went.
+        self.solves = SolveTotals()
+        self._solution: Solution | None = None
         self._certificate: Certified | None = None
         self._squared_error: Tensor | None = None
         if self.kl_weight == 0 and self.family.name == "laplace":
@@ -125,7 +129,7 @@ class SemiAmortizedVAE(pl.LightningModule):
         step = self.outer_loss(batch.x, self.beta, init=init, **self._shared_noise(batch.x))
         if starts is not None:
             starts[batch.index] = step.inference.value
-        self._squared_error = step.bound.squared_error
+        self._squared_error, self._solution = step.bound.squared_error, step.inference.solution
         if self._is_logging_step():
             self._log_training(step.bound, step.inference)
         return step.loss
@@ -232,9 +236,16 @@ class SemiAmortizedVAE(pl.LightningModule):
         if self._squared_error is not None:
             self.vae.gamma.observe(self._squared_error)
             self._squared_error = None
+        if self._solution is not None:
+            self.solves.add(self._solution)
+            self._solution = None
         if self._certificate is not None:
             self.log_dict(self._certificate.metrics())
             self._certificate = None
+
+    def on_train_end(self) -> None:
+        """Add up what the devices have counted."""
+        self.solves.gather()
 
 
 def outer_optimizer(
