@@ -117,6 +117,11 @@ def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
+def key_of(override: str) -> str:
+    """The key of ``KEY=VALUE``, without the marks that add or delete one."""
+    return override.partition("=")[0].lstrip("+~")
+
+
 class Checked:
     """A base of dataclasses that refuse fields outside their bounds when they are built."""
 

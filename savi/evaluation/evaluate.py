@@ -21,7 +21,7 @@ from savi.evaluation.collapse import Collapse, active_units, measure_collapse, m
 from savi.evaluation.gaps import Gaps, generalization, measure_gaps
 from savi.evaluation.log_likelihood import log_likelihood_figures
 from savi.evaluation.pieces import Progress, portion, silent
-from savi.evaluation.plausible import implausible
+from savi.evaluation.plausible import factorised, implausible, worse_than_the_mean
 from savi.evaluation.principal import PrincipalComponents
 from savi.evaluation.proposals import with_density
 from savi.evaluation.trend import still_rising
@@ -48,11 +48,13 @@ class Evaluation:
         metrics: the figures, under the names ``test/...`` and ``inner/...``.
         collapse: whether, how and why latent dimensions are unused; None where q has no density.
         fault: what is absurd in the figures, in a sentence; None if nothing is.
+        remark: what else their reader must know, in a sentence.
     """
 
     metrics: dict[str, float]
     collapse: Collapse | None
     fault: str | None = None
+    remark: str | None = None
 
     def require_plausible(self) -> None:
         """Refuse figures that no trained model can have.
@@ -113,7 +115,7 @@ def evaluate(
         curve: the ``val/elbo`` of the training, which tells whether it was over.
     """
     subject = _Subject(module, data, split)
-    with evaluation_mode(module):
+    with evaluation_mode(module), factorised(lambda: data.split("train")):
         metrics, q, bound = _pass_over(subject, portion(progress, 0.0, 0.5))
         metrics |= _latents(subject, q)
         metrics |= _gaps(subject)
@@ -123,12 +125,15 @@ def evaluate(
         progress(1.0)
     if collapse is not None:
         metrics |= _prefixed(split, collapse.metrics())
-    fault = implausible(metrics, split, module.vae.gamma(), subject.examples(), data.split("train"))
+    against = metrics, split, module.vae.gamma(), subject.examples(), data.split("train")
+    fault = implausible(*against)
+    # The "ELBO" of a point mass is no bound.
+    behind = None if collapse is None or fault is not None else worse_than_the_mean(*against)
     if fault is not None and collapse is not None:
         collapse = replace(
             collapse, verdict=Verdict("undecided", "The figures are absurd, and say nothing.")
         )
-    return Evaluation(metrics, collapse, fault)
+    return Evaluation(metrics, collapse, fault, behind)
 
 
 def _pass_over(

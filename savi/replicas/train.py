@@ -17,14 +17,15 @@ from torch.utils.data import DataLoader
 from savi.data.batches import Batch
 from savi.errors import InputError
 from savi.experiments.loggers import quieten_libraries
-from savi.experiments.run import warn_of_few_values
+from savi.experiments.run import warn_of_data
 from savi.implicit.reporter import collected
 from savi.inference.semi_amortized import Inference
 from savi.replicas.configs import plans
 from savi.replicas.ensemble import Ensemble, joined
 from savi.replicas.run import ReplicaRun
 from savi.runs.record import Interrupted, Origin
-from savi.training.callbacks import CostMonitor, print_findings, require_finite
+from savi.training.callbacks import CostMonitor, print_findings
+from savi.training.divergence import factorised, require_finite
 from savi.training.solve_totals import in_words
 
 
@@ -58,9 +59,10 @@ def train(
     with opened(training.runs):
         print(training.headline(), flush=True)
         first = training.runs[0]
-        warn_of_few_values(first.data, first.module)
+        warn_of_data(first.data, first.module)
         try:
-            training.fit()
+            with factorised(first.data, lambda: training.epoch):
+                training.fit()
         except KeyboardInterrupt:
             for run in training.active:
                 run.keep_what_there_is(training.epoch, training.ensemble.taken, cost.metrics())

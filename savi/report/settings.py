@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shlex
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
@@ -15,6 +16,7 @@ from scipy.special import stdtrit
 
 from savi.config.schema import defaults
 from savi.report.runs import Run
+from savi.settings import key_of
 
 NOT_SETTINGS = ("seed", "data.seed", "logger")
 """Config keys and groups that make no run a different experiment."""
@@ -93,15 +95,20 @@ class Comparison:
 def side_by_side(runs: Sequence[Run]) -> list[dict[str, Any]]:
     """The config of each run by dotted keys, empty for one without.
 
-    A key that only other runs have is younger than the run's version, and has its default.
+    A key of the schema that only other runs have is younger than the run's version. It had its
+    default then: what it is in a run whose command does not set it.
     """
+    meant: dict[str, Any] = {}
+    for run in reversed(runs):
+        given = {key_of(word) for word in shlex.split(run.command)}
+        meant |= {key: value for key, value in run.options.items() if key not in given}
     present = {key for run in runs for key in run.options}
-    known = {key: value for key, value in defaults().items() if key in present}
-    return [run.options | _lacking(run.options, known) if run.config else {} for run in runs]
+    known = {key: meant.get(key, value) for key, value in defaults().items() if key in present}
+    return [_completed(run.options, known) if run.config else {} for run in runs]
 
 
-def _lacking(options: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in known.items() if key not in options}
+def _completed(options: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:
+    return {**options, **{key: value for key, value in known.items() if key not in options}}
 
 
 def compare(runs: Sequence[Run]) -> Comparison:

@@ -20,8 +20,7 @@ from savi.experiments.options import default_options
 from savi.plugins import import_modules
 from savi.runs.folder import differences
 from savi.runs.record import RECORD
-from savi.settings import flatten
-from savi.sweeps.jobs import key_of
+from savi.settings import flatten, key_of
 
 #: So many changed settings are named.
 NAMED = 3
@@ -33,8 +32,9 @@ def refuse_other_constants(
     """Refuse to go on with a sweep under another value of a setting that it does not sweep.
 
     Half of its jobs would have the one and half the other, and nothing in their names would tell.
-    An earlier job's config is compared with the one that the same job would have now: all have the
-    same constants, so that the first one that can still be composed is enough.
+    An earlier job's config is compared with the one that the same job would have now. All have the
+    same constants, so that the first one that can still be composed is enough; of those that have
+    other keys, because of their choices or their version, the first as well.
 
     Args:
         folder: the folder of the sweep, which need not exist.
@@ -45,7 +45,10 @@ def refuse_other_constants(
     Raises:
         InputError: with the keys, the old and the new values.
     """
+    compared = set()
     for overrides, earlier in _earlier_jobs(folder):
+        if (keys := frozenset(flatten(earlier))) in compared:
+            continue
         own = [word for word in overrides if key_of(word) in swept]
         try:
             now = _composed(config_name, [*own, *constants])
@@ -54,7 +57,7 @@ def refuse_other_constants(
         added = [word for word in constants if word not in overrides]
         if changed := differences(earlier, now, meant_by_absence(now, added)):
             raise InputError(_sentence(folder, changed))
-        return
+        compared.add(keys)
 
 
 def meant_by_absence(config: Mapping[str, Any], added: Iterable[str]) -> dict[str, Any]:
