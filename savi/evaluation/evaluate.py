@@ -101,6 +101,7 @@ def evaluate(
     split: str = "test",
     progress: Progress = silent,
     curve: Sequence[float] = (),
+    steps: int | None = None,
 ) -> Evaluation:
     """The figures of ``split``.
 
@@ -113,6 +114,7 @@ def evaluate(
         split: ``test`` or ``val``.
         progress: told the fraction that is done.
         curve: the ``val/elbo`` of the training, which tells whether it was over.
+        steps: that the training took, if it is known.
     """
     subject = _Subject(module, data, split)
     with evaluation_mode(module), factorised(lambda: data.split("train")):
@@ -121,7 +123,7 @@ def evaluate(
         metrics |= _gaps(subject)
         progress(0.6)
         metrics |= _annealed(subject, portion(progress, 0.6, 0.9))
-        collapse = _collapse(subject, q, bound, still_rising(curve))
+        collapse = _collapse(subject, q, bound, still_rising(curve), steps)
         progress(1.0)
     if collapse is not None:
         metrics |= _prefixed(split, collapse.metrics())
@@ -254,16 +256,22 @@ def _annealed(subject: _Subject, progress: Progress) -> dict[str, float]:
 
 
 def _collapse(
-    subject: _Subject, q: Posterior, bound: dict[str, Float[Tensor, " N"]], trend: str
+    subject: _Subject,
+    q: Posterior,
+    bound: dict[str, Float[Tensor, " N"]],
+    trend: str,
+    steps: int | None,
 ) -> Collapse | None:
     """Which latent dimensions are unused, and why; a point mass leaves none to the prior."""
     module, data, settings = subject.module, subject.data, subject.module.settings
     if not module.family.has_density:
         return None
     x, train = subject.examples(), data.split("train")
-    error = None
+    error, both = None, None
     if settings["autoencoder_steps"] > 0:
         epochs = -(-settings["autoencoder_steps"] * data.batch_size // len(train))
+        if steps is not None:
+            both = steps, epochs * -(-len(train) // data.batch_size)
         with torch.enable_grad():
             error = autoencoder_error(module, data, subject.split, epochs=epochs)
     principal, gamma = PrincipalComponents.fit(train, module.family.latent_dim), module.vae.gamma
@@ -278,5 +286,6 @@ def _collapse(
         beta=float(module.kl_weight),
         held_out=(bound["elbo"].cpu(), principal.log_likelihoods(x, least)),
         trend=trend,
+        steps=both,
         advice=Advice(module.hparams["model"], data.levels is not None and not data.dequantise),
     )

@@ -217,7 +217,7 @@ def conclude(
     best = folder / "checkpoints" / "best.ckpt"
     load_weights(module, best if best.is_file() else folder / "checkpoints" / "last.ckpt")
     with shown("evaluating the best epoch") as progress:
-        evaluation = evaluate(module, data, progress=progress, curve=bound_curve(folder))
+        evaluation = evaluate(module, data, progress=progress, **course_of(folder))
     tuned = {f"hyper/{name}": value for name, value in values(module, module.tuned).items()}
     metrics = evaluation.metrics | dict(of_training) | tuned
     if "val/elbo" in metrics:
@@ -234,6 +234,11 @@ def conclude(
     return metrics
 
 
+def course_of(folder: Path) -> dict[str, Any]:
+    """What an evaluation is told of the training in a run folder."""
+    return {"curve": bound_curve(folder), "steps": steps_of(folder)}
+
+
 def bound_curve(folder: Path) -> list[float]:
     """The ``val/elbo`` of a run's validations by its ``metrics.csv``; empty if there is none."""
     try:
@@ -241,6 +246,16 @@ def bound_curve(folder: Path) -> list[float]:
     except (InputError, OSError, ValueError):
         return []
     return curves[OBJECTIVE].values.tolist() if OBJECTIVE in curves else []
+
+
+def steps_of(folder: Path) -> int | None:
+    """The steps of a run's training by its ``metrics.csv``; None if that does not tell."""
+    try:
+        curves = read_metrics(folder / "metrics.csv")
+    except (InputError, OSError, ValueError):
+        return None
+    last = [int(series.steps.max()) for series in curves.values() if len(series.steps)]
+    return max(last) + 1 if last else None
 
 
 def _headline(config: Mapping[str, Any], data: TensorDataModule, module: SemiAmortizedVAE) -> str:
