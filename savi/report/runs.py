@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -75,6 +76,14 @@ class Run:
     def options(self) -> dict[str, Any]:
         """The config by dotted keys."""
         return flatten(self.config)
+
+    @property
+    def words(self) -> list[str]:
+        """The words of the command, also of one that no shell would read."""
+        try:
+            return shlex.split(self.command)
+        except ValueError:
+            return self.command.split()
 
     @property
     def duration(self) -> timedelta | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import shlex
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
@@ -100,7 +99,7 @@ def side_by_side(runs: Sequence[Run]) -> list[dict[str, Any]]:
     """
     meant: dict[str, Any] = {}
     for run in reversed(runs):
-        given = {key_of(word) for word in shlex.split(run.command)}
+        given = {key_of(word) for word in run.words}
         meant |= {key: value for key, value in run.options.items() if key not in given}
     present = {key for run in runs for key in run.options}
     known = {key: meant.get(key, value) for key, value in defaults().items() if key in present}
