@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Self
+from typing import Any, Self
 
 import torch
 from jaxtyping import Int, Shaped
@@ -85,9 +85,10 @@ class RawData:
 
     def hashed(self, precise: bool) -> Self:
         """With hashes of this precision."""
-        return replace(
-            self, **{name: replace(one, precise=precise) for name, one in self.splits.items()}
-        )
+        told: dict[str, Any] = {
+            name: replace(examples, precise=precise) for name, examples in self.splits.items()
+        }
+        return replace(self, **told)
 
     def arranged(self, name: str, layout: str) -> Self:
         """With images in the order [C, H, W], where the ``layout`` says that they come in another.
