@@ -82,7 +82,7 @@ def dual_active_set(program: InequalityProgram, guess: Active) -> Found:
             times(basis.mT, gradient),
             _own(some, w[index]) / rows,
         )
-        u, multipliers, kept, found = problem.solve(active[index])
+        u, multipliers, kept, found, _ = problem.solve(active[index])
         step = times(basis, u)
         w[index] = torch.where(found.unsqueeze(-1), w[index] + step, w[index])
         keep = found.unsqueeze(-1) | ~ended[index].unsqueeze(-1)

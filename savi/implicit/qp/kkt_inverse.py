@@ -10,7 +10,7 @@ from torch import Tensor
 
 from savi.implicit.qp.active_set import ActiveSet
 from savi.implicit.qp.equilibration import Units
-from savi.implicit.qp.matrices import Batched, largest, or_one, row_norms, take, times
+from savi.implicit.qp.matrices import Batched, or_one, row_norms, take, times
 from savi.implicit.qp.program import QPData
 from savi.linear.dense import identity_unless
 from savi.types import Active, Constraints, Equalities, Index, Inequalities, Mask, Points
@@ -53,7 +53,7 @@ def rank_groups(A: Constraints, batch: int) -> list[RankGroup]:
     scale = row_norms(A).unsqueeze(-1)
     unit = A / scale
     if m > n:
-        return _by_singular_values(unit, scale, torch.arange(batch, device=A.device))
+        return _by_singular_values(A, torch.arange(batch, device=A.device))
     orthogonal, triangular = torch.linalg.qr(unit.mT, mode="complete")
     R = triangular[:, :m]
     full = (R.diagonal(dim1=-2, dim2=-1).abs() > DEPENDENT).all(dim=-1)
@@ -64,7 +64,7 @@ def rank_groups(A: Constraints, batch: int) -> list[RankGroup]:
     if full.all():
         return [(None, space)]
     full = full.expand(batch)
-    groups = _by_singular_values(unit, scale, torch.nonzero(~full).squeeze(-1))
+    groups = _by_singular_values(A, torch.nonzero(~full).squeeze(-1))
     if full.any():
         index = torch.nonzero(full).squeeze(-1)
         regular = Nullspace(take(space.basis, index), take(space.inverse, index))
@@ -72,22 +72,22 @@ def rank_groups(A: Constraints, batch: int) -> list[RankGroup]:
     return groups
 
 
-def _by_singular_values(
-    unit: Constraints, scale: Float[Tensor, "S m 1"], index: Index
-) -> list[RankGroup]:
-    U, sigma, Vh = torch.linalg.svd(take(unit, index), full_matrices=True)
+def _by_singular_values(A: Constraints, index: Index) -> list[RankGroup]:
+    """In units that equilibrate A, in which dependent rows differ from a small column."""
+    A = take(A, index)
+    units = Units.of_rows(A)
+    x, y = units.x.unsqueeze(-1), units.y.unsqueeze(-1)
+    U, sigma, Vh = torch.linalg.svd(y * A * x.mT, full_matrices=True)
     ranks = (sigma > DEPENDENT * or_one(sigma[:, :1])).sum(dim=-1)
     groups: list[RankGroup] = []
     for rank in torch.unique(ranks).tolist():
         chosen = torch.nonzero(ranks == rank).squeeze(-1)
-        u, v = take(U, chosen)[..., :rank], take(Vh, chosen)
-        inverse = v[:, :rank].mT @ (u / take(sigma, chosen)[:, None, :rank]).mT
-        where = index if U.shape[0] == 1 else index[chosen]
-        rows = take(take(scale, index), chosen)
-        # The range of A itself, and not that of its rows of norm 1.
-        kept = torch.linalg.qr(rows * u / largest(rows.squeeze(-1))[:, None, None]).Q
-        space = Nullspace(v[:, rank:].mT, inverse / rows.mT, kept)
-        groups.append((where, space))
+        u, v, rows, columns = (take(t, chosen) for t in (U, Vh, y, x))
+        u, inverted = u[..., :rank], 1.0 / take(sigma, chosen)[:, None, :rank]
+        inverse = columns * (v[:, :rank].mT @ (u * inverted).mT) * rows.mT
+        null, range_ = (torch.linalg.qr(M).Q for M in (columns * v[:, rank:].mT, u / rows))
+        space = Nullspace(null, inverse, range_ if rank < A.shape[1] else None)
+        groups.append((index if U.shape[0] == 1 else index[chosen], space))
     return groups
 
 

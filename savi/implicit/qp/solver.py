@@ -14,20 +14,20 @@ import torch
 from savi.implicit.qp.active_set import Polished, solve_inequalities
 from savi.implicit.qp.dual_active_set import solve_dually
 from savi.implicit.qp.equilibration import Units
-from savi.implicit.qp.infeasibility import descent_ray, farkas_ray, feasible
+from savi.implicit.qp.infeasibility import descent_ray, farkas_ray
 from savi.implicit.qp.kkt_inverse import Factors, KKTInverse, Nullspace, Part, rank_groups
-from savi.implicit.qp.matrices import Curvature, largest, row_norms, take, times
+from savi.implicit.qp.matrices import Curvature, largest, row_norms, times
 from savi.implicit.qp.program import InequalityProgram, QPData, kinks, kkt_residual
 from savi.implicit.qp.solution import QPSolution, QPStatus
-from savi.implicit.qp.spectrum import spectral_error
-from savi.types import Index, Mask, Symmetric
+from savi.implicit.qp.spectrum import spectral_residual
+from savi.types import Index, Mask, Points, Symmetric
 
 #: A coordinate between these parts of the largest is there, and its error may be hidden by others.
 NONE, SMALL = 1e-13, 1e-4
 #: Units of the variables that are further apart than this are made alike where Ax = b mixes them.
 UNEVEN = 1e6
-#: Equations that depend on the others contradict them above this relative error.
-CONTRADICTION = 1e-9
+#: The error up to which equations that depend on each other agree, relative to their terms.
+AGREE = 1e-13
 
 
 def solve(
@@ -76,19 +76,17 @@ def _solve_group(
     reduced = solve_inequalities(program, tolerance, max_steps)
     solution, factors, doubtful = _judged(data, space, program, reduced, tolerance)
     parts: list[Part] = [(None, factors)]
-    if space is not None and space.range is not None:
-        _contradictions(solution, data, space)
     if not doubtful.any():
         return solution, parts
     ran_out = reduced.steps >= max_steps
     stalled = solution.status == QPStatus.STALLED
     solution.status[stalled & ran_out] = QPStatus.MAX_STEPS
     solution.status[stalled & program.H.negative] = QPStatus.NON_CONVEX
-    again = doubtful & ~ran_out & (solution.status != QPStatus.INFEASIBLE)
+    again = doubtful & ~ran_out
     if again.any():
         (index,) = again.nonzero(as_tuple=True)
         parts += _solve_again(solution, data.take(index), index, eps, tolerance)
-    _prove(solution, data, space, program)
+    _prove(solution, data, eps)
     return solution, parts
 
 
@@ -158,9 +156,16 @@ def _judged(
     error, plain = residual.error, regular & ~active_set.refine & right.all(dim=-1)
     if not plain.all():
         (look,) = (~plain).nonzero(as_tuple=True)
-        along = spectral_error(program.take(look), reduced.w[look], z[look], residual.take(look))
+        along, weight = spectral_residual(
+            program.take(look), reduced.w[look], z[look], residual.take(look)
+        )
         error = error.index_copy(0, look, torch.maximum(error[look], along))
+        # A multiplier that is small beside terms that cancel may be large beside all the others.
+        weight = torch.maximum(residual.weight[look], weight)
+        residual = replace(residual, weight=residual.weight.index_copy(0, look, weight))
     solved = (error <= tolerance) & ~program.H.negative
+    if space is not None and space.range is not None:
+        solved &= _agree(data, x)
     solution = replace(
         QPSolution.unknown(data),
         value=x,
@@ -210,41 +215,34 @@ def _without_noise(Q: Symmetric, H: Curvature, space: Nullspace | None) -> Symme
     return Q + N @ (H.matrix - N.mT @ Q @ N) @ N.mT
 
 
-def _prove(
-    solution: QPSolution, data: QPData, space: Nullspace | None, program: InequalityProgram
-) -> None:
+def _prove(solution: QPSolution, data: QPData, eps: float) -> None:
     """Look for a proof that what was not solved has no solution."""
     status = solution.status
     unsolved = (status == QPStatus.MAX_STEPS) | (status == QPStatus.STALLED)
     (index,) = unsolved.nonzero(as_tuple=True)
     if not len(index):
         return
-    program = program.take(index)
-    z, infeasible = farkas_ray(program.G, program.h)
+    y, z, infeasible, feasible = farkas_ray(data.take(index))
     where = index[infeasible]
     status[where] = QPStatus.INFEASIBLE
+    solution.farkas_equalities[where] = y[infeasible]
     solution.farkas_inequalities[where] = z[infeasible]
-    if space is not None:
-        forces = times(take(data.G, where).mT, z[infeasible])
-        solution.farkas_equalities[where] = -times(take(space.inverse, where).mT, forces)
-    (rest,) = (~infeasible & ~program.H.definite).nonzero(as_tuple=True)
-    if not len(rest):
-        return
-    index, program = index[rest], program.take(rest)
-    d, unbounded = descent_ray(program.H.matrix, program.c, program.G)
-    unbounded &= feasible(program.G, program.h)
-    where, d = index[unbounded], d[unbounded]
-    status[where] = QPStatus.UNBOUNDED
-    solution.descent_ray[where] = d if space is None else times(take(space.basis, where), d)
+    index = index[feasible]
+    given = data.take(index)
+    units = Units.equilibrating(given)
+    scaled = units.scaled(given)
+    for group, space in rank_groups(scaled.A, len(index)) if len(index) else []:
+        some = torch.arange(len(index), device=index.device) if group is None else group
+        program = _reduced(scaled.take(some), space, eps)
+        d, unbounded = descent_ray(program)
+        d = units.x[some] * (d if space is None else times(space.basis, d))
+        d = d / row_norms(d).unsqueeze(-1)
+        where = index[some[unbounded]]
+        status[where] = QPStatus.UNBOUNDED
+        solution.descent_ray[where] = d[unbounded]
 
 
-def _contradictions(solution: QPSolution, data: QPData, space: Nullspace) -> None:
-    """Equations that depend on the others and contradict them: y = −(b − A A⁺ b) is the proof."""
-    rows = row_norms(data.A)
-    b = (data.b / rows).expand(len(solution.status), -1)
-    A, x0 = data.A / rows.unsqueeze(-1), times(space.inverse, data.b.expand_as(b))
-    left = b - times(A, x0)
-    terms = b.abs() + times(A.abs(), x0.abs())
-    wrong = (left.abs() > CONTRADICTION * terms).any(dim=-1)
-    solution.status[wrong] = QPStatus.INFEASIBLE
-    solution.farkas_equalities[wrong] = (-left / rows)[wrong] / largest(left[wrong]).unsqueeze(-1)
+def _agree(data: QPData, x: Points) -> Mask:
+    """Whether equations that count as dependent on the others hold as exactly as these do."""
+    left = data.b - times(data.A, x)
+    return (left.abs() <= AGREE * (data.b.abs() + times(data.A.abs(), x.abs()))).all(dim=-1)

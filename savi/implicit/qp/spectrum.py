@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from savi.implicit.qp.matrices import Batched, largest, or_one, times
-from savi.implicit.qp.program import InequalityProgram, KKTResidual
+from savi.implicit.qp.program import LEAST, InequalityProgram, KKTResidual
 from savi.types import Inequalities, PerExample, Points, Symmetric
 
 #: What rounding errors of a sum may be, relative to its terms.
@@ -44,12 +44,16 @@ class Spectrum(Batched):
         return cls(torch.where(values > noise.unsqueeze(-1), values, 0.0), vectors, root)
 
 
-def spectral_error(
+def spectral_residual(
     program: InequalityProgram, w: Points, z: Inequalities, residual: KKTResidual
-) -> PerExample:
+) -> tuple[PerExample, Inequalities]:
     """The largest of: stationarity along eigenvectors, the signs of z, and the duality gap.
 
     Each is relative to its own terms, and counts beyond their rounding errors.
+
+    Returns:
+        This error, and z relative to the forces of which none cancels, at least a small part of
+        the largest.
     """
     spectrum = Spectrum.of(program.H.matrix)
     root, V, values = spectrum.root, spectrum.vectors, spectrum.values
@@ -67,14 +71,17 @@ def spectral_error(
     squares = G.square()
     pulled = times(V, pull).abs() + gross
     lever = times(squares, pulled.square()).sqrt()
-    weight = z * squares.sum(dim=-1) / or_one(lever)
+    size = squares.sum(dim=-1)
+    weight = z * size / or_one(lever)
     errors.append(largest((-weight).clamp_min(0.0)))
     surplus = program.h - times(program.G, w)
     loose = torch.where(residual.slack.abs() > ROUNDING, (z * surplus).abs(), 0.0)
     objective = (c * position).abs().sum(dim=-1) + (pull * along).sum(dim=-1)
     objective = objective + (z * program.h).abs().sum(dim=-1)
     errors.append(loose.sum(dim=-1) / or_one(objective))
-    return torch.stack(errors).amax(dim=0)
+    pulled = pulled.clamp_min(LEAST * largest(pulled).unsqueeze(-1))
+    lever = times(squares, pulled.square()).sqrt()
+    return torch.stack(errors).amax(dim=0), z * size / or_one(lever)
 
 
 def _beyond(value: Tensor, terms: Tensor) -> Tensor:
