@@ -47,7 +47,7 @@ def solve_dually(program: InequalityProgram, guess: Active) -> Polished:
     """Solve by the dual method, and polish, from a guess of the active constraints."""
     found = dual_active_set(program, guess)
     active_set = ActiveSet.factorised(program.H, program.G, found.active)
-    w, z, error = polish(program, active_set, found.w, found.z)
+    w, z, error = polish(program, active_set, found.w, found.z, Spectrum.of(program.H.matrix))
     before = kkt_residual(program.data, found.w, found.w[:, :0], found.z).error
     better = (error <= before.clamp_min(ROUNDING)).unsqueeze(-1)
     w, z = torch.where(better, w, found.w), torch.where(better, z, found.z)
@@ -72,14 +72,13 @@ def dual_active_set(program: InequalityProgram, guess: Active) -> Found:
         some, part = program.take(index), spectrum.take(index)
         curvature = torch.maximum(part.values, proximal[index].unsqueeze(-1))
         basis = part.vectors / (part.root.unsqueeze(-1) * curvature.sqrt().unsqueeze(-2))
-        gradient = times(some.H.matrix, w[index]) + some.c
         slack = some.h - times(some.G, w[index])
         M = some.G @ basis
         rows = row_norms(M)
         problem = LeastDistance(
             M / rows.unsqueeze(-1),
             slack / rows,
-            times(basis.mT, gradient),
+            part.gradient(w[index], some.c) / curvature.sqrt(),
             _own(some, w[index]) / rows,
         )
         u, multipliers, kept, found, _ = problem.solve(active[index])

@@ -26,8 +26,10 @@ from savi.types import Index, Mask, Points, Symmetric
 NONE, SMALL = 1e-13, 1e-4
 #: Units of the variables that are further apart than this are made alike where Ax = b mixes them.
 UNEVEN = 1e6
+#: Multipliers below this part of the forces on their constraints may be rounding errors of these.
+SHOWN = 1e-6
 #: The error up to which equations that depend on each other agree, relative to their terms.
-AGREE = 1e-13
+AGREE = 4e-15
 
 
 def solve(
@@ -132,8 +134,9 @@ def _judged(
 ) -> tuple[QPSolution, Factors, Mask]:
     """The solution of the whole program, SOLVED or STALLED; and where it may be worth another try.
 
-    Where the active constraints' system is well conditioned and its solution has all signs right,
-    nothing can hide an error. Everywhere else the solution is judged along eigenvectors of H.
+    Where the active constraints' system is well conditioned, its solution has all signs right, and
+    no multiplier is small beside terms that cancel, nothing can hide an error. Everywhere else the
+    solution is judged along eigenvectors of H.
     """
     _, q, _, b, G, _ = data
     data = data._replace(Q=_without_noise(data.Q, program.H, space))
@@ -153,7 +156,9 @@ def _judged(
     # Where no step to a vertex helped, it is not known which constraints are active.
     regular = reduced.polished & ~(active_set.dependent | active_set.flat)
     right = torch.where(active, z, residual.slack) > 0
-    error, plain = residual.error, regular & ~active_set.refine & right.all(dim=-1)
+    shown = ~active | (residual.weight > SHOWN)
+    plain = regular & ~active_set.refine & (right & shown).all(dim=-1)
+    error = residual.error
     if not plain.all():
         (look,) = (~plain).nonzero(as_tuple=True)
         along, weight = spectral_residual(

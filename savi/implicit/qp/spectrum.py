@@ -43,6 +43,18 @@ class Spectrum(Batched):
         noise = 4.0 * H.shape[-1] * torch.finfo(H.dtype).eps * or_one(largest(values))
         return cls(torch.where(values > noise.unsqueeze(-1), values, 0.0), vectors, root)
 
+    def along(self, v: Points) -> Points:
+        """The parts of a force v along the eigenvectors, in their units."""
+        return times(self.vectors.mT, v / self.root)
+
+    def gradient(self, w: Points, load: Points) -> Points:
+        """Hw + load along the eigenvectors: no rounding error of Hw is left where H is flat."""
+        return self.values * times(self.vectors.mT, self.root * w) + self.along(load)
+
+    def force(self, w: Points, load: Points) -> Points:
+        """The same force in the coordinates of w."""
+        return self.root * times(self.vectors, self.gradient(w, load))
+
 
 def spectral_residual(
     program: InequalityProgram, w: Points, z: Inequalities, residual: KKTResidual
