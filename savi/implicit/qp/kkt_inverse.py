@@ -10,13 +10,13 @@ from torch import Tensor
 
 from savi.implicit.qp.active_set import ActiveSet
 from savi.implicit.qp.equilibration import Units
-from savi.implicit.qp.matrices import Batched, or_one, row_norms, take, times
+from savi.implicit.qp.matrices import Batched, largest, or_one, row_norms, take, times
 from savi.implicit.qp.program import QPData
 from savi.linear.dense import identity_unless
 from savi.types import Active, Constraints, Equalities, Index, Inequalities, Mask, Points
 
 #: A row of A closer than this to the span of the others, relative to its norm, is redundant.
-DEPENDENT = 1e-10
+DEPENDENT = 1e-9
 
 
 @dataclass(frozen=True)
@@ -29,11 +29,13 @@ class Nullspace(Batched):
         range: orthonormal columns that span the range of A where rows of A depend on the others.
             Then Ax = b may have no solution, and of all multipliers y the shortest is taken, which
             lies there.
+        undecided: where rows that were left out depend on the others by no rounding error.
     """
 
     basis: Float[Tensor, "S n k"]
     inverse: Float[Tensor, "S n m"]
     range: Float[Tensor, "S m r"] | None = None
+    undecided: Mask | None = None
 
 
 #: Examples whose A have the same rank, None for all of them, and what Ax = b leaves free, None
@@ -86,7 +88,11 @@ def _by_singular_values(A: Constraints, index: Index) -> list[RankGroup]:
         u, inverted = u[..., :rank], 1.0 / take(sigma, chosen)[:, None, :rank]
         inverse = columns * (v[:, :rank].mT @ (u * inverted).mT) * rows.mT
         null, range_ = (torch.linalg.qr(M).Q for M in (columns * v[:, rank:].mT, u / rows))
-        space = Nullspace(null, inverse, range_ if rank < A.shape[1] else None)
+        space = Nullspace(null, inverse)
+        if rank < A.shape[1]:
+            left_out = largest(take(sigma, chosen)[:, rank:])
+            noise = 4.0 * max(A.shape[1:]) * torch.finfo(A.dtype).eps * take(sigma, chosen)[:, 0]
+            space = replace(space, range=range_, undecided=left_out > noise)
         groups.append((index if U.shape[0] == 1 else index[chosen], space))
     return groups
 

@@ -22,6 +22,8 @@ LEAST = 1e-6
 
 #: A constraint whose slack and multiplier are both below this relative size is at a kink.
 KINK = 1e-8
+#: Constraints that hold up to this part of their terms hold but for rounding errors.
+EXACT = 1e-14
 #: What is below this part of the terms that cancel is a rounding error.
 NOTHING = 1e-12
 
@@ -149,12 +151,14 @@ class KKTResidual(Batched):
     Attributes:
         error: the largest violation of stationarity, Ax = b, Gx <= h, z >= 0 and z∘(h − Gx) = 0.
         gap: the duality gap zᵀ(h − Gx), in the units of the objective.
+        leverage: what a relative change of a constraint does to the objective, relative to it.
         slack: h − Gx, relative to the terms of its row.
         weight: z, relative to the multiplier that the forces on its row can have.
     """
 
     error: PerExample
     gap: PerExample
+    leverage: PerExample
     slack: Inequalities
     weight: Inequalities
 
@@ -172,17 +176,20 @@ def kkt_residual(data: QPData, x: Points, y: Equalities, z: Inequalities) -> KKT
     force = _lent(total, squares, z != 0)
     length = _lent(torch.maximum(x.abs(), _free_length(Q, own)), squares, z != 0)
     surplus = h - times(G, x)
-    slack = surplus / or_one(_row_sizes(squares[1], length) + h.abs())
+    sides = _row_sizes(squares[0], length) + b.abs(), _row_sizes(squares[1], length) + h.abs()
+    slack = surplus / or_one(sides[1])
     weight = z * squares[1].sum(dim=-1) / or_one(_row_sizes(squares[1], force))
     violations = [
         (times(Q, x) + q + times(A.mT, y) + times(G.mT, z)) / or_one(force),
-        (times(A, x) - b) / or_one(_row_sizes(squares[0], length) + b.abs()),
+        (times(A, x) - b) / or_one(sides[0]),
         (-slack).clamp_min(0.0),
         (-weight).clamp_min(0.0),
         slack * weight,
     ]
     error = torch.stack([largest(violation) for violation in violations]).amax(dim=0)
-    return KKTResidual(error, (z * surplus).sum(dim=-1), slack, weight)
+    moved = (y.abs() * sides[0]).sum(dim=-1) + (z.abs() * sides[1]).sum(dim=-1)
+    leverage = moved / or_one((own * length).sum(dim=-1))
+    return KKTResidual(error, (z * surplus).sum(dim=-1), leverage, slack, weight)
 
 
 def kinks(data: QPData, x: Points, y: Equalities, z: Inequalities, residual: KKTResidual) -> Mask:
@@ -204,14 +211,32 @@ def kinks(data: QPData, x: Points, y: Equalities, z: Inequalities, residual: KKT
     pull, push = _row_sizes(squares[1], force) / rows, rows * z
     light = (residual.weight <= NOTHING) | ((push <= KINK * pull) & _few(push))
     ways = (h / rows).abs()
-    near = torch.where(ways > 0, ways, torch.inf).amin(dim=-1).maximum(largest(x)).unsqueeze(-1)
-    free = _free_length(Q, times(Q.abs(), x.abs()) + q.abs()).minimum(near)
-    length = _lent(torch.maximum(x.abs(), free), squares, z != 0)
+    length = _lent(_near_length(data.take(index), x), squares, z != 0)
     slack = (h - times(G, x)) / rows
     reach = _row_sizes(squares[1], length) / rows + ways
     closed = (residual.slack <= NOTHING) | ((slack <= KINK * reach) & _few(slack))
     result[index] = (light & closed).any(dim=-1)
     return result
+
+
+def feasible(data: QPData, x: Points, z: Inequalities) -> Mask:
+    """Where Ax = b and Gx <= h hold up to rounding errors: no long way hides what is left."""
+    _, _, A, b, G, h = data
+    squares = (A.square(), G.square())
+    length = _lent(_near_length(data, x), squares, z != 0)
+    left = [(times(A, x) - b).abs(), times(G, x) - h]
+    sizes = [_row_sizes(S, length) + side.abs() for S, side in zip(squares, (b, h), strict=True)]
+    pairs = zip(left, sizes, strict=True)
+    return torch.stack([(v <= EXACT * size).all(dim=-1) for v, size in pairs]).all(dim=0)
+
+
+def _near_length(data: QPData, x: Points) -> Points:
+    """|x|, and for coordinates of 0 the way to the minimum or to the nearest constraint."""
+    Q, q, _, _, G, h = data
+    ways = h.abs().unsqueeze(-1) / or_one(G.abs())
+    ways = torch.where((G != 0) & (ways > 0), ways, torch.inf)
+    near = ways.amin(dim=-2) if G.shape[1] else torch.full_like(x, torch.inf)
+    return torch.maximum(x.abs(), _free_length(Q, times(Q.abs(), x.abs()) + q.abs()).minimum(near))
 
 
 def _few(v: Inequalities) -> Tensor:

@@ -17,10 +17,10 @@ from savi.implicit.qp.equilibration import Units
 from savi.implicit.qp.infeasibility import descent_ray, farkas_ray
 from savi.implicit.qp.kkt_inverse import Factors, KKTInverse, Nullspace, Part, rank_groups
 from savi.implicit.qp.matrices import Curvature, largest, row_norms, times
-from savi.implicit.qp.program import InequalityProgram, QPData, kinks, kkt_residual
+from savi.implicit.qp.program import InequalityProgram, QPData, feasible, kinks, kkt_residual
 from savi.implicit.qp.solution import QPSolution, QPStatus
 from savi.implicit.qp.spectrum import spectral_residual
-from savi.types import Index, Mask, Points, Symmetric
+from savi.types import Index, Mask, Symmetric
 
 #: A coordinate between these parts of the largest is there, and its error may be hidden by others.
 NONE, SMALL = 1e-13, 1e-4
@@ -28,8 +28,9 @@ NONE, SMALL = 1e-13, 1e-4
 UNEVEN = 1e6
 #: Multipliers below this part of the forces on their constraints may be rounding errors of these.
 SHOWN = 1e-6
-#: The error up to which equations that depend on each other agree, relative to their terms.
-AGREE = 4e-15
+#: What a constraint may do to the objective, relative to the change of the constraint: rounding
+#: errors of 1e-16 would spoil eight digits.
+LEVERAGE = 1e8
 
 
 def solve(
@@ -168,9 +169,11 @@ def _judged(
         # A multiplier that is small beside terms that cancel may be large beside all the others.
         weight = torch.maximum(residual.weight[look], weight)
         residual = replace(residual, weight=residual.weight.index_copy(0, look, weight))
-    solved = (error <= tolerance) & ~program.H.negative
-    if space is not None and space.range is not None:
-        solved &= _agree(data, x)
+    solved = (error <= tolerance) & ~program.H.negative & (residual.leverage <= LEVERAGE)
+    if not plain.all():
+        solved[look] &= feasible(data.take(look), x[look], z[look])
+    if space is not None and space.undecided is not None:
+        solved &= ~space.undecided
     solution = replace(
         QPSolution.unknown(data),
         value=x,
@@ -187,7 +190,7 @@ def _judged(
     hidden = ((sizes < SMALL * most) & (sizes > NONE * most)).any(dim=-1)
     if space is not None:
         hidden = hidden | _uneven(data)
-    return solution, factors, ~(solved & reduced.polished) | hidden
+    return solution, factors, ~(solved & reduced.polished) | hidden | active_set.dependent
 
 
 def _uneven(data: QPData) -> Mask:
@@ -245,9 +248,3 @@ def _prove(solution: QPSolution, data: QPData, eps: float) -> None:
         where = index[some[unbounded]]
         status[where] = QPStatus.UNBOUNDED
         solution.descent_ray[where] = d[unbounded]
-
-
-def _agree(data: QPData, x: Points) -> Mask:
-    """Whether equations that count as dependent on the others hold as exactly as these do."""
-    left = data.b - times(data.A, x)
-    return (left.abs() <= AGREE * (data.b.abs() + times(data.A.abs(), x.abs()))).all(dim=-1)
