@@ -12,6 +12,7 @@ from savi.implicit.qp.active_set import ActiveSet
 from savi.implicit.qp.equilibration import Units
 from savi.implicit.qp.matrices import Batched, largest, or_one, row_norms, take, times
 from savi.implicit.qp.program import QPData
+from savi.implicit.qp.spectrum import Spectrum
 from savi.linear.dense import identity_unless
 from savi.types import Active, Constraints, Equalities, Index, Inequalities, Mask, Points
 
@@ -134,6 +135,15 @@ class Factors(Batched):
             vz = None if vz is None else self.units.z * vz
             ux, uy, uz = self.units.given(*self._refined(self.units.x * vx, vy, vz))
         return ux, self.shortest(uy), uz
+
+    def polished(
+        self, x: Points, y: Equalities, z: Inequalities
+    ) -> tuple[Points, Equalities, Inequalities]:
+        """A solution after one more step to it, with the forces along the eigenvectors of Q."""
+        Q, q, A, b, G, h = self.data
+        force = Spectrum.of(Q).force(x, q + times(A.mT, y) + times(G.mT, z))
+        dx, dy, dz = self._refined(-force, b - times(A, x), h - times(G, x))
+        return x + dx, self.shortest(y + dy), z + dz
 
     def shortest(self, y: Equalities) -> Equalities:
         """The shortest of the multipliers with the same force Aᵀy, in the range of A."""

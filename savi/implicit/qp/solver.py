@@ -111,9 +111,9 @@ def _solve_again(
         if not len(better):
             continue
         where = index[some[better]]
-        part = units.take(some[better])
-        factors = replace(factors.take(better), units=part)
-        x, y, z = part.given(*found.take(better).point)
+        part, factors = units.take(some[better]), factors.take(better)
+        x, y, z = part.given(*factors.polished(*found.take(better).point))
+        factors = replace(factors, units=part)
         found = replace(
             found.take(better),
             value=x,
@@ -189,7 +189,7 @@ def _judged(
     sizes, most = x.abs(), largest(x).unsqueeze(-1)
     hidden = ((sizes < SMALL * most) & (sizes > NONE * most)).any(dim=-1)
     if space is not None:
-        hidden = hidden | _uneven(data)
+        hidden = hidden | _uneven(data) | ~shown.all(dim=-1)
     return solution, factors, ~(solved & reduced.polished) | hidden | active_set.dependent
 
 

@@ -41,7 +41,7 @@ class Spectrum(Batched):
         root = torch.where(diagonal > 0, diagonal, size).sqrt()
         values, vectors = torch.linalg.eigh(H / (root.unsqueeze(-1) * root.unsqueeze(-2)))
         noise = 4.0 * H.shape[-1] * torch.finfo(H.dtype).eps * or_one(largest(values))
-        return cls(torch.where(values > noise.unsqueeze(-1), values, 0.0), vectors, root)
+        return cls(torch.where(values.abs() > noise.unsqueeze(-1), values, 0.0), vectors, root)
 
     def along(self, v: Points) -> Points:
         """The parts of a force v along the eigenvectors, in their units."""
