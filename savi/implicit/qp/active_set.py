@@ -23,7 +23,8 @@ from savi.implicit.qp.matrices import (
     times,
     well_pivoted,
 )
-from savi.implicit.qp.program import InequalityProgram, kkt_residual
+from savi.implicit.qp.program import InequalityProgram
+from savi.implicit.qp.residual import kkt_residual
 from savi.implicit.qp.spectrum import Spectrum
 from savi.linear.dense import safe_cholesky
 from savi.types import (

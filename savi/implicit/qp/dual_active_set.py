@@ -14,7 +14,8 @@ import torch
 from savi.implicit.qp.active_set import ROUNDING, ActiveSet, Polished, polish
 from savi.implicit.qp.least_distance import LeastDistance
 from savi.implicit.qp.matrices import largest, row_norms, times
-from savi.implicit.qp.program import InequalityProgram, kkt_residual
+from savi.implicit.qp.program import InequalityProgram
+from savi.implicit.qp.residual import kkt_residual
 from savi.implicit.qp.spectrum import Spectrum
 from savi.types import Active, Inequalities, Mask, PerExample, Points
 

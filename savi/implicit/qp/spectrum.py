@@ -13,7 +13,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from savi.implicit.qp.matrices import Batched, largest, or_one, times
-from savi.implicit.qp.program import LEAST, InequalityProgram, KKTResidual
+from savi.implicit.qp.program import InequalityProgram
+from savi.implicit.qp.residual import LEAST, KKTResidual
 from savi.types import Inequalities, PerExample, Points, Symmetric
 
 #: What rounding errors of a sum may be, relative to its terms.
