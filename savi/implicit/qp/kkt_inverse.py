@@ -16,9 +16,6 @@ from savi.implicit.qp.program import QPData
 from savi.implicit.qp.spectrum import Spectrum
 from savi.types import Active, Equalities, Index, Inequalities, Mask, Points
 
-#: Active constraints that are missed by more than this part of their terms ask for a refinement.
-OFF = 1e-12
-
 
 @dataclass(frozen=True)
 class Factors(Batched):
@@ -78,16 +75,12 @@ class Factors(Batched):
         self, vx: Points, vy: Equalities | None, vz: Inequalities | None
     ) -> tuple[Points, Equalities, Inequalities]:
         u = self._once(vx, vy, vz)
-        ux, uy, uz = u
-        Q, _, A, _, G, _ = self.data
-        az = times(G, ux)
-        left = self.active_set.mask * (az if vz is None else az - vz)
-        # Where constraints leave nothing free, a small curvature makes rounding errors large.
-        off = (left.abs() > OFF * times(G.abs(), ux.abs())).any(dim=-1)
-        refine = (self.active_set.refine | off).unsqueeze(-1)
+        refine = self.active_set.refine.unsqueeze(-1)
         if not refine.any():
             return u
-        ax, ay = times(Q, ux) + times(A.mT, uy) + times(G.mT, uz), times(A, ux)
+        ux, uy, uz = u
+        Q, _, A, _, G, _ = self.data
+        ax, ay, az = times(Q, ux) + times(A.mT, uy) + times(G.mT, uz), times(A, ux), times(G, ux)
         correction = self._once(
             vx - ax, -ay if vy is None else vy - ay, -az if vz is None else vz - az
         )

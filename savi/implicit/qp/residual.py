@@ -20,6 +20,8 @@ KINK = 1e-8
 EXACT = 1e-14
 #: What is below this part of the terms that cancel is a rounding error.
 NOTHING = 1e-12
+#: Forces below this part of the slope are small beside it.
+FAINT = 1e-4
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,8 @@ class KKTResidual(Batched):
         error: the largest violation of stationarity, Ax = b, Gx <= h, z >= 0 and z∘(h − Gx) = 0.
         gap: the duality gap zᵀ(h − Gx), in the units of the objective.
         leverage: what a relative change of a constraint does to the objective, relative to it.
+        faint: where the forces of the curvature are small beside the slope of the objective: at a
+            vertex, where x does not follow the slope, they would make rounding errors large.
         slack: h − Gx, relative to the terms of its row.
         weight: z, relative to the multiplier that the forces on its row can have.
     """
@@ -37,6 +41,7 @@ class KKTResidual(Batched):
     error: PerExample
     gap: PerExample
     leverage: PerExample
+    faint: Mask
     slack: Inequalities
     weight: Inequalities
 
@@ -49,7 +54,8 @@ def kkt_residual(data: QPData, x: Points, y: Equalities, z: Inequalities) -> KKT
     """The residual of Qx + q + Aᵀy + Gᵀz = 0, Ax = b, Gx <= h, z >= 0, z∘(h − Gx) = 0."""
     Q, q, A, b, G, h = data
     squares = (A.square(), G.square())
-    own = times(Q.abs(), x.abs()) + q.abs()
+    pull = times(Q.abs(), x.abs())
+    own = pull + q.abs()
     total = own + times(A.abs().mT, y.abs()) + times(G.abs().mT, z.abs())
     force = _lent(total, squares, z != 0)
     length = _lent(torch.maximum(x.abs(), _free_length(Q, own)), squares, z != 0)
@@ -67,7 +73,8 @@ def kkt_residual(data: QPData, x: Points, y: Equalities, z: Inequalities) -> KKT
     error = torch.stack([largest(violation) for violation in violations]).amax(dim=0)
     moved = (y.abs() * sides[0]).sum(dim=-1) + (z.abs() * sides[1]).sum(dim=-1)
     leverage = moved / or_one((own * length).sum(dim=-1))
-    return KKTResidual(error, (z * surplus).sum(dim=-1), leverage, slack, weight)
+    faint = (pull < FAINT * own).any(dim=-1)
+    return KKTResidual(error, (z * surplus).sum(dim=-1), leverage, faint, slack, weight)
 
 
 def kinks(data: QPData, x: Points, y: Equalities, z: Inequalities, residual: KKTResidual) -> Mask:

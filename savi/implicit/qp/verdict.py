@@ -55,6 +55,8 @@ def judged(
         y = -times(space.inverse.mT, times(data.Q, x) + q + times(G.mT, z))
         y = factors.shortest(y)
     residual = kkt_residual(data, x, y, z)
+    refine = active_set.refine | residual.faint
+    factors = replace(factors, active_set=replace(active_set, refine=refine))
     # Where no step to a vertex helped, it is not known which constraints are active.
     regular = reduced.polished & ~(active_set.dependent | active_set.flat)
     right = torch.where(active, z, residual.slack) > 0
