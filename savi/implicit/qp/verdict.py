@@ -16,8 +16,9 @@ from savi.implicit.qp.solution import QPSolution, QPStatus
 from savi.implicit.qp.spectrum import spectral_residual
 from savi.types import Mask, Symmetric
 
-#: A coordinate between these parts of the largest is there, and its error may be hidden by others.
-NONE, SMALL = 1e-13, 1e-4
+#: A coordinate between these parts of the largest is there, and its error may be hidden by others:
+#: the middle one counts where the factors are well conditioned.
+NONE, TINY, SMALL = 1e-13, 1e-7, 1e-4
 #: Units of the variables that are further apart than this are made alike where Ax = b mixes them.
 UNEVEN = 1e6
 #: Multipliers below this part of the forces on their constraints may be rounding errors of these.
@@ -90,7 +91,8 @@ def judged(
         degenerate=kinks(data, x, y, z, residual) | ~regular,
     )
     sizes, most = x.abs(), largest(x).unsqueeze(-1)
-    hidden = ((sizes < SMALL * most) & (sizes > NONE * most)).any(dim=-1)
+    small = torch.where(plain, TINY, SMALL).to(x.dtype).unsqueeze(-1)
+    hidden = ((sizes < small * most) & (sizes > NONE * most)).any(dim=-1)
     if space is not None:
         hidden = hidden | _uneven(data) | ~shown.all(dim=-1)
     return solution, factors, ~(solved & reduced.polished) | hidden | active_set.dependent
