@@ -122,9 +122,9 @@ def _reduced(data: QPData, space: Nullspace | None, eps: float) -> InequalityPro
     Q, q, _, b, G, h = data
     q, h = (v.expand(data.batch, -1) for v in (q, h))
     if space is None:
-        return InequalityProgram(Curvature.judged(Q, eps, rotated=False), q, G, h)
+        return InequalityProgram(Curvature.judged(Q, eps), q, G, h)
     N, x0 = space.basis, times(space.inverse, b).expand_as(q)
-    H = Curvature.judged(N.mT @ Q @ N, eps, rotated=True)
+    H = Curvature.judged(N.mT @ Q @ N, eps, lambda: N.abs().mT @ Q.abs() @ N.abs())
     return InequalityProgram(H, times(N.mT, q + times(Q, x0)), G @ N, h - times(G, x0))
 
 
