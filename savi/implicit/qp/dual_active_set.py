@@ -65,7 +65,8 @@ def dual_active_set(program: InequalityProgram, guess: Active) -> Found:
     """
     spectrum = Spectrum.of(program.H.matrix)
     w, z = torch.zeros_like(program.c), torch.zeros_like(program.h)
-    running, reach = torch.ones_like(w[:, 0], dtype=torch.bool), torch.zeros_like(w[:, 0])
+    reach = largest(w)
+    running = torch.ones_like(reach, dtype=torch.bool)
     active, ended = guess.clone(), ~running
     proximal = _first_proximal(program, spectrum)
     for _ in range(PROXIMAL_STEPS):

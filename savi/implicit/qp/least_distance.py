@@ -62,7 +62,8 @@ class LeastDistance(Batched):
         """From a guess, of which independent rows with multipliers of the right sign are kept."""
         (batch, p), n = self.d.shape, self.v.shape[1]
         u, multipliers = -self.v, torch.zeros_like(self.d)
-        active, found = self._independent(guess), torch.zeros_like(u[:, 0], dtype=torch.bool)
+        found = torch.zeros(batch, dtype=torch.bool, device=u.device)
+        active = self._independent(guess)
         fresh, ray = torch.ones_like(found), torch.zeros_like(self.d)
         index = torch.arange(batch, device=u.device)
         part = self
@@ -107,7 +108,7 @@ class LeastDistance(Batched):
     def most_violated(self, u: Points, active: Active) -> tuple[Index, Mask]:
         """The constraint that is violated most, and whether beyond rounding errors."""
         if not self.d.shape[1]:
-            none = torch.zeros_like(u[:, 0], dtype=torch.long)
+            none = torch.zeros(len(u), dtype=torch.long, device=u.device)
             return none, none.bool()
         excess = times(self.M, u) - self.d
         terms = times(self.M.abs(), u.abs()) + self.own

@@ -24,8 +24,8 @@ UNEVEN = 1e6
 #: Multipliers below this part of the forces on their constraints may be rounding errors of these.
 SHOWN = 1e-6
 #: What a constraint may do to the objective, relative to the change of the constraint: rounding
-#: errors of 1e-16 would spoil eight digits.
-LEVERAGE = 1e8
+#: errors of 1e-16 would leave seven digits.
+LEVERAGE = 1e9
 
 
 def judged(
