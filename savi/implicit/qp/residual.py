@@ -99,7 +99,7 @@ def kinks(data: QPData, x: Points, y: Equalities, z: Inequalities, residual: KKT
     length = _lent(_near_length(data.take(index), x), squares, z != 0)
     slack = (h - times(G, x)) / rows
     reach = _row_sizes(squares[1], length) / rows + ways
-    closed = (residual.slack <= NOTHING) | ((slack <= KINK * reach) & _few(slack))
+    closed = (slack <= NOTHING * reach) | ((slack <= KINK * reach) & _few(slack))
     result[index] = (light & closed).any(dim=-1)
     return result
 
