@@ -105,6 +105,8 @@ def test_a_bound_that_is_far_away_is_no_obstacle(bound):
     torch.testing.assert_close(solution.value, expected, rtol=1e-9, atol=1e-9)
 
 
+# At 1e11 an example in 800 is said degenerate that is not.
+@pytest.mark.drawn
 @pytest.mark.parametrize("far", [1e5, 1e8, 1e11])
 def test_a_coordinate_that_is_far_away_is_no_obstacle(far):
     points = 2.0 * torch.randn(20, 3, dtype=torch.float64, generator=torch.manual_seed(1))
