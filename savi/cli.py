@@ -27,8 +27,9 @@ from savi.errors import InputError, unknown_option
 from savi.gradients import ImplicitGradientError
 from savi.plugins import import_modules
 from savi.runs.record import Interrupted, Origin
+from savi.settings import key_of
 from savi.sweeps.job import JobFailed, run_job
-from savi.sweeps.jobs import command, job_folder, key_of, setting
+from savi.sweeps.jobs import command, job_folder, setting
 from savi.sweeps.plan import WritePlan
 from savi.sweeps.summary import summarise
 
@@ -147,12 +148,16 @@ def _evaluate(config: DictConfig) -> float:
         evaluation, ood = evaluate_checkpoint(store.plain(config))
     except InputError as error:
         console.fail(error, 2)
+    except FloatingPointError as error:
+        console.fail(error, 1)
     metrics = evaluation.metrics | ood
     console.print_table(results_table(metrics, f"{config.checkpoint}, {config.split} split"))
     if evaluation.collapse is not None:
         console.print_verdict(evaluation.collapse.record())
     if config.output is not None:
         Path(config.output).write_text(json.dumps(metrics, indent=2, sort_keys=True) + "\n")
+    if evaluation.remark is not None:
+        console.say(f"warning: {evaluation.remark}")
     try:
         evaluation.require_plausible()
     except FloatingPointError as error:

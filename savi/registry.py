@@ -165,6 +165,38 @@ class Registry(Mapping[str, T]):
         return self.build(group["name"], options, *supplied)
 
 
+def refuse_ambiguous(
+    group: str,
+    options: Mapping[str, Any],
+    one: tuple[Registry[Any], str],
+    other: tuple[Registry[Any], str],
+) -> None:
+    """Refuse an option of a config group that is set, and that two of its choices take.
+
+    Each may mean something else by it, and only one of them would get it.
+
+    Args:
+        group: what the group is called.
+        options: the values of the keys that are no keys of the group itself.
+        one: a registry of the group, and the name that is chosen there.
+        other: another.
+
+    Raises:
+        InputError: for the first such option, with the class of either choice.
+    """
+    takes = [registry.options(name) for registry, name in (one, other)]
+    for key, value in options.items():
+        if value is not None and all(key in known for known in takes):
+            owners = " and of ".join(
+                f"{registry.kind} '{name}' ({getattr(registry[name], '__name__', registry[name])})"
+                for registry, name in (one, other)
+            )
+            raise InputError(
+                f"{group}.{key} is an option of {owners}, and which of them is meant cannot be "
+                "told: rename it in one of the two, or leave it out"
+            )
+
+
 def _hints(entry: Any) -> dict[str, Any]:
     """The types of an entry's parameters; none where they cannot be found out."""
     try:

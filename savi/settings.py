@@ -104,6 +104,24 @@ def check_settings(schema: Any, values: Mapping[str, Any]) -> None:
             bounds.check(declared.name, value, whole)
 
 
+def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Dotted key to value, in the config's order; a list is a value.
+
+    >>> flatten({"seed": 0, "inner": {"rho": 1.0}})
+    {'seed': 0, 'inner.rho': 1.0}
+    """
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        name = f"{prefix}{key}"
+        flat |= flatten(value, f"{name}.") if isinstance(value, dict) else {name: value}
+    return flat
+
+
+def key_of(override: str) -> str:
+    """The key of ``KEY=VALUE``, without the marks that add or delete one."""
+    return override.partition("=")[0].lstrip("+~")
+
+
 class Checked:
     """A base of dataclasses that refuse fields outside their bounds when they are built."""
 

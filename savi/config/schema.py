@@ -8,7 +8,7 @@ options of the choices in them too, which the chosen classes declare: see
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from omegaconf import MISSING
@@ -17,7 +17,7 @@ from savi.data.config import DataConfig
 from savi.inference.config import InnerConfig
 from savi.inference.gradient_check import REFERENCES
 from savi.linear import SOLVERS
-from savi.settings import positive, setting
+from savi.settings import flatten, positive, setting
 
 
 @dataclass
@@ -227,6 +227,14 @@ class Config:
     logger: LoggerConfig = field(default_factory=LoggerConfig)
     callbacks: CallbacksConfig = field(default_factory=CallbacksConfig)
     hypergradient: HypergradientConfig = field(default_factory=HypergradientConfig)
+
+
+def defaults() -> dict[str, Any]:
+    """What each key is where nothing sets it, by its dotted name.
+
+    A config that an earlier version has left may lack keys, and meant these.
+    """
+    return flatten(asdict(Config(data=DataConfig())))
 
 
 #: Groups, or mappings in them, that take keys besides those of their schema.

@@ -152,7 +152,10 @@ class TensorDataModule(LightningDataModule):
         if self._fitted is not None:
             self.preprocessing = Preprocessing.of(self._fitted, self.dtype)
             self.preprocessing.require(self.name, raw)
+            raw = raw.hashed(self.preprocessing.precise)
             return train_val_test(raw, *settings, self.preprocessing.partition)
+        precise = raw.needs_precision
+        raw = raw.hashed(precise)
         partition = partition_of(raw, self.val_size, self.seed)
         splits = train_val_test(raw, *settings, partition)
         units = Units.fit(
@@ -166,7 +169,7 @@ class TensorDataModule(LightningDataModule):
         hashes = {split: examples.hashes for split, examples in splits.items()}
         trained = hashes["train"].unique()
         self.preprocessing = Preprocessing(
-            units, raw.shape, raw.levels, partition, trained, fingerprint(hashes)
+            units, raw.shape, raw.levels, partition, trained, fingerprint(hashes), precise
         )
         return splits
 

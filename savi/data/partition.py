@@ -18,13 +18,26 @@ from torch import Tensor
 from savi.data.randomness import seed_of
 
 
-def row_hashes(values: Shaped[Tensor, "N ..."]) -> Int[Tensor, " N"]:
-    """64 bits of each example's values, of floating-point ones as float32 holds them."""
+def row_hashes(values: Shaped[Tensor, "N ..."], precise: bool = False) -> Int[Tensor, " N"]:
+    """64 bits of each example's values, of floating-point ones as float32 holds them.
+
+    A file keeps its hashes when it is saved in another precision, unless they are ``precise``:
+    then they are those of float64.
+    """
     rows = values.flatten(1)
     if rows.is_floating_point():
-        rows = rows.float() + 0.0  # a negative zero becomes a positive one
+        # A negative zero becomes a positive one.
+        rows = (rows.double() if precise else rows.float()) + 0.0
     digests = b"".join(blake2b(row, digest_size=8).digest() for row in rows.contiguous().numpy())
     return torch.from_numpy(np.frombuffer(digests, dtype="<i8").astype(np.int64))
+
+
+def float32_merges(values: Shaped[Tensor, "N ..."]) -> bool:
+    """Whether examples differ only in digits that float32 lacks, as beside a large offset."""
+    if values.dtype != torch.float64:
+        return False
+    coarse, fine = row_hashes(values), row_hashes(values, precise=True)
+    return len(coarse.unique()) < len(fine.unique())
 
 
 def fingerprint(hashes: Mapping[str, Int[Tensor, " N"]]) -> str:

@@ -25,6 +25,7 @@ class Preprocessing:
         partition: which splits were taken from the training examples, and how.
         trained: the hashes of the training examples, ascending.
         fingerprint: a word for all splits.
+        precise: whether the hashes are those of float64.
     """
 
     units: Units
@@ -33,6 +34,7 @@ class Preprocessing:
     partition: Partition
     trained: Int[Tensor, " N"]
     fingerprint: str
+    precise: bool = False
 
     def state_dict(self) -> dict[str, Any]:
         """Tensors, numbers and words, as safe loading needs them."""

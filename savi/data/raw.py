@@ -2,13 +2,13 @@
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Self
+from typing import Any, Self
 
 import torch
 from jaxtyping import Int, Shaped
 from torch import Tensor
 
-from savi.data.partition import Partition, places, row_hashes
+from savi.data.partition import Partition, float32_merges, places, row_hashes
 from savi.errors import InputError
 
 #: The order of an image's axes: [C, H, W] or [H, W, C].
@@ -22,11 +22,13 @@ _CHANNELS = (1, 3, 4)
 class Examples:
     """Examples side by side in one tensor, images in the order [C, H, W], and their classes.
 
-    Values are uint8 pixel levels, or floating-point numbers for continuous data.
+    Values are uint8 pixel levels, or floating-point numbers for continuous data. Their hashes are
+    ``precise`` where float32 does not tell examples apart.
     """
 
     values: Shaped[Tensor, "N ..."]
     labels: Int[Tensor, " N"] | None = None
+    precise: bool = False
 
     def __len__(self) -> int:
         return len(self.values)
@@ -34,16 +36,16 @@ class Examples:
     @cached_property
     def hashes(self) -> Int[Tensor, " N"]:
         """64 bits of each example's values."""
-        return row_hashes(self.values)
+        return row_hashes(self.values, self.precise)
 
     def channels_first(self) -> Self:
         """Images [H, W, C] as [C, H, W]."""
-        return type(self)(self.values.movedim(-1, 1).contiguous(), self.labels)
+        return replace(self, values=self.values.movedim(-1, 1).contiguous())
 
     def take(self, index: Int[Tensor, " M"]) -> Self:
         """The examples at these positions."""
         labels = None if self.labels is None else self.labels[index]
-        return type(self)(self.values[index], labels)
+        return replace(self, values=self.values[index], labels=labels)
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,6 +77,18 @@ class RawData:
         """The splits that the data set comes with, by name."""
         splits = {"train": self.train, "val": self.val, "test": self.test}
         return {name: examples for name, examples in splits.items() if examples is not None}
+
+    @property
+    def needs_precision(self) -> bool:
+        """Whether float32 does not tell the examples of a split apart."""
+        return any(float32_merges(examples.values) for examples in self.splits.values())
+
+    def hashed(self, precise: bool) -> Self:
+        """With hashes of this precision."""
+        told: dict[str, Any] = {
+            name: replace(examples, precise=precise) for name, examples in self.splits.items()
+        }
+        return replace(self, **told)
 
     def arranged(self, name: str, layout: str) -> Self:
         """With images in the order [C, H, W], where the ``layout`` says that they come in another.

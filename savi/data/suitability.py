@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import math
+
+from torch import Tensor
+
 from savi.data.module import TensorDataModule
 from savi.data.units import FEW_VALUES
 
@@ -9,6 +13,10 @@ from savi.data.units import FEW_VALUES
 LARGE = 30.0
 #: Columns whose standard deviations differ by more are in different units.
 MIXED = 100.0
+#: Standard deviations within which data need no scaling.
+ORDINARY = 1e-2, 1e2
+#: The share of a column that is looked at where its outliers are to be seen beside the others.
+MIDDLE = 0.9
 
 
 def few_values(data: TensorDataModule, gamma_is_free: bool) -> str | None:
@@ -32,6 +40,20 @@ def few_values(data: TensorDataModule, gamma_is_free: bool) -> str | None:
     )
 
 
+def unusual_scale(data: TensorDataModule) -> str | None:
+    """What to say before a training on continuous data that the usual weights are not made for."""
+    deviation = math.sqrt(data.variance)
+    least, most = ORDINARY
+    if data.levels is not None or least <= deviation <= most:
+        return None
+    if deviation > most and (fault := scale_fault(data)) is not None:
+        return fault
+    return (
+        f"the training data of '{data.name}' have a standard deviation of {deviation:.3g}, and the "
+        "usual weights are made for about 1: set data.scale=global"
+    )
+
+
 def scale_fault(data: TensorDataModule) -> str | None:
     """How the scale of continuous training data explains that training diverged, if it does."""
     x = data.split("train").double()
@@ -42,6 +64,11 @@ def scale_fault(data: TensorDataModule) -> str | None:
     spread = x.std(dim=0, correction=0)
     usual = spread[spread > 0].median() if (spread > 0).any() else spread.max()
     reach = f"the training data reach {float(size.max()):.3g} (example {row}, column {column})"
+    if data.scale == "none" and (times := _times_the_others(x[:, column], row)) > LARGE:
+        return (
+            f"{reach}, {times:.3g} times as far out as the column's others: remove or clip this "
+            "outlier, or set data.scale=per_feature"
+        )
     if data.scale != "per_feature" and float(spread.max()) > MIXED * float(usual):
         return (
             f"{reach} and their columns differ in spread by a factor of "
@@ -50,3 +77,13 @@ def scale_fault(data: TensorDataModule) -> str | None:
     if data.scale == "none":
         return f"{reach}: set data.scale=global"
     return f"{reach}, after data.scale={data.scale}: remove or clip this outlier"
+
+
+def _times_the_others(column: Tensor, row: int) -> float:
+    """How far out an entry is, in standard deviations of its column by the middle of it."""
+    low, centre, high = column.quantile(
+        column.new_tensor([0.5 - MIDDLE / 2, 0.5, 0.5 + MIDDLE / 2])
+    ).tolist()
+    # 1.645 σ on either side hold nine tenths of a normal distribution.
+    spread = (high - low) / (2 * 1.645)
+    return abs(float(column[row]) - centre) / spread if spread > 0 else 0.0

@@ -92,6 +92,7 @@ def measure_collapse(
     beta: float = 1.0,
     held_out: tuple[Float[Tensor, " N"], Float[Tensor, "N components"]] | None = None,
     trend: str = "",
+    steps: tuple[int, int] | None = None,
     advice: Advice | None = None,
 ) -> Collapse:
     """The diagnostics and the verdict, from the posteriors of the examples in the same order.
@@ -101,7 +102,8 @@ def measure_collapse(
     (an autoencoder whose error is not finite has diverged, and counts as none), and ``beta`` is the
     weight of the KL term in training. ``held_out`` are the ELBO of each example and its
     log-likelihood with 0, 1, … principal components, ``trend`` is what
-    :func:`savi.evaluation.trend.still_rising` says, and ``advice`` knows the run's settings.
+    :func:`savi.evaluation.trend.still_rising` says, ``steps`` are those of :class:`Evidence`, and
+    ``advice`` knows the run's settings.
     """
     kl, variance = q.kl_per_dimension().mean(dim=0), model.gamma
     used = active_units(q.mean)
@@ -123,6 +125,7 @@ def measure_collapse(
         autoencoder_error=autoencoder_error,
         held_out=None if held_out is None else _held_out(*held_out, used),
         trend=trend,
+        steps=steps,
     )
     return Collapse(kl, q.variance.sqrt(), evidence, judge(evidence, advice))
 

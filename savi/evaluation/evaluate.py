@@ -21,7 +21,7 @@ from savi.evaluation.collapse import Collapse, active_units, measure_collapse, m
 from savi.evaluation.gaps import Gaps, generalization, measure_gaps
 from savi.evaluation.log_likelihood import log_likelihood_figures
 from savi.evaluation.pieces import Progress, portion, silent
-from savi.evaluation.plausible import implausible
+from savi.evaluation.plausible import factorised, implausible, worse_than_the_mean
 from savi.evaluation.principal import PrincipalComponents
 from savi.evaluation.proposals import with_density
 from savi.evaluation.trend import still_rising
@@ -48,11 +48,13 @@ class Evaluation:
         metrics: the figures, under the names ``test/...`` and ``inner/...``.
         collapse: whether, how and why latent dimensions are unused; None where q has no density.
         fault: what is absurd in the figures, in a sentence; None if nothing is.
+        remark: what else their reader must know, in a sentence.
     """
 
     metrics: dict[str, float]
     collapse: Collapse | None
     fault: str | None = None
+    remark: str | None = None
 
     def require_plausible(self) -> None:
         """Refuse figures that no trained model can have.
@@ -99,6 +101,7 @@ def evaluate(
     split: str = "test",
     progress: Progress = silent,
     curve: Sequence[float] = (),
+    steps: int | None = None,
 ) -> Evaluation:
     """The figures of ``split``.
 
@@ -111,24 +114,28 @@ def evaluate(
         split: ``test`` or ``val``.
         progress: told the fraction that is done.
         curve: the ``val/elbo`` of the training, which tells whether it was over.
+        steps: that the training took, if it is known.
     """
     subject = _Subject(module, data, split)
-    with evaluation_mode(module):
+    with evaluation_mode(module), factorised(lambda: data.split("train")):
         metrics, q, bound = _pass_over(subject, portion(progress, 0.0, 0.5))
         metrics |= _latents(subject, q)
         metrics |= _gaps(subject)
         progress(0.6)
         metrics |= _annealed(subject, portion(progress, 0.6, 0.9))
-        collapse = _collapse(subject, q, bound, still_rising(curve))
+        collapse = _collapse(subject, q, bound, still_rising(curve), steps)
         progress(1.0)
     if collapse is not None:
         metrics |= _prefixed(split, collapse.metrics())
-    fault = implausible(metrics, split, module.vae.gamma(), subject.examples(), data.split("train"))
+    against = metrics, split, module.vae.gamma(), subject.examples(), data.split("train")
+    fault = implausible(*against)
+    # The "ELBO" of a point mass is no bound.
+    behind = None if collapse is None or fault is not None else worse_than_the_mean(*against)
     if fault is not None and collapse is not None:
         collapse = replace(
             collapse, verdict=Verdict("undecided", "The figures are absurd, and say nothing.")
         )
-    return Evaluation(metrics, collapse, fault)
+    return Evaluation(metrics, collapse, fault, behind)
 
 
 def _pass_over(
@@ -249,16 +256,22 @@ def _annealed(subject: _Subject, progress: Progress) -> dict[str, float]:
 
 
 def _collapse(
-    subject: _Subject, q: Posterior, bound: dict[str, Float[Tensor, " N"]], trend: str
+    subject: _Subject,
+    q: Posterior,
+    bound: dict[str, Float[Tensor, " N"]],
+    trend: str,
+    steps: int | None,
 ) -> Collapse | None:
     """Which latent dimensions are unused, and why; a point mass leaves none to the prior."""
     module, data, settings = subject.module, subject.data, subject.module.settings
     if not module.family.has_density:
         return None
     x, train = subject.examples(), data.split("train")
-    error = None
+    error, both = None, None
     if settings["autoencoder_steps"] > 0:
         epochs = -(-settings["autoencoder_steps"] * data.batch_size // len(train))
+        if steps is not None:
+            both = steps, epochs * -(-len(train) // data.batch_size)
         with torch.enable_grad():
             error = autoencoder_error(module, data, subject.split, epochs=epochs)
     principal, gamma = PrincipalComponents.fit(train, module.family.latent_dim), module.vae.gamma
@@ -273,5 +286,6 @@ def _collapse(
         beta=float(module.kl_weight),
         held_out=(bound["elbo"].cpu(), principal.log_likelihoods(x, least)),
         trend=trend,
+        steps=both,
         advice=Advice(module.hparams["model"], data.levels is not None and not data.dequantise),
     )

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
+
+from savi.data.suitability import ORDINARY
 
 #: A model may cost so many times what the simplest one costs. Too short or too bold a training
 #: stays far below that, and numbers out of range go far above.
 WORSE = 1e2
+#: Behind by less than this share it is not said to be worse than the simplest.
+BEHIND = 1e-2
 #: Rounding in the sums of a bound, relative to them.
 ROUNDING = 1e-3
-#: Standard deviations within which data need no scaling.
-ORDINARY = 1e-2, 1e2
 #: The figures that have to be numbers.
 FIGURES = ("elbo", "nll", "reconstruction", "kl", "squared_error", "gamma")
 
@@ -44,10 +48,7 @@ def implausible(
         if not math.isfinite(value):
             return f"{split}/{name} is {value}, which is no number; {_advice(train)}"
     dim = x.shape[1]
-    gamma = gamma.detach().cpu().double().expand(dim)
-    variances = (x.cpu().double() - train.cpu().double().mean(dim=0)).square().mean(dim=0)
-    ceiling = -0.5 * float((2.0 * math.pi * gamma).log().sum())
-    simplest = 0.5 * float((variances / gamma).sum())
+    ceiling, simplest = _bounds(gamma, x, train)
     for name, bound in {"elbo": named["elbo"], "nll": -named["nll"]}.items():
         told = f"{split}/{name} is {named[name]:.3g} nats"
         if bound > ceiling + ROUNDING * (abs(ceiling) + dim):
@@ -62,6 +63,57 @@ def implausible(
                 f"{_advice(train)}"
             )
     return None
+
+
+@contextmanager
+def factorised(train: Callable[[], Float[Tensor, "M D"]]) -> Iterator[None]:
+    """Explain a matrix in an evaluation that has no factors.
+
+    Args:
+        train: gives the training data.
+
+    Raises:
+        FloatingPointError: in place of the linear algebra's own error.
+    """
+    try:
+        yield
+    except torch.linalg.LinAlgError as error:
+        raise FloatingPointError(
+            "the figures of this run cannot be computed, because a matrix became singular or "
+            f"non-finite: {_advice(train())}"
+        ) from error
+
+
+def worse_than_the_mean(
+    metrics: Mapping[str, float],
+    split: str,
+    gamma: Float[Tensor, "#D"],
+    x: Float[Tensor, "N D"],
+    train: Float[Tensor, "M D"],
+) -> str | None:
+    """That a bound falls behind the simplest model's at the model's γ, in a sentence, if it does.
+
+    A training that was cut short may end there; its figures are right, and worth nothing.
+    """
+    ceiling, simplest = _bounds(gamma, x, train)
+    elbo = metrics[f"{split}/elbo"]
+    if ceiling - simplest - elbo <= BEHIND * (x.shape[1] + simplest):
+        return None
+    return (
+        f"{split}/elbo is {elbo:.4g} nats, less than the {ceiling - simplest:.4g} of a model that "
+        "ignores its code and answers the mean of the training data at the same γ: train for "
+        f"longer (trainer.max_epochs), or {_advice(train)}"
+    )
+
+
+def _bounds(
+    gamma: Float[Tensor, "#D"], x: Float[Tensor, "N D"], train: Float[Tensor, "M D"]
+) -> tuple[float, float]:
+    """The highest log-density there is, and by how much the simplest model's ELBO is below it."""
+    gamma = gamma.detach().cpu().double().expand(x.shape[1])
+    variances = (x.cpu().double() - train.cpu().double().mean(dim=0)).square().mean(dim=0)
+    ceiling = -0.5 * float((2.0 * math.pi * gamma).log().sum())
+    return ceiling, 0.5 * float((variances / gamma).sum())
 
 
 def _advice(train: Float[Tensor, "M D"]) -> str:

@@ -84,6 +84,7 @@ class Evidence:
         autoencoder_error: that of an autoencoder of the same architecture; None if there is none.
         held_out: what components gain on data they were not fitted to; None if it is not known.
         trend: what speaks against the training's being over; empty if nothing does.
+        steps: of the training, and of the autoencoder's; None where they are not known.
     """
 
     latent_dim: int
@@ -99,6 +100,7 @@ class Evidence:
     autoencoder_error: float | None = None
     held_out: HeldOut | None = None
     trend: str = ""
+    steps: tuple[int, int] | None = None
 
     @property
     def gamma_ratio(self) -> float:
@@ -189,11 +191,17 @@ def judge(evidence: Evidence, advice: Advice | None = None) -> Verdict:
     4. Where κ is nearly D or above, errors tell no signal from noise, and what principal components
        gain in likelihood on held-out data decides.
     5. While the bound still rises, dimensions that are missing may yet come: undecided. So it is if
-       the autoencoder of the same architecture is worse than principal components: it may be at the
-       minimum that the VAE inherits, which gets likelier with depth, or trained too briefly.
+       the autoencoder that does better was given more steps, since a VAE may rest on a plateau at
+       first; and if the autoencoder is worse than principal components: it may be at the minimum
+       that the VAE inherits, which gets likelier with depth, or trained too briefly.
     6. Otherwise little is lost: (i).
+
+    Where the KL term had no weight, nothing draws a posterior to the prior: no kind of collapse,
+    and the scale of the means, by which a dimension counts as used, is anything.
     """
     e, advice = evidence, advice or Advice()
+    if e.beta == 0:
+        return _unweighted(e)
     if e.pruned == 0:
         poor = f", and still {_compared(e)}" if e.lost_share > LOST_SHARE else ""
         return Verdict("none", f"All {e.latent_dim} latent dimensions are in use{poor}.")
@@ -218,6 +226,23 @@ def judge(evidence: Evidence, advice: Advice | None = None) -> Verdict:
         "i",
         f"{pruned}, with γ at {e.gamma_ratio:.3g} times its optimum, and superfluous: "
         f"{compared}{_share_left(e)}.",
+    )
+
+
+def _unweighted(e: Evidence) -> Verdict:
+    """Without a KL term in training."""
+    unused = "none" if e.pruned == 0 else f"{e.pruned}"
+    of = f"{unused} of {e.latent_dim} latent dimensions"
+    have = "has" if e.pruned == 1 else "have"
+    poor = f"; still, {_compared(e)}" if e.lost_share > LOST_SHARE else ""
+    unfinished = (
+        f"; {e.trend}, so train for longer (trainer.max_epochs)" if poor and e.trend else ""
+    )
+    return Verdict(
+        "none",
+        "The KL term has no weight (model.kl.weight=0), so that nothing draws a posterior to the "
+        f"prior and no dimension can be pruned: {of} {have} a mean that varies too little to count "
+        f"as active, but the scale of a code is then arbitrary{poor}{unfinished}.",
     )
 
 
@@ -249,6 +274,13 @@ def _missed(e: Evidence, pruned: str, compared: str, advice: Advice) -> Verdict:
             "iii",
             f"{pruned} while {e.floored:.0%} of γ is at its floor, without which the bound would "
             f"be unbounded: {compared}; {advice.raise_floor()}.",
+        )
+    if not e.autoencoder_failed and e.steps is not None and e.steps[0] < e.steps[1]:
+        return Verdict(
+            "undecided",
+            f"{although}: {compared}; but this training took {e.steps[0]:,} steps and that "
+            f"autoencoder {e.steps[1]:,}, so train for as long (trainer.max_epochs) before calling "
+            "it a collapse.",
         )
     if e.autoencoder_failed:
         return Verdict(

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from inspect import Parameter
+from itertools import combinations
 from pathlib import Path
 from typing import Any, get_type_hints
 
 from hydra.core.config_store import ConfigStore
 
-from savi.config.schema import Config
+from savi.config.schema import Config, defaults
 from savi.config.store import conf_dir
 from savi.data import DATASETS
 from savi.errors import unknown_option, within
 from savi.gradients import BACKENDS
 from savi.inference import ENCODER_LOSSES
 from savi.inner import OBJECTIVES, OPTIMIZERS
-from savi.registry import Registry
+from savi.registry import Registry, refuse_ambiguous
 from savi.settings import keys_of
 from savi.training.outer_optimizers import OUTER_OPTIMIZERS
 from savi.vae import DECODERS, ENCODERS, POSTERIORS
@@ -29,6 +30,9 @@ CHOICES: dict[str, dict[str, Registry[Any]]] = {
     "gradient": {"name": BACKENDS},
     "optimizer": {"name": OUTER_OPTIMIZERS},
 }
+
+#: Groups whose choices share their options: each gets those that it has parameters for.
+SHARED = frozenset({"model"})
 
 
 def own_keys(group: str) -> list[str]:
@@ -69,6 +73,9 @@ def _check_group(
         if (key, values[key]) != ("encoder", "none")
     ]
     extras = {key: value for key, value in values.items() if key not in own_keys(group)}
+    if group not in SHARED:
+        for pair in combinations(chosen, 2):
+            refuse_ambiguous(group, extras, *pair)
     taken = {key for registry, name in chosen for key in own_options(registry, name, group)}
     for key, value in extras.items():
         others = [
@@ -86,6 +93,22 @@ def _check_group(
         known = registry.options(name)
         with within(group):
             registry.check(name, {key: value for key, value in values.items() if key in known})
+
+
+def default_options(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What the keys are that a config may lack, by dotted name: those of its choices included."""
+    found = defaults()
+    for group, choices in CHOICES.items():
+        for key, registry in choices.items():
+            name = config.get(group, {}).get(key)
+            if name in registry:
+                options = registry.options(name)
+                own = {
+                    f"{group}.{key}": options[key].default
+                    for key in own_options(registry, name, group)
+                }
+                found |= own
+    return found
 
 
 def register_groups() -> None:

@@ -19,7 +19,7 @@ from savi.evaluation.regret import out_of_distribution
 from savi.experiments.checkpoint import CONFIG_KEY, DATA_KEY, load_weights, read_checkpoint
 from savi.experiments.loggers import quieten_libraries
 from savi.experiments.options import check_options
-from savi.experiments.run import bound_curve, build, precision_of
+from savi.experiments.run import build, course_of, precision_of
 from savi.plugins import import_modules
 from savi.report.table import shown
 from savi.settings import check_settings, keys_of
@@ -117,8 +117,8 @@ def evaluate_checkpoint(options: Mapping[str, Any]) -> tuple[Evaluation, dict[st
     module.to(_device(options["device"]))
     others = None if options["ood"] is None else _other_data(config, options, data)
     with shown("evaluating") as progress:
-        curve = bound_curve(Path(options["checkpoint"]).resolve().parent.parent)
-        evaluation = evaluate(module, data, options["split"], progress, curve)
+        folder = Path(options["checkpoint"]).resolve().parent.parent
+        evaluation = evaluate(module, data, options["split"], progress, **course_of(folder))
     for remark in _remarks(data, options["split"], DATA_KEY in checkpoint):
         print(remark, flush=True)
     if others is None:

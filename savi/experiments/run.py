@@ -21,7 +21,7 @@ from pytorch_lightning.utilities import rank_zero_only
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from savi.data import TensorDataModule
-from savi.data.suitability import few_values
+from savi.data.suitability import few_values, unusual_scale
 from savi.errors import InputError
 from savi.evaluation import evaluate
 from savi.experiments.check import check
@@ -43,6 +43,7 @@ from savi.training.callbacks import (
     KeepRandomState,
     SaveOnInterrupt,
 )
+from savi.training.divergence import factorised
 from savi.training.gradient_monitor import GradientMonitor
 from savi.training.hypergradient.hyperparameters import values
 from savi.training.hypergradient.tuner import HypergradientTuner
@@ -136,7 +137,10 @@ class Run:
     def fit(self) -> None:
         """Train, and part from the other devices; Ctrl-C sets ``trainer.interrupted``."""
         # Lightning turns Ctrl-C into SystemExit, after its callbacks have saved what they hold.
-        with contextlib.suppress(SystemExit):
+        with (
+            contextlib.suppress(SystemExit),
+            factorised(self.data, lambda: self.trainer.current_epoch),
+        ):
             self.trainer.fit(self.module, datamodule=self.data, weights_only=True)
         # After Ctrl-C Lightning has ended the other devices: nobody would answer.
         if dist.is_available() and dist.is_initialized() and not self.trainer.interrupted:
@@ -154,16 +158,17 @@ class Run:
         """
         config, folder, trainer = self.config, self.folder, self.trainer
         print(_headline(config, self.data, self.module), flush=True)
-        warn_of_few_values(self.data, self.module)
+        warn_of_data(self.data, self.module)
         # Loggers open files and a wandb run, so they come when nothing can be refused any more.
         trainer.loggers, wandb_logger = build_loggers(dict(config), folder, origin)
         with finishing(wandb_logger):
             self.fit()
             if trainer.interrupted:
                 figures = {k: float(v) for k, v in trainer.callback_metrics.items()}
-                keep_what_there_is(folder, trainer.loggers, figures | self.cost.metrics())
+                figures |= self.cost.metrics() | self.module.solves.metrics()
+                keep_what_there_is(folder, trainer.loggers, figures)
                 raise Interrupted(folder)
-            of_training = _of_training(trainer) | self.cost.metrics()
+            of_training = _of_training(trainer) | self.cost.metrics() | self.module.solves.metrics()
             # Lightning has moved it to the CPU.
             self.module.to(trainer.strategy.root_device)
             return conclude(config, folder, self.data, self.module, of_training, wandb_logger)
@@ -212,7 +217,7 @@ def conclude(
     best = folder / "checkpoints" / "best.ckpt"
     load_weights(module, best if best.is_file() else folder / "checkpoints" / "last.ckpt")
     with shown("evaluating the best epoch") as progress:
-        evaluation = evaluate(module, data, progress=progress, curve=bound_curve(folder))
+        evaluation = evaluate(module, data, progress=progress, **course_of(folder))
     tuned = {f"hyper/{name}": value for name, value in values(module, module.tuned).items()}
     metrics = evaluation.metrics | dict(of_training) | tuned
     if "val/elbo" in metrics:
@@ -224,7 +229,14 @@ def conclude(
     if config["callbacks"]["figures"]:
         log_final_media(wandb_logger, final_media(module, data, folder))
     evaluation.require_plausible()
+    if evaluation.remark is not None:
+        print(f"warning: {evaluation.remark}", file=sys.stderr, flush=True)
     return metrics
+
+
+def course_of(folder: Path) -> dict[str, Any]:
+    """What an evaluation is told of the training in a run folder."""
+    return {"curve": bound_curve(folder), "steps": steps_of(folder)}
 
 
 def bound_curve(folder: Path) -> list[float]:
@@ -234,6 +246,16 @@ def bound_curve(folder: Path) -> list[float]:
     except (InputError, OSError, ValueError):
         return []
     return curves[OBJECTIVE].values.tolist() if OBJECTIVE in curves else []
+
+
+def steps_of(folder: Path) -> int | None:
+    """The steps of a run's training by its ``metrics.csv``; None if that does not tell."""
+    try:
+        curves = read_metrics(folder / "metrics.csv")
+    except (InputError, OSError, ValueError):
+        return None
+    last = [int(series.steps.max()) for series in curves.values() if len(series.steps)]
+    return max(last) + 1 if last else None
 
 
 def _headline(config: Mapping[str, Any], data: TensorDataModule, module: SemiAmortizedVAE) -> str:
@@ -247,10 +269,11 @@ def _headline(config: Mapping[str, Any], data: TensorDataModule, module: SemiAmo
     )
 
 
-def warn_of_few_values(data: TensorDataModule, module: SemiAmortizedVAE) -> None:
-    """Say before a training what its bound means, where a Gaussian density does not fit."""
-    if remark := few_values(data, module.vae.gamma.free):
-        print(f"warning: {remark}", file=sys.stderr, flush=True)
+def warn_of_data(data: TensorDataModule, module: SemiAmortizedVAE) -> None:
+    """Say before a training where a Gaussian density, or the usual weights, do not fit the data."""
+    for remark in (few_values(data, module.vae.gamma.free), unusual_scale(data)):
+        if remark is not None:
+            print(f"warning: {remark}", file=sys.stderr, flush=True)
 
 
 def build_trainer(

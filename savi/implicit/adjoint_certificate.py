@@ -22,6 +22,32 @@ from savi.types import Counts, Mask, PerExample
 #: An error bound below it makes up for a gradient that is not small beside that at λ0.
 CLOSE = 1e-2
 
+_NOT_SOLVED = "the inner problem is not solved (raise its max_steps, or use a better optimiser)"
+_INDEFINITE = "the Hessian is not positive definite, so λK is no strict minimum"
+_SINGULAR = "the Hessian is singular or not finite"
+_JUST_ACTIVE = "the constraint is only just active, where the solution has a kink"
+_JUMPS = (
+    "the gradient of the objective jumps or bends near λK (a kink, rows that are mixed, or too few "
+    "steps)"
+)
+_BIASED = (
+    "the Gauss–Newton matrix is not the Hessian, which biases the gradient (take solver cholesky)"
+)
+_ILL_CONDITIONED = "the Hessian is too ill-conditioned for the float type (use float64)"
+_UNSOLVED = "the linear solver did not converge (raise its max_steps or rtol)"
+
+#: The conditions in a word or two, for totals.
+BRIEF = {
+    _NOT_SOLVED: "not converged",
+    _INDEFINITE: "not positive definite",
+    _SINGULAR: "singular",
+    _JUST_ACTIVE: "just active",
+    _JUMPS: "kink",
+    _BIASED: "gauss newton bias",
+    _ILL_CONDITIONED: "ill conditioned",
+    _UNSOLVED: "linear solve",
+}
+
 _INACCURATE = (
     "the estimated error exceeds max_error (raise the inner max_steps, lower the inner rtol, or "
     "raise max_error)"
@@ -64,17 +90,15 @@ class Conditions:
         """
         indefinite, singular, unsolved = linear_checks(linear, self.max_residual)
         checks = {
-            "the inner problem is not solved (raise its max_steps, or use a better optimiser)": (
+            _NOT_SOLVED: (
                 ~(self.stationarity <= self.max_stationarity) & ~(seen.error_bound <= CLOSE)
             ),
-            "the Hessian is not positive definite, so λK is no strict minimum": indefinite,
-            "the Hessian is singular or not finite": singular,
+            _INDEFINITE: indefinite,
+            _SINGULAR: singular,
             _unsolved(solver): unsolved,
         }
         if self.degenerate is not None:
-            checks["the constraint is only just active, where the solution has a kink"] = (
-                self.degenerate
-            )
+            checks[_JUST_ACTIVE] = self.degenerate
         return checks
 
     def judge(
@@ -94,11 +118,7 @@ class Conditions:
             kinked: where F has a kink at λK, mixes its rows, or is too far from linear.
             needed: where the cotangent is not 0.
         """
-        jumps = (
-            "the gradient of the objective jumps or bends near λK (a kink, rows that are mixed, or "
-            "too few steps)"
-        )
-        broken = {reason: where & needed for reason, where in checks.items()} | {jumps: kinked}
+        broken = {reason: where & needed for reason, where in checks.items()} | {_JUMPS: kinked}
         failed = anywhere(broken, seen.error_bound)
         return AdjointVerdict(
             kinks=self.kinked.in_x,
@@ -212,10 +232,5 @@ _OF_VERDICT = frozenset({f.name for f in fields(AdjointVerdict)} | {"failed", "r
 def _unsolved(solver: LinearSolver) -> str:
     """What a large residual of this solver means, and what to do about it."""
     if solver.biased:
-        return (
-            "the Gauss–Newton matrix is not the Hessian, which biases the gradient (take solver "
-            "cholesky)"
-        )
-    if solver.direct:
-        return "the Hessian is too ill-conditioned for the float type (use float64)"
-    return "the linear solver did not converge (raise its max_steps or rtol)"
+        return _BIASED
+    return _ILL_CONDITIONED if solver.direct else _UNSOLVED

@@ -20,6 +20,7 @@ from savi.inner.loop import JUDGED
 from savi.inner.objective import OBJECTIVES, InnerObjective, Traits, as_objective
 from savi.inner.optimizers import OPTIMIZERS
 from savi.inner.solution import Point, Solution
+from savi.registry import refuse_ambiguous
 from savi.settings import check_settings, keys_of
 from savi.vae.data_fit import DataFit, data_fit
 from savi.vae.distributions import NoiseSchedule
@@ -93,6 +94,9 @@ class SemiAmortizedInference(nn.Module):
         own = {key: inner[key] for key in takes if key in inner}
         taken = {*keys_of(InnerConfig), *takes}
         others = {key: value for key, value in inner.items() if key not in taken}
+        choices = (OBJECTIVES, self.objective_name), (OPTIMIZERS, inner["optimizer"])
+        extras = {key: value for key, value in own.items() if key not in keys_of(InnerConfig)}
+        refuse_ambiguous("inner", extras, *choices)
         with within("inner"):
             self.options = OBJECTIVES.check(self.objective_name, own)
             self.optimizer = OPTIMIZERS.build(inner["optimizer"], others)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import torch
 from torch import Tensor, nn
@@ -68,7 +68,8 @@ class AdaptedStepSize(nn.Module):
 
     def forward(self, optimizer: InnerOptimizer) -> InnerOptimizer:
         """The optimiser with this step size."""
-        return replace(optimizer, lr=float(self.log_alpha.exp()))  # type: ignore[call-arg]
+        changed: dict[str, Any] = {"lr": float(self.log_alpha.exp())}
+        return replace(cast(Any, optimizer), **changed)
 
     @torch.no_grad()
     def observe(self, optimizer: InnerOptimizer, solution: Solution) -> None:

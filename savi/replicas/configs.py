@@ -14,7 +14,8 @@ import torch
 
 from savi.errors import Conflict, InputError, refuse, unknown_option
 from savi.runs.record import Origin
-from savi.sweeps.jobs import job_folder, key_of
+from savi.settings import key_of
+from savi.sweeps.jobs import job_folder
 
 #: The keys in which the replicas of a seed may differ.
 VARIABLE = (

@@ -79,13 +79,15 @@ class ReplicaRun:
     def keep_what_there_is(self, epoch: int, step: int, cost: Mapping[str, float]) -> None:
         """After Ctrl-C: the weights, the figures and the curves so far."""
         save_weights(self._last, self.module, self.data, self.config, epoch, step)
-        keep_what_there_is(self.folder, self._loggers, self.logged | dict(cost))
+        figures = self.logged | dict(cost) | self.module.solves.metrics()
+        keep_what_there_is(self.folder, self._loggers, figures)
 
     def conclude(self, cost: Mapping[str, float]) -> dict[str, float]:
         """Evaluate the best epoch, as a separate run does; returns what ``metrics.json`` holds."""
         for logger in self._loggers:
             logger.finalize("success")
         of_training = {k: v for k, v in self.logged.items() if k.startswith("ift/")} | dict(cost)
+        of_training |= self.module.solves.metrics()
         if self._best is not None:
             of_training["val/elbo"] = self._best
         return conclude(self.config, self.folder, self.data, self.module, of_training, self._wandb)

@@ -17,13 +17,16 @@ from torch.utils.data import DataLoader
 from savi.data.batches import Batch
 from savi.errors import InputError
 from savi.experiments.loggers import quieten_libraries
-from savi.experiments.run import warn_of_few_values
+from savi.experiments.run import warn_of_data
 from savi.implicit.reporter import collected
+from savi.inference.semi_amortized import Inference
 from savi.replicas.configs import plans
 from savi.replicas.ensemble import Ensemble, joined
 from savi.replicas.run import ReplicaRun
 from savi.runs.record import Interrupted, Origin
-from savi.training.callbacks import CostMonitor, print_findings, require_finite
+from savi.training.callbacks import CostMonitor, print_findings
+from savi.training.divergence import factorised, require_finite
+from savi.training.solve_totals import in_words
 
 
 def train(
@@ -56,9 +59,10 @@ def train(
     with opened(training.runs):
         print(training.headline(), flush=True)
         first = training.runs[0]
-        warn_of_few_values(first.data, first.module)
+        warn_of_data(first.data, first.module)
         try:
-            training.fit()
+            with factorised(first.data, lambda: training.epoch):
+                training.fit()
         except KeyboardInterrupt:
             for run in training.active:
                 run.keep_what_there_is(training.epoch, training.ensemble.taken, cost.metrics())
@@ -119,10 +123,18 @@ class JointTraining:
         for batch in _together(self._train_loaders, self.config["limit_train_batches"]):
             self.cost.start(self.ensemble)
             step = self.ensemble.gradients(batch)
+            self._count_solves(step.inference)
             if (self.ensemble.taken + 1) % self._log_every == 0:
                 self._log(self.ensemble.training_metrics(step), self.ensemble.taken)
             self.ensemble.update(step)
             self.cost.stop(self.ensemble, len(batch.x))
+
+    def _count_solves(self, inference: Inference) -> None:
+        """Tell every run how its own solves of a step went."""
+        if inference.solution is not None:
+            rows = self.ensemble.rows(inference.value)
+            for run, own in zip(self.runs, rows, strict=True):
+                run.module.solves.add(inference.solution, own)
 
     def _validate(self) -> None:
         self.ensemble.eval()
@@ -208,7 +220,10 @@ def _conclude(run: ReplicaRun, cost: dict[str, float]) -> dict[str, float]:
     if run.error is None:
         print(f"{run.folder.name}: ", end="")
         try:
-            return run.conclude(cost)
+            metrics = run.conclude(cost)
+            if line := in_words(metrics):
+                print(f"{run.folder.name}: {line}", flush=True)
+            return metrics
         except Exception as error:
             run.close(error)
     return {}

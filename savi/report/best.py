@@ -38,7 +38,7 @@ class Best:
     @property
     def command(self) -> str:
         """A command line of the setting, without the seed; empty if no run tells."""
-        words = shlex.split(self.setting.runs[0].command)
+        words = self.setting.runs[0].words
         return shlex.join(word for word in words if word.partition("=")[0] not in SEEDS)
 
     @property

@@ -32,7 +32,7 @@ class Metric:
 
 #: Longer headings.
 FEW, TUNED = "Log-likelihood of a few", "Hyperparameters"
-OTHERS = "Out of distribution"
+SOLVES, OTHERS = "Inner problem", "Out of distribution"
 
 METRICS: dict[str, Metric] = {
     "elbo": Metric("Evidence lower bound", "nats", "higher", "Bound", ",.2f"),
@@ -78,6 +78,23 @@ METRICS: dict[str, Metric] = {
     "inner/stationarity": Metric("Relative stationarity", "", "lower", "Inner problem", ".1e"),
     "inner/improvement": Metric("Gain over the start λ0", "nats", None, "Inner problem", ",.3f"),
     "inner/converged": Metric("Examples converged", "", "higher", "Inner problem", ".1%"),
+    "inner/solves": Metric("Inner solves in training", "", None, SOLVES, ",.0f"),
+    "inner/solves_failed": Metric("Inner solves that failed", "", "lower", SOLVES, ",.0f"),
+    "inner/solves_failed/not_converged": Metric("… not converged", "", "lower", SOLVES, ",.0f"),
+    "inner/solves_failed/not_positive_definite": Metric(
+        "… not positive definite", "", "lower", SOLVES, ",.0f"
+    ),
+    "inner/solves_failed/singular": Metric("… singular", "", "lower", SOLVES, ",.0f"),
+    "inner/solves_failed/ill_conditioned": Metric("… ill-conditioned", "", "lower", SOLVES, ",.0f"),
+    "inner/solves_failed/linear_solve": Metric("… linear solve", "", "lower", SOLVES, ",.0f"),
+    "inner/solves_failed/gauss_newton_bias": Metric(
+        "… bias of Gauss–Newton", "", "lower", SOLVES, ",.0f"
+    ),
+    "inner/solves_failed/kink": Metric("… near a kink", "", "lower", SOLVES, ",.0f"),
+    "inner/solves_failed/just_active": Metric(
+        "… constraint just active", "", "lower", SOLVES, ",.0f"
+    ),
+    "inner/solves_failed/diverged": Metric("… diverged", "", "lower", SOLVES, ",.0f"),
     "gradient/norm_encoder": Metric("Norm, encoder", "", None, "Gradient", ".3g"),
     "gradient/norm_decoder": Metric("Norm, decoder", "", None, "Gradient", ".3g"),
     "gradient/cosine_to_reference": Metric(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -16,6 +17,7 @@ from savi.errors import InputError
 from savi.report.figures.curves import Series, read_metrics
 from savi.runs.folder import LOCK, is_claimed
 from savi.runs.record import RECORD, TRACEBACK
+from savi.settings import flatten
 
 STATES = ("failed", "interrupted", "missing", "unknown", "running", "finished")
 """Every state of a run; those that ask for attention come first."""
@@ -76,22 +78,17 @@ class Run:
         return flatten(self.config)
 
     @property
+    def words(self) -> list[str]:
+        """The words of the command, also of one that no shell would read."""
+        try:
+            return shlex.split(self.command)
+        except ValueError:
+            return self.command.split()
+
+    @property
     def duration(self) -> timedelta | None:
         """From start to end, or None while either is unknown."""
         return self.ended - self.started if self.started and self.ended else None
-
-
-def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Dotted key to value, in the config's order; a list is a value.
-
-    >>> flatten({"seed": 0, "inner": {"rho": 1.0}})
-    {'seed': 0, 'inner.rho': 1.0}
-    """
-    flat: dict[str, Any] = {}
-    for key, value in config.items():
-        name = f"{prefix}{key}"
-        flat |= flatten(value, f"{name}.") if isinstance(value, dict) else {name: value}
-    return flat
 
 
 def is_run(folder: Path) -> bool:

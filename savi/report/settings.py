@@ -13,7 +13,9 @@ import numpy as np
 from jaxtyping import Bool, Float
 from scipy.special import stdtrit
 
+from savi.config.schema import defaults
 from savi.report.runs import Run
+from savi.settings import key_of
 
 NOT_SETTINGS = ("seed", "data.seed", "logger")
 """Config keys and groups that make no run a different experiment."""
@@ -89,21 +91,41 @@ class Comparison:
         return None
 
 
+def side_by_side(runs: Sequence[Run]) -> list[dict[str, Any]]:
+    """The config of each run by dotted keys, empty for one without.
+
+    A key of the schema that only other runs have is younger than the run's version. It had its
+    default then: what it is in a run whose command does not set it.
+    """
+    meant: dict[str, Any] = {}
+    for run in reversed(runs):
+        given = {key_of(word) for word in run.words}
+        meant |= {key: value for key, value in run.options.items() if key not in given}
+    present = {key for run in runs for key in run.options}
+    known = {key: meant.get(key, value) for key, value in defaults().items() if key in present}
+    return [_completed(run.options, known) if run.config else {} for run in runs]
+
+
+def _completed(options: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:
+    return {**options, **{key: value for key, value in known.items() if key not in options}}
+
+
 def compare(runs: Sequence[Run]) -> Comparison:
     """Group runs into settings; runs without a config are a group of their own."""
-    known = [run.options for run in runs if run.config]
+    configs = side_by_side(runs)
+    known = [config for config in configs if config]
     keys = differing(known)
     chosen = swept(known, keys)
-    groups: dict[Hashable, list[Run]] = {}
-    for run in runs:
-        group = tuple(_hashable(run.options.get(key)) for key in chosen) if run.config else None
-        groups.setdefault(group, []).append(run)
+    groups: dict[Hashable, list[int]] = {}
+    for number, config in enumerate(configs):
+        group = tuple(_hashable(config.get(key)) for key in chosen) if config else None
+        groups.setdefault(group, []).append(number)
     found = []
     for members in groups.values():
-        config = members[0].options
+        config = configs[members[0]]
         label = setting_label(config, chosen) if config else "no config"
         values = {key: config.get(key) for key in keys} if config else {}
-        found.append(Setting(label, values, tuple(members)))
+        found.append(Setting(label, values, tuple(runs[number] for number in members)))
     return Comparison(tuple(found), tuple(keys), tuple(chosen))
 
 

@@ -6,7 +6,6 @@ import json
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from filelock import FileLock, Timeout
 
 from savi.errors import InputError
 from savi.runs.record import FINISHED, RECORD, state_of
+from savi.settings import flatten
 
 #: What a run leaves in its folder.
 CONTENTS = (
@@ -29,8 +29,15 @@ LOCK = ".lock"
 INCIDENTAL = frozenset({"logger", "callbacks", "trainer.threads", "trainer.enable_progress_bar"})
 
 
-def finished_metrics(folder: Path, config: Mapping[str, Any]) -> dict[str, float] | None:
+def finished_metrics(
+    folder: Path, config: Mapping[str, Any], meant: Mapping[str, Any] | None = None
+) -> dict[str, float] | None:
     """The ``metrics.json`` of a job that an earlier start of its sweep has finished, or None.
+
+    Args:
+        folder: of the job.
+        config: that it would have now.
+        meant: see :func:`differences`.
 
     Raises:
         InputError: if the folder holds a run of another config.
@@ -39,7 +46,7 @@ def finished_metrics(folder: Path, config: Mapping[str, Any]) -> dict[str, float
     if not file.is_file():
         return None
     earlier = yaml.safe_load(file.read_text())
-    if different := differences(earlier, config):
+    if different := differences(earlier, config, meant):
         key, (before, now) = next(iter(different.items()))
         raise InputError(
             f"'{folder}' holds a job with another {key}: choose another hydra.sweep.dir (it was "
@@ -98,23 +105,21 @@ def is_claimed(folder: Path) -> bool:
         return True
 
 
-def differences(earlier: Mapping[str, Any], later: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+def differences(
+    earlier: Mapping[str, Any], later: Mapping[str, Any], meant: Mapping[str, Any] | None = None
+) -> dict[str, tuple[Any, Any]]:
     """The keys in which two configs differ, in alphabetical order, with both values.
 
-    Those that leave the results as they are are passed over; a value that is not there is None.
+    Those that leave the results as they are are passed over. A key that is not there is None, or,
+    in the earlier one, what its absence has ``meant``, by dotted name.
     """
+    before, now = {**(meant or {}), **flatten(earlier)}, flatten(later)
     return {
-        key: (before, now)
-        for key, before, now in sorted(_differing(earlier, later, ""), key=itemgetter(0))
+        key: (before.get(key), now.get(key))
+        for key in sorted(before.keys() | now.keys())
+        if before.get(key) != now.get(key) and not _is_incidental(key)
     }
 
 
-def _differing(earlier: Any, later: Any, where: str) -> Iterator[tuple[str, Any, Any]]:
-    if where in INCIDENTAL:
-        return
-    if isinstance(earlier, Mapping) and isinstance(later, Mapping):
-        for key in earlier.keys() | later.keys():
-            name = f"{where}.{key}" if where else str(key)
-            yield from _differing(earlier.get(key), later.get(key), name)
-    elif earlier != later:
-        yield where, earlier, later
+def _is_incidental(key: str) -> bool:
+    return any(key == name or key.startswith(f"{name}.") for name in INCIDENTAL)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,11 @@ from omegaconf.errors import OmegaConfBaseException
 
 from savi.config.store import plain
 from savi.errors import InputError
+from savi.experiments.options import default_options
+from savi.plugins import import_modules
 from savi.runs.folder import differences
 from savi.runs.record import RECORD
-from savi.sweeps.jobs import key_of
+from savi.settings import flatten, key_of
 
 #: So many changed settings are named.
 NAMED = 3
@@ -30,8 +32,9 @@ def refuse_other_constants(
     """Refuse to go on with a sweep under another value of a setting that it does not sweep.
 
     Half of its jobs would have the one and half the other, and nothing in their names would tell.
-    An earlier job's config is compared with the one that the same job would have now: all have the
-    same constants, so that the first one that can still be composed is enough.
+    An earlier job's config is compared with the one that the same job would have now. All have the
+    same constants, so that the first one that can still be composed is enough; of those that have
+    other keys, because of their choices or their version, the first as well.
 
     Args:
         folder: the folder of the sweep, which need not exist.
@@ -42,27 +45,60 @@ def refuse_other_constants(
     Raises:
         InputError: with the keys, the old and the new values.
     """
+    compared = set()
     for overrides, earlier in _earlier_jobs(folder):
+        if (keys := frozenset(flatten(earlier))) in compared:
+            continue
         own = [word for word in overrides if key_of(word) in swept]
         try:
             now = _composed(config_name, [*own, *constants])
         except (HydraException, OmegaConfBaseException):
             continue
-        if changed := differences(earlier, now):
+        added = [word for word in constants if word not in overrides]
+        if changed := differences(earlier, now, meant_by_absence(now, added)):
             raise InputError(_sentence(folder, changed))
-        return
+        compared.add(keys)
+
+
+def meant_by_absence(config: Mapping[str, Any], added: Iterable[str]) -> dict[str, Any]:
+    """What a job of an earlier version meant by not having a key, by dotted name.
+
+    A key that came later was at what is its value now, unless an override that the job did not
+    have sets it: then it was at its default.
+
+    Args:
+        config: what the job's config is by this version.
+        added: the overrides that the job did not have.
+    """
+    import_modules(config.get("imports", ()))
+    given = {key_of(word) for word in added}
+    within = tuple(f"{key}." for key in given)
+    now, known = flatten(config), default_options(config)
+    return {
+        key: known.get(key) if key in given or key.startswith(within) else value
+        for key, value in now.items()
+    }
+
+
+def overrides_of(folder: Path) -> list[str] | None:
+    """The overrides of the job that a folder holds; None where its record does not tell."""
+    try:
+        command = json.loads((folder / RECORD).read_text())["command"]
+    except (OSError, ValueError, KeyError):
+        return None
+    return shlex.split(command)[1:] if command else None
 
 
 def _earlier_jobs(folder: Path) -> Iterator[tuple[list[str], dict[str, Any]]]:
     """The overrides and the config of each job that has begun."""
     for record in sorted(folder.glob(f"*/{RECORD}")):
+        overrides = overrides_of(record.parent)
         try:
-            command = json.loads(record.read_text())["command"]
             config = yaml.safe_load((record.parent / "config.yaml").read_text())
-        except (OSError, ValueError, KeyError, yaml.YAMLError):
+        except (OSError, yaml.YAMLError):
             continue
-        if command and isinstance(config, dict):
-            yield shlex.split(command)[1:], config
+        if overrides is not None and isinstance(config, dict):
+            yield overrides, config
 
 
 def _composed(config_name: str | None, overrides: list[str]) -> dict[str, Any]:

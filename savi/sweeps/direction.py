@@ -9,7 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 from savi.errors import InputError
 from savi.experiments.check import check_objective
 from savi.report.metrics import direction
-from savi.sweeps.jobs import key_of
+from savi.settings import key_of
 
 #: The key of a sweeper such as Optuna's; others have none, and search no way.
 KEY = "hydra.sweeper.direction"

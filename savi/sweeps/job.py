@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from savi.runs.folder import claimed, finished_metrics, is_claimed
 from savi.runs.record import Interrupted, Origin, reason_of, recorded
+from savi.sweeps.constants import meant_by_absence, overrides_of
 
 #: The file of a job's folder that its output goes to, since several jobs may run side by side.
 LOG = "log.txt"
@@ -38,7 +40,9 @@ def run_job(
         Interrupted: after Ctrl-C.
     """
     try:
-        earlier = finished_metrics(folder, config)
+        before = overrides_of(folder) or ()
+        added = [word for word in shlex.split(origin.command)[1:] if word not in before]
+        earlier = finished_metrics(folder, config, meant_by_absence(config, added))
         if earlier is not None:
             _tell(folder, "finished before, skipped")
             return earlier

@@ -7,16 +7,13 @@ import re
 import shlex
 from collections.abc import Iterable
 
+from savi.settings import key_of
+
 #: The longest name of a job's folder: it stands in longer paths, and in wandb's groups.
 LONGEST = 100
 
 #: What needs no quotes in a shell, nor in an override such as ``checkpoint=PATH``.
 _UNSAFE = re.compile(r"[^A-Za-z0-9.+_-]+")
-
-
-def key_of(override: str) -> str:
-    """The key of ``KEY=VALUE``, without the marks that add or delete one."""
-    return override.partition("=")[0].lstrip("+~")
 
 
 def own_overrides(overrides: Iterable[str]) -> list[str]:

@@ -16,9 +16,10 @@ from omegaconf import DictConfig, OmegaConf
 
 from savi.errors import InputError
 from savi.experiments.check import check_job
+from savi.settings import key_of
 from savi.sweeps.constants import refuse_other_constants
 from savi.sweeps.direction import follow_metric
-from savi.sweeps.jobs import job_folder, key_of
+from savi.sweeps.jobs import job_folder
 
 #: Where the jobs find the keys that have one value in the whole sweep.
 CONSTANT = "hydra.job.config.override_dirname.exclude_keys"

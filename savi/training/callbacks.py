@@ -15,8 +15,8 @@ import torch
 from pytorch_lightning.callbacks import Callback
 
 from savi.data import TensorDataModule
-from savi.data.suitability import scale_fault
 from savi.implicit.reporter import Tally, collected
+from savi.training.divergence import require_finite
 
 
 class CostMonitor(Callback):
@@ -135,32 +135,6 @@ class FiniteLoss(Callback):
         data = getattr(trainer, "datamodule", None)
         known = data if isinstance(data, TensorDataModule) else None
         require_finite(pl_module, trainer.current_epoch, known)
-
-
-def require_finite(
-    module: pl.LightningModule, epoch: int, data: TensorDataModule | None = None
-) -> None:
-    """Refuse weights that are not finite after an epoch, counted from 0.
-
-    Args:
-        module: whose weights they are.
-        epoch: that is over.
-        data: what it was trained on, whose scale is the first suspect.
-
-    Raises:
-        FloatingPointError: if any is not.
-    """
-    if all(bool(torch.isfinite(p).all()) for p in module.parameters()):
-        return
-    fault = None if data is None else scale_fault(data)
-    if fault is not None:
-        raise FloatingPointError(
-            f"the parameters became non-finite in epoch {epoch + 1}, likely because {fault}"
-        )
-    raise FloatingPointError(
-        f"the parameters became non-finite in epoch {epoch + 1}: lower "
-        "optimizer.lr, raise model.gamma.floor, or set trainer.gradient_clip_val"
-    )
 
 
 class KeepRandomState(Callback):

@@ -22,6 +22,7 @@ from savi.inner.solution import Certified, Solution
 from savi.settings import check_settings
 from savi.training.hypergradient.hyperparameters import make_tunable
 from savi.training.outer_optimizers import OUTER_OPTIMIZERS
+from savi.training.solve_totals import SolveTotals
 from savi.training.step_metrics import evaluation_metrics, gradient_norms, training_metrics
 from savi.training.warm_start import WarmStarts
 from savi.types import Observations
@@ -94,9 +95,11 @@ class SemiAmortizedVAE(pl.LightningModule):
         self.tuned: tuple[str, ...] = tuple(hypergradient["tune"]) if hypergradient else ()
         #: What turns data into x, and what is decoded back: that of the run, once it has data.
         self.preprocessing: Preprocessing | None = None
+        #: How the inner solves of the training steps went.
+        self.solves = SolveTotals()
+        self._solution: Solution | None = None
         self._certificate: Certified | None = None
         self._squared_error: Tensor | None = None
-        self._solution: Solution | None = None
         if self.kl_weight == 0 and self.family.name == "laplace":
             raise InputError("model.kl.weight 0 with posterior 'laplace': set it above 0")
         make_tunable(self, self.tuned)
@@ -237,11 +240,16 @@ class SemiAmortizedVAE(pl.LightningModule):
             self.vae.gamma.observe(self._squared_error)
             self._squared_error = None
         if self._solution is not None:
+            self.solves.add(self._solution)
             self.inference.learn_from(self._solution)
             self._solution = None
         if self._certificate is not None:
             self.log_dict(self._certificate.metrics())
             self._certificate = None
+
+    def on_train_end(self) -> None:
+        """Add up what the devices have counted."""
+        self.solves.gather()
 
 
 def outer_optimizer(

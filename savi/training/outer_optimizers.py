@@ -11,6 +11,8 @@ from savi.registry import Registry
 
 #: What makes an optimiser from the parameters; its keywords, such as ``lr``, are its options.
 OUTER_OPTIMIZERS: Registry[Callable[..., Optimizer]] = Registry("optimizer", supplied=1)
+# The key of the learning rate's schedule, which no optimiser gets.
+OUTER_OPTIMIZERS.reserve(["schedule"])
 
 
 @OUTER_OPTIMIZERS.register("adam")

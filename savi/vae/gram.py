@@ -148,7 +148,7 @@ class _ClosedGram(torch.autograd.Function):
     """K from z, γ, and the weights and biases in the chain's order."""
 
     @staticmethod
-    def forward(  # type: ignore[override]
+    def forward(
         ctx: Any, chain: Perceptron, z: Codes, gamma: Tensor, *parameters: Tensor | None
     ) -> Gram:
         passed = hidden_pass(chain, z, parameters)
@@ -160,7 +160,7 @@ class _ClosedGram(torch.autograd.Function):
         return head.gram
 
     @staticmethod
-    def backward(ctx: Any, c: Gram) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, c: Gram) -> tuple[Tensor | None, ...]:
         z, gamma, *parameters = ctx.saved_tensors
         needed = ctx.needs_input_grad[1:]
         if torch.is_grad_enabled():
@@ -171,18 +171,15 @@ class _ClosedGram(torch.autograd.Function):
         by_gamma, found[-2], by_tangents = _through_head(
             head, c, by_tangents, weight, gamma, passed[-1].tangents, needed[1], needed[-2]
         )
-        by_h: Tensor | float = 0.0
+        by_h = torch.zeros_like(passed[-1].h)
         for i in reversed(range(len(passed))):
             layer, weight = passed[i], parameters[2 * i]
-            by_a: Tensor | float = by_h
+            by_a = by_h
             if layer.factor is not None:
                 second = ctx.chain.layers[i].second_derivative(layer.a, layer.h)
                 by_factor = torch.einsum("bdf,bdf->bf", by_tangents, layer.images)
                 by_a = torch.addcmul(layer.factor * by_h, second, by_factor)
                 by_tangents = by_tangents.mul_(layer.factor.unsqueeze(-2))
-            if isinstance(by_a, float):
-                # Affine below affine: nothing depends on a.
-                by_a = torch.zeros_like(layer.a)
             if needed[2 + 2 * i]:
                 rows = by_tangents.flatten(0, 1)
                 before = passed[i - 1].tangents.flatten(0, 1) if i else None
@@ -230,9 +227,8 @@ def _by_autograd(
     inputs = [z, gamma, *parameters]
     gram = _gram(chain, z, gamma, parameters)
     wanted = [i for i, need in enumerate(needed) if need]
-    slopes = torch.autograd.grad(
-        gram, [inputs[i] for i in wanted], c, create_graph=True, allow_unused=True
-    )
+    chosen = [x for i, x in enumerate(inputs) if i in wanted and x is not None]
+    slopes = torch.autograd.grad(gram, chosen, c, create_graph=True, allow_unused=True)
     found: list[Tensor | None] = [None] * len(inputs)
     for i, slope in zip(wanted, slopes, strict=True):
         found[i] = slope

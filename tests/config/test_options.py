@@ -1,12 +1,20 @@
 """Objects from names and options."""
 
+import math
 from dataclasses import dataclass
 
 import pytest
+import torch
+from torch import nn
 
 from savi.errors import InputError, SettingError
-from savi.inner import OPTIMIZERS, InnerOptimizer
+from savi.experiments.options import check_options
+from savi.inference.semi_amortized import SemiAmortizedInference
+from savi.inner import OBJECTIVES, OPTIMIZERS, AnchoredObjective, InnerOptimizer
 from savi.registry import Registry
+from savi.training.outer_optimizers import OUTER_OPTIMIZERS
+from savi.vae import DECODERS, ENCODERS, POSTERIORS
+from savi.vae.build import build_encoder, build_vae
 
 ANIMALS: Registry[type] = Registry("animal")
 
@@ -116,3 +124,108 @@ def test_an_option_that_is_a_key_of_its_group_is_refused():
 
 def test_the_choice_of_a_group_takes_its_other_keys():
     assert ANIMALS.chosen({"name": "cat", "lives": 7}) == Cat(7, "Tom")
+
+
+@pytest.fixture
+def registered():
+    """Register something for one test."""
+    added: list[tuple[Registry, str]] = []
+
+    def register(registry: Registry, name: str, entry: object) -> None:
+        registry.register(name)(entry)
+        added.append((registry, name))
+
+    yield register
+    for registry, name in added:
+        del registry._entries[name]
+
+
+class TestAnOptionThatTwoChoicesTake:
+    @pytest.fixture(autouse=True)
+    def _choices(self, registered):
+        @dataclass(eq=False)
+        class Pulled(AnchoredObjective):
+            shrink: float = 0.1
+            weight: float = 0.1
+
+            def __call__(self, y):
+                pull = self.shrink * (y - self.anchor).square().sum(dim=-1)
+                return self.base(y) + self.weight * pull
+
+        @dataclass(frozen=True)
+        class Shrinking(InnerOptimizer):
+            lr: float = 0.05
+            shrink: float = 0.5
+
+            def step(self, objective, point, state, create_graph):
+                return point.y - self.lr * self.shrink * point.gradient, state
+
+        registered(OBJECTIVES, "pulled", Pulled)
+        registered(OPTIMIZERS, "shrinking", Shrinking)
+
+    BOTH = ("inner.objective=pulled", "inner.optimizer=shrinking", "encoder_loss=elbo_at_init")
+
+    def test_is_refused_with_both_classes(self, config):
+        values = config("experiment=vae_svi", *self.BOTH, "+inner.shrink=0.5")
+        message = (
+            r"inner\.shrink is an option of inner\.objective 'pulled' \(Pulled\) and of "
+            r"inner\.optimizer 'shrinking' \(Shrinking\).*: rename it"
+        )
+        with pytest.raises(InputError, match=message):
+            check_options(values)
+        family = POSTERIORS.build("diagonal_gaussian", {}, 2)
+        with pytest.raises(InputError, match=message):
+            SemiAmortizedInference(nn.Identity(), family, values["inner"], values["gradient"])
+
+    def test_is_its_default_in_both_where_it_is_not_set(self, config):
+        values = config("experiment=vae_svi", *self.BOTH, "+inner.weight=0.3", "+inner.lr=0.01")
+        check_options(values)
+        family = POSTERIORS.build("diagonal_gaussian", {}, 2)
+        inference = SemiAmortizedInference(
+            nn.Identity(), family, values["inner"], values["gradient"]
+        )
+        assert inference.options == {"weight": 0.3}
+        assert (inference.optimizer.lr, inference.optimizer.shrink) == (0.01, 0.5)
+
+    def test_goes_to_the_one_that_takes_it_where_the_other_is_not_chosen(self, config):
+        alone = ("inner.optimizer=shrinking", "encoder_loss=elbo_at_init", "+inner.shrink=0.2")
+        values = config("experiment=vae_svi", *alone)
+        check_options(values)
+        family = POSTERIORS.build("diagonal_gaussian", {}, 2)
+        inference = SemiAmortizedInference(
+            nn.Identity(), family, values["inner"], values["gradient"]
+        )
+        assert inference.optimizer.shrink == 0.2
+
+
+def test_no_objective_and_optimiser_that_come_with_savi_share_an_option():
+    for objective in OBJECTIVES:
+        for optimizer in OPTIMIZERS:
+            assert not OBJECTIVES.options(objective).keys() & OPTIMIZERS.options(optimizer).keys()
+
+
+def test_decoder_and_encoder_both_get_a_key_that_both_have(registered):
+    class Sloped(nn.Linear):
+        def __init__(self, inputs, outputs, *, slope: float = 1.0):
+            sizes = [math.prod(n) if isinstance(n, tuple) else n for n in (inputs, outputs)]
+            super().__init__(*sizes)
+            self.slope = slope
+
+    registered(DECODERS, "sloped", Sloped)
+    registered(ENCODERS, "sloped", Sloped)
+    model = {
+        "latent_dim": 2, "decoder": "sloped", "encoder": "sloped", "slope": 3.0,
+        "encoder_hidden": None, "encoder_depth": None,
+        "gamma": {"mode": "fixed", "value": 1.0, "floor": 1e-6},
+    }  # fmt: skip
+    assert build_vae(model, (4,), 1.0).decoder.slope == 3.0
+    assert build_encoder(model, (4,), 4).slope == 3.0
+
+
+def test_an_outer_optimiser_cannot_have_the_option_that_the_schedule_hides():
+    def scheduled(parameters, *, lr: float, schedule: str = "mine"):
+        return torch.optim.SGD(parameters, lr=lr)
+
+    with pytest.raises(InputError, match="has an option 'schedule', which is a key of the group"):
+        OUTER_OPTIMIZERS.register("scheduled")(scheduled)
+    assert "scheduled" not in OUTER_OPTIMIZERS

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from savi.data import TensorDataModule
+from savi.data.partition import row_hashes
 from savi.errors import InputError
 
 SPLITS = ("train", "val", "test")
@@ -82,6 +83,33 @@ def test_a_grown_and_reordered_file_moves_no_example(module):
         assert before < after
     assert grown.count_trained("test") == grown.count_trained("val") == 0
     assert grown.count_trained("train") == len(own.split("train"))
+
+
+def test_examples_that_float32_takes_for_equal_are_told_apart(module):
+    """Beside a large offset all differences lie in digits that only float64 holds."""
+    far = rows(200) + 1e10
+    own = module(train=far)
+    assert own.count_trained("test") == own.count_trained("val") == 0
+    assert own.count_trained("train") == len(own.split("train"))
+    again = module(state_of(own), train=far[::-1].copy())
+    assert again.known
+    assert not module(state_of(own), train=far + 100.0).known
+    grown = module(state_of(own), train=np.concatenate([rows(40, seed=3) + 1e10, far]))
+    assert grown.count_trained("test") == 0
+    assert grown.count_trained("train") == len(own.split("train"))
+    # The examples themselves, as another split.
+    seen = set(own.hashes["train"].tolist())
+    expected = sum(h in seen for h in row_hashes(torch.tensor(far[:50]), precise=True).tolist())
+    assert 0 < expected < 50
+    assert module(state_of(own), train=far, test=far[:50]).count_trained("test") == expected
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_another_precision_of_the_same_file_is_known(module, dtype):
+    own = module(train=rows() + 1e4)
+    again = module(state_of(own), train=(rows() + 1e4).astype(dtype))
+    assert again.known
+    assert again.count_trained("test") == 0
 
 
 def test_a_reordered_file_is_known(module):

@@ -5,7 +5,7 @@ import torch
 
 from savi.data import Examples, RawData, TensorDataModule
 from savi.data.randomness import generator
-from savi.data.suitability import few_values, scale_fault
+from savi.data.suitability import few_values, scale_fault, unusual_scale
 
 
 def normal(*size: int) -> torch.Tensor:
@@ -84,6 +84,28 @@ class TestScale:
             assert "after data.scale" in line
             assert line.endswith("remove or clip this outlier")
         assert scale_fault(module(values, val_size=1)) is not None
+
+    @pytest.mark.parametrize("rows", [1, 5])
+    def test_an_outlier_is_not_taken_for_another_unit(self, module, rows):
+        values = normal(400, 6)
+        values[100 : 100 + rows, 3] = 1e6
+        line = scale_fault(module(values, val_size=1))
+        assert line is not None
+        assert "in spread" not in line
+        assert line.endswith("remove or clip this outlier, or set data.scale=per_feature")
+
+    @pytest.mark.parametrize(
+        ("factor", "said"),
+        [(1e3, "set data.scale=global"), (1e-3, "set data.scale=global"), (3.0, None)],
+    )
+    def test_what_is_said_before_a_training(self, module, factor, said):
+        line = unusual_scale(module(factor * normal(100, 4)))
+        assert (line is None) == (said is None)
+        assert line is None or line.endswith(said)
+        assert unusual_scale(module(factor * normal(100, 4), scale="global")) is None
+        assert (
+            unusual_scale(module((factor * normal(99, 4)).abs().clamp(0, 255).byte(), 256)) is None
+        )
 
     @pytest.mark.parametrize("scale", ["none", "global", "per_feature"])
     def test_nothing_is_said_of_data_of_the_usual_size(self, module, scale):

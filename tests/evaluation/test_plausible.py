@@ -12,7 +12,7 @@ from linear_gaussian import randn
 
 from savi.cli import evaluate as savi_evaluate
 from savi.cli import train as savi_train
-from savi.evaluation.plausible import implausible
+from savi.evaluation.plausible import factorised, implausible, worse_than_the_mean
 
 DIM = 8
 
@@ -63,6 +63,24 @@ def test_a_cost_beyond_all_measure_is_a_fault(scale):
         assert simplest == pytest.approx(ceiling - 0.5 * DIM, abs=0.1 * DIM)
         assert "data.scale" in fault
         assert ("standard deviation is" in fault) == (scale != 1.0)
+
+
+@pytest.mark.parametrize("scale", [1e-10, 1.0, 1e10])
+def test_a_bound_behind_the_simplest_model_is_told(scale):
+    x = scale * randn(200, DIM)
+    variance = float((x - x.mean(dim=0)).square().mean())
+
+    def told(squared_error, kl):
+        metrics = bounds(variance, squared_error * variance, kl)
+        assert implausible(metrics, "test", torch.tensor([variance]), x, x) is None
+        return worse_than_the_mean(metrics, "test", torch.tensor([variance]), x, x)
+
+    assert told(DIM, 0.0) is None
+    assert told(0.5 * DIM, 0.25 * DIM) is None
+    worse = told(DIM, 5.0)
+    assert "of a model that ignores its code" in worse
+    assert "trainer.max_epochs" in worse
+    assert ("data.scale set to global" in worse) == (scale != 1.0)
 
 
 @pytest.mark.parametrize("name", ["elbo", "nll", "kl", "squared_error", "reconstruction"])
@@ -120,3 +138,14 @@ def test_a_run_out_of_range_says_so(scale, code, command, capsys, tmp_path):
     assert record["state"] == "failed"
     assert record["reason"] in run[1]
     assert json.loads((tmp_path / "figures.json").read_text())["test/elbo"] < -1e6
+
+
+def test_a_matrix_without_factors_is_explained():
+    train = 1e20 * randn(20, DIM)
+    with (
+        pytest.raises(FloatingPointError, match=r"cannot be computed.*data\.scale set to global"),
+        factorised(lambda: train),
+    ):
+        torch.linalg.cholesky(-torch.eye(2))
+    with pytest.raises(ValueError, match="other"), factorised(lambda: train):
+        raise ValueError("other")

@@ -105,6 +105,44 @@ def test_what_decides_and_what_does_not(evidence: Evidence, kind: str, said: str
     assert verdict.sentence.endswith(".")
 
 
+@pytest.mark.parametrize(
+    ("evidence", "kind"),
+    [
+        # As long as the autoencoder that does better, or longer, or nothing is known.
+        (replace(COLLAPSED, steps=(2_000, 2_000)), "v"),
+        (replace(COLLAPSED, steps=(9_000, 2_000)), "v"),
+        (replace(COLLAPSED, steps=None), "v"),
+        (replace(COLLAPSED, steps=(60, 2_004)), "undecided"),
+        # What is superfluous stays so, and γ is too large whatever comes.
+        (replace(BENIGN, steps=(60, 2_004)), "i"),
+        (replace(BENIGN, gamma=0.3, gamma_optimum=0.15, error=0.14, steps=(60, 2_004)), "ii"),
+    ],
+)
+def test_a_training_shorter_than_the_yardsticks_is_no_bad_minimum(evidence: Evidence, kind: str):
+    verdict = judge(evidence)
+    assert verdict.kind == kind
+    told = "this training took 60 steps and that autoencoder 2,004, so train for as long"
+    assert (told in verdict.sentence) == (kind == "undecided")
+
+
+@pytest.mark.parametrize("pruned", [0, 1, 10])
+@pytest.mark.parametrize("trend", ["", RISING])
+def test_without_a_weight_on_the_kl_term_nothing_is_pruned(pruned: int, trend: str):
+    evidence = replace(COLLAPSED, pruned=pruned, beta=0.0, trend=trend, floored=1.0)
+    verdict = judge(evidence, Advice({"kl": {"weight": 0.0}}))
+    assert verdict.kind == "none"
+    assert "has no weight (model.kl.weight=0)" in verdict.sentence
+    count = {0: "none of 10 latent dimensions have", 1: "1 of 10 latent dimensions has"}
+    assert count.get(pruned, "10 of 10 latent dimensions have") in verdict.sentence
+    assert "still, the VAE's squared error" in verdict.sentence
+    assert ("train for longer" in verdict.sentence) == bool(trend)
+    for wrong in ("pruned because", "are pruned", "in use", "warmup", "collapse"):
+        assert wrong not in verdict.sentence
+    good = judge(replace(evidence, error=0.09))
+    assert "squared error" not in good.sentence
+    assert "train for longer" not in good.sentence
+
+
 def test_a_variance_that_is_learned_may_still_be_on_its_way():
     evidence = replace(BENIGN, gamma=0.3, gamma_optimum=0.15, error=0.14, trend=RISING)
     kinds = {

@@ -9,6 +9,8 @@ from programs import finished
 
 from savi.cli import train
 from savi.config.store import conf_dir
+from savi.report.folders import find_runs
+from savi.report.settings import compare
 from savi.runs.folder import claimed
 from savi.runs.record import Origin, recorded
 
@@ -134,6 +136,45 @@ def test_a_longer_training_is_a_sweep_of_its_own(sweep, tmp_path):
     assert code == 0, out
     assert out.count(": started") == 2
     assert sweep("seed=0,1", "inner.rho=3")[0] == 0
+
+
+def strip(folder: Path, *keys: str) -> None:
+    """Have the configs of a sweep's jobs lack keys, as a version without them would leave them."""
+    for file in folder.glob("*/config.yaml"):
+        config = yaml.safe_load(file.read_text())
+        for key in keys:
+            *groups, last = key.split(".")
+            node = config
+            for group in groups:
+                node = node[group]
+            del node[last]
+        file.write_text(yaml.safe_dump(config))
+
+
+def test_a_sweep_of_an_earlier_version_is_taken_up_again(sweep, tmp_path):
+    """A key that came later had its default before, also where ``conf/`` makes it another."""
+    assert sweep("inner.rho=1,2", "inner.optimizer=gd", "inner.lr=0.1")[0] == 0
+    younger = ("inner.linear_head", "evaluation.ais_steps", "hypergradient", "inner.samples")
+    strip(tmp_path / "sweep", *younger)
+    same = ("inner.rho=1,2,3", "inner.optimizer=gd", "inner.lr=0.1")
+    code, out = sweep(*same)
+    assert code == 0, out
+    assert (out.count("skipped"), out.count(": started")) == (2, 1)
+    # The younger one is no other setting for what the others lack.
+    found = compare(find_runs([tmp_path / "sweep"]).runs)
+    assert found.differing == ("inner.rho",)
+    # Set to what was meant anyway, or to something else.
+    for values, expected in (
+        (("inner.linear_head=auto",), 0),
+        (("inner.linear_head=off",), 2),
+        (("evaluation.ais_steps=500",), 2),
+        (("hypergradient.solver=minres",), 2),
+    ):
+        code, out = sweep(*same, *values)
+        assert code == expected, out
+    assert (
+        "begun with hypergradient.solver=cg and would go on with hypergradient.solver=minres" in out
+    )
 
 
 def test_the_best_is_a_setting_and_not_a_lucky_seed(sweep, tmp_path):

@@ -23,7 +23,9 @@ from savi.implicit.qp.matrices import (
     times,
     well_pivoted,
 )
-from savi.implicit.qp.program import InequalityProgram, kkt_residual
+from savi.implicit.qp.program import InequalityProgram
+from savi.implicit.qp.residual import kkt_residual
+from savi.implicit.qp.spectrum import Spectrum
 from savi.linear.dense import safe_cholesky
 from savi.types import (
     Active,
@@ -186,13 +188,21 @@ def solve_inequalities(program: InequalityProgram, tolerance: float, max_steps: 
 
 
 def polish(
-    program: InequalityProgram, active_set: ActiveSet, w: Points, z: Inequalities
+    program: InequalityProgram,
+    active_set: ActiveSet,
+    w: Points,
+    z: Inequalities,
+    spectrum: Spectrum | None = None,
 ) -> tuple[Points, Inequalities, PerExample]:
-    """The solution of the active constraints' linear system, from close by, and its residual."""
+    """The solution of the active constraints' linear system, from close by, and its residual.
+
+    With a spectrum, rounding errors of a large curvature spoil no multiplier where there is none.
+    """
     H, c, G, h = program.H.matrix, program.c, program.G, program.h
     z = active_set.mask * z
     for _ in range(POLISHES):
-        stationarity = times(H, w) + c + times(G.mT, z)
+        load = c + times(G.mT, z)
+        stationarity = times(H, w) + load if spectrum is None else spectrum.force(w, load)
         dw, dz = active_set.solve(-stationarity, h - times(G, w))
         w, z = w + dw, z + dz
         error = kkt_residual(program.data, w, w[:, :0], z).error

@@ -14,7 +14,8 @@ import torch
 from savi.implicit.qp.active_set import ROUNDING, ActiveSet, Polished, polish
 from savi.implicit.qp.least_distance import LeastDistance
 from savi.implicit.qp.matrices import largest, row_norms, times
-from savi.implicit.qp.program import InequalityProgram, kkt_residual
+from savi.implicit.qp.program import InequalityProgram
+from savi.implicit.qp.residual import kkt_residual
 from savi.implicit.qp.spectrum import Spectrum
 from savi.types import Active, Inequalities, Mask, PerExample, Points
 
@@ -47,7 +48,7 @@ def solve_dually(program: InequalityProgram, guess: Active) -> Polished:
     """Solve by the dual method, and polish, from a guess of the active constraints."""
     found = dual_active_set(program, guess)
     active_set = ActiveSet.factorised(program.H, program.G, found.active)
-    w, z, error = polish(program, active_set, found.w, found.z)
+    w, z, error = polish(program, active_set, found.w, found.z, Spectrum.of(program.H.matrix))
     before = kkt_residual(program.data, found.w, found.w[:, :0], found.z).error
     better = (error <= before.clamp_min(ROUNDING)).unsqueeze(-1)
     w, z = torch.where(better, w, found.w), torch.where(better, z, found.z)
@@ -64,7 +65,8 @@ def dual_active_set(program: InequalityProgram, guess: Active) -> Found:
     """
     spectrum = Spectrum.of(program.H.matrix)
     w, z = torch.zeros_like(program.c), torch.zeros_like(program.h)
-    running, reach = torch.ones_like(w[:, 0], dtype=torch.bool), torch.zeros_like(w[:, 0])
+    reach = largest(w)
+    running = torch.ones_like(reach, dtype=torch.bool)
     active, ended = guess.clone(), ~running
     proximal = _first_proximal(program, spectrum)
     for _ in range(PROXIMAL_STEPS):
@@ -72,17 +74,16 @@ def dual_active_set(program: InequalityProgram, guess: Active) -> Found:
         some, part = program.take(index), spectrum.take(index)
         curvature = torch.maximum(part.values, proximal[index].unsqueeze(-1))
         basis = part.vectors / (part.root.unsqueeze(-1) * curvature.sqrt().unsqueeze(-2))
-        gradient = times(some.H.matrix, w[index]) + some.c
         slack = some.h - times(some.G, w[index])
         M = some.G @ basis
         rows = row_norms(M)
         problem = LeastDistance(
             M / rows.unsqueeze(-1),
             slack / rows,
-            times(basis.mT, gradient),
+            part.gradient(w[index], some.c) / curvature.sqrt(),
             _own(some, w[index]) / rows,
         )
-        u, multipliers, kept, found = problem.solve(active[index])
+        u, multipliers, kept, found, _ = problem.solve(active[index])
         step = times(basis, u)
         w[index] = torch.where(found.unsqueeze(-1), w[index] + step, w[index])
         keep = found.unsqueeze(-1) | ~ended[index].unsqueeze(-1)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from savi.implicit.qp.matrices import Batched, largest, or_one
 from savi.implicit.qp.program import QPData
-from savi.types import Equalities, Inequalities, Points, Symmetric
+from savi.types import Constraints, Equalities, Inequalities, Points, Symmetric
 
 #: Rounds of Ruiz's scaling; each takes the root of what is left.
 ROUNDS = 5
@@ -37,7 +37,16 @@ class Units(Batched):
     @classmethod
     def equilibrating(cls, data: QPData) -> Self:
         """Those that bring all entries of TKT near to 1, and then the largest of each row."""
-        Q, A, G = (M.expand(data.batch, -1, -1) for M in (data.Q, data.A, data.G))
+        return cls._of(*(M.expand(data.batch, -1, -1) for M in (data.Q, data.A, data.G)))
+
+    @classmethod
+    def of_rows(cls, A: Constraints, G: Constraints | None = None) -> Self:
+        """Those of the constraints by themselves, whatever the objective."""
+        n = A.shape[2]
+        return cls._of(A.new_zeros(len(A), n, n), A, A[:, :0] if G is None else G)
+
+    @classmethod
+    def _of(cls, Q: Symmetric, A: Constraints, G: Constraints) -> Self:
         rows = torch.cat([A, G], dim=1)
         below = rows.new_zeros(len(rows), rows.shape[1], rows.shape[1])
         K = torch.cat([torch.cat([Q, rows.mT], dim=2), torch.cat([rows, below], dim=2)], dim=1)

@@ -1,82 +1,75 @@
 """Proofs that a quadratic program has no solution: Farkas' ray, and a ray of descent.
 
-Each is the projection of a vector on a cone, a strictly convex program that always has a solution,
-which is 0 if and only if there is no such ray.
+Each comes from a least-distance problem, whose method decides by signs. What it proves is judged
+term by term in the numbers that were given, so that no units of variables or constraints matter.
 """
 
 from __future__ import annotations
 
 import torch
 
-from savi.implicit.qp.active_set import solve_inequalities
-from savi.implicit.qp.matrices import Curvature, largest, or_one, row_norms, times
-from savi.implicit.qp.program import InequalityProgram
-from savi.types import Constraints, Inequalities, Mask, Points, Symmetric
+from savi.implicit.qp.equilibration import Units
+from savi.implicit.qp.least_distance import LeastDistance
+from savi.implicit.qp.matrices import largest, or_one, row_norms, times
+from savi.implicit.qp.program import InequalityProgram, QPData
+from savi.implicit.qp.spectrum import Spectrum
+from savi.types import Equalities, Inequalities, Mask, Points
 
-#: A ray proves its case up to this relative error.
-PROOF = 1e-6
-_TOLERANCE = 1e-11
-_MAX_STEPS = 100
-_RANK = 1e-11
+#: What may be left of terms that cancel in a proof, relative to them.
+PROOF = 1e-12
+#: A sum below this part of its terms may have any sign.
+NOISE = 1e-13
+#: The slope of a ray of descent is at least this part of its terms.
+SLOPE = 1e-6
+#: A ray speaks of all points that are not further away than so many times the constraints.
+FAR = 1e6
 
 
-def farkas_ray(G: Constraints, h: Inequalities) -> tuple[Inequalities, Mask]:
-    """Farkas' ray z >= 0 with Gᵀz = 0 and hᵀz < 0, and where it proves that no w has Gw <= h.
+def farkas_ray(data: QPData) -> tuple[Equalities, Inequalities, Mask, Mask]:
+    """Farkas' ray (y, z) with z >= 0, Aᵀy + Gᵀz = 0 and bᵀy + hᵀz < 0.
 
-    z is the projection of −h on {z >= 0, Gᵀz = 0}: with P the projector on the null space of Gᵀ,
-    z = Pu for the u that minimises ½‖u + h‖² subject to −Pu <= 0. The proof is accepted where
-    ‖Gᵀz‖ <= 1e-6 |hᵀz| / max|h| for rows of norm 1: no w of a norm below 1e6 max|h| is feasible.
+    The point of Ax = b, Gx <= h that is nearest to 0 is sought: where constraints contradict each
+    other, the signs by which they do so are the ray.
+
+    Returns:
+        y, z, where they prove that there is no point, and where one was found.
     """
-    if not G.shape[1]:
-        return h, torch.zeros(len(h), dtype=torch.bool, device=h.device)
-    rows = row_norms(G)
-    G, h = G / rows.unsqueeze(-1), h / rows
-    h = h / or_one(largest(h)).unsqueeze(-1)
-    U, sigma, _ = torch.linalg.svd(G, full_matrices=False)
-    kept = U * (sigma > _RANK * or_one(largest(sigma)).unsqueeze(-1)).unsqueeze(-2)
-    P = torch.eye(G.shape[1], dtype=G.dtype, device=G.device) - kept @ kept.mT
-    u = _nearest(h, -P, torch.zeros_like(h))
-    z = times(P, u)
-    # Once more at its own size, for what cancellation left outside the null space.
-    z = times(P, z / or_one(largest(z)).unsqueeze(-1)).clamp_min(0.0)
-    # Rays that hold by rounding alone prove nothing.
-    z = torch.where(z > _TOLERANCE, z, 0.0)
-    value = (h * z).sum(dim=-1)
-    noise = 1e-13 * (h * z).abs().sum(dim=-1)
-    miss = torch.linalg.vector_norm(times(G.mT, z), dim=-1)
-    return z / rows, (value < -noise) & (miss <= -PROOF * value)
+    units = Units.of_rows(*(rows.expand(data.batch, -1, -1) for rows in (data.A, data.G)))
+    _, _, A, b, G, h = units.scaled(data)
+    M, d = torch.cat([A, -A, G], dim=1), torch.cat([b, -b, h], dim=1)
+    rows = row_norms(M)
+    M, d = M / rows.unsqueeze(-1), d / rows
+    nearest = LeastDistance(M, d, torch.zeros_like(units.x), d.abs()).solve(
+        torch.zeros_like(d, dtype=torch.bool)
+    )
+    ray = nearest.ray
+    miss, value = times(M.mT, ray).abs(), (d * ray).sum(dim=-1)
+    near = miss <= PROOF * times(M.abs().mT, ray)
+    proven = near.all(dim=-1) & (value < -NOISE * (d.abs() * ray).sum(dim=-1))
+    # What is left of the terms must not reach a point that is far away either.
+    reach = FAR * largest(torch.where(ray > 0, d, 0.0))
+    proven &= miss.sum(dim=-1) * reach <= -value
+    up, down, z = (ray / rows).split([A.shape[1], A.shape[1], G.shape[1]], dim=1)
+    _, y, z = units.given(units.x, up - down, z)
+    return y, z, proven, nearest.found
 
 
-def descent_ray(H: Symmetric, c: Points, G: Constraints) -> tuple[Points, Mask]:
+def descent_ray(program: InequalityProgram) -> tuple[Points, Mask]:
     """A ray d with Hd = 0, Gd <= 0 and cᵀd < 0, along which a feasible program falls for ever.
 
-    d is the projection of −c on {Hd = 0, Gd <= 0}: with P the projector on the null space of H,
-    d = Pu for the u that minimises ½‖u + c‖² subject to GPu <= 0. The proof is accepted where
-    ‖d‖ = 1 has Gd <= 1e-6 for rows of norm 1, and cᵀd <= −1e-6 ‖c‖.
+    d is the projection of −c on {Hd = 0, Gd <= 0}, in the units of the spectrum of H.
     """
-    values, vectors = torch.linalg.eigh(H)
-    flat = values.abs() <= _RANK * or_one(largest(values)).unsqueeze(-1)
-    null = vectors * flat.unsqueeze(-2)
-    P = null @ null.mT
-    c = c / row_norms(c).unsqueeze(-1)
-    G = G / row_norms(G).unsqueeze(-1)
-    d = times(P, _nearest(times(P, c), G @ P, c.new_zeros(len(c), G.shape[1])))
-    size = torch.linalg.vector_norm(d, dim=-1)
-    d = d / or_one(size).unsqueeze(-1)
-    allowed = largest(times(G, d).clamp_min(0.0)) <= PROOF
-    return d, (size > PROOF) & allowed & ((c * d).sum(dim=-1) <= -PROOF)
-
-
-def feasible(G: Constraints, h: Inequalities) -> Mask:
-    """Where the projection of 0 on {Gw <= h} was found."""
-    w = _nearest(h.new_zeros(len(h), G.shape[2]), G, h)
-    rows = row_norms(G)
-    excess = (times(G, w) - h) / rows
-    length = torch.maximum(largest(w), largest(h / rows))
-    return largest(excess.clamp_min(0.0)) <= 1e-9 * length
-
-
-def _nearest(c: Points, G: Constraints, h: Inequalities) -> Points:
-    """The point of {Gu <= h} that is nearest to −c: it minimises ½‖u + c‖²."""
-    program = InequalityProgram(Curvature.identity(c, c.shape[-1]), c, G, h)
-    return solve_inequalities(program, _TOLERANCE, _MAX_STEPS).w
+    H, c, G = program.H.matrix, program.c, program.G
+    spectrum = Spectrum.of(H)
+    null = spectrum.vectors * (spectrum.values == 0).unsqueeze(-2) / spectrum.root.unsqueeze(-1)
+    M, slope = G @ null, times(null.mT, c)
+    M = torch.where(M.abs() <= NOISE * (G.abs() @ null.abs()), 0.0, M)
+    M = M / row_norms(M).unsqueeze(-1)
+    none = c.new_zeros(len(c), G.shape[1])
+    nearest = LeastDistance(M.expand(len(c), -1, -1), none, slope, none).solve(none.bool())
+    d = times(null, nearest.u)
+    d = d / or_one(largest(d)).unsqueeze(-1)
+    flat = times(H, d).abs() <= PROOF * times(H.abs(), d.abs())
+    allowed = times(G, d) <= PROOF * times(G.abs(), d.abs())
+    falls = (c * d).sum(dim=-1) < -SLOPE * (c * d).abs().sum(dim=-1)
+    return d, flat.all(dim=-1) & allowed.all(dim=-1) & falls

@@ -5,90 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool
 from torch import Tensor
 
 from savi.implicit.qp.active_set import ActiveSet
 from savi.implicit.qp.equilibration import Units
-from savi.implicit.qp.matrices import Batched, largest, or_one, row_norms, take, times
+from savi.implicit.qp.matrices import Batched, times
+from savi.implicit.qp.nullspace import Nullspace
 from savi.implicit.qp.program import QPData
-from savi.linear.dense import identity_unless
-from savi.types import Active, Constraints, Equalities, Index, Inequalities, Mask, Points
-
-#: A row of A closer than this to the span of the others, relative to its norm, is redundant.
-DEPENDENT = 1e-10
-
-
-@dataclass(frozen=True)
-class Nullspace(Batched):
-    """The solutions of Ax = b.
-
-    Attributes:
-        basis: N, orthonormal columns that span the null space of A.
-        inverse: Y, a generalised inverse: A Y A = A. The pseudo-inverse where A has full rank.
-        range: orthonormal columns that span the range of A where rows of A depend on the others.
-            Then Ax = b may have no solution, and of all multipliers y the shortest is taken, which
-            lies there.
-    """
-
-    basis: Float[Tensor, "S n k"]
-    inverse: Float[Tensor, "S n m"]
-    range: Float[Tensor, "S m r"] | None = None
-
-
-#: Examples whose A have the same rank, None for all of them, and what Ax = b leaves free, None
-#: for everything.
-RankGroup = tuple[Index | None, Nullspace | None]
-
-
-def rank_groups(A: Constraints, batch: int) -> list[RankGroup]:
-    """Split a batch by the rank of A; there is one group if all have full rank.
-
-    N and Y come from Aᵀ = [Y₁ N] [R; 0], Y = Y₁R⁻ᵀ, and from the singular value decomposition where
-    rows are dependent. No space is needed without equalities.
-    """
-    m, n = A.shape[1:]
-    if m == 0:
-        return [(None, None)]
-    scale = row_norms(A).unsqueeze(-1)
-    unit = A / scale
-    if m > n:
-        return _by_singular_values(unit, scale, torch.arange(batch, device=A.device))
-    orthogonal, triangular = torch.linalg.qr(unit.mT, mode="complete")
-    R = triangular[:, :m]
-    full = (R.diagonal(dim1=-2, dim2=-1).abs() > DEPENDENT).all(dim=-1)
-    # Y = Y₁R⁻ᵀ, in the units of A.
-    lower = identity_unless(full, R).mT
-    Y = torch.linalg.solve_triangular(lower, orthogonal[..., :m], upper=False, left=False)
-    space = Nullspace(orthogonal[..., m:], Y / scale.mT)
-    if full.all():
-        return [(None, space)]
-    full = full.expand(batch)
-    groups = _by_singular_values(unit, scale, torch.nonzero(~full).squeeze(-1))
-    if full.any():
-        index = torch.nonzero(full).squeeze(-1)
-        regular = Nullspace(take(space.basis, index), take(space.inverse, index))
-        groups.append((index, regular))
-    return groups
-
-
-def _by_singular_values(
-    unit: Constraints, scale: Float[Tensor, "S m 1"], index: Index
-) -> list[RankGroup]:
-    U, sigma, Vh = torch.linalg.svd(take(unit, index), full_matrices=True)
-    ranks = (sigma > DEPENDENT * or_one(sigma[:, :1])).sum(dim=-1)
-    groups: list[RankGroup] = []
-    for rank in torch.unique(ranks).tolist():
-        chosen = torch.nonzero(ranks == rank).squeeze(-1)
-        u, v = take(U, chosen)[..., :rank], take(Vh, chosen)
-        inverse = v[:, :rank].mT @ (u / take(sigma, chosen)[:, None, :rank]).mT
-        where = index if U.shape[0] == 1 else index[chosen]
-        rows = take(take(scale, index), chosen)
-        # The range of A itself, and not that of its rows of norm 1.
-        kept = torch.linalg.qr(rows * u / largest(rows.squeeze(-1))[:, None, None]).Q
-        space = Nullspace(v[:, rank:].mT, inverse / rows.mT, kept)
-        groups.append((where, space))
-    return groups
+from savi.implicit.qp.spectrum import Spectrum
+from savi.types import Active, Equalities, Index, Inequalities, Mask, Points
 
 
 @dataclass(frozen=True)
@@ -126,6 +52,15 @@ class Factors(Batched):
             vz = None if vz is None else self.units.z * vz
             ux, uy, uz = self.units.given(*self._refined(self.units.x * vx, vy, vz))
         return ux, self.shortest(uy), uz
+
+    def polished(
+        self, x: Points, y: Equalities, z: Inequalities
+    ) -> tuple[Points, Equalities, Inequalities]:
+        """A solution after one more step to it, with the forces along the eigenvectors of Q."""
+        Q, q, A, b, G, h = self.data
+        force = Spectrum.of(Q).force(x, q + times(A.mT, y) + times(G.mT, z))
+        dx, dy, dz = self._refined(-force, b - times(A, x), h - times(G, x))
+        return x + dx, self.shortest(y + dy), z + dz
 
     def shortest(self, y: Equalities) -> Equalities:
         """The shortest of the multipliers with the same force Aᵀy, in the range of A."""

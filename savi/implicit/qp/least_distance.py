@@ -9,6 +9,7 @@ programs*, 1983, for constraints that depend on the active ones.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -21,6 +22,24 @@ from savi.types import Active, Constraints, Index, Inequalities, Mask, Points
 ROUNDING = 1e-14
 #: sin of the angle below which a constraint counts as dependent on the active ones.
 DEPENDENT = 1e-9
+
+
+class Nearest(NamedTuple):
+    """Where the method ended.
+
+    Attributes:
+        u: the nearest point.
+        multipliers: of the constraints; they minimise a quadratic on λ >= 0.
+        active: independent constraints that hold with equality.
+        found: where there was nothing left to do; not where the steps ran out.
+        ray: r >= 0 with Mᵀr = 0 and dᵀr < 0 where the constraints contradict each other, or 0.
+    """
+
+    u: Points
+    multipliers: Inequalities
+    active: Active
+    found: Mask
+    ray: Inequalities
 
 
 @dataclass(frozen=True)
@@ -39,16 +58,13 @@ class LeastDistance(Batched):
     v: Points
     own: Inequalities
 
-    def solve(self, guess: Active) -> tuple[Points, Inequalities, Active, Mask]:
-        """u, multipliers, independent active constraints, and where it ended well.
-
-        The multipliers minimise a quadratic on λ >= 0. The guess is taken over where its rows are
-        independent, without those whose multipliers are negative.
-        """
+    def solve(self, guess: Active) -> Nearest:
+        """From a guess, of which independent rows with multipliers of the right sign are kept."""
         (batch, p), n = self.d.shape, self.v.shape[1]
         u, multipliers = -self.v, torch.zeros_like(self.d)
-        active, found = self._independent(guess), torch.zeros_like(u[:, 0], dtype=torch.bool)
-        fresh = torch.ones_like(found)
+        found = torch.zeros(batch, dtype=torch.bool, device=u.device)
+        active = self._independent(guess)
+        fresh, ray = torch.ones_like(found), torch.zeros_like(self.d)
         index = torch.arange(batch, device=u.device)
         part = self
         for _ in range(10 * (n + p) + 20):
@@ -69,7 +85,8 @@ class LeastDistance(Batched):
             fresh[index] = start & blocked
             worst, violated = part.most_violated(point, state.active)
             violated &= ~blocked
-            now, kept, possible = state.enter(worst, violated, now, kept)
+            now, kept, against = state.enter(worst, violated, now, kept)
+            ray[index], possible = against, ~against.any(dim=-1)
             multipliers[index], active[index] = now.clamp_min(0.0), kept
             u[index] = point
             found[index] = ~blocked & ~violated
@@ -78,7 +95,7 @@ class LeastDistance(Batched):
                 break
             if not more.all():
                 index, part = index[more], part.take(more.nonzero(as_tuple=True)[0])
-        return u, multipliers, active, found
+        return Nearest(u, multipliers, active, found, ray)
 
     def _independent(self, guess: Active) -> Active:
         """The guess of those examples in which its rows are independent."""
@@ -91,7 +108,7 @@ class LeastDistance(Batched):
     def most_violated(self, u: Points, active: Active) -> tuple[Index, Mask]:
         """The constraint that is violated most, and whether beyond rounding errors."""
         if not self.d.shape[1]:
-            none = torch.zeros_like(u[:, 0], dtype=torch.long)
+            none = torch.zeros(len(u), dtype=torch.long, device=u.device)
             return none, none.bool()
         excess = times(self.M, u) - self.d
         terms = times(self.M.abs(), u.abs()) + self.own
@@ -149,14 +166,15 @@ class _Factored:
 
     def enter(
         self, new: Index, where: Mask, multipliers: Inequalities, active: Active
-    ) -> tuple[Inequalities, Active, Mask]:
+    ) -> tuple[Inequalities, Active, Inequalities]:
         """Make a constraint active; one that depends on the others takes the place of another.
 
-        Where none can give way to it, the constraints contradict each other.
+        Where none can give way to it, the constraints contradict each other: the third result is
+        the ray that says so, and 0 elsewhere.
         """
-        possible = torch.ones_like(where)
+        ray = torch.zeros_like(multipliers)
         if not where.any():
-            return multipliers, active, possible
+            return multipliers, active, ray
         row = self.problem.M[torch.arange(len(new), device=new.device), new]
         inside, rest = times(self.Q.mT, row), self._beside(self._beside(row))
         dependent = where & (torch.linalg.vector_norm(rest, dim=-1) <= DEPENDENT)
@@ -168,15 +186,16 @@ class _Factored:
             fall = torch.where(fall > DEPENDENT, fall, 0.0)
             ratio = torch.where(fall > 0, multipliers / or_one(fall), torch.inf)
             length, leaving = ratio.min(dim=-1)
-            possible = ~dependent | torch.isfinite(length)
-            exchanged = (dependent & possible).unsqueeze(-1)
+            exchanged = (dependent & torch.isfinite(length)).unsqueeze(-1)
             length = torch.where(torch.isfinite(length), length, 0.0).unsqueeze(-1)
             out = torch.nn.functional.one_hot(leaving, active.shape[1]).bool() & exchanged
             full = torch.zeros_like(multipliers).scatter(1, self.order, change)
             moved = multipliers - length * full + length * entering
             multipliers = torch.where(exchanged, torch.where(out, 0.0, moved), multipliers)
-            active = active & ~out
-        return multipliers, active | (entering & possible.unsqueeze(-1)), possible
+            stuck = dependent.unsqueeze(-1) & ~exchanged
+            ray = torch.where(stuck, entering.to(full.dtype) - full, 0.0).clamp_min(0.0)
+            active, entering = active & ~out, entering & ~stuck
+        return multipliers, active | entering, ray
 
     def _triangular(self, v: Float[Tensor, "B K"], transpose: bool) -> Float[Tensor, "B K"]:
         """R⁻¹v, or R⁻ᵀv."""

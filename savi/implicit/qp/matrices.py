@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -91,14 +92,16 @@ class Curvature(Batched):
     negative: Bool[Tensor, " S"]
 
     @classmethod
-    def judged(cls, H: Symmetric, eps: float, rotated: bool) -> Curvature:
+    def judged(
+        cls, H: Symmetric, eps: float, gross: Callable[[], Symmetric] | None = None
+    ) -> Curvature:
         """Judge symmetric matrices whose entries are rounded to a relative ``eps``.
 
         It is D^-½ H D^-½ that is judged, with D = |diag H|, so that the units of the variables do
-        not matter. Where H is ``rotated``, what is below the rounding errors of its largest entry
-        is 0.
+        not matter. Where the entries of H are sums, ``gross`` gives those of the absolute terms:
+        what is below their rounding errors is 0.
         """
-        root = _scales(H, eps, rotated).sqrt()
+        root = _scales(H, eps, gross is not None).sqrt()
         factor, definite = safe_cholesky(H)
         ones = torch.ones_like(definite, dtype=H.dtype)
         definite = definite & well_pivoted(factor / root.unsqueeze(-1), ones, DOUBTFUL)
@@ -106,9 +109,13 @@ class Curvature(Batched):
         doubtful = ~definite
         if H.shape[-1] and doubtful.any():
             root = root[doubtful]
+            rounding = 4.0 * H.shape[-1] * eps
             scales = root.unsqueeze(-1) * root.unsqueeze(-2)
             values, vectors = torch.linalg.eigh(H[doubtful] / scales)
-            noise = 4.0 * H.shape[-1] * eps * largest(values).unsqueeze(-1)
+            noise = rounding * largest(values).unsqueeze(-1)
+            if gross is not None:
+                ways = (vectors / root.unsqueeze(-1)).abs()
+                noise = noise.maximum(rounding * (ways * (gross()[doubtful] @ ways)).sum(dim=-2))
             negative[doubtful] = (values < -noise).any(dim=-1)
             cleaned = torch.where(values.abs() <= noise, 0.0, values)
             blocks = (vectors * cleaned.unsqueeze(-2)) @ vectors.mT * scales

@@ -1,4 +1,4 @@
-"""A batch of quadratic programs: its parameters, checked, and how well a point solves it."""
+"""A batch of quadratic programs: its parameters, checked."""
 
 from __future__ import annotations
 
@@ -10,20 +10,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from savi.errors import InputError
-from savi.implicit.qp.matrices import Batched, Curvature, largest, or_one, row_norms, take, times
+from savi.implicit.qp.matrices import Batched, Curvature, or_one, take
 from savi.linear.dense import finite_blocks
-from savi.types import Constraints, Equalities, Index, Inequalities, Mask, PerExample, Points
+from savi.types import Constraints, Index, Inequalities, Mask, Points
 
 #: The shape of each parameter for one example.
 SHAPES = {"Q": "[n, n]", "q": "[n]", "A": "[m, n]", "b": "[m]", "G": "[p, n]", "h": "[p]"}
-
-#: No entry is judged by less than this part of the largest: what rounding errors need.
-LEAST = 1e-6
-
-#: A constraint whose slack and multiplier are both below this relative size is at a kink.
-KINK = 1e-8
-#: What is below this part of the terms that cancel is a rounding error.
-NOTHING = 1e-12
 
 
 class QPData(NamedTuple):
@@ -140,113 +132,3 @@ def _check_shapes(parameters: dict[str, Tensor]) -> None:
                 )
     if sizes["n"][0] == 0 or sizes.get("B", (1, ""))[0] == 0:
         raise InputError("QPLayer: the batch or the number of variables is 0: give at least one")
-
-
-@dataclass(frozen=True)
-class KKTResidual(Batched):
-    """The KKT conditions, each row and each coordinate relative to the terms that cancel in it.
-
-    Attributes:
-        error: the largest violation of stationarity, Ax = b, Gx <= h, z >= 0 and z∘(h − Gx) = 0.
-        gap: the duality gap zᵀ(h − Gx), in the units of the objective.
-        slack: h − Gx, relative to the terms of its row.
-        weight: z, relative to the multiplier that the forces on its row can have.
-    """
-
-    error: PerExample
-    gap: PerExample
-    slack: Inequalities
-    weight: Inequalities
-
-    def kink(self, tolerance: float) -> Mask:
-        """Where a constraint may have neither a slack nor a multiplier."""
-        return (torch.maximum(self.slack, self.weight) <= tolerance).any(dim=-1)
-
-
-def kkt_residual(data: QPData, x: Points, y: Equalities, z: Inequalities) -> KKTResidual:
-    """The residual of Qx + q + Aᵀy + Gᵀz = 0, Ax = b, Gx <= h, z >= 0, z∘(h − Gx) = 0."""
-    Q, q, A, b, G, h = data
-    squares = (A.square(), G.square())
-    own = times(Q.abs(), x.abs()) + q.abs()
-    total = own + times(A.abs().mT, y.abs()) + times(G.abs().mT, z.abs())
-    force = _lent(total, squares, z != 0)
-    length = _lent(torch.maximum(x.abs(), _free_length(Q, own)), squares, z != 0)
-    surplus = h - times(G, x)
-    slack = surplus / or_one(_row_sizes(squares[1], length) + h.abs())
-    weight = z * squares[1].sum(dim=-1) / or_one(_row_sizes(squares[1], force))
-    violations = [
-        (times(Q, x) + q + times(A.mT, y) + times(G.mT, z)) / or_one(force),
-        (times(A, x) - b) / or_one(_row_sizes(squares[0], length) + b.abs()),
-        (-slack).clamp_min(0.0),
-        (-weight).clamp_min(0.0),
-        slack * weight,
-    ]
-    error = torch.stack([largest(violation) for violation in violations]).amax(dim=0)
-    return KKTResidual(error, (z * surplus).sum(dim=-1), slack, weight)
-
-
-def kinks(data: QPData, x: Points, y: Equalities, z: Inequalities, residual: KKTResidual) -> Mask:
-    """Where a constraint has neither a slack nor a multiplier.
-
-    What is small beside terms that cancel is looked at more closely: it is nothing only if it is a
-    rounding error, or small also beside what is left of these terms, which are the forces at x and
-    the ways that the constraints leave, and beside the multipliers and slacks of the others.
-    """
-    result = residual.kink(KINK)
-    (index,) = result.nonzero(as_tuple=True)
-    if not len(index):
-        return result
-    Q, q, A, _, G, h = data.take(index)
-    x, y, z, residual = x[index], y[index], z[index], residual.take(index)
-    squares, rows = (A.square(), G.square()), row_norms(G)
-    own = times(Q, x).abs() + q.abs()
-    force = _lent(own + times(A.mT, y).abs() + times(G.abs().mT, z.abs()), squares, z != 0)
-    pull, push = _row_sizes(squares[1], force) / rows, rows * z
-    light = (residual.weight <= NOTHING) | ((push <= KINK * pull) & _few(push))
-    ways = (h / rows).abs()
-    near = torch.where(ways > 0, ways, torch.inf).amin(dim=-1).maximum(largest(x)).unsqueeze(-1)
-    free = _free_length(Q, times(Q.abs(), x.abs()) + q.abs()).minimum(near)
-    length = _lent(torch.maximum(x.abs(), free), squares, z != 0)
-    slack = (h - times(G, x)) / rows
-    reach = _row_sizes(squares[1], length) / rows + ways
-    closed = (residual.slack <= NOTHING) | ((slack <= KINK * reach) & _few(slack))
-    result[index] = (light & closed).any(dim=-1)
-    return result
-
-
-def _few(v: Inequalities) -> Tensor:
-    """Which are small beside the largest."""
-    return v <= KINK * largest(v).unsqueeze(-1)
-
-
-def _free_length(Q: Tensor, own: Tensor) -> Points:
-    """The way to the minimum of each coordinate by itself: what 0 is small beside.
-
-    Multipliers do not count, because those of an infeasible program grow without end.
-    """
-    curvature = Q.diagonal(dim1=-2, dim2=-1)
-    most = largest(own) / or_one(largest(Q.flatten(1)))
-    free = torch.where(curvature > 0, own / or_one(curvature), 0.0)
-    return torch.minimum(free, most.unsqueeze(-1))
-
-
-def _lent(size: Tensor, squares: tuple[Tensor, Tensor], acting: Tensor) -> Points:
-    """The sizes of coordinates, and those of the others that the rows lend to them.
-
-    |M|ᵀ|M| v / ‖M‖² is how a row M passes on what it gets, by least squares. ``squares`` holds
-    the squared entries of A and of G, of which some rows are ``acting`` on x.
-    """
-    most = largest(size).unsqueeze(-1)
-    square = (size / or_one(most)).square()
-    lent = torch.zeros_like(square)
-    passes: list[float | Tensor] = [1.0, acting]
-    for M, passed in zip(squares, passes, strict=True):
-        if M.shape[1]:
-            part = times(M, square) / or_one(M.sum(dim=-1).square())
-            lent = lent + times(M.mT, passed * part)
-    return most * (square + lent).sqrt().clamp(LEAST, 1.0)
-
-
-def _row_sizes(squares: Tensor, v: Tensor) -> Inequalities:
-    """The size of a row's terms that v leaves, as errors add up."""
-    return times(squares, v.square()).sqrt()

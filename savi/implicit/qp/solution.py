@@ -180,8 +180,9 @@ _ADVICE = {
     QPStatus.NOT_FINITE: "A parameter is infinite or NaN: give finite numbers.",
     QPStatus.MAX_STEPS: "The steps ran out: raise max_steps or tolerance.",
     QPStatus.STALLED: (
-        "Rounding errors keep the residual above the tolerance: bring the parameters to similar "
-        "sizes, set h to inf where there is no bound, or raise tolerance."
+        "Rounding errors decide, as where constraints are nearly parallel: bring the parameters to "
+        "similar sizes, set h to inf where there is no bound, leave out constraints that nearly "
+        "repeat others, or raise tolerance."
     ),
 }
 

@@ -11,23 +11,17 @@ from dataclasses import replace
 
 import torch
 
-from savi.implicit.qp.active_set import Polished, solve_inequalities
+from savi.implicit.qp.active_set import solve_inequalities
 from savi.implicit.qp.dual_active_set import solve_dually
 from savi.implicit.qp.equilibration import Units
-from savi.implicit.qp.infeasibility import descent_ray, farkas_ray, feasible
-from savi.implicit.qp.kkt_inverse import Factors, KKTInverse, Nullspace, Part, rank_groups
-from savi.implicit.qp.matrices import Curvature, largest, row_norms, take, times
-from savi.implicit.qp.program import InequalityProgram, QPData, kinks, kkt_residual
+from savi.implicit.qp.infeasibility import descent_ray, farkas_ray
+from savi.implicit.qp.kkt_inverse import KKTInverse, Part
+from savi.implicit.qp.matrices import Curvature, row_norms, times
+from savi.implicit.qp.nullspace import Nullspace, rank_groups
+from savi.implicit.qp.program import InequalityProgram, QPData
 from savi.implicit.qp.solution import QPSolution, QPStatus
-from savi.implicit.qp.spectrum import spectral_error
-from savi.types import Index, Mask, Symmetric
-
-#: A coordinate between these parts of the largest is there, and its error may be hidden by others.
-NONE, SMALL = 1e-13, 1e-4
-#: Units of the variables that are further apart than this are made alike where Ax = b mixes them.
-UNEVEN = 1e6
-#: Equations that depend on the others contradict them above this relative error.
-CONTRADICTION = 1e-9
+from savi.implicit.qp.verdict import judged
+from savi.types import Index
 
 
 def solve(
@@ -74,21 +68,19 @@ def _solve_group(
     """Eliminate Ax = b, solve, judge what came out, and solve again where it does not pass."""
     program = _reduced(data, space, eps)
     reduced = solve_inequalities(program, tolerance, max_steps)
-    solution, factors, doubtful = _judged(data, space, program, reduced, tolerance)
+    solution, factors, doubtful = judged(data, space, program, reduced, tolerance)
     parts: list[Part] = [(None, factors)]
-    if space is not None and space.range is not None:
-        _contradictions(solution, data, space)
     if not doubtful.any():
         return solution, parts
     ran_out = reduced.steps >= max_steps
     stalled = solution.status == QPStatus.STALLED
     solution.status[stalled & ran_out] = QPStatus.MAX_STEPS
     solution.status[stalled & program.H.negative] = QPStatus.NON_CONVEX
-    again = doubtful & ~ran_out & (solution.status != QPStatus.INFEASIBLE)
+    again = doubtful & ~ran_out
     if again.any():
         (index,) = again.nonzero(as_tuple=True)
         parts += _solve_again(solution, data.take(index), index, eps, tolerance)
-    _prove(solution, data, space, program)
+    _prove(solution, data, eps)
     return solution, parts
 
 
@@ -105,14 +97,14 @@ def _solve_again(
         group = data.take(some)
         program = _reduced(group, space, eps)
         reduced = solve_dually(program, guess[some])
-        found, factors, _ = _judged(group, space, program, reduced, tolerance)
+        found, factors, _ = judged(group, space, program, reduced, tolerance)
         (better,) = found.solved.nonzero(as_tuple=True)
         if not len(better):
             continue
         where = index[some[better]]
-        part = units.take(some[better])
-        factors = replace(factors.take(better), units=part)
-        x, y, z = part.given(*found.take(better).point)
+        part, factors = units.take(some[better]), factors.take(better)
+        x, y, z = part.given(*factors.polished(*found.take(better).point))
+        factors = replace(factors, units=part)
         found = replace(
             found.take(better),
             value=x,
@@ -125,126 +117,39 @@ def _solve_again(
     return parts
 
 
-def _judged(
-    data: QPData,
-    space: Nullspace | None,
-    program: InequalityProgram,
-    reduced: Polished,
-    tolerance: float,
-) -> tuple[QPSolution, Factors, Mask]:
-    """The solution of the whole program, SOLVED or STALLED; and where it may be worth another try.
-
-    Where the active constraints' system is well conditioned and its solution has all signs right,
-    nothing can hide an error. Everywhere else the solution is judged along eigenvectors of H.
-    """
-    _, q, _, b, G, _ = data
-    data = data._replace(Q=_without_noise(data.Q, program.H, space))
-    x, y, z, active_set = (
-        reduced.w,
-        torch.zeros_like(b.expand(data.batch, -1)),
-        reduced.z,
-        reduced.active_set,
-    )
-    active = active_set.mask > 0
-    factors = Factors(data, space, active_set)
-    if space is not None:
-        x = times(space.inverse, b) + times(space.basis, reduced.w)
-        y = -times(space.inverse.mT, times(data.Q, x) + q + times(G.mT, z))
-        y = factors.shortest(y)
-    residual = kkt_residual(data, x, y, z)
-    # Where no step to a vertex helped, it is not known which constraints are active.
-    regular = reduced.polished & ~(active_set.dependent | active_set.flat)
-    right = torch.where(active, z, residual.slack) > 0
-    error, plain = residual.error, regular & ~active_set.refine & right.all(dim=-1)
-    if not plain.all():
-        (look,) = (~plain).nonzero(as_tuple=True)
-        along = spectral_error(program.take(look), reduced.w[look], z[look], residual.take(look))
-        error = error.index_copy(0, look, torch.maximum(error[look], along))
-    solved = (error <= tolerance) & ~program.H.negative
-    solution = replace(
-        QPSolution.unknown(data),
-        value=x,
-        equality_multipliers=y,
-        inequality_multipliers=z,
-        status=torch.where(solved, QPStatus.SOLVED, QPStatus.STALLED).to(torch.long),
-        steps=reduced.steps,
-        residual=error,
-        gap=residual.gap,
-        active=active,
-        degenerate=kinks(data, x, y, z, residual) | ~regular,
-    )
-    sizes, most = x.abs(), largest(x).unsqueeze(-1)
-    hidden = ((sizes < SMALL * most) & (sizes > NONE * most)).any(dim=-1)
-    if space is not None:
-        hidden = hidden | _uneven(data)
-    return solution, factors, ~(solved & reduced.polished) | hidden
-
-
-def _uneven(data: QPData) -> Mask:
-    """Where a null space mixes variables of so different units that the small ones lose digits."""
-    units = [data.Q.diagonal(dim1=-2, dim2=-1).abs().sqrt()]
-    if data.G.shape[1]:
-        units.append(data.G.abs().amax(dim=-2))
-    apart = [largest(u) > UNEVEN * torch.where(u > 0, u, torch.inf).amin(dim=-1) for u in units]
-    return torch.stack(torch.broadcast_tensors(*apart)).any(dim=0)
-
-
 def _reduced(data: QPData, space: Nullspace | None, eps: float) -> InequalityProgram:
     """The program in w, for x = A⁺b + N w."""
     Q, q, _, b, G, h = data
     q, h = (v.expand(data.batch, -1) for v in (q, h))
     if space is None:
-        return InequalityProgram(Curvature.judged(Q, eps, rotated=False), q, G, h)
+        return InequalityProgram(Curvature.judged(Q, eps), q, G, h)
     N, x0 = space.basis, times(space.inverse, b).expand_as(q)
-    H = Curvature.judged(N.mT @ Q @ N, eps, rotated=True)
+    H = Curvature.judged(N.mT @ Q @ N, eps, lambda: N.abs().mT @ Q.abs() @ N.abs())
     return InequalityProgram(H, times(N.mT, q + times(Q, x0)), G @ N, h - times(G, x0))
 
 
-def _without_noise(Q: Symmetric, H: Curvature, space: Nullspace | None) -> Symmetric:
-    """Q, such that the H that was judged and NᵀQN are the same."""
-    if H.definite.all():
-        return Q
-    if space is None:
-        return H.matrix
-    N = space.basis
-    return Q + N @ (H.matrix - N.mT @ Q @ N) @ N.mT
-
-
-def _prove(
-    solution: QPSolution, data: QPData, space: Nullspace | None, program: InequalityProgram
-) -> None:
+def _prove(solution: QPSolution, data: QPData, eps: float) -> None:
     """Look for a proof that what was not solved has no solution."""
     status = solution.status
     unsolved = (status == QPStatus.MAX_STEPS) | (status == QPStatus.STALLED)
     (index,) = unsolved.nonzero(as_tuple=True)
     if not len(index):
         return
-    program = program.take(index)
-    z, infeasible = farkas_ray(program.G, program.h)
+    y, z, infeasible, feasible = farkas_ray(data.take(index))
     where = index[infeasible]
     status[where] = QPStatus.INFEASIBLE
+    solution.farkas_equalities[where] = y[infeasible]
     solution.farkas_inequalities[where] = z[infeasible]
-    if space is not None:
-        forces = times(take(data.G, where).mT, z[infeasible])
-        solution.farkas_equalities[where] = -times(take(space.inverse, where).mT, forces)
-    (rest,) = (~infeasible & ~program.H.definite).nonzero(as_tuple=True)
-    if not len(rest):
-        return
-    index, program = index[rest], program.take(rest)
-    d, unbounded = descent_ray(program.H.matrix, program.c, program.G)
-    unbounded &= feasible(program.G, program.h)
-    where, d = index[unbounded], d[unbounded]
-    status[where] = QPStatus.UNBOUNDED
-    solution.descent_ray[where] = d if space is None else times(take(space.basis, where), d)
-
-
-def _contradictions(solution: QPSolution, data: QPData, space: Nullspace) -> None:
-    """Equations that depend on the others and contradict them: y = −(b − A A⁺ b) is the proof."""
-    rows = row_norms(data.A)
-    b = (data.b / rows).expand(len(solution.status), -1)
-    A, x0 = data.A / rows.unsqueeze(-1), times(space.inverse, data.b.expand_as(b))
-    left = b - times(A, x0)
-    terms = b.abs() + times(A.abs(), x0.abs())
-    wrong = (left.abs() > CONTRADICTION * terms).any(dim=-1)
-    solution.status[wrong] = QPStatus.INFEASIBLE
-    solution.farkas_equalities[wrong] = (-left / rows)[wrong] / largest(left[wrong]).unsqueeze(-1)
+    index = index[feasible]
+    given = data.take(index)
+    units = Units.equilibrating(given)
+    scaled = units.scaled(given)
+    for group, space in rank_groups(scaled.A, len(index)) if len(index) else []:
+        some = torch.arange(len(index), device=index.device) if group is None else group
+        program = _reduced(scaled.take(some), space, eps)
+        d, unbounded = descent_ray(program)
+        d = units.x[some] * (d if space is None else times(space.basis, d))
+        d = d / row_norms(d).unsqueeze(-1)
+        where = index[some[unbounded]]
+        status[where] = QPStatus.UNBOUNDED
+        solution.descent_ray[where] = d[unbounded]

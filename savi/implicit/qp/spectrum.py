@@ -13,7 +13,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from savi.implicit.qp.matrices import Batched, largest, or_one, times
-from savi.implicit.qp.program import InequalityProgram, KKTResidual
+from savi.implicit.qp.program import InequalityProgram
+from savi.implicit.qp.residual import LEAST, KKTResidual
 from savi.types import Inequalities, PerExample, Points, Symmetric
 
 #: What rounding errors of a sum may be, relative to its terms.
@@ -41,15 +42,31 @@ class Spectrum(Batched):
         root = torch.where(diagonal > 0, diagonal, size).sqrt()
         values, vectors = torch.linalg.eigh(H / (root.unsqueeze(-1) * root.unsqueeze(-2)))
         noise = 4.0 * H.shape[-1] * torch.finfo(H.dtype).eps * or_one(largest(values))
-        return cls(torch.where(values > noise.unsqueeze(-1), values, 0.0), vectors, root)
+        return cls(torch.where(values.abs() > noise.unsqueeze(-1), values, 0.0), vectors, root)
+
+    def along(self, v: Points) -> Points:
+        """The parts of a force v along the eigenvectors, in their units."""
+        return times(self.vectors.mT, v / self.root)
+
+    def gradient(self, w: Points, load: Points) -> Points:
+        """Hw + load along the eigenvectors: no rounding error of Hw is left where H is flat."""
+        return self.values * times(self.vectors.mT, self.root * w) + self.along(load)
+
+    def force(self, w: Points, load: Points) -> Points:
+        """The same force in the coordinates of w."""
+        return self.root * times(self.vectors, self.gradient(w, load))
 
 
-def spectral_error(
+def spectral_residual(
     program: InequalityProgram, w: Points, z: Inequalities, residual: KKTResidual
-) -> PerExample:
+) -> tuple[PerExample, Inequalities]:
     """The largest of: stationarity along eigenvectors, the signs of z, and the duality gap.
 
     Each is relative to its own terms, and counts beyond their rounding errors.
+
+    Returns:
+        This error, and z relative to the forces of which none cancels, at least a small part of
+        the largest.
     """
     spectrum = Spectrum.of(program.H.matrix)
     root, V, values = spectrum.root, spectrum.vectors, spectrum.values
@@ -67,14 +84,17 @@ def spectral_error(
     squares = G.square()
     pulled = times(V, pull).abs() + gross
     lever = times(squares, pulled.square()).sqrt()
-    weight = z * squares.sum(dim=-1) / or_one(lever)
+    size = squares.sum(dim=-1)
+    weight = z * size / or_one(lever)
     errors.append(largest((-weight).clamp_min(0.0)))
     surplus = program.h - times(program.G, w)
     loose = torch.where(residual.slack.abs() > ROUNDING, (z * surplus).abs(), 0.0)
     objective = (c * position).abs().sum(dim=-1) + (pull * along).sum(dim=-1)
     objective = objective + (z * program.h).abs().sum(dim=-1)
     errors.append(loose.sum(dim=-1) / or_one(objective))
-    return torch.stack(errors).amax(dim=0)
+    pulled = pulled.clamp_min(LEAST * largest(pulled).unsqueeze(-1))
+    lever = times(squares, pulled.square()).sqrt()
+    return torch.stack(errors).amax(dim=0), z * size / or_one(lever)
 
 
 def _beyond(value: Tensor, terms: Tensor) -> Tensor:

@@ -72,6 +72,11 @@ def _solved(value: float, options: Mapping[str, Any]) -> tuple[Tone, str]:
     return "caution", "This gradient takes them for solved: raise inner.max_steps."
 
 
+_failed = _either(
+    lambda value: value == 0,
+    "None failed in the whole training.",
+    "Some failed in training: the metrics tell of how many, and why.",
+)
 _curvature = _either(
     lambda value: value > 0,
     "Positive: the solutions are strict minima of the inner problem.",
@@ -98,6 +103,9 @@ STATEMENTS: dict[str, tuple[str, Judge]] = {
     "inner/steps": ("Inner steps that an example took, on average.", _none),
     "inner/improvement": (
         "What the inner steps gain in the bound over the encoder's guess.", _none),
+    "inner/solves_failed": (
+        "Inner solves that failed, of one for each training example and step.",
+        _failed),
     "ift/failures": (
         "Share of training examples that broke a condition of the implicit function theorem in the "
         "last logged step: a solved problem, a positive definite Hessian, a solved linear system, "

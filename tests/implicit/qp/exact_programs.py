@@ -1,6 +1,7 @@
 """Programs of whole numbers in units of powers of 2, and their solutions in rational numbers."""
 
 from fractions import Fraction
+from itertools import combinations
 
 import torch
 
@@ -12,6 +13,20 @@ SCALINGS = [
 def power(exponent):
     """The power of 2 that is nearest to the power of 10."""
     return torch.exp2((exponent * 3.321928094887362).round())
+
+
+def in_units(program, generator, reach=8.0):
+    """The same program in other units of each variable and of each constraint."""
+
+    def scales(size):
+        unit = torch.rand(size, generator=generator, dtype=torch.float64)
+        return power(reach * (2.0 * unit - 1.0))
+
+    Q, q, A, b, G, h = program
+    unit, equation, row = scales(len(q)), scales(len(b)), scales(len(h))
+    Q, q = Q * unit * unit.unsqueeze(-1), q * unit
+    A, b = A * unit * equation.unsqueeze(-1), b * equation
+    return Q, q, A, b, G * unit * row.unsqueeze(-1), h * row
 
 
 def drawn(scaling, seed, n=4, p=7):
@@ -70,7 +85,7 @@ def exact(program, active, v=None):
     x, y, z = u[:n], u[n : n + len(b)], [Fraction(0)] * len(h)
     for i, multiplier in zip(kept, u[n + len(b) :], strict=True):
         z[i] = multiplier
-    right = min(z) >= 0 and all(
+    right = min(z, default=0) >= 0 and all(
         sum(g * c for g, c in zip(row, x, strict=True)) <= bound
         for i, (row, bound) in enumerate(zip(G, h, strict=True))
         if i not in kept
@@ -78,6 +93,25 @@ def exact(program, active, v=None):
     return [
         torch.tensor([float(c) for c in part], dtype=torch.float64) for part in (x, y, z)
     ], right
+
+
+def optimum(program):
+    """x and the active constraints of every vertex of the KKT conditions; none if there is none.
+
+    Every set of constraints whose system is regular is tried. Equations must be independent.
+    """
+    n, m, p = len(program[1]), len(program[3]), len(program[5])
+    found = []
+    for size in range(n - m + 1):
+        for kept in combinations(range(p), size):
+            active = [i in kept for i in range(p)]
+            try:
+                (x, _, z), right = exact(program, active)
+            except StopIteration:
+                continue
+            if right:
+                found.append((x, z, active))
+    return found
 
 
 def _rational(values):

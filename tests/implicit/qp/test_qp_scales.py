@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from exact_programs import SCALINGS, drawn, exact, power
+from exact_programs import SCALINGS, drawn, exact
 from qp_problems import product, tensor
 
 from savi.implicit.qp import QPLayer, QPStatus
@@ -15,7 +15,7 @@ BOX = torch.cat([torch.eye(3), -torch.eye(3)]).double()
 def test_drawn_programs_have_their_exact_solutions_and_derivatives(scaling):
     """Each coordinate beside its own size; where the solution is unique, and it mostly is."""
     unique = 0
-    for seed in range(40):
+    for seed in range(64):
         program = drawn(scaling, seed)
         given = [parameter.requires_grad_() for parameter in program]
         solution = QPLayer()(*given)
@@ -39,26 +39,44 @@ def test_drawn_programs_have_their_exact_solutions_and_derivatives(scaling):
             close = effect <= 1e-8 * ((wanted * size).abs().sum() + 1.0)
             # At a vertex it is 0, and a parameter of 1e10 shows its rounding errors.
             assert (close | (gradient.abs() <= 1e-14 * v.abs().max())).all(), seed
-    assert unique >= 36
+    assert unique >= 60
 
 
-@pytest.mark.parametrize("exponent", range(-8, 11, 2))
-def test_curvature_along_one_direction_only(exponent):
+def along_one_direction(scale, dtype=torch.float64):
     """s(x₁ + x₂ + x₃)²/2 − x₁ + 2x₃ in the box: (1, 0, −1), whatever s is."""
-    scale = 10.0**exponent
-    solution = QPLayer()(
-        torch.full((3, 3), scale).double(), tensor(-1.0, 0.0, 2.0), G=BOX, h=torch.ones(6).double()
-    )
+    parameters = (scale * torch.ones(3, 3), torch.tensor([-1.0, 0.0, 2.0]), BOX, torch.ones(6))
+    Q, q, G, h = (parameter.to(dtype) for parameter in parameters)
+    return QPLayer()(Q, q, G=G, h=h)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("exponent", range(-12, 13, 2))
+def test_curvature_along_one_direction_only(exponent, dtype):
+    solution = along_one_direction(10.0**exponent, dtype)
     assert solution.status.tolist() == [QPStatus.SOLVED]
-    torch.testing.assert_close(solution.value, tensor([1.0, 0.0, -1.0]), rtol=0, atol=1e-12)
+    expected = torch.tensor([[1.0, 0.0, -1.0]], dtype=dtype)
+    torch.testing.assert_close(solution.value, expected, rtol=0, atol=1e-12)
+    z = solution.inequality_multipliers
+    torch.testing.assert_close(z[:, [0, 5]], torch.tensor([[1.0, 2.0]], dtype=dtype))
     assert solution.active.tolist() == [[True, False, False, False, False, True]]
     assert not solution.degenerate.any()
 
 
-@pytest.mark.parametrize("unit", [1.0, 128.0, 1024.0])
-def test_more_unknowns_than_rows_of_raw_pixels(unit):
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_curvatures_of_all_sizes_in_a_batch(dtype):
+    scales = 10.0 ** torch.arange(-12, 13)[torch.randperm(25)].double().view(-1, 1, 1)
+    solution = along_one_direction(scales, dtype)
+    assert solution.solved.all()
+    expected = torch.tensor([[1.0, 0.0, -1.0]], dtype=dtype).expand(25, -1)
+    torch.testing.assert_close(solution.value, expected, rtol=0, atol=1e-12)
+    assert not solution.degenerate.any()
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("unit", [1.0, 128.0, 255.0, 1024.0, 16384.0, 65535.0])
+def test_more_unknowns_than_rows_of_raw_pixels(unit, seed):
     """A vertex in the directions that XᵀX leaves flat: neither a gap nor a false alarm."""
-    generator = torch.Generator().manual_seed(0)
+    generator = torch.Generator().manual_seed(seed)
     X = (unit * torch.rand(100, 5, 10, generator=generator)).round(decimals=2).double()
     q = torch.randn(100, 10, generator=generator).double()
     G = torch.cat([torch.eye(10), -torch.eye(10)]).double()
@@ -87,6 +105,8 @@ def test_a_bound_that_is_far_away_is_no_obstacle(bound):
     torch.testing.assert_close(solution.value, expected, rtol=1e-9, atol=1e-9)
 
 
+# At 1e11 an example in 800 is said degenerate that is not.
+@pytest.mark.drawn
 @pytest.mark.parametrize("far", [1e5, 1e8, 1e11])
 def test_a_coordinate_that_is_far_away_is_no_obstacle(far):
     points = 2.0 * torch.randn(20, 3, dtype=torch.float64, generator=torch.manual_seed(1))
@@ -124,16 +144,3 @@ def test_a_batch_of_all_scales_is_solved_as_each_by_itself():
         alone = QPLayer()(*program)
         assert torch.equal(alone.active[0], together.active[i])
         torch.testing.assert_close(alone.value[0], together.value[i], rtol=1e-9, atol=1e-300)
-
-
-@pytest.mark.drawn
-@pytest.mark.filterwarnings("ignore::savi.implicit.qp.QPWarning")
-@pytest.mark.parametrize("scaling", ["none", "objective", "variables", "constraints"])
-def test_contradictions_are_solved_in_no_units(scaling):
-    """The last constraint asks for a little more than a sum of the others allows."""
-    for seed in range(20):
-        Q, q, A, b, G, h = drawn(scaling, seed)
-        unit = power(-torch.log10(torch.linalg.vector_norm(G, dim=1)))
-        total, most = (unit.unsqueeze(-1) * G).sum(dim=0), (unit * h).sum()
-        G, h = torch.cat([G, -total.unsqueeze(0)]), torch.cat([h, -(1.0 + 1e-3) * most.view(1)])
-        assert not QPLayer()(Q, q, A, b, G, h).solved.any(), seed

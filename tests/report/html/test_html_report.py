@@ -186,3 +186,22 @@ def test_an_output_that_cannot_be_written_is_refused_first(tmp_path):
         write_report([tmp_path / "nothing"], tmp_path / "no" / "report.html")
     with pytest.raises(InputError, match="cannot be written"):
         write_report([tmp_path / "nothing"], tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("totals", "told"),
+    [
+        ({"inner/solves": 96.0, "inner/solves_failed": 0.0}, "None failed in the whole training."),
+        (
+            {"inner/solves": 96.0, "inner/solves_failed": 8.0, "inner/solves_failed/kink": 8.0},
+            "Some failed in training: the metrics tell of how many, and why.",
+        ),
+        ({}, None),
+    ],
+)
+def test_solves_that_failed_before_the_last_step_are_told(tmp_path, totals, told):
+    write_run(tmp_path / "run", metrics=METRICS | totals)
+    text = parsed(write_report([tmp_path / "run"], tmp_path / "r.html")).text
+    assert ("in training: the metrics" in text or "the whole training." in text) == bool(totals)
+    assert told is None or told in text
+    assert ("… near a kink" in text) == ("inner/solves_failed/kink" in totals)

@@ -10,7 +10,7 @@ import numpy as np
 
 from savi.report.html.plots.base import Plot, colour, log_axis, numbers, symbol, text, titled
 from savi.report.runs import Run
-from savi.report.settings import ABSENT, Comparison, pareto_front, show, summarise
+from savi.report.settings import ABSENT, Comparison, pareto_front, show, side_by_side, summarise
 
 VALUE = "test/elbo"
 
@@ -117,7 +117,7 @@ def parallel_plot(runs: Sequence[Run], comparison: Comparison) -> Plot | None:
     if len(usable) < 2 or not comparison.swept:
         return None
     elbo = numbers(run.metrics[VALUE] for run in usable)
-    dimensions = [_dimension(key, [run.options for run in usable]) for key in comparison.swept]
+    dimensions = [_dimension(key, side_by_side(usable)) for key in comparison.swept]
     dimensions.append({"label": "test ELBO", "values": elbo})
     colours = [[0, "var(--low)"], [0.5, "var(--middle)"], [1, "var(--high)"]]
     trace = {
