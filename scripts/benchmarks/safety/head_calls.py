@@ -28,7 +28,7 @@ class Decoder:
 
     def __init__(self, draw: Draw, size: int, gamma: float) -> None:
         fixed = {"mode": "fixed", "value": gamma, "floor": min(gamma, 1e-7)}
-        layers = {"decoder": "mlp", "hidden": 32, "depth": 1, "activation": "softplus"}
+        layers = {"decoder": "mlp", "hidden": 24, "depth": 1, "activation": "softplus"}
         model = build_vae({**layers, "gamma": fixed, "latent_dim": LATENT}, (size,), 1.0)
         with torch.no_grad():
             for parameter in model.decoder.parameters():
@@ -61,7 +61,8 @@ def head_far_away(seed: int) -> list[Call]:
     """
     calls = []
     for index, (pixels, gamma, distance) in enumerate(
-        [(d, g, r) for d in (784, 3072) for g in (1e-2, 1e-4, 1e-6) for r in (0.5, 3.0, 9.0)]
+        [(784, g, r) for g in (1e-2, 1e-4, 1e-6) for r in (0.5, 3.0, 9.0)]
+        + [(3072, g, 9.0) for g in (1e-2, 1e-4, 1e-6)]
         + [(d, g, r) for d in (8, 64) for g in (1.0, 0.1, 0.01) for r in (0.0, 0.3)]
     ):
         draw = Draw(seed, 27, index, dtype=torch.float32)

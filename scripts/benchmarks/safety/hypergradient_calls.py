@@ -124,7 +124,8 @@ def unseen_saddle(seed: int) -> list[Call]:
         def outer(w: Tensor, h: Tensor) -> Tensor:
             return w[:-1].sum()
 
-        name = f"{'saddle' if saddle else 'minimum'}, {solver}, P = {size}, {draw.dtype}"
+        kind = f"curvature {c.min():.2g}" if saddle else "a minimum"
+        name = f"{kind}, {solver}, P = {size}, {draw.dtype}"
         answer = None if saddle else [torch.full((1,), size - 1.0, dtype=torch.float64)]
         calls.append(Call(name, _asked(inner, outer, w, h, solver), answer, well_posed=not saddle))
     return calls

@@ -106,7 +106,7 @@ def relative_error(gradient: Tensor, answer: Tensor | None) -> float:
         return float("inf")
     if gradient.shape != answer.shape:
         raise ValueError(f"an answer of shape {tuple(gradient.shape)}, not {tuple(answer.shape)}")
-    difference = float((gradient.double() - answer).norm())
+    difference = float((gradient.detach().double() - answer).norm())
     if difference == 0.0:
         return 0.0
     size = float(answer.norm())

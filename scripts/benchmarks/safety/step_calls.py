@@ -122,7 +122,8 @@ def started_at_the_solution(seed: int) -> list[Call]:
     """
     calls = []
     combinations = [
-        *product(THROUGH_STEPS, [GradientDescent(0.15), Momentum(0.1, 0.6)]),
+        *product(THROUGH_STEPS, [Momentum(0.1, 0.6)]),
+        *product([Unrolled(), Checkpointed(), FiniteDifference()], [GradientDescent(0.15)]),
         *product([Implicit(), Implicit("cg"), Unrolled()], [LevenbergMarquardt()]),
         *product([Unrolled(), Checkpointed(), Truncated(5)], [Adam(0.1)]),
         (Unrolled(), LBFGS()),
@@ -171,7 +172,7 @@ def hardly_seen_coordinate(seed: int) -> list[Call]:
             draw = Draw(seed, 21, kind, index, dtype=torch.float32)
             weights = draw.uniform(size, low=0.5, high=2.0)
             weights[index % size] *= weight
-            for optimizer in (Adam(0.02 + 0.03 * index), Momentum(0.2, 0.5)):
+            for optimizer in (Adam(0.05 + 0.02 * index), Momentum(0.2, 0.5)):
                 hazard = weight < 1.0 and isinstance(optimizer, Adam)
                 if hazard or index < 2:
                     calls.append(_differences(draw, weights, optimizer, hazard, f"{weight:g}"))
@@ -181,9 +182,10 @@ def hardly_seen_coordinate(seed: int) -> list[Call]:
 def _differences(
     draw: Draw, weights: Tensor, optimizer: InnerOptimizer, hazard: bool, told: str
 ) -> Call:
-    size, steps = len(weights), 5 + 5 * (len(weights) % 3)
+    size, steps = len(weights), 8 + 4 * (len(weights) % 3)
     problem, theta = Coupled.drawn(draw, size, weights), draw.normal(size)
-    start, w = theta + draw.uniform(3, size, low=0.5, high=1.5), draw.normal(3, size)
+    # Near enough for the steps to shrink: elsewhere those of Adam do not depend on θ.
+    start, w = theta + draw.uniform(3, size, low=0.1, high=0.4), draw.normal(3, size)
     answer = complex_step(lambda t: problem.end(start, optimizer, steps, t), theta, w)
     name = f"a weight of {told}, {steps} steps of {optimizer.name}, P = {size}"
     ask = _asked(problem, theta, start, w, optimizer, FiniteDifference(), steps)

@@ -29,7 +29,7 @@ from savi.gradients import (
 )
 from savi.implicit import Problem as Constrained
 from savi.implicit import QPLayer, hypergradient, kkt, root, softmax
-from savi.inner import GradientDescent
+from savi.inner import Momentum
 
 BACKENDS: dict[str, GradientBackend] = {
     "ift": Implicit(),
@@ -59,7 +59,7 @@ class Quartic(NamedTuple):
         return savi.minimize(
             lambda y: (0.5 * (y - c).square() + 0.25 * self.a * y.pow(4)).sum(dim=-1),
             torch.zeros_like(c),
-            optimizer=GradientDescent(0.25),
+            optimizer=Momentum(0.2, 0.3),
             gradient=backend,
             max_steps=300,
             rtol=1e-6,
