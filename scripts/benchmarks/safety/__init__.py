@@ -18,6 +18,7 @@ from benchmarks.safety import (
     detached_families,
     head_calls,
     hypergradient_calls,
+    layer_calls,
     qp_calls,
     rough_families,
     smooth_families,
@@ -33,7 +34,8 @@ from benchmarks.systems import chosen, tell_left_out
 from savi.settings import setting
 
 __all__ = [
-    "degenerate_families", "detached_families", "head_calls", "hypergradient_calls", "qp_calls",
+    "degenerate_families", "detached_families", "head_calls", "hypergradient_calls",
+    "layer_calls", "qp_calls",
     "rough_families", "smooth_families", "step_calls", "surrounding_calls",
 ]  # fmt: skip
 
