@@ -74,9 +74,11 @@ def test_a_line_for_each_of_the_other_calls_and_their_counts(finished):
     assert 0 < len(hazards) < 6
     text = plain_text(by_call, 120)
     assert f"{len(hazards)} hazards" in text
-    line = text.splitlines()[-2]
-    counts = [sum(row["outcome"] == o.value for row in hazards) for o in Outcome]
-    assert line.split()[1:][:4:3] == [str(counts[0]), str(counts[2])], line
+    (line,) = [line for line in text.splitlines() if line.split()[:1] == ["all"]]
+    right, told, silent, _ = (sum(r["outcome"] == o.value for r in hazards) for o in Outcome)
+    figures = list(map(int, line.split()[1:]))
+    assert (figures[0], *figures[2:4]) == (right, told, silent)
+    assert figures[4:] == [6 - len(hazards), 0, 0]
 
 
 def test_no_other_calls_no_file(tmp_path):

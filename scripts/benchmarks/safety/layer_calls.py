@@ -142,7 +142,8 @@ def sparsemax_ties(seed: int) -> list[Call]:
         held = w.double()[0, :support]
         exact = torch.zeros(1, size, dtype=torch.float64)
         exact[0, :support] = held - held.mean()
-        name = f"{'a tie' if tied else 'no tie'}, {support} of {size}, {draw.dtype}"
+        kind = "a tie" if tied else "no tie"
+        name = f"{kind} at {threshold:.3g}, {support} of {size}, {draw.dtype}"
         answer = None if tied else [exact]
         calls.append(Call(name, _asked(sparsemax, theta, w), answer, well_posed=not tied))
     return calls
