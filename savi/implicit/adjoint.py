@@ -176,7 +176,9 @@ class Adjoint:
             far,
             conditions.max_error,
         )
-        return torch.where(far, change + left * bound + seen.unsolved, bound)
+        measured = change + left * bound + seen.unsolved
+        # An infinite bound of which nothing is left is still one.
+        return torch.where(far, measured.nan_to_num(nan=torch.inf, posinf=torch.inf), bound)
 
     def _nearby(self, solved: Solved, rows: Mask | None) -> Nearby:
         """∇J around λK, with H⁻¹ as the solver has it: of some rows, or of all and θ besides."""

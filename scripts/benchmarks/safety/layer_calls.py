@@ -55,10 +55,11 @@ def given_root(seed: int) -> list[Call]:
 
 
 def _off_the_root(draw: Draw, size: int, off: float) -> Call:
-    a, B = draw.uniform(size, low=0.2, high=1.0), draw.normal(size, size)
-    theta, w, direction = draw.normal(size), draw.normal(3, size), draw.normal(3, size)
+    a, theta = draw.uniform(size, low=0.2, high=1.0), draw.normal(size)
+    direction, shift = draw.normal(3, size), draw.normal(3, size)
+    # Of one sign, so that nothing cancels.
+    B, w = draw.uniform(size, size), draw.uniform(3, size, low=0.5, high=1.5)
     # Three examples that share θ, each with another shift of the right-hand side.
-    shift = draw.normal(3, size)
     target, x = (shift + theta @ B.mT).double(), torch.zeros(3, size, dtype=torch.float64)
     for _ in range(100):
         x = x - (x + a.double() * x**3 - target) / (1.0 + 3.0 * a.double() * x**2)
@@ -130,10 +131,10 @@ def sparsemax_ties(seed: int) -> list[Call]:
     for index in range(16):
         draw = Draw(seed, 36, index, dtype=alternate(index))
         size, tied = 3 + index % 4, index < 8
-        # In quarters, so that the threshold and the tie are exact.
+        # In quarters, so that the threshold, which is below 0, and the tie are exact.
         support = 2 + index % 2
         theta = torch.full((1, size), -3.0, dtype=draw.dtype)
-        theta[0, :support] = 0.25 * draw.uniform(support, high=2.0).round()
+        theta[0, :support] = 0.25 * draw.uniform(support).round()
         threshold = (float(theta[0, :support].sum()) - 1.0) / support
         theta = theta + 0.25 * (index % 3) if not tied else theta
         if tied:
