@@ -120,14 +120,15 @@ class FiniteDifference(RecomputingBackend):
 
 
 def magnitudes(u: Rows) -> list[Rows]:
-    """Parts that add up to u, whose entries differ by less than 1 / ε^⅓ within each example.
+    """Parts that add up to u, whose entries differ by less than 1 / ε^⅓.
 
     A difference along u loses what is smaller by 1/ε; and an objective may ignore, or hardly see,
-    the coordinates where u is largest.
+    the coordinates where u is largest. What examples send to a tensor that they share is summed
+    before it is subtracted, so that the orders of magnitude are those of numbers, the same for all
+    examples and whatever else is in the batch.
     """
-    size = u.abs()
-    largest = size.amax(dim=-1, keepdim=True)
-    orders = torch.log(largest / size) / -math.log(torch.finfo(u.dtype).eps ** (1 / 3))
-    # 0 and what is not finite go with the first part.
-    order = orders.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0).floor()
-    return [torch.where(order == k, u, 0.0) for k in order.unique().tolist()]
+    width = -math.log(torch.finfo(u.dtype).eps ** (1 / 3))
+    # What is not finite goes with some part; 0 goes with none.
+    order = (u.abs().log() / width).floor().nan_to_num(nan=0.0, posinf=0.0)
+    found = order[u != 0].unique().tolist()
+    return [torch.where(order == k, u, 0.0) for k in found] or [u]

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from savi.implicit.adjoint_certificate import AdjointVerdict, Conditions
-from savi.implicit.certificate import MAX_NONLINEARITY, SAFETY, anywhere
+from savi.implicit.certificate import MAX_NONLINEARITY, anywhere
 from savi.implicit.damping import damped
 from savi.implicit.gradient_error import gradient_error
 from savi.implicit.nearby import MAX_JUMP, Nearby
@@ -101,8 +101,8 @@ class Adjoint:
         unbroken = needed & ~anywhere(checks, seen.error_bound)
         kinked = self._kinked(solved, seen, conditions, unbroken)
         if self.captured:
-            error = self._error_beyond(v, u, solved, seen, conditions, unbroken & ~kinked)
-            seen = replace(seen, error_bound=seen.error_bound.maximum(error))
+            bound = self._measured(v, u, solved, seen, conditions, unbroken & ~kinked)
+            seen = replace(seen, error_bound=bound)
         return u, conditions.judge(solved.linear, seen, checks, unbroken & kinked, needed)
 
     @property
@@ -153,14 +153,19 @@ class Adjoint:
                 kinked = kinked | ~(nearby.jump_in_params() <= MAX_JUMP)
         return kinked
 
-    def _error_beyond(
+    def _measured(
         self, v: Rows, u: Rows, solved: Solved, seen: Probe, conditions: Conditions, usable: Mask
     ) -> PerExample:
-        """What :func:`gradient_error` adds for examples that are not quite at their solution."""
+        """The error bounds, measured for examples that are not quite at their solution.
+
+        What a step of Newton's method changes of the gradient, with what may be left to change
+        after it, and what the linear solve has left.
+        """
+        bound = seen.error_bound
         far = usable & (seen.displacement > torch.finfo(v.dtype).eps ** 0.5)
         if not far.any():
-            return torch.zeros_like(seen.error_bound)
-        error = SAFETY * gradient_error(
+            return bound
+        change, left = gradient_error(
             self.objective,
             self.linearization,
             self.captured,
@@ -169,9 +174,11 @@ class Adjoint:
             solved.newton_step,
             solved.inverse,
             far,
-            conditions.max_error / SAFETY,
+            conditions.max_error,
         )
-        return torch.where(far, error, 0.0)
+        measured = change + left * bound + seen.unsolved
+        # An infinite bound of which nothing is left is still one.
+        return torch.where(far, measured.nan_to_num(nan=torch.inf, posinf=torch.inf), bound)
 
     def _nearby(self, solved: Solved, rows: Mask | None) -> Nearby:
         """∇J around λK, with H⁻¹ as the solver has it: of some rows, or of all and θ besides."""

@@ -136,10 +136,11 @@ class Conditions:
 class AdjointVerdict(Verdict):
     """What the backward has found, per example.
 
-    ``error_bound`` is that of :func:`savi.implicit.probe.probe`, or twice that of the gradient in
-    θ (:func:`savi.implicit.gradient_error.gradient_error`) if it is larger. The latter is looked at
-    unless every error is allowed, or J knows its gradient in closed form: it is then a network's,
-    whose ∂F/∂θ varies as F does.
+    ``error_bound`` is that of :func:`savi.implicit.probe.probe`, for any θ that varies as λ does;
+    or, for an example that is not quite at its solution, what a step of Newton's method changes of
+    the gradient in the θ at hand (:func:`savi.implicit.gradient_error.gradient_error`). The latter
+    is looked at unless every error is allowed, or J knows its gradient in closed form: it is then a
+    network's, whose ∂F/∂θ varies as F does.
 
     Attributes:
         linear_residual: ‖H u − v‖ / ‖v‖ of the adjoint system.

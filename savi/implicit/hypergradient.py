@@ -11,7 +11,12 @@ from torch import Tensor
 
 from savi.errors import InputError
 from savi.implicit.adjoint import solve_and_look
-from savi.implicit.hypergradient_certificate import HypergradientCertificate, Limits, certify
+from savi.implicit.hypergradient_certificate import (
+    Answer,
+    HypergradientCertificate,
+    Limits,
+    certify,
+)
 from savi.implicit.policy import OnFailure
 from savi.implicit.weight_hessian import WeightHessian, flat, or_zeros
 from savi.inner.precision import full_precision
@@ -92,8 +97,8 @@ def hypergradient(
         max_stationarity: the largest relative stationarity that counts as trained.
         max_residual: the largest relative residual that counts as solved.
         max_error: the largest estimated error that passes without a warning. Unless it is infinite,
-            weights that are not quite at the minimum cost a few steps of another linear solve and
-            third derivatives of inner.
+            weights that are not quite at the minimum cost two more linear solves, third derivatives
+            of inner and second ones of outer.
         on_failure: ``warn``, ``raise``, or ``silent``, which leaves it to the certificate.
 
     Returns:
@@ -126,7 +131,8 @@ def hypergradient(
     with torch.no_grad(), full_precision(v.device.type):
         linear = solve_and_look(chosen, hessian.operator(), v)
         response = hessian.pull_back(hyper, -linear.value)
-        certificate = certify(hessian, linear, v, hyper, response, chosen, limits)
+        answer = Answer(outer, hyper, of_outer.hyper, response)
+        certificate = certify(hessian, linear, v, answer, chosen, limits)
     certificate.report(policy)
     direct = tuple(or_zeros(of_outer.hyper, hyper))
     moved = or_zeros(response, hyper)

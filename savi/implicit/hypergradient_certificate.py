@@ -12,9 +12,9 @@ from torch import Tensor
 from savi.implicit.certificate import SAFETY, linear_checks, occurring
 from savi.implicit.policy import OnFailure
 from savi.implicit.reporter import Finding, Reporter
-from savi.implicit.weight_hessian import WeightHessian, flat
+from savi.implicit.weight_hessian import WeightHessian, or_zeros
 from savi.linear import LinearSolution, LinearSolver, LinearStatus
-from savi.types import Rows
+from savi.types import Rows, Scalar
 
 _REPORT = Reporter("hypergradient without its conditions", "inner", "hypergradient")
 
@@ -34,9 +34,10 @@ class HypergradientCertificate:
             w less that at 0: this is then the stationarity relative to the start w = 0.
         outer_shift: −(∇_w inner)ᵀ H⁻¹ ∇_w outer, by how much outer would change, to first order, if
             the weights went on to the minimum; in the units of outer.
-        error_bound: an estimate of the relative error of the part through w*, no proof: twice what
-            Hu and (∂∇_w inner/∂h)ᵀu change, to first order, on a rough Newton step to the minimum,
-            relative to themselves, and what the damping leaves. 0 where any error is allowed.
+        error_bound: an estimate of the relative error of the answer, no proof: twice what a Newton
+            step to the minimum changes of it, to first order, relative to its direct part or that
+            through w*, the larger, and the worst over h, with what the damping and the solver leave
+            unsolved. 0 where any error is allowed.
         linear_residual: ‖(H + δI) u − v‖ / ‖v‖ of the system that was solved, with v = ∇_w outer
             and the damping δ.
         damping_residual: δ ‖u‖ / ‖v‖, what the damping leaves of the system without it: its bias.
@@ -94,12 +95,36 @@ class Limits:
     max_error: float
 
 
+@dataclass(frozen=True)
+class Answer:
+    """What was asked, and the two parts of the answer, one tensor for each of h.
+
+    Attributes:
+        outer: the loss, with its graph.
+        hyper: h.
+        direct: ∂outer/∂h.
+        response: −(∂∇_w inner/∂h)ᵀu; None where ∇_w inner does not depend on it.
+    """
+
+    outer: Scalar
+    hyper: Sequence[Tensor]
+    direct: Sequence[Tensor | None]
+    response: Sequence[Tensor | None]
+
+    @property
+    def sizes(self) -> list[float]:
+        """Of the larger part of each."""
+        direct, response = (or_zeros(part, self.hyper) for part in (self.direct, self.response))
+        return [
+            max(float(a.norm()), float(b.norm())) for a, b in zip(direct, response, strict=True)
+        ]
+
+
 def certify(
     hessian: WeightHessian,
     linear: LinearSolution,
     v: Rows,
-    hyper: Sequence[Tensor],
-    response: Sequence[Tensor | None],
+    answer: Answer,
     solver: LinearSolver,
     limits: Limits,
 ) -> HypergradientCertificate:
@@ -109,17 +134,16 @@ def certify(
         hessian: H at w.
         linear: the solve for u = (H + δI)⁻¹v.
         v: ∇_w outer.
-        hyper: h.
-        response: −(∂∇_w inner/∂h)ᵀu.
+        answer: what came of it.
         solver: what solved.
         limits: what passes.
     """
     gradient, u = hessian.residual.detach(), linear.value
     scale = hessian.hessian_vector_product(hessian.point)
     relative = _ratio(gradient, scale)
-    trained = relative <= torch.finfo(v.dtype).eps ** 0.5
+    trained = relative <= 8.0 * torch.finfo(v.dtype).eps
     indefinite, singular, unsolved = linear_checks(linear, limits.max_residual)
-    unmoved = tuple(index for index, part in enumerate(response) if part is None)
+    unmoved = tuple(index for index, part in enumerate(answer.response) if part is None)
     which = ", ".join(f"hyper[{index}]" for index in unmoved)
     reasons = occurring(
         {
@@ -136,11 +160,9 @@ def certify(
         }
     )
     error = 0.0
-    if limits.max_error < math.inf and not trained and not reasons:
-        error = _error(hessian, linear, hyper, response, solver)
+    if limits.max_error < math.inf and not reasons:
+        error = _error(hessian, linear, v, answer, solver, trained)
     damped = _ratio(hessian.damping * u, v)
-    if limits.max_error < math.inf:
-        error += damped
     curvature = float(linear.min_curvature) - hessian.damping
     biases = {
         "the damping leaves more than half of the system unsolved (lower it: the answer is close "
@@ -171,24 +193,44 @@ def certify(
 def _error(
     hessian: WeightHessian,
     linear: LinearSolution,
-    hyper: Sequence[Tensor],
-    response: Sequence[Tensor | None],
+    v: Rows,
+    answer: Answer,
     solver: LinearSolver,
+    trained: bool,
 ) -> float:
-    """See ``error_bound``; both changes are taken to first order in the step."""
-    residual = hessian.residual.detach()
-    if linear.inverse is not None:
-        step = -linear.inverse(residual)
-    else:
-        step = -solver.rough()(hessian.operator(), residual).value
-    bending, drift = hessian.bent(hyper, linear.value, step)
-    product = hessian.hessian_vector_product(linear.value)
-    return SAFETY * (_ratio(bending, product) + _ratio(flat(drift, hyper), flat(response, hyper)))
+    """See ``error_bound``.
+
+    With u = H⁻¹∇_w outer the answer is ∂outer/∂h − (∂∇_w inner/∂h)ᵀu. Along a step s both change by
+    what :meth:`WeightHessian.changes` finds at constant u; and u by −H⁻¹ of what is left there of
+    Hu − ∇_w outer, of which the damping and the solver leave something at s = 0 already.
+    """
+
+    def inverse(r: Rows) -> Rows:
+        return solver(hessian.operator(), r).value if linear.inverse is None else linear.inverse(r)
+
+    u = linear.value
+    left, drift = hessian.hessian_vector_product(u) - v, [torch.zeros_like(h) for h in answer.hyper]
+    if not trained:
+        step = -inverse(hessian.residual.detach())
+        try:
+            bending, drift = hessian.changes(answer.outer, answer.hyper, u, step)
+        except RuntimeError:
+            # A loss whose backward cannot be differentiated again: how far off it is nobody knows.
+            return math.inf
+        left = left + bending
+    moved = or_zeros(hessian.pull_back(answer.hyper, inverse(left)), answer.hyper)
+    return SAFETY * max(
+        _quotient(float((a - b).norm()), size)
+        for a, b, size in zip(drift, moved, answer.sizes, strict=True)
+    )
 
 
 def _ratio(value: Tensor, scale: Tensor) -> float:
     """The quotient of the norms, where 0 / 0 is 0 and anything else over 0 infinite."""
-    size, unit = float(value.norm()), float(scale.norm())
+    return _quotient(float(value.norm()), float(scale.norm()))
+
+
+def _quotient(size: float, unit: float) -> float:
     if unit == 0.0:
         return 0.0 if size == 0.0 else math.inf
     return size / unit

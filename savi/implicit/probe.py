@@ -23,12 +23,14 @@ class Probe:
             constraint lies between λK and the solution.
         expected: ‖Hp‖, the smaller of the two.
         displacement: ‖s‖ relative to λ.
+        unsolved: the part of ``error_bound`` that the linear solve's residual has.
     """
 
     error_bound: PerExample
     nonlinearity: PerExample
     expected: PerExample
     displacement: PerExample
+    unsolved: PerExample
 
 
 def probe(
@@ -92,8 +94,9 @@ def probe(
     nonlinearity = torch.where(held_back, torch.inf, nonlinearity)
 
     by_differences = norm((seen[0] - seen[1]) / (2.0 * h) - image)
-    by_samples = linear.residual * norm(v) / size + bending * distance
-    error = by_samples.maximum(by_differences) / linear.min_curvature.clamp_min(0.0)
+    left = linear.residual * norm(v) / size
+    softest = linear.min_curvature.clamp_min(0.0)
+    error = (left + bending * distance).maximum(by_differences) / softest
     displacement = _displacement(init, point, newton_step, u)
     bound = SAFETY * (error + displacement)
     # Without a u there is nothing to bound: no cotangent, or a system that has failed.
@@ -103,6 +106,7 @@ def probe(
         torch.where(solved, nonlinearity, torch.zeros_like(nonlinearity)),
         smallest,
         torch.where(solved, displacement, torch.zeros_like(displacement)),
+        torch.where(solved, SAFETY * left / softest, torch.zeros_like(left)),
     )
 
 

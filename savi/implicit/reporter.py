@@ -24,7 +24,7 @@ import torch
 from savi.implicit.policy import HANDLED, OnFailure
 
 #: So many warnings of a kind from one line are all spoken; afterwards each power of two of them.
-MANY = 512
+MANY = 2048
 
 #: Where frames are not the caller's: folders, not what merely begins like their names.
 _OWN = tuple(f"{folder}{os.sep}" for folder in (Path(__file__).parents[1], *torch.__path__))

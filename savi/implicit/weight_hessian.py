@@ -12,7 +12,7 @@ from savi.implicit.smoothness import kinked_operations
 from savi.inner.objective import Linearization
 from savi.linear import SymmetricOperator
 from savi.linear.dense import plus_diagonal
-from savi.types import Rows
+from savi.types import Rows, Scalar
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,24 +48,26 @@ class WeightHessian(Linearization):
             ),
         )
 
-    def bent(
-        self, hyper: Sequence[Tensor], u: Rows, step: Rows
-    ) -> tuple[Rows, tuple[Tensor | None, ...]]:
-        """How Hu and (∂∇_w inner/∂h)ᵀu change, to first order, when the weights move by ``step``.
+    def changes(
+        self, outer: Scalar, hyper: Sequence[Tensor], u: Rows, step: Rows
+    ) -> tuple[Rows, list[Tensor]]:
+        """What changes of Hu − ∇_w outer and of (∂∇_w inner/∂h)ᵀu − ∂outer/∂h on a step s of w.
 
-        Both are derivatives of uᵀ∇_w inner, and so their changes along s are those of uᵀHs in w
-        and in h: two more gradients, of third derivatives of inner.
+        To first order. They are derivatives of uᵀ∇_w inner − outer in w and in h, and so their
+        changes along s are those of (Hu − ∇_w outer)ᵀs: third derivatives of inner, second ones
+        of outer.
         """
-        nothing = torch.zeros_like(u), (None,) * len(hyper)
         with torch.enable_grad():
             product = self.hessian_vector_product(u, create_graph=True)
-            along = (product * step).sum()
-        if not along.requires_grad:
-            return nothing
-        inputs = [*self.weights, *hyper]
-        found = torch.autograd.grad(along, inputs, retain_graph=True, allow_unused=True)
-        count = len(self.weights)
-        return flat(found[:count], self.weights), found[count:]
+            of_outer = torch.autograd.grad(
+                outer, self.weights, retain_graph=True, create_graph=True, allow_unused=True
+            )
+            along = ((product - flat(of_outer, self.weights)) * step).sum()
+        inputs, count = [*self.weights, *hyper], len(self.weights)
+        found: Sequence[Tensor | None] = [None] * len(inputs)
+        if along.requires_grad:
+            found = torch.autograd.grad(along, inputs, retain_graph=True, allow_unused=True)
+        return flat(found[:count], self.weights), or_zeros(found[count:], hyper)
 
     def kinks(self) -> tuple[str, ...]:
         """The operations with a kink between the weights and ∇_w inner."""

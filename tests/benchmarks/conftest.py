@@ -1,7 +1,8 @@
 """The problems of the safety benchmark, built once."""
 
 import pytest
-from benchmarks.safety import FAMILIES, Problem
+from benchmarks.safety import FAMILIES
+from benchmarks.safety.problem import Problem
 
 
 @pytest.fixture(scope="session")

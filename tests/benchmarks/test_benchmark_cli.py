@@ -8,7 +8,8 @@ from hydra import compose, initialize_config_dir
 
 from savi.config.store import plain, refuse_unknown_keys
 
-SMALL = ("safety", "families=[singular]", "systems=[savi_ift]", "per_family=2", "threads=1")
+FEW = ("families=[singular]", "systems=[savi_ift]", "calls=[]", "per_family=2")
+SMALL = ("safety", *FEW, "threads=1")
 
 
 def test_every_benchmark_has_a_config_with_a_schema():
@@ -54,8 +55,8 @@ NAMES = ", ".join(sorted(BENCHMARKS))
         ),
         (("seed=1",), "no benchmark is given"),
         (("foo",), f"unknown benchmark 'foo': choose one of {NAMES}"),
-        (("safety", "foo=1"), "unknown key 'foo': choose one of families, per_family"),
-        (("safety", "+foo=1"), "unknown key 'foo': choose one of families, per_family"),
+        (("safety", "foo=1"), "unknown key 'foo': choose one of calls, families, per_family"),
+        (("safety", "+foo=1"), "unknown key 'foo': choose one of calls, families, per_family"),
         (("safety", "tolerance=abc"), "could not be converted to Float"),
         (("safety", "tolerance=0"), "tolerance is 0.0: set it above 0"),
         (("safety", "threads=0"), "threads is 0: set it to 1 or more"),

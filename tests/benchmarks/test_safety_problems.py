@@ -33,7 +33,7 @@ def test_there_are_enough(problems):
     ill_posed = [p for name, members in problems.items() if name != CONTROL for p in members]
     assert len(ill_posed) >= 300
     assert len(problems[CONTROL]) >= 100
-    assert len(problems) == 11
+    assert len(problems) == 13
 
 
 @pytest.mark.parametrize("family", sorted(FAMILIES))

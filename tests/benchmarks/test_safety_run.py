@@ -17,6 +17,7 @@ CONFIG = {
     "families": ["kink", "singular", CONTROL],
     "systems": ["savi_ift", "savi_unrolled"],
     "per_family": 3,
+    "calls": ["damping", "dependent_constraints"],
 }
 
 
@@ -28,11 +29,12 @@ def read(path):
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     folder = tmp_path_factory.mktemp("safety")
-    return run_safety(CONFIG, folder), read(folder / "safety.csv")
+    tables = run_safety(CONFIG, folder)
+    return tables, read(folder / "safety.csv"), read(folder / "safety_calls.csv")
 
 
 def test_a_line_for_each_system_and_problem(finished):
-    _, rows = finished
+    _, rows, _ = finished
     assert len(rows) == 2 * 3 * 3
     assert list(rows[0]) == [
         "system", "family", "problem", "outcome", "error", "stationarity", "word",
@@ -50,7 +52,7 @@ def test_a_line_for_each_system_and_problem(finished):
 
 
 def test_the_tables_count_the_lines(finished):
-    (by_system, by_family), rows = finished
+    (by_system, by_family, _), rows, _ = finished
     silent = sum(
         (row["system"], row["outcome"]) == ("savi_unrolled", "wrong in silence")
         for row in rows
@@ -64,9 +66,31 @@ def test_the_tables_count_the_lines(finished):
     assert "0/3" in plain_text(by_family, 120)
 
 
+def test_a_line_for_each_of_the_other_calls_and_their_counts(finished):
+    (*_, by_call), _, rows = finished
+    assert [row["family"] for row in rows] == [name for name in CONFIG["calls"] for _ in range(3)]
+    assert list(rows[0]) == ["family", "call", "well_posed", "outcome", "error", "word"]
+    hazards = [row for row in rows if row["well_posed"] == "False"]
+    assert 0 < len(hazards) < 6
+    text = plain_text(by_call, 120)
+    assert f"{len(hazards)} hazards" in text
+    (line,) = [line for line in text.splitlines() if line.split()[:1] == ["all"]]
+    right, told, silent, _ = (sum(r["outcome"] == o.value for r in hazards) for o in Outcome)
+    figures = list(map(int, line.split()[1:]))
+    assert (figures[0], *figures[2:4]) == (right, told, silent)
+    assert figures[4:] == [6 - len(hazards), 0, 0]
+
+
+def test_no_other_calls_no_file(tmp_path):
+    tables = run_safety(CONFIG | {"calls": [], "families": ["saddle"], "per_family": 1}, tmp_path)
+    assert len(tables) == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["safety.csv"]
+
+
 def test_the_same_seed_gives_the_same_file(finished, tmp_path):
     run_safety(CONFIG, tmp_path)
     assert read(tmp_path / "safety.csv") == finished[1]
+    assert read(tmp_path / "safety_calls.csv") == finished[2]
 
 
 @pytest.mark.slow
@@ -112,8 +136,9 @@ def test_what_is_not_installed_is_left_out_and_named(monkeypatch, capsys):
         ({"seed": -1}, "seed is -1: set it to 0 or more"),
         (
             {"families": ["foo"]},
-            "unknown family 'foo': choose one of fast_parameter, ill_conditioned, kink",
+            "unknown family 'foo': choose one of at_rest, fast_parameter, ill_conditioned, kink",
         ),
+        ({"calls": ["foo"]}, "unknown family of calls 'foo': choose one of damping, dependent"),
         ({"systems": ["foo"]}, "unknown system 'foo': choose one of higher_unrolled, savi_ift"),
     ],
 )

@@ -13,6 +13,7 @@ from savi.gradients import (
     Truncated,
     Unrolled,
 )
+from savi.gradients.finite_difference import magnitudes
 from savi.inner import (
     LBFGS,
     Adam,
@@ -128,6 +129,45 @@ def test_an_objective_without_gradients_is_refused():
         savi.minimize(
             objective, torch.ones(3, 2), optimizer=GradientDescent(0.1), gradient=Implicit()
         )
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_parts_of_a_cotangent_are_of_one_magnitude_in_all_examples(dtype):
+    u = torch.tensor([[1e5, 0.0, 2.0], [-3.0, 0.1, 0.0], [0.0, 0.0, 0.0]], dtype=dtype)
+    parts = magnitudes(u)
+    assert torch.equal(sum(parts), u)
+    for part in parts:
+        sizes = part[part != 0].abs()
+        assert sizes.max() <= sizes.min() * torch.finfo(dtype).eps ** (-1 / 3)
+    # An example's parts are its own, whatever is beside it.
+    alone = [part[0] for part in parts if part[0].any()]
+    assert all(torch.equal(a[0], b) for a, b in zip(magnitudes(u[:1]), alone, strict=True))
+    assert torch.equal(magnitudes(0.0 * u)[0], 0.0 * u)
+    (whole,) = magnitudes(u[1:2] * torch.nan)
+    assert whole.isnan().all()
+
+
+def test_an_example_with_a_large_cotangent_does_not_drown_what_others_send_to_a_shared_tensor():
+    """The first sends 1e5 along a coordinate that J hardly sees, and the second 1 to the other."""
+    theta = torch.tensor([1.0, 0.3], requires_grad=True)
+    weights = torch.tensor([1.0, 1e-6])
+
+    def gradient(backend, dtype):
+        own, w = theta.detach().to(dtype).requires_grad_(), weights.to(dtype)
+        solution = savi.minimize(
+            lambda y: (w * (0.5 * (y - own) ** 2 + 0.1 * (y - own) ** 4)).sum(-1),
+            torch.tensor([[5.0, 0.0], [0.9, 0.3]], dtype=dtype),
+            optimizer=Adam(0.05),
+            gradient=backend,
+            max_steps=6,
+            rtol=0.0,
+        )
+        outer = solution.value[0, 1] + solution.value[1, 0]
+        return torch.autograd.grad(outer, own)[0].double()
+
+    exact = gradient(Unrolled(), torch.float64)
+    found = gradient(FiniteDifference(), torch.float32)
+    torch.testing.assert_close(found, exact, rtol=5e-3, atol=0.0)
 
 
 @pytest.mark.parametrize("weight", [0.0, 1e-7, 1e-6, 1e-5, 1e-4, 1e-2, 1.0])

@@ -38,10 +38,10 @@ def test_the_same_text_from_the_same_line_is_spoken_every_time():
 
 
 def test_a_loop_that_goes_on_is_told_at_powers_of_two_with_counts():
-    texts = repeated(2100)
+    texts = repeated(4 * reporter.MANY + 52)
     assert len(texts) == reporter.MANY + 2
-    assert texts[-2].endswith("(the 1,024th time here, 511 since the last one told)")
-    assert texts[-1].endswith("(the 2,048th time here, 1,023 since the last one told)")
+    assert texts[-2].endswith("(the 4,096th time here, 2,047 since the last one told)")
+    assert texts[-1].endswith("(the 8,192th time here, 4,095 since the last one told)")
 
 
 def test_another_kind_has_a_count_of_its_own():
@@ -109,7 +109,7 @@ def test_bad_solves_speak_under_default_filters(times):
     closing = [line for line in done.stderr.splitlines() if "times in all" in line]
     left = times - reporter.MANY
     assert len(closing) == (left > 0)
-    assert all(f"{times} times in all, {left} since the last one told" in line for line in closing)
+    assert all(f"{times:,} times in all, {left} since the last one told" in line for line in closing)
 
 
 def test_findings_of_one_kind_add_up():

@@ -2,78 +2,73 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TypeVar
 
 import torch
 from rich.table import Table
 
-from benchmarks.harness import Config, SharedConfig, benchmark, check_not_empty, table, write_csv
+from benchmarks.harness import Config, SharedConfig, benchmark, check_not_empty, write_csv
 from benchmarks.progress import Progress
-from benchmarks.safety import degenerate_families, rough_families, smooth_families
-from benchmarks.safety.judge import Outcome, Verdict, judge
-from benchmarks.safety.problem import CONTROL, FAMILIES, Problem
+from benchmarks.safety import (
+    degenerate_families,
+    detached_families,
+    head_calls,
+    hypergradient_calls,
+    layer_calls,
+    qp_calls,
+    rough_families,
+    smooth_families,
+    step_calls,
+    surrounding_calls,
+)
+from benchmarks.safety.call import CALLS
+from benchmarks.safety.judge import judge, judge_call
+from benchmarks.safety.problem import CONTROL, FAMILIES
 from benchmarks.safety.systems import SYSTEMS, System
+from benchmarks.safety.tables import CallResult, Result, by_call, by_family, by_system
 from benchmarks.systems import chosen, tell_left_out
 from savi.settings import setting
 
-__all__ = ["degenerate_families", "rough_families", "smooth_families"]
+__all__ = [
+    "degenerate_families", "detached_families", "head_calls", "hypergradient_calls",
+    "layer_calls", "qp_calls",
+    "rough_families", "smooth_families", "step_calls", "surrounding_calls",
+]  # fmt: skip
 
-STEPS = (
-    "* answers another question, the derivative of the steps that were taken; it is judged by the "
-    "derivative of the solution all the same"
-)
-LEGEND = (
-    "right, of them (said) with a word about it; wrong and told, or wrong in SILENCE; n/a: not "
-    "expressible; alarms: words about well-posed problems\n"
-)
-HEADINGS = ("right", "(said)", "told", "SILENT", "n/a", "right", "alarms", "SILENT")
+T = TypeVar("T")
 
 
 @dataclass
 class SafetyConfig(SharedConfig):
-    """Which problems go to which systems; None means all."""
+    """Which problems go to which systems, and which other calls are made; None means all."""
 
     tolerance: float = setting(1e-2, above=0)  # the relative error within which an answer is right
     families: list[str] | None = None  # by name, with ``per_family`` problems of each
     systems: list[str] | None = None  # by name
     per_family: int | None = setting(None, at_least=1)
-
-
-class Result(NamedTuple):
-    """One system on one problem."""
-
-    system: str
-    family: str
-    problem: str
-    verdict: Verdict
-
-    def row(self) -> dict[str, Any]:
-        """A line of ``safety.csv``."""
-        first = {"system": self.system, "family": self.family, "problem": self.problem}
-        verdict = vars(self.verdict)
-        keys = ("error", "stationarity", "word")
-        return first | {"outcome": self.verdict.outcome.value} | {k: verdict[k] for k in keys}
+    calls: list[str] | None = None  # families of other calls of this library; [] for none
 
 
 @benchmark("safety", SafetyConfig)
 def run_safety(config: Config, folder: Path) -> list[Table]:
     """Count, for every system and family, the answers that are wrong in silence.
 
-    Writes ``safety.csv``, a line for each system and problem. Returns the counts by system, and the
-    silent wrong answers by family.
+    Writes ``safety.csv``, a line for each system and problem, and ``safety_calls.csv`` for the
+    calls that only this library has. Returns the counts by system, the silent wrong answers by
+    family, and the counts of the other calls.
     """
     check_not_empty(
         config, "families", "systems", advice="name at least one, or set it to null for all"
     )
     control_last = sorted(FAMILIES, key=lambda name: (name == CONTROL, name))
     builders = {name: FAMILIES[name] for name in config["families"] or control_last}
+    calls = {name: CALLS[name] for name in (CALLS if config["calls"] is None else config["calls"])}
     systems = chosen_systems(config["systems"])
-    with Progress(len(builders) * (1 + len(systems))) as progress:
+    with Progress(len(builders) * (1 + len(systems)) + len(calls)) as progress:
         problems = {}
         for family, build in builders.items():
             problems[family] = spread(build(config["seed"]), config["per_family"])
@@ -87,8 +82,16 @@ def run_safety(config: Config, folder: Path) -> list[Table]:
                     results.append(Result(name, family, problem.name, verdict))
                 progress.advance(name)
             progress.say(name)
+        asked = []
+        for family, build_calls in calls.items():
+            for call in spread(build_calls(config["seed"]), config["per_family"]):
+                asked.append(CallResult(family, call, judge_call(call, config["tolerance"])))
+            progress.advance("other calls")
     write_csv(folder / "safety.csv", [result.row() for result in results])
-    return [by_system(results, systems), by_family(results)]
+    if asked:
+        write_csv(folder / "safety_calls.csv", [result.row() for result in asked])
+    tables = [by_system(results, systems), by_family(results)]
+    return [*tables, by_call(asked)] if asked else tables
 
 
 def chosen_systems(names: Sequence[str] | None) -> dict[str, System]:
@@ -102,55 +105,9 @@ def chosen_systems(names: Sequence[str] | None) -> dict[str, System]:
     return {name: SYSTEMS[name]() for name in found}
 
 
-def spread(problems: list[Problem], count: int | None) -> list[Problem]:
+def spread(problems: list[T], count: int | None) -> list[T]:
     """``count`` of the problems, evenly over the family, so that all its kinds have a turn."""
     if count is None or count >= len(problems):
         return problems
     places = torch.linspace(0, len(problems) - 1, count).round().long().tolist()
     return [problems[place] for place in places]
-
-
-def by_system(results: Sequence[Result], systems: Mapping[str, System]) -> Table:
-    """Outcomes over all ill-posed problems, and false alarms over the well-posed ones."""
-    families = [r.family for r in results if r.system == results[0].system]
-    controls = families.count(CONTROL)
-    rows = []
-    for name in systems:
-        parts = [
-            [r.verdict for r in results if r.system == name and (r.family == CONTROL) == control]
-            for control in (False, True)
-        ]
-        ill, well = (Counter(v.outcome for v in part) for part in parts)
-        said = sum(v.outcome is Outcome.RIGHT and bool(v.word) for v in parts[0])
-        alarms = sum(bool(v.word) for v in parts[1])
-        rows.append(
-            [_marked(name), ill[Outcome.RIGHT], said, ill[Outcome.TOLD], ill[Outcome.SILENT],
-             ill[Outcome.NOT_EXPRESSIBLE], well[Outcome.RIGHT], alarms, well[Outcome.SILENT]]
-        )  # fmt: skip
-    title = (
-        f"{len(families) - controls} ill-posed inner problems (five columns of figures), "
-        f"{controls} well-posed ones (three)"
-    )
-    return table(title, LEGEND + STEPS, rows, left=["System"], right=HEADINGS)
-
-
-def by_family(results: Sequence[Result]) -> Table:
-    """Wrong in silence, by family and system: ``silent / problems``."""
-    families = list(dict.fromkeys(r.family for r in results))
-    rows = []
-    for name in dict.fromkeys(r.system for r in results):
-        cells = []
-        for family in families:
-            outcomes = Counter(
-                r.verdict.outcome for r in results if (r.system, r.family) == (name, family)
-            )
-            asked = outcomes.total() - outcomes[Outcome.NOT_EXPRESSIBLE]
-            cells.append(f"{outcomes[Outcome.SILENT]}/{asked}" if asked else "–")
-        rows.append([_marked(name), *cells])
-    headings = [family.replace("_", " ") for family in families]
-    title = "Wrong in silence, by family (– not expressible)"
-    return table(title, STEPS, rows, left=["System"], right=headings, wrap=headings)
-
-
-def _marked(name: str) -> str:
-    return name.replace("_", " ") + "*" * (SYSTEMS[name].asks == "steps")

@@ -6,14 +6,20 @@ import contextlib
 import io
 import logging
 import warnings
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from enum import Enum
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
+from benchmarks.safety.call import Call
 from benchmarks.safety.problem import Problem, stationarity
 from benchmarks.safety.systems import NotExpressible, System
+from savi.implicit.reporter import SmoothnessNote
+
+T = TypeVar("T")
 
 
 class Outcome(Enum):
@@ -48,31 +54,59 @@ def judge(system: System, problem: Problem, tolerance: float) -> Verdict:
     came with it. (Warnings that a function is deprecated, or of the kinds in ``system.notes``, are
     no word about the answer.)
     """
-    listener = _Listener(system.notes)
+    heard = _heard(lambda: system.answer(problem), system.notes)
+    if isinstance(heard, Verdict):
+        return heard
+    answer, word = heard
+    verdict = _verdict(
+        [answer.gradient], answer, word, None if problem.answer is None else [problem.answer],
+        tolerance,
+    )  # fmt: skip
+    return replace(verdict, stationarity=stationarity(problem, answer.value))
+
+
+def judge_call(call: Call, tolerance: float) -> Verdict:
+    """Make a call of this library and compare, by the same rules; the worst part counts."""
+    heard = _heard(call.ask, (SmoothnessNote,))
+    if isinstance(heard, Verdict):
+        return heard
+    parts, word = heard
+    return _verdict(parts, parts, word, call.answer, tolerance)
+
+
+def _heard(ask: Callable[[], T], notes: tuple[type[Warning], ...]) -> tuple[T, str] | Verdict:
+    """What was answered and said; or the verdict, where an exception was all."""
+    listener = _Listener(notes)
     with listener:
         try:
-            answer = system.answer(problem)
+            answer = ask()
         except NotExpressible:
             return Verdict(Outcome.NOT_EXPRESSIBLE)
         except Exception as exception:
             return Verdict(Outcome.TOLD, f"{type(exception).__name__}: {_line(str(exception))}")
-    where = stationarity(problem, answer.value)
-    if not all(bool(torch.isfinite(tensor).all()) for tensor in answer):
-        word = listener.word or "the answer is not finite"
-        return Verdict(Outcome.TOLD, word, stationarity=where)
-    error = relative_error(answer.gradient, problem.answer)
-    if error <= tolerance:
-        outcome = Outcome.RIGHT
-    else:
-        outcome = Outcome.TOLD if listener.word else Outcome.SILENT
-    return Verdict(outcome, listener.word, error, where)
+    return answer, listener.word
+
+
+def _verdict(
+    parts: Sequence[Tensor], shown: Sequence[Tensor], word: str,
+    answers: Sequence[Tensor] | None, tolerance: float,
+) -> Verdict:  # fmt: skip
+    """Compare ``parts``, the derivatives among all that is shown to the user."""
+    if not all(bool(torch.isfinite(tensor).all()) for tensor in shown):
+        return Verdict(Outcome.TOLD, word or "the answer is not finite")
+    known = [None] * len(parts) if answers is None else answers
+    error = max(relative_error(part, right) for part, right in zip(parts, known, strict=True))
+    wrong = Outcome.TOLD if word else Outcome.SILENT
+    return Verdict(Outcome.RIGHT if error <= tolerance else wrong, word, error)
 
 
 def relative_error(gradient: Tensor, answer: Tensor | None) -> float:
     """‖g − answer‖ / ‖answer‖ in float64."""
     if answer is None:
         return float("inf")
-    difference = float((gradient.double() - answer).norm())
+    if gradient.shape != answer.shape:
+        raise ValueError(f"an answer of shape {tuple(gradient.shape)}, not {tuple(answer.shape)}")
+    difference = float((gradient.detach().double() - answer).norm())
     if difference == 0.0:
         return 0.0
     size = float(answer.norm())

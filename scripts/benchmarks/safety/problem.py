@@ -129,8 +129,6 @@ def slope(problem: Problem, y: Tensor, theta: Tensor, create_graph: bool = False
     with torch.enable_grad():
         point = y if y.requires_grad else y.detach().requires_grad_()
         value = problem.energy(point, theta).sum()
-        if not value.requires_grad:
-            return torch.zeros_like(y)
         (gradient,) = torch.autograd.grad(value, point, create_graph=create_graph)
     return gradient
 
