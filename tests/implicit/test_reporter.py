@@ -109,7 +109,9 @@ def test_bad_solves_speak_under_default_filters(times):
     closing = [line for line in done.stderr.splitlines() if "times in all" in line]
     left = times - reporter.MANY
     assert len(closing) == (left > 0)
-    assert all(f"{times:,} times in all, {left} since the last one told" in line for line in closing)
+    assert all(
+        f"{times:,} times in all, {left} since the last one told" in line for line in closing
+    )
 
 
 def test_findings_of_one_kind_add_up():
