@@ -162,8 +162,9 @@ class InnerLoop(Checked):
         progress: Progress,
         create_graph: bool,
         recorder: Recorder | None,
+        everyone: bool,
     ) -> Progress:
-        """Step ``k`` of the active examples."""
+        """Step ``k`` of the active examples, which are known to be all of them if ``everyone``."""
         point, active = progress.point, progress.active
         trial, state = self._trial(objective, k, point, progress.state, create_graph)
         if k + 1 == self.max_steps and self.last_step != JUDGED:
@@ -184,13 +185,14 @@ class InnerLoop(Checked):
                 recorder.decide(accepted, state)
         stalled = self.optimizer.stalled(state, point.y, trial)
         rows = moving.unsqueeze(-1)
-        y = torch.where(rows, trial, point.y)
+        whole = everyone and not self.optimizer.judges
+        y = trial if whole else torch.where(rows, trial, point.y)
         if new is None:
             new = self._evaluate(objective, k + 1, y, graph)
         else:
             value = torch.where(moving, new.value, point.value)
             new = Point(y, value, torch.where(rows, new.gradient, point.gradient))
-        return progress.after(objective, new, state, stalled)
+        return progress.after(objective, new, state, stalled, everyone)
 
     def _trust(
         self, objective: InnerObjective, progress: Progress, trial: Rows, state: Any
@@ -228,7 +230,7 @@ class InnerLoop(Checked):
         stops, on_cpu = self.rtol > 0 or self.atol > 0, init.device.type == "cpu"
 
         for k in range(self.max_steps):
-            progress = progress.going_on(limits)
+            progress, everyone = progress.going_on(limits), False
             if on_cpu or (stops and k % GPU_STRIDE == 0):
                 count = int(progress.active.sum())
                 if count == 0:
@@ -240,10 +242,11 @@ class InnerLoop(Checked):
                     if smaller is not None:
                         dropped.append((progress, kept))
                         progress, problem = progress.rows(kept), smaller
+                everyone = count == len(progress.active)
             if recorder is not None:
                 y = progress.point.y.detach()
                 recorder.record(Iterate(k, y, progress.state), progress.active)
-            progress = self._advance(problem, k, progress, create_graph, recorder)
+            progress = self._advance(problem, k, progress, create_graph, recorder, everyone)
         for whole, kept in reversed(dropped):
             progress = whole.put(kept, progress)
         if recorder is not None:
@@ -320,18 +323,26 @@ class Progress(NamedTuple):
         return self._replace(active=active if limits is None else active & (self.steps < limits))
 
     def after(
-        self, objective: InnerObjective, point: Point, state: Any, stalled: Counts
+        self,
+        objective: InnerObjective,
+        point: Point,
+        state: Any,
+        stalled: Counts,
+        everyone: bool = False,
     ) -> Progress:
-        """After a step of the active examples to ``point``."""
-        pairs = zip(Measure.of(objective, point), self.now, strict=True)
-        now = Measure(*(torch.where(self.active, new, old) for new, old in pairs))
+        """After a step of the active examples to ``point``, or of all."""
+        now = Measure.of(objective, point)
+        if not everyone:
+            pairs = zip(now, self.now, strict=True)
+            now = Measure(*(torch.where(self.active, new, old) for new, old in pairs))
+            stalled = torch.where(self.active, stalled, self.stalled)
         steps = self.steps + self.active
         improved = now.finite & (now.value < self.best_value)
         return self._replace(
             point=point,
             state=state,
             now=now,
-            stalled=torch.where(self.active, stalled, self.stalled),
+            stalled=stalled,
             steps=steps,
             best_value=torch.where(improved, now.value, self.best_value),
             best_step=torch.where(improved, steps, self.best_step),
