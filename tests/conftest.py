@@ -33,6 +33,21 @@ if SHIFT:
     torch.Generator = Shifted
 
 
+#: The files that take longest. They come first, so that no process is left with one at the end.
+LONGEST = (
+    *("test_sweep.py", "test_extending.py", "test_peers.py", "test_benchmark_step.py"),
+    *("test_gradient_check.py", "test_safety_run.py", "test_trust_region.py", "test_loggers.py"),
+    *("test_cli.py", "test_devices.py", "test_replicas_ensemble.py", "test_inner_optimizers.py"),
+    *("test_wheel.py", "test_peers_systems.py", "test_ppca.py", "test_gradient_backends.py"),
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the longest files first."""
+    place = {name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path.name, len(LONGEST)))
+
+
 @pytest.fixture(autouse=True, scope="session")
 def _threads() -> None:
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))

@@ -81,7 +81,7 @@ REFUSED = [
     ("data.batch_size=0", "data.batch_size is 0: set it to 1 or more"),
     ("data=arrays", "needs data.path"),
     ("data.foo=1", "unknown key 'data.foo': choose one of batch_size"),
-    ("inner.foo=1", "unknown key 'inner.foo': choose one of atol"),
+    ("inner.foo=1", "unknown key 'inner.foo': choose one of adapt_lr, atol"),
     ("foo", "cannot read 'foo': write KEY=VALUE"),
     ("sweep=rho", "sweep=rho without -m: add -m"),
     ("trainer.vary={inner.rho: [1, 2]}", "trainer.vary without replicas: set trainer.replicas=2"),

@@ -145,7 +145,10 @@ def test_replicas_of_a_users_own_methods(run, tmp_path):
 
 
 REFUSED = [
-    (("inner.optimizer=mine", "inner.shrnk=1"), "unknown key 'inner.shrnk': choose one of atol,"),
+    (
+        ("inner.optimizer=mine", "inner.shrnk=1"),
+        "unknown key 'inner.shrnk': choose one of adapt_lr, atol,",
+    ),
     (("inner.shrink=1",), "'levenberg_marquardt' has no option 'shrink': it takes damping"),
     (("inner.optimizer=mine", "inner.shrink=abc"), "inner.shrink is 'abc': set it to a number"),
     (("posterior=yours",), "unknown posterior 'yours': choose one of diagonal_gaussian"),
