@@ -166,36 +166,42 @@ class _ClosedGram(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, c: Gram) -> tuple[Tensor | None, ...]:
-        z, gamma, *parameters = ctx.saved_tensors
-        needed = ctx.needs_input_grad[1:]
-        if torch.is_grad_enabled():
-            return None, *_by_autograd(ctx.chain, z, gamma, parameters, c, needed)
-        passed, head, weight = ctx.passed, ctx.head, parameters[-2]
-        found: list[Tensor | None] = [None] * len(parameters)
-        by_tangents = (c + c.mT) @ head.images
-        by_gamma, found[-2], by_tangents = _through_head(
-            head, c, by_tangents, weight, gamma, passed[-1].tangents, needed[1], needed[-2]
-        )
-        by_h = torch.zeros_like(passed[-1].h)
-        for i in reversed(range(len(passed))):
-            layer, weight = passed[i], parameters[2 * i]
-            by_a = by_h
-            if layer.factor is not None:
-                second = ctx.chain.layers[i].second_derivative(layer.a, layer.h)
-                by_factor = (by_tangents * layer.images).sum(dim=-2)
-                by_a = torch.addcmul(layer.factor * by_h, second, by_factor)
-                by_tangents = by_tangents.mul_(layer.factor.unsqueeze(-2))
-            if needed[2 + 2 * i]:
-                rows = _flat(by_tangents)
-                before = _flat(passed[i - 1].tangents) if i else None
-                by_images = by_tangents.sum(dim=0).mT if before is None else rows.mT @ before
-                found[2 * i] = torch.addmm(by_images, by_a.mT, layer.before)
-            if parameters[2 * i + 1] is not None and needed[3 + 2 * i]:
-                found[2 * i + 1] = by_a.sum(dim=0)
-            by_h = by_a @ weight
-            if i:
-                by_tangents = rows_times(by_tangents, weight)
-        return None, by_h, by_gamma, *found
+        with torch.autocast(c.device.type, enabled=False):
+            return None, *_cotangents(ctx, c)
+
+
+def _cotangents(ctx: Any, c: Gram) -> list[Tensor | None]:
+    """Those of z, γ and the parameters."""
+    z, gamma, *parameters = ctx.saved_tensors
+    needed = ctx.needs_input_grad[1:]
+    if torch.is_grad_enabled():
+        return _by_autograd(ctx.chain, z, gamma, parameters, c, needed)
+    passed, head, weight = ctx.passed, ctx.head, parameters[-2]
+    found: list[Tensor | None] = [None] * len(parameters)
+    by_tangents = (c + c.mT) @ head.images
+    by_gamma, found[-2], by_tangents = _through_head(
+        head, c, by_tangents, weight, gamma, passed[-1].tangents, needed[1], needed[-2]
+    )
+    by_h = torch.zeros_like(passed[-1].h)
+    for i in reversed(range(len(passed))):
+        layer, weight = passed[i], parameters[2 * i]
+        by_a = by_h
+        if layer.factor is not None:
+            second = ctx.chain.layers[i].second_derivative(layer.a, layer.h)
+            by_factor = (by_tangents * layer.images).sum(dim=-2)
+            by_a = torch.addcmul(layer.factor * by_h, second, by_factor)
+            by_tangents = by_tangents.mul_(layer.factor.unsqueeze(-2))
+        if needed[2 + 2 * i]:
+            rows = _flat(by_tangents)
+            before = _flat(passed[i - 1].tangents) if i else None
+            by_images = by_tangents.sum(dim=0).mT if before is None else rows.mT @ before
+            found[2 * i] = torch.addmm(by_images, by_a.mT, layer.before)
+        if parameters[2 * i + 1] is not None and needed[3 + 2 * i]:
+            found[2 * i + 1] = by_a.sum(dim=0)
+        by_h = by_a @ weight
+        if i:
+            by_tangents = rows_times(by_tangents, weight)
+    return [by_h, by_gamma, *found]
 
 
 def _through_head(

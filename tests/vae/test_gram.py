@@ -117,6 +117,22 @@ def test_an_autocast_does_not_shorten_it():
         assert torch.equal(closed_gram(Perceptron.of(net), z, gamma), plain)
 
 
+@pytest.mark.parametrize("create_graph", [False, True])
+def test_nor_one_around_its_backward(create_graph):
+    net = network(9).float()
+    z, gamma = (tensor.detach().float() for tensor in inputs(9, per_pixel=False))
+    found = []
+    for enabled in (True, False):
+        at = z.clone().requires_grad_()
+        gram = closed_gram(Perceptron.of(net), at, gamma)
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=enabled):
+            (slope,) = torch.autograd.grad(
+                gram, at, torch.ones_like(gram), create_graph=create_graph
+            )
+        found.append(slope.detach())
+    torch.testing.assert_close(*found, rtol=1e-6, atol=0)
+
+
 def test_which_chains_have_one():
     assert has_closed_gram(Perceptron.of(network(9)))
     assert not has_closed_gram(Perceptron.of(nn.Sequential(nn.Linear(d, 9))))
