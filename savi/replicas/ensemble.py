@@ -187,6 +187,10 @@ def joined(batches: Sequence[Batch]) -> Batch:
 
 def rows_of(record: Record, rows: slice) -> Record:
     """Of a dataclass of trees of tensors with one row per example: some of the examples."""
+
+    def of(part: Any) -> Any:
+        return part[rows] if isinstance(part, Tensor) else part
+
     assert is_dataclass(record)
     assert not isinstance(record, type)
     parts: dict[str, Any] = {}
@@ -195,5 +199,5 @@ def rows_of(record: Record, rows: slice) -> Record:
         if is_dataclass(value):
             parts[field.name] = rows_of(value, rows)
         elif isinstance(value, Tensor | Mapping | tuple):
-            parts[field.name] = tree_map(lambda part: part[rows], value)
+            parts[field.name] = tree_map(of, value)
     return replace(record, **parts)

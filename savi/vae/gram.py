@@ -239,11 +239,14 @@ def _by_autograd(
     Of aliases of the inputs: autograd then stops there, where z may depend on the weights or on γ,
     and tells two layers with the same weights apart.
     """
-    inputs = [None if x is None else x.view_as(x) for x in (z, gamma, *parameters)]
-    gram = _gram(chain, inputs[0], inputs[1], inputs[2:])
+    own = [None if weight is None else weight.view_as(weight) for weight in parameters]
+    z, gamma = z.view_as(z), gamma.view_as(gamma)
+    inputs = (z, gamma, *own)
     wanted = [i for i, need in enumerate(needed) if need]
-    chosen = [inputs[i] for i in wanted]
-    slopes = torch.autograd.grad(gram, chosen, c, create_graph=True, allow_unused=True)
+    chosen = [x for i, x in enumerate(inputs) if i in wanted and x is not None]
+    slopes = torch.autograd.grad(
+        _gram(chain, z, gamma, own), chosen, c, create_graph=True, allow_unused=True
+    )
     found: list[Tensor | None] = [None] * len(inputs)
     for i, slope in zip(wanted, slopes, strict=True):
         found[i] = slope
