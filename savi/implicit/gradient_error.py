@@ -75,7 +75,7 @@ def gradient_error(
     unit = torch.finfo(v.dtype).eps ** 0.5 * norm(v) * norm(point)
     worst = torch.zeros_like(unit)
     for tensor, a, b in zip(captured, here, moved, strict=True):
-        if a is None or b is None:
+        if a is None or b is None or not tensor.numel():
             continue
         size = tensor.detach().abs()
         if _by_rows(linearization, tensor, u, rows):

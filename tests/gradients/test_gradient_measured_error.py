@@ -103,3 +103,23 @@ def test_the_bound_holds_for_all_stages_of_a_solve(solver, weight):
         found, certificate = gradient(steps)
         error = abs(found / exact - 1.0)
         assert certificate.failed.all() or error <= float(certificate.error_bound), steps
+
+
+@pytest.mark.parametrize("shape", [(0,), (2, 0)])
+def test_a_tensor_without_entries_has_no_error(shape):
+    theta = torch.tensor([0.5, -1.0], dtype=torch.float64, requires_grad=True)
+    empty = torch.zeros(shape, dtype=torch.float64, requires_grad=True)
+
+    def objective(y, *others):
+        slope = theta + sum(other.sum(dim=-1, keepdim=True) for other in others)
+        return (0.5 * y.square() + 0.02 * y.pow(4) - slope * y).sum(dim=-1)
+
+    bounds = []
+    for others in ((), (empty,)):
+        solution = solved(
+            lambda y, others=others: objective(y, *others), torch.zeros(2, 2).double(), "cg", 11
+        )
+        solution.value.sum().backward()
+        bounds.append(solution.certificate.error_bound)
+    assert (bounds[0] > 0).all()
+    torch.testing.assert_close(*bounds)
