@@ -83,5 +83,7 @@ class AdaptedStepSize(nn.Module):
         known = torch.isfinite(found) & (solution.status != Status.DIVERGED)
         mean = whole_batch_mean(torch.where(known, found, self.log_alpha))
         ceiling = self.log_ceiling.to(mean)
+        # Of an empty batch there is none.
+        mean = torch.where(mean.isnan(), self.log_alpha, mean)
         moved = self.log_alpha.lerp(mean, MOMENTUM)
         self.log_alpha.copy_(moved.clamp(ceiling + math.log(FLOOR), ceiling))

@@ -314,7 +314,7 @@ CONSTRAINT = Choice(
     Words("a constrained objective", "inner.objective 'trust_region'"), "inner=proximal"
 )
 TRUST = Choice(
-    Words("a last step that is not judged", "inner.last_step other than 'judged'"),
+    Words("a last step that is not judged", "inner.last_step 'trusted'"),
     "inner.last_step=judged",
 )
 COMPILE = Choice(Words("compile=True", "inner.compile"), "inner.compile=false")

@@ -65,6 +65,7 @@ def test_examples_without_an_end_teach_nothing():
     every = replace(solution, state=torch.full_like(solution.state, torch.nan))
     before = alpha(inference)
     inference.learn_from(every)
+    inference.learn_from(inference(problem.model, x[:0], max_steps=4).solution)
     assert alpha(inference) == before
 
 
