@@ -49,7 +49,7 @@ class Implicit(GradientBackend):
         solver: a linear solver's name, or the solver itself.
         on_failure: what to do with examples that break a condition of the theorem
             (:class:`savi.implicit.policy.OnFailure`): ``warn``, ``raise``, ``mask``, ``damp``
-            or ``fallback``.
+            or ``fallback``, which refuses a last step on trust.
         rtol: relative residual at which an iterative solver named by ``solver`` stops; the
             certificate accepts max(100 rtol, 1e-3).
         max_steps: its largest number of steps; None lets the solver choose.

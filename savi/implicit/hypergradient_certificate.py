@@ -37,7 +37,7 @@ class HypergradientCertificate:
         error_bound: an estimate of the relative error of the answer, no proof: twice what a Newton
             step to the minimum changes of it, to first order, relative to its direct part or that
             through w*, the larger, and the worst over h, with what the damping and the solver leave
-            unsolved. 0 where any error is allowed.
+            unsolved. 0 where any error is allowed, and where a condition is broken.
         linear_residual: ‖(H + δI) u − v‖ / ‖v‖ of the system that was solved, with v = ∇_w outer
             and the damping δ.
         damping_residual: δ ‖u‖ / ‖v‖, what the damping leaves of the system without it: its bias.
