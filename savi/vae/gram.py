@@ -75,6 +75,10 @@ class SharedPass:
         self._keeps = False
         self._kept: tuple[list[Hidden], Head, Codes, Tensor, list[tuple[int, int]]] | None = None
 
+    def __reduce__(self) -> tuple[type[SharedPass], tuple[()]]:
+        """A copy holds nothing."""
+        return SharedPass, ()
+
     @contextmanager
     def keeping(self) -> Iterator[None]:
         """Forget what was kept, and keep the next."""
@@ -210,7 +214,8 @@ class _ClosedGram(torch.autograd.Function):
         gamma: Tensor,
         *parameters: Tensor | None,
     ) -> Gram:
-        passed = hidden_pass(chain, z, parameters)
+        # What is kept must not keep the graph of z.
+        passed = hidden_pass(chain, z.detach(), parameters)
         weight = parameters[-2]
         assert weight is not None
         head = Head.of(weight, gamma, passed[-1].tangents)

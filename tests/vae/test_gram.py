@@ -1,5 +1,8 @@
 """JᵀΓ⁻¹J of a perceptron and its derivatives, against autograd through forward-mode tangents."""
 
+import copy
+import pickle
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -162,3 +165,14 @@ def test_a_hessian_from_shared_tangents(linear_head: bool):
     assert model.decoder_evaluations - before == B
     for ours, theirs in zip(shared, alone, strict=True):
         torch.testing.assert_close(ours, theirs)
+
+
+def test_a_copy_of_a_model_holds_no_tangents():
+    net, (z, gamma) = network(9), inputs(9, per_pixel=False)
+    shared = SharedPass()
+    with shared.keeping():
+        closed_gram(Perceptron.of(net), 1.0 * z, gamma, shared)
+    for copied in (copy.deepcopy(shared), pickle.loads(pickle.dumps(shared))):
+        assert copied.take(Perceptron.of(net), z, gamma) is None
+    passed, _ = shared.take(Perceptron.of(net), z, gamma)
+    assert not any(part.requires_grad for layer in passed for part in layer)
