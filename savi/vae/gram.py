@@ -215,8 +215,9 @@ class _ClosedGram(torch.autograd.Function):
         *parameters: Tensor | None,
     ) -> Gram:
         # What is kept must not keep the graph of z.
-        passed = hidden_pass(chain, z.detach(), parameters)
-        weight = parameters[-2]
+        constants = [None if p is None else p.detach() for p in parameters]
+        passed = hidden_pass(chain, z.detach(), constants)
+        weight = constants[-2]
         assert weight is not None
         head = Head.of(weight, gamma, passed[-1].tangents)
         ctx.chain, ctx.passed, ctx.head = chain, passed, head
