@@ -19,7 +19,8 @@ from savi.implicit.captured import captured_tensors
 from savi.implicit.policy import HANDLED, OnFailure
 from savi.implicit.smoothness import kinks, sequence_number
 from savi.inner.loop import MEASURED, TRUSTED, InnerLoop
-from savi.inner.objective import InnerObjective, Linearization
+from savi.inner.objective import TRUST, InnerObjective, Linearization, Traits, Words, refuse
+from savi.inner.optimizers import InnerOptimizer
 from savi.inner.precision import full_precision
 from savi.inner.solution import Solution
 from savi.linear import SOLVERS, LinearSolver
@@ -89,6 +90,27 @@ class Implicit(GradientBackend):
         if self.max_steps is not None and solver.direct:
             direct = f"solver '{solver.name}', a direct solver without steps"
             raise SettingError("max_steps", f"with {direct}: leave it out, or take solver 'cg'")
+
+    def check(
+        self,
+        optimizer: InnerOptimizer,
+        problem: Traits,
+        *,
+        compiled: bool = False,
+        trusting: bool = False,
+    ) -> None:
+        """As every backend; under ``fallback`` also a last step on trust.
+
+        Raises:
+            InputError: for what it refuses, with the reason.
+        """
+        super().check(optimizer, problem, compiled=compiled, trusting=trusting)
+        if trusting and self.on_failure == OnFailure.FALLBACK.value:
+            refuse(
+                Words("on_failure='fallback'", "gradient.on_failure 'fallback'"),
+                Words("on_failure='warn'", "gradient.on_failure=warn"),
+                (TRUST, True, "it repeats the judgement of every step"),
+            )
 
     def encoder_gradient_for(self, anchored: bool, max_steps: int) -> EncoderGradient:
         """Exact through an objective that is anchored at λ0, zero otherwise."""
@@ -162,8 +184,9 @@ class Implicit(GradientBackend):
 def _measured(solution: Solution, residual: Rows) -> Solution:
     """A solution whose last step was taken on trust, with the stationarity at its end."""
     assert solution.start is not None
-    stationarity = norm(residual.detach()) / norm(solution.start.gradient)
-    return replace(solution, stationarity=stationarity.nan_to_num(nan=0.0))
+    size = norm(residual.detach())
+    stationarity = torch.where(size == 0, size, size / norm(solution.start.gradient))
+    return replace(solution, stationarity=stationarity)
 
 
 @dataclass(frozen=True)

@@ -226,11 +226,13 @@ def _error(
 
 
 def _ratio(value: Tensor, scale: Tensor) -> float:
-    """The quotient of the norms, where 0 / 0 is 0 and anything else over 0 infinite."""
+    """The quotient of the norms."""
     return _quotient(float(value.norm()), float(scale.norm()))
 
 
 def _quotient(size: float, unit: float) -> float:
+    """Where 0 / 0 is 0, and anything else over 0 infinite, as what is not a number is."""
     if unit == 0.0:
         return 0.0 if size == 0.0 else math.inf
-    return size / unit
+    quotient = size / unit
+    return math.inf if math.isnan(quotient) else quotient

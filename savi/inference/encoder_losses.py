@@ -81,8 +81,10 @@ def elbo_at_init(batch: OuterBatch) -> Float[Tensor, ""]:
 def objective_at_init(batch: OuterBatch) -> Float[Tensor, ""]:
     """J(λ0), the inner objective at its start, on the noise of the solve.
 
-    For ``elbo`` and ``proximal`` this is −L(θ, λ0; x), as ``elbo_at_init`` without free bits; for
-    ``map`` it is −log p(x, z0). The solve has begun with J and ∇J there, so that it costs nothing.
+    For ``map`` this is −log p(x, z0), and −L(θ, λ0; x) for the others, as ``elbo_at_init`` but
+    without free bits, and where γ is ``optimal`` with its running mean, as in all inner problems.
+    The solve has begun with J and ∇J there, so that it costs nothing; they are constants, so that
+    only the first derivative is right.
     """
     start, init = batch.inference.start, batch.inference.init
     # J's numbers, with ∇J as the gradient in λ0.

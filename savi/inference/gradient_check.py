@@ -16,7 +16,6 @@ from savi.errors import InputError, unknown_option
 from savi.gradients import Implicit, Unrolled
 from savi.inference.outer_loss import OuterLoss, OuterStep
 from savi.inference.semi_amortized import Inference, SemiAmortizedInference
-from savi.inner.optimizers import LevenbergMarquardt
 from savi.vae.distributions import NoiseSchedule, antithetic_noise
 from savi.vae.model import KLWeight
 
@@ -93,9 +92,7 @@ def outer_gradient(
 
 def _solution(inference: SemiAmortizedInference) -> None:
     """Solve to the limits of float64, and differentiate by the implicit function theorem."""
-    inference.optimizer = LevenbergMarquardt()
-    inference.max_steps, inference.rtol, inference.atol = 1000, 1e-10, 0.0
-    inference.backend = Implicit("cholesky", max_stationarity=1e-6)
+    inference.solve_exactly(Implicit("cholesky", max_stationarity=1e-6), max_steps=1000, rtol=1e-10)
 
 
 def _same_steps(inference: SemiAmortizedInference) -> None:

@@ -12,13 +12,13 @@ from torch import Tensor, nn
 
 from savi._minimize import minimize
 from savi.errors import InputError, within
-from savi.gradients import BACKENDS, EncoderGradient
+from savi.gradients import BACKENDS, EncoderGradient, GradientBackend
 from savi.inference.config import NOISE, InnerConfig
 from savi.inference.negative_elbo import NegativeELBO
 from savi.inference.step_size import AdaptedStepSize
 from savi.inner.loop import JUDGED
 from savi.inner.objective import OBJECTIVES, InnerObjective, Traits, as_objective
-from savi.inner.optimizers import OPTIMIZERS
+from savi.inner.optimizers import OPTIMIZERS, LevenbergMarquardt
 from savi.inner.solution import Point, Solution
 from savi.registry import refuse_ambiguous
 from savi.settings import check_settings, keys_of
@@ -215,6 +215,12 @@ class SemiAmortizedInference(nn.Module):
     ) -> DataFit:
         """The values of log p(x|z) for an inner problem; see :func:`savi.vae.data_fit.data_fit`."""
         return data_fit(model, x, reference, codes=codes, linear_head=self.linear_head)
+
+    def solve_exactly(self, backend: GradientBackend, *, max_steps: int, rtol: float) -> None:
+        """From now on solve to a tolerance, in place of the steps of the config."""
+        self.backend, self.optimizer, self.step_size = backend, LevenbergMarquardt(), None
+        self.max_steps, self.rtol, self.atol = max_steps, rtol, 0.0
+        self.last_step, self.compiled = JUDGED, False
 
     def learn_from(self, solution: Solution) -> None:
         """Let the solve of a training batch, which is over, move what later solves begin with."""

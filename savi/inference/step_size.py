@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Self, cast
@@ -12,19 +13,23 @@ from torch import Tensor, nn
 from savi.errors import Conflict, InputError, refuse
 from savi.inner.loop import JUDGED
 from savi.inner.optimizers import OPTIMIZERS, InnerOptimizer
-from savi.inner.solution import Solution
+from savi.inner.solution import Solution, Status
 from savi.vae.variance import whole_batch_mean
 
 #: How far one batch moves the step size, of the way in logarithms.
 MOMENTUM = 0.1
 
+#: The least step size beside ``lr``. In shorter steps float32 sees no decrease of J, and nothing
+#: would lead back.
+FLOOR = 2.0**-20
+
 
 class AdaptedStepSize(nn.Module):
-    """α, at which every solve begins: log α ← log α + 0.1 (mean_b log α_b − log α), at most lr.
+    """α, at which every solve begins: log α ← log α + 0.1 (mean_b log α_b − log α), at most log lr.
 
     α_b is the step size that an example's trials have led to: smaller where they were turned down.
     Few steps leave no time to find it anew in every solve, and while the decoder is young it may be
-    far from the one that suits the end of training.
+    far from the one that suits the end of training. It stays above lr·2⁻²⁰.
 
     Args:
         lr: where α starts, and the most that it can be.
@@ -73,7 +78,10 @@ class AdaptedStepSize(nn.Module):
 
     @torch.no_grad()
     def observe(self, optimizer: InnerOptimizer, solution: Solution) -> None:
-        """Learn from a training batch."""
-        found = whole_batch_mean(optimizer.step_sizes(solution.state).log())
-        moved = self.log_alpha.lerp(found.to(self.log_alpha), MOMENTUM)
-        self.log_alpha.copy_(moved.minimum(self.log_ceiling.to(moved)))
+        """Learn from a training batch; nothing from the examples whose solve has diverged."""
+        found = optimizer.step_sizes(solution.state).log().to(self.log_alpha)
+        known = torch.isfinite(found) & (solution.status != Status.DIVERGED)
+        mean = whole_batch_mean(torch.where(known, found, self.log_alpha))
+        ceiling = self.log_ceiling.to(mean)
+        moved = self.log_alpha.lerp(mean, MOMENTUM)
+        self.log_alpha.copy_(moved.clamp(ceiling + math.log(FLOOR), ceiling))

@@ -41,7 +41,8 @@ class InnerLoop(Checked):
     ``torch.compile`` evaluate J and ∇J.
 
     ``last_step`` says what becomes of the step numbered ``max_steps`` (:data:`LAST_STEP`): taken on
-    trust it may end above the start, though never at a point that is not finite.
+    trust it may end above the start. Where it leads to a point that is not finite, it is not taken,
+    and the example has diverged.
 
     Raises:
         InputError: if max_steps, rtol or atol is negative, or max_steps is no whole number, or for
@@ -198,15 +199,18 @@ class InnerLoop(Checked):
         self, objective: InnerObjective, progress: Progress, trial: Rows, state: Any
     ) -> Progress:
         """The end of the last step, taken by the active examples wherever it is finite."""
-        point, active = progress.point, progress.active
-        moving = active & torch.isfinite(trial.detach()).all(dim=-1)
-        y = torch.where(moving.unsqueeze(-1), trial, point.y)
+        point, finite = progress.point, torch.isfinite(trial.detach()).all(dim=-1)
+        blocked = torch.where(progress.active & ~finite, Reason.NOT_FINITE, progress.stalled)
+        progress = progress._replace(active=progress.active & finite, stalled=blocked)
+        moving = progress.active
+        rows = moving.unsqueeze(-1)
+        y = torch.where(rows, trial, point.y)
         if self.last_step == MEASURED:
             new = self._evaluate(objective, self.max_steps, y.detach(), False)._replace(y=y)
         else:
-            unknown = torch.full_like(point.value, torch.nan)
-            new = Point(y, unknown, unknown.unsqueeze(-1).expand_as(point.gradient))
-        return progress.after(objective, new, state, torch.zeros_like(progress.stalled))
+            value = torch.where(moving, torch.nan, point.value)
+            new = Point(y, value, torch.where(rows, torch.nan, point.gradient))
+        return progress.after(objective, new, state, blocked)
 
     def _run(
         self,

@@ -133,8 +133,8 @@ class Solution:
         state: the optimiser's state at the end, a tree of tensors with one row per example,
             detached.
 
-    Where the last step was taken on trust and not measured, ``stationarity`` and ``objective`` are
-    NaN.
+    Where the last step was taken on trust and not measured, ``stationarity``, ``objective`` and
+    ``multiplier`` are NaN.
     """
 
     value: Rows

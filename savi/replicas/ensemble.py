@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map
 
 from savi.data.batches import Batch
 from savi.inference.encoder_losses import EncoderObjective
@@ -63,12 +64,15 @@ class Ensemble(nn.Module):
         )
         self.device, self.taken = torch.device("cpu"), 0
 
-    def gradients(self, batch: Batch) -> OuterStep:
-        """Take the gradients of every module on its batch; the weights and γ stay as they are."""
+    def gradients(self, batch: Batch, measured: bool = True) -> OuterStep:
+        """Take the gradients of every module on its batch; the weights and γ stay as they are.
+
+        ``measured`` is that of :class:`OuterLoss`.
+        """
         # In place: those of the modules are views of them.
         torch._foreach_zero_([p.grad for p in self.parameters() if p.grad is not None])
         beta, noise = kl_weight(self.replicas[0].kl, self.taken), self._noise(batch.x)
-        step = self.outer_loss(batch.x, beta, init=self._starts(batch), **noise)
+        step = self.outer_loss(batch.x, beta, init=self._starts(batch), measured=measured, **noise)
         # A mean over all rows weighs each module by 1/R.
         (len(self.replicas) * step.loss).backward()
         self._keep_ends(batch, step.inference)
@@ -182,16 +186,14 @@ def joined(batches: Sequence[Batch]) -> Batch:
 
 
 def rows_of(record: Record, rows: slice) -> Record:
-    """Of a dataclass of tensors with one row per example, nested or not: some of the examples."""
+    """Of a dataclass of trees of tensors with one row per example: some of the examples."""
     assert is_dataclass(record)
     assert not isinstance(record, type)
     parts: dict[str, Any] = {}
     for field in fields(record):
         value = getattr(record, field.name)
-        if isinstance(value, Tensor):
-            parts[field.name] = value[rows]
-        elif is_dataclass(value):
+        if is_dataclass(value):
             parts[field.name] = rows_of(value, rows)
-        elif isinstance(value, Mapping):
-            parts[field.name] = {name: part[rows] for name, part in value.items()}
+        elif isinstance(value, Tensor | Mapping | tuple):
+            parts[field.name] = tree_map(lambda part: part[rows], value)
     return replace(record, **parts)

@@ -122,9 +122,10 @@ class JointTraining:
             loader.sampler.set_epoch(self.epoch)  # type: ignore[attr-defined]
         for batch in _together(self._train_loaders, self.config["limit_train_batches"]):
             self.cost.start(self.ensemble)
-            step = self.ensemble.gradients(batch)
+            logging = (self.ensemble.taken + 1) % self._log_every == 0
+            step = self.ensemble.gradients(batch, measured=logging)
             self._count_solves(step.inference)
-            if (self.ensemble.taken + 1) % self._log_every == 0:
+            if logging:
                 self._log(self.ensemble.training_metrics(step), self.ensemble.taken)
             self.ensemble.update(step)
             self.cost.stop(self.ensemble, len(batch.x))

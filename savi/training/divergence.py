@@ -10,6 +10,7 @@ import torch
 
 from savi.data import TensorDataModule
 from savi.data.suitability import scale_fault
+from savi.inner.loop import JUDGED
 
 
 def require_finite(
@@ -26,7 +27,9 @@ def require_finite(
         FloatingPointError: if any is not.
     """
     if not all(bool(torch.isfinite(p).all()) for p in module.parameters()):
-        raise _diverged("the parameters became non-finite", epoch, data)
+        inference = getattr(module, "inference", None)
+        trusting = getattr(inference, "last_step", JUDGED) != JUDGED
+        raise _diverged("the parameters became non-finite", epoch, data, trusting)
 
 
 @contextmanager
@@ -46,11 +49,14 @@ def factorised(data: TensorDataModule, epoch: Callable[[], int]) -> Iterator[Non
         raise _diverged("a matrix became singular or non-finite", epoch(), data) from error
 
 
-def _diverged(what: str, epoch: int, data: TensorDataModule | None) -> FloatingPointError:
+def _diverged(
+    what: str, epoch: int, data: TensorDataModule | None, trusting: bool = False
+) -> FloatingPointError:
     """By the scale of the data, if that explains it."""
     fault = None if data is None else scale_fault(data)
     why = (
         ": lower optimizer.lr, raise model.gamma.floor, or set trainer.gradient_clip_val"
+        + " or inner.last_step=judged" * trusting
         if fault is None
         else f", likely because {fault}"
     )

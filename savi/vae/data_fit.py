@@ -13,7 +13,7 @@ from savi.errors import unknown_option
 from savi.types import Codes, Index, Observations
 from savi.vae.gram import rows_times, wide_head_metric
 from savi.vae.model import GaussianVAE, jacobian
-from savi.vae.networks.base import trunk_and_head
+from savi.vae.networks.base import is_plain, trunk_and_head
 from savi.vae.perceptron import Pass, Perceptron
 from savi.vae.quadratic import FeatureQuadratic, PixelQuadratic, Quadratic
 
@@ -182,7 +182,7 @@ def data_fit(
 def head_of(model: GaussianVAE) -> nn.Linear | None:
     """The head of a decoder that is head(trunk(z)) and no more, if it is an ``nn.Linear``."""
     parts = trunk_and_head(model.decoder)
-    if parts is None or type(parts[1]) is not nn.Linear or parts[1]._forward_hooks:
+    if parts is None or type(parts[1]) is not nn.Linear or not is_plain(parts[1]):
         return None
     return parts[1]
 

@@ -179,7 +179,12 @@ def rows_times(
     rows: Float[Tensor, "B d F"], matrix: Float[Tensor, "F E"]
 ) -> Float[Tensor, "B d E"]:
     """Every row times a matrix, in one product."""
-    return (rows.flatten(0, 1) @ matrix).unflatten(0, rows.shape[:2])
+    return (_flat(rows) @ matrix).reshape(*rows.shape[:2], matrix.shape[-1])
+
+
+def _flat(rows: Float[Tensor, "B d F"]) -> Float[Tensor, "Bd F"]:
+    """The rows of all examples; by ``reshape``, as batched cotangents know no ``flatten``."""
+    return rows.reshape(-1, rows.shape[-1])
 
 
 def hidden_pass(chain: Perceptron, z: Codes, parameters: Sequence[Tensor | None]) -> list[Hidden]:
@@ -228,36 +233,42 @@ class _ClosedGram(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, c: Gram) -> tuple[Tensor | None, ...]:
-        z, gamma, *parameters = ctx.saved_tensors
-        needed = ctx.needs_input_grad[2:]
-        if torch.is_grad_enabled():
-            return None, None, *_by_autograd(ctx.chain, z, gamma, parameters, c, needed)
-        passed, head, weight = ctx.passed, ctx.head, parameters[-2]
-        found: list[Tensor | None] = [None] * len(parameters)
-        by_tangents = (c + c.mT) @ head.images
-        by_gamma, found[-2], by_tangents = _through_head(
-            head, c, by_tangents, weight, gamma, passed[-1].tangents, needed[1], needed[-2]
-        )
-        by_h = torch.zeros_like(passed[-1].h)
-        for i in reversed(range(len(passed))):
-            layer, weight = passed[i], parameters[2 * i]
-            by_a = by_h
-            if layer.factor is not None:
-                second = ctx.chain.layers[i].second_derivative(layer.a, layer.h)
-                by_factor = torch.einsum("bdf,bdf->bf", by_tangents, layer.images)
-                by_a = torch.addcmul(layer.factor * by_h, second, by_factor)
-                by_tangents = by_tangents.mul_(layer.factor.unsqueeze(-2))
-            if needed[2 + 2 * i]:
-                rows = by_tangents.flatten(0, 1)
-                before = passed[i - 1].tangents.flatten(0, 1) if i else None
-                by_images = by_tangents.sum(dim=0).mT if before is None else rows.mT @ before
-                found[2 * i] = torch.addmm(by_images, by_a.mT, layer.before)
-            if parameters[2 * i + 1] is not None and needed[3 + 2 * i]:
-                found[2 * i + 1] = by_a.sum(dim=0)
-            by_h = by_a @ weight
-            if i:
-                by_tangents = rows_times(by_tangents, weight)
-        return None, None, by_h, by_gamma, *found
+        with torch.autocast(c.device.type, enabled=False):
+            return None, None, *_cotangents(ctx, c)
+
+
+def _cotangents(ctx: Any, c: Gram) -> list[Tensor | None]:
+    """Those of z, γ and the parameters."""
+    z, gamma, *parameters = ctx.saved_tensors
+    needed = ctx.needs_input_grad[2:]
+    if torch.is_grad_enabled():
+        return _by_autograd(ctx.chain, z, gamma, parameters, c, needed)
+    passed, head, weight = ctx.passed, ctx.head, parameters[-2]
+    found: list[Tensor | None] = [None] * len(parameters)
+    by_tangents = (c + c.mT) @ head.images
+    by_gamma, found[-2], by_tangents = _through_head(
+        head, c, by_tangents, weight, gamma, passed[-1].tangents, needed[1], needed[-2]
+    )
+    by_h = torch.zeros_like(passed[-1].h)
+    for i in reversed(range(len(passed))):
+        layer, weight = passed[i], parameters[2 * i]
+        by_a = by_h
+        if layer.factor is not None:
+            second = ctx.chain.layers[i].second_derivative(layer.a, layer.h)
+            by_factor = (by_tangents * layer.images).sum(dim=-2)
+            by_a = torch.addcmul(layer.factor * by_h, second, by_factor)
+            by_tangents = by_tangents.mul_(layer.factor.unsqueeze(-2))
+        if needed[2 + 2 * i]:
+            rows = _flat(by_tangents)
+            before = _flat(passed[i - 1].tangents) if i else None
+            by_images = by_tangents.sum(dim=0).mT if before is None else rows.mT @ before
+            found[2 * i] = torch.addmm(by_images, by_a.mT, layer.before)
+        if parameters[2 * i + 1] is not None and needed[3 + 2 * i]:
+            found[2 * i + 1] = by_a.sum(dim=0)
+        by_h = by_a @ weight
+        if i:
+            by_tangents = rows_times(by_tangents, weight)
+    return [by_h, by_gamma, *found]
 
 
 def _through_head(
@@ -267,7 +278,7 @@ def _through_head(
     """The cotangents of γ, of the head's weights, and of the last hidden tangents."""
     by_gamma = by_weight = None
     ends = head.tangents
-    pairs = (c @ ends).flatten(0, 1), ends.flatten(0, 1)
+    pairs = _flat(c @ ends), _flat(ends)
     if head.folded:
         if for_gamma or for_weight:
             by_metric = pairs[0].mT @ pairs[1]
@@ -279,7 +290,7 @@ def _through_head(
         if for_gamma:
             by_gamma = -(pairs[0] * pairs[1]).sum(dim=0) / gamma.square()
         if for_weight:
-            by_weight = by_tangents.flatten(0, 1).mT @ hidden.flatten(0, 1)
+            by_weight = _flat(by_tangents).mT @ _flat(hidden)
         by_tangents = rows_times(by_tangents, weight)
     if by_gamma is not None and len(gamma) == 1:
         by_gamma = by_gamma.sum(dim=0, keepdim=True)
@@ -290,11 +301,15 @@ def _by_autograd(
     chain: Perceptron, z: Codes, gamma: Tensor, parameters: Sequence[Tensor | None], c: Gram,
     needed: Sequence[bool],
 ) -> list[Tensor | None]:  # fmt: skip
-    """The cotangents with a graph of their own, by the same operations under autograd."""
-    inputs = [z, gamma, *parameters]
-    gram = _gram(chain, z, gamma, parameters)
+    """The cotangents with a graph of their own, by the same operations under autograd.
+
+    Of aliases of the inputs: autograd then stops there, where z may depend on the weights or on γ,
+    and tells two layers with the same weights apart.
+    """
+    inputs = [None if x is None else x.view_as(x) for x in (z, gamma, *parameters)]
+    gram = _gram(chain, inputs[0], inputs[1], inputs[2:])
     wanted = [i for i, need in enumerate(needed) if need]
-    chosen = [x for i, x in enumerate(inputs) if i in wanted and x is not None]
+    chosen = [inputs[i] for i in wanted]
     slopes = torch.autograd.grad(gram, chosen, c, create_graph=True, allow_unused=True)
     found: list[Tensor | None] = [None] * len(inputs)
     for i, slope in zip(wanted, slopes, strict=True):

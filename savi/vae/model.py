@@ -90,7 +90,10 @@ class GaussianVAE(nn.Module):
         self.decoder_evaluations += (self.latent_dim + 1) * z.shape[:-1].numel()
         chain = Perceptron.of(self.decoder)
         if chain is not None and has_closed_gram(chain):
-            return closed_gram(chain, z, self.gamma(), self.shared)
+            codes = z.reshape(-1, z.shape[-1])
+            return closed_gram(chain, codes, self.gamma(), self.shared).reshape(
+                *z.shape, z.shape[-1]
+            )
         rows = jacobian(self.decoder, z)
         return (rows / self.gamma().unsqueeze(-2)) @ rows.mT
 

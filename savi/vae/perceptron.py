@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from savi.vae.networks.activations import Derivative, activation_of
-from savi.vae.networks.base import leaves
+from savi.vae.networks.base import is_plain, leaves
 from savi.vae.networks.stacked import StackedLinear
 
 
@@ -45,7 +45,7 @@ class Perceptron:
         """
         layers: list[Layer] = []
         for module in leaves(network):
-            if module._forward_hooks or module._forward_pre_hooks:
+            if not is_plain(module):
                 return None
             if type(module) is nn.Linear or type(module) is StackedLinear:
                 layers.append(Layer(module))

@@ -41,6 +41,19 @@ def test_an_outer_loss_that_varies_on_the_way_to_the_minimum_is_told(solver):
     assert 0.1 < error < bound < 4.0 * error
 
 
+@pytest.mark.parametrize("order", [[0, 1], [1, 0]])
+def test_an_error_that_is_no_number_is_told_wherever_it_stands(order):
+    """|wh|^1.5 has a derivative at h = 0, of which nobody knows how it changes with w."""
+    w = tensor(0.5 + 1e-4, 0.5).requires_grad_()
+    h = [tensor(0.5).requires_grad_(), tensor(0.0).requires_grad_()]
+    inner = 0.5 * ((w[0] - h[0] - h[1]).square() + (w[1] - h[0]).square()).sum()
+    outer = 0.5 * (w - 1.0).square().sum() + (w[1] * h[1]).pow(1.5).sum()
+    with pytest.warns(ImplicitGradientWarning, match=TOLD):
+        found = hypergradient(inner, outer, [w], [h[i] for i in order], solver="cholesky")
+    assert all(torch.isfinite(gradient).all() for gradient in found.gradients)
+    assert found.certificate.error_bound == float("inf")
+
+
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_curvature_that_changes_along_a_soft_direction_is_told(solver):
     """Hu hardly changes there, and u does."""

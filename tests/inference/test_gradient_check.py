@@ -17,6 +17,7 @@ from savi.inference.gradient_check import (
     outer_gradient,
     reference_gradient,
 )
+from savi.inner.solution import Status
 from savi.report.figures import read_metrics
 from savi.training import SemiAmortizedVAE
 from savi.training.callbacks import CostMonitor
@@ -131,6 +132,20 @@ def test_references_are_derivatives_of_the_outer_loss(built, reference, step, rt
         losses.append(float(probe.to(centre).step(outer, 1.0).loss.detach()))
     slope = (losses[0] - losses[1]) / (2 * step)
     assert slope == pytest.approx(float(vector @ direction), rel=rtol)
+
+
+@pytest.mark.parametrize("reference", sorted(REFERENCES))
+def test_references_of_an_adapted_step_on_trust(built, reference):
+    data, module = built("experiment=savi", "inner.lr=0.1")
+    outer, probe = module.outer_loss, probe_of(module, data)
+    gradient, inference = reference_gradient(outer, probe, 1.0, reference)
+    assert all(torch.isfinite(vector).all() for vector in gradient.values())
+    if reference == "ift":
+        assert (inference.solution.status == Status.CONVERGED).all()
+        reference_inference = copy.deepcopy(outer.inference)
+        REFERENCES[reference](reference_inference)
+        assert reference_inference.last_step == "judged"
+    assert module.inference.step_size is not None
 
 
 @pytest.mark.parametrize("reference", sorted(REFERENCES))

@@ -1,6 +1,7 @@
 """The step size that inner solves begin with, learned in training."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -47,6 +48,36 @@ def test_it_is_never_more_than_lr():
     for _ in range(3):
         inference.learn_from(infer(inference, problem).solution)
     assert alpha(inference) == pytest.approx(1e-4)
+
+
+def test_examples_without_an_end_teach_nothing():
+    problem = linear_gaussian()
+    x = problem.x.clone()
+    x[0] = torch.inf
+    inference, others = (semi_amortized("diagonal_gaussian", "stop", **NATURAL) for _ in range(2))
+    others.load_state_dict(inference.state_dict())
+    noise = inference.draw_noise(x.new_empty(len(x), 3))
+    solution = inference(problem.model, x, max_steps=4, noise=noise).solution
+    inference.learn_from(solution)
+    found = solution.state[1:].log().sum() / len(x)
+    assert found < 0
+    assert float(inference.step_size.log_alpha) == pytest.approx(0.1 * float(found), rel=1e-5)
+    every = replace(solution, state=torch.full_like(solution.state, torch.nan))
+    before = alpha(inference)
+    inference.learn_from(every)
+    assert alpha(inference) == before
+
+
+def test_it_falls_to_a_floor_and_not_to_0():
+    problem, inference = linear_gaussian(), semi_amortized("diagonal_gaussian", "stop", **NATURAL)
+    solution = infer(inference, problem).solution
+    for _ in range(200):
+        inference.learn_from(replace(solution, state=torch.full_like(solution.state, 1e-300)))
+    assert alpha(inference) == pytest.approx(2.0**-20)
+    low = alpha(inference)
+    for _ in range(3):
+        inference.learn_from(infer(inference, problem).solution)
+    assert alpha(inference) > low
 
 
 def test_it_is_saved_with_the_weights():

@@ -7,8 +7,9 @@ from inner_problems import Nonlinear, Quadratic, WithFisher, nonlinear_inputs, r
 import savi
 from savi.errors import InputError
 from savi.gradients import BACKENDS, Implicit, StopGradient
+from savi.implicit.reporter import ImplicitGradientWarning
 from savi.inner import GradientDescent, LevenbergMarquardt, Momentum, NaturalGradient
-from savi.inner.solution import Status
+from savi.inner.solution import Reason, Status
 
 
 class Counted(WithFisher):
@@ -93,6 +94,49 @@ def test_a_last_step_that_is_not_finite_is_not_taken():
         max_steps=1, last_step="trusted",
     )  # fmt: skip
     assert torch.equal(solution.value, start)
+
+
+class TwoScales(Quadratic):
+    """½ c ‖y‖² with another c for each example."""
+
+    def __init__(self, *scales: float) -> None:
+        hessian = torch.tensor(scales, dtype=torch.float64)[:, None, None]
+        super().__init__(hessian, torch.zeros(len(scales), 1).double())
+
+
+@pytest.mark.parametrize("last_step", ["measured", "trusted"])
+def test_an_example_whose_last_step_is_not_finite_has_diverged_alone(last_step):
+    start = torch.tensor([[1.0], [1.0]]).double()
+    solution = savi.minimize(
+        TwoScales(0.05, 5e307), start, optimizer=GradientDescent(lr=10.0),
+        gradient=StopGradient(), max_steps=1, last_step=last_step,
+    )  # fmt: skip
+    assert solution.status.tolist() == [Status.MAX_STEPS, Status.DIVERGED]
+    assert solution.reason[1] == Reason.NOT_FINITE
+    assert solution.value.tolist() == [[0.5], [1.0]]
+    assert solution.steps.tolist() == [1, 0]
+    assert solution.objective[1] == 2.5e307
+    assert solution.stationarity[1] == 1.0
+
+
+def test_ift_calls_no_end_solved_that_is_not_finite():
+    def root_of(y):  # Its slope is not a number below 0.
+        return 2.0 / 3.0 * y.pow(1.5).sum(-1)
+
+    weight = torch.ones(2, dtype=torch.float64, requires_grad=True)
+    solution = savi.minimize(
+        lambda y: weight * root_of(y), torch.ones(2, 1).double(), gradient=Implicit(),
+        optimizer=GradientDescent(lr=2.0), max_steps=1, last_step="trusted",
+    )  # fmt: skip
+    with pytest.warns(ImplicitGradientWarning):
+        solution.value.sum().backward()
+    assert solution.stationarity.isnan().all()
+    assert solution.certificate.failed.all()
+
+
+def test_an_unrolled_fallback_refuses_trust():
+    with pytest.raises(InputError, match="on_failure='fallback' with a last step that is not jud"):
+        solve(problem(), "trusted", gradient=Implicit(on_failure="fallback"))
 
 
 def test_ift_measures_the_stationarity_that_its_certificate_needs():

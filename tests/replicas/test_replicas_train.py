@@ -81,6 +81,18 @@ def test_two_replicas_are_two_separate_runs(config, tmp_path, experiment):
         assert record(ours)["state"] == "finished"
 
 
+def test_a_last_step_on_trust_is_measured_as_seldom_as_alone(config, tmp_path):
+    overrides = (
+        *QUICK, "experiment=savi", "inner.adapt_lr=false", "trainer.max_epochs=1",
+        "inner.linear_head=off",
+    )  # fmt: skip
+    together = train_together(config(*overrides, "trainer.replicas=2"), tmp_path / "together")
+    train(config(*overrides), tmp_path / "alone")
+    alone, cost = metrics(tmp_path / "alone"), "cost/decoder_evaluations"
+    assert_same(together[0], alone)
+    assert together[0][cost] == pytest.approx(alone[cost])
+
+
 def test_checkpoints_are_those_of_ordinary_runs(config, tmp_path):
     overrides = (*QUICK, "experiment=vae", "trainer.max_epochs=1", "trainer.replicas=2")
     results = train_together(config(*overrides), tmp_path)

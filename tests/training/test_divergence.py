@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from savi.experiments.run import train
+from savi.experiments.run import build, train
 from savi.replicas import train as train_together
-from savi.training.divergence import factorised
+from savi.training.divergence import factorised, require_finite
 
 TINY = (
     "data=arrays", "logger=csv", "callbacks.figures=false", "trainer.max_epochs=2",
@@ -34,7 +34,7 @@ def file(tmp_path):
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:most inner solves diverge")
 @pytest.mark.filterwarnings("ignore::savi.gradients.ImplicitGradientWarning")
-@pytest.mark.parametrize("experiment", ["vae", "savi_ift", "laplace_ift", "vlae", "svi"])
+@pytest.mark.parametrize("experiment", ["vae", "savi", "savi_ift", "laplace_ift", "vlae", "svi"])
 def test_each_method_names_the_scale_or_ends_well(config, file, tmp_path, capsys, experiment):
     method = (*TINY, f"experiment={experiment}", file(1e20))
     if experiment != "svi":
@@ -61,9 +61,18 @@ def test_replicas_end_in_a_sentence_too(config, file, tmp_path):
         assert record["state"] == "failed"
 
 
-def test_a_matrix_without_factors_is_explained(config, file):
-    from savi.experiments.run import build
+@pytest.mark.parametrize(("experiment", "told"), [("savi", True), ("vae_svi", False)])
+def test_a_step_on_trust_is_a_suspect(config, file, experiment, told):
+    data, module = build(config(*TINY, file(1.0), f"experiment={experiment}"))
+    require_finite(module, 0, data)
+    with torch.no_grad():
+        next(module.vae.decoder.parameters()).fill_(torch.nan)
+    with pytest.raises(FloatingPointError, match=r"lower optimizer\.lr") as caught:
+        require_finite(module, 0, data)
+    assert ("inner.last_step=judged" in str(caught.value)) == told
 
+
+def test_a_matrix_without_factors_is_explained(config, file):
     data, _ = build(config(*TINY, file(1e5)))
     with (
         pytest.raises(FloatingPointError, match=r"in epoch 3, likely because the training data"),

@@ -152,6 +152,24 @@ def test_the_form_is_chosen_by_cost(decoder: str):
         torch.testing.assert_close(many(z), data_fit(model, x, z, codes=0)(z), rtol=1e-4, atol=0)
 
 
+def test_a_head_whose_weights_a_hook_computes_is_called():
+    network = DECODERS["mlp"](3, (D,), hidden=8, depth=1, activation="tanh")
+    model = GaussianVAE(network, VARIANCES["fixed"](D, 0.1), 3)
+    assert head_of(model) is network.head
+    direction = network.head.weight.detach().clone()
+
+    @torch.no_grad()
+    def normalised(head: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        head.weight.copy_(direction / direction.norm())
+
+    network.head.register_forward_pre_hook(normalised)
+    direction.mul_(3.0).add_(1.0)
+    assert head_of(model) is None
+    x, z = torch.randn(B, D), torch.randn(B, 3)
+    fit = data_fit(model, x, z, codes=10_000)
+    torch.testing.assert_close(fit(z), model.likelihood(x, network(z.unsqueeze(0)))[0][0])
+
+
 def test_wide_features_of_few_data_do_not_pay():
     assert head_pays(nn.Linear(500, 784), examples=128, codes=128 * 20)
     assert not head_pays(nn.Linear(256, 64), examples=128, codes=128 * 1000)

@@ -67,6 +67,40 @@ def test_value_and_two_derivatives(activation, data_dim, per_pixel, depth, bias)
         torch.testing.assert_close(ours, theirs)
 
 
+def test_two_derivatives_where_inputs_depend_on_each_other():
+    torch.manual_seed(0)
+    tied = nn.Linear(d, d)
+    net = nn.Sequential(tied, Softplus(), tied, Softplus(), nn.Linear(d, 9)).double()
+    base = torch.randn(B, d, dtype=torch.float64, requires_grad=True)
+    base_gamma = torch.tensor([0.7], dtype=torch.float64, requires_grad=True)
+    of = [base, base_gamma, *net.parameters()]
+    found = []
+    for gram in (lambda *at: closed_gram(Perceptron.of(net), *at), lambda *at: reference(net, *at)):
+        # As the codes of a solve depend on the weights and on γ.
+        gamma = base_gamma + net[-1].bias.square().sum()
+        z = base * gamma + tied.weight[0]
+        value = gram(z, gamma).square().sum()
+        first = torch.autograd.grad(value, of, create_graph=True)
+        second = torch.autograd.grad(sum(slope.square().sum() for slope in first), of)
+        found.append([*first, *second])
+    for ours, theirs in zip(*found, strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+@pytest.mark.parametrize("data_dim", [3, 9], ids=["narrow head", "wide head"])
+@pytest.mark.parametrize("create_graph", [False, True])
+def test_a_batch_of_cotangents(create_graph, data_dim):
+    net, (z, gamma) = network(data_dim), inputs(data_dim, per_pixel=True)
+    of = [z, gamma, net[0].weight, net[0].bias, net[-1].weight]
+    cotangents = torch.randn(3, B, d, d, dtype=torch.float64)
+    gram = closed_gram(Perceptron.of(net), z, gamma)
+    options = {"retain_graph": True, "create_graph": create_graph}
+    together = torch.autograd.grad(gram, of, cotangents, is_grads_batched=True, **options)
+    each = [torch.autograd.grad(gram, of, c, retain_graph=True) for c in cotangents]
+    for ours, theirs in zip(together, zip(*each, strict=True), strict=True):
+        torch.testing.assert_close(ours, torch.stack(theirs))
+
+
 def test_constants_cost_and_get_nothing():
     net = network(9)
     z, gamma = inputs(9, per_pixel=True)
@@ -86,6 +120,22 @@ def test_an_autocast_does_not_shorten_it():
         assert torch.equal(closed_gram(Perceptron.of(net), z.bfloat16(), gamma), closed_gram(
             Perceptron.of(net), z.bfloat16().float(), gamma))  # fmt: skip
         assert torch.equal(closed_gram(Perceptron.of(net), z, gamma), plain)
+
+
+@pytest.mark.parametrize("create_graph", [False, True])
+def test_nor_one_around_its_backward(create_graph):
+    net = network(9).float()
+    z, gamma = (tensor.detach().float() for tensor in inputs(9, per_pixel=False))
+    found = []
+    for enabled in (True, False):
+        at = z.clone().requires_grad_()
+        gram = closed_gram(Perceptron.of(net), at, gamma)
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=enabled):
+            (slope,) = torch.autograd.grad(
+                gram, at, torch.ones_like(gram), create_graph=create_graph
+            )
+        found.append(slope.detach())
+    torch.testing.assert_close(*found, rtol=1e-6, atol=0)
 
 
 def test_which_chains_have_one():

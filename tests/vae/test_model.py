@@ -25,6 +25,13 @@ def test_gram_against_a_dense_jacobian(mode: str):
     torch.testing.assert_close(model.precision(z, 0.5), torch.eye(3).double() + 2.0 * gram)
 
 
+def test_gram_of_one_code_and_of_batches_of_batches():
+    model, z = vae(), randn(2, 4, 3)
+    expected = torch.stack([dense_gram(model, codes) for codes in z])
+    torch.testing.assert_close(model.gram(z), expected)
+    torch.testing.assert_close(model.gram(z[0, 0]), expected[0, 0])
+
+
 def test_gram_is_differentiable_in_the_code_the_weights_and_the_variance():
     torch.manual_seed(0)
     model, z = vae(mode="learned"), randn(4, 3).requires_grad_()

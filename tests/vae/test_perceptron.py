@@ -55,10 +55,32 @@ def test_a_decoder_is_its_trunk_and_its_head():
         assert len(chain.layers) == depth + 1
 
 
-def hooked() -> nn.Module:
-    network = nn.Sequential(nn.Linear(2, 3), nn.Tanh())
-    network[0].register_forward_hook(lambda module, inputs, output: 2.0 * output)
-    return network
+def _doubled(module: nn.Module) -> None:
+    plain = module.forward
+    module.forward = lambda *inputs: 2.0 * plain(*inputs)
+
+
+#: What a user may hang on a module.
+HANGINGS = {
+    "forward hook": lambda module: module.register_forward_hook(lambda *seen: 2.0 * seen[-1]),
+    "pre-hook": lambda module: module.register_forward_pre_hook(lambda _, inputs: 2.0 * inputs[0]),
+    "backward hook": lambda module: module.register_full_backward_hook(
+        lambda _, before, __: tuple(2.0 * g for g in before)
+    ),
+    "backward pre-hook": lambda module: module.register_full_backward_pre_hook(
+        lambda _, after: tuple(2.0 * g for g in after)
+    ),
+    "forward of its own": _doubled,
+}
+
+
+@pytest.mark.parametrize("part", ["head", "trunk", "trunk.0", "trunk.1", ""])
+@pytest.mark.parametrize("hang", HANGINGS.values(), ids=HANGINGS)
+def test_what_a_user_hangs_on_a_part_is_left_to_autograd(hang, part):
+    decoder = DECODERS["mlp"](2, (5,), hidden=3, depth=1, activation="tanh")
+    assert Perceptron.of(decoder) is not None
+    hang(decoder.get_submodule(part))
+    assert Perceptron.of(decoder) is None
 
 
 def parametrised() -> nn.Module:
@@ -74,10 +96,9 @@ def parametrised() -> nn.Module:
         nn.Sequential(nn.Tanh(), nn.Linear(2, 3)),
         nn.Sequential(nn.Linear(2, 3), nn.Tanh(), nn.Tanh()),
         nn.Bilinear(2, 2, 3),
-        hooked(),
         parametrised(),
     ],
-    ids=["dropout", "norm", "other settings", "starts", "twice", "other", "hook", "weight norm"],
+    ids=["dropout", "norm", "other settings", "starts", "twice", "other", "weight norm"],
 )
 def test_what_is_no_plain_chain_is_left_to_autograd(network: nn.Module):
     assert Perceptron.of(network) is None

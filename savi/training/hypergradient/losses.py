@@ -17,7 +17,6 @@ from savi.inference.gradient_check import ProbeBatch
 from savi.inference.outer_loss import OuterLoss
 from savi.inner.loop import InnerLoop
 from savi.inner.objective import InnerObjective
-from savi.inner.optimizers import LevenbergMarquardt
 from savi.inner.solution import Solution
 from savi.types import Rows, Scalar
 
@@ -101,10 +100,8 @@ class Bilevel:
         for module in (loss.model, loss.inference):
             module.to(device).double()
         inference = loss.inference
-        inference.backend = ExactSolution(on_failure=on_failure)
-        inference.optimizer = LevenbergMarquardt()
-        inference.rtol, inference.atol, inference.compiled = _RTOL, 0.0, False
-        inference.max_steps = _MAX_STEPS if inference.max_steps > 0 else 0
+        steps = _MAX_STEPS if inference.max_steps > 0 else 0
+        inference.solve_exactly(ExactSolution(on_failure=on_failure), max_steps=steps, rtol=_RTOL)
         like = next(loss.model.parameters())
         first, second = (
             ProbeBatch.draw(x.cpu().double(), loss, 2 * seed + level).to(like)

@@ -135,21 +135,29 @@ class Encoder(Network):
         return self.head(self.trunk(x))
 
 
+def is_plain(module: nn.Module) -> bool:
+    """Whether a module does what its type says: without a hook or a ``forward`` of its own.
+
+    Those are the user's code (as is the weight normalisation of ``torch.nn.utils``, a hook).
+    """
+    hooks = (
+        *(module._forward_pre_hooks, module._forward_hooks),
+        *(module._backward_pre_hooks, module._backward_hooks),
+    )
+    return not any(hooks) and "forward" not in vars(module)
+
+
 def trunk_and_head(network: nn.Module) -> tuple[nn.Module, nn.Module] | None:
     """The parts of a network that is head(trunk(input)) and nothing besides; None for another."""
-    plain = type(network).forward in (Decoder.forward, Encoder.forward)
-    if not plain or network._forward_hooks or network._forward_pre_hooks:
+    if type(network).forward not in (Decoder.forward, Encoder.forward) or not is_plain(network):
         return None
     assert isinstance(network, Network)
     return network.trunk, network.head
 
 
 def leaves(network: nn.Module) -> list[nn.Module]:
-    """The modules that the network applies one after another; itself where it is no sequence.
-
-    Hooks are the user's own code: a network with any is not taken apart.
-    """
+    """The modules that the network applies one after another; itself where it is no sequence."""
     parts: tuple[nn.Module, ...] | None = trunk_and_head(network)
-    if parts is None and type(network) is nn.Sequential and not network._forward_hooks:
+    if parts is None and type(network) is nn.Sequential and is_plain(network):
         parts = tuple(network)
     return [network] if parts is None else [leaf for part in parts for leaf in leaves(part)]

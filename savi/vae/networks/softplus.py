@@ -31,13 +31,22 @@ class Softplus(nn.Softplus):
     def forward(self, a: Tensor) -> Tensor:
         """Elementwise."""
         on_cpu = a.device.type == "cpu" and a.dtype in (torch.float32, torch.float64)
-        if not on_cpu or torch.compiler.is_compiling():
+        if not on_cpu or torch.compiler.is_compiling() or _in_nested_forward_mode():
             return super().forward(a)
         return _Softplus.apply(a)
 
 
+def _in_nested_forward_mode() -> bool:
+    """Whether tangents of tangents are asked for: those of a custom function would be 0."""
+    levels = torch._C._functorch.get_interpreter_stack() or ()
+    return sum(level.key() == torch._C._functorch.TransformType.Jvp for level in levels) > 1
+
+
 class _Softplus(torch.autograd.Function):
-    """With dh/da = sigmoid(a): differentiable to every order, in both modes, and under ``vmap``."""
+    """With dh/da = sigmoid(a): differentiable to every order, and under ``vmap``.
+
+    In forward mode once: PyTorch takes what ``jvp`` computes for a constant.
+    """
 
     generate_vmap_rule = True
 

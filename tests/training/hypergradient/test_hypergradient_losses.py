@@ -46,6 +46,18 @@ def test_the_training_loss_has_the_gradient_of_the_training(built):
     )
 
 
+def test_the_losses_are_exact_whatever_the_steps_of_the_training(config, built):
+    data, module = built
+    cheap = (
+        "inner.optimizer=natural_gradient", "inner.max_steps=2", "inner.adapt_lr=true",
+        "inner.last_step=trusted",
+    )  # fmt: skip
+    _, other = build(config(*SMALL, *cheap))
+    other.load_state_dict(module.state_dict(), strict=False)
+    losses = [number(bilevel_of(data, each).train_loss({})) for each in (module, other)]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-12)
+
+
 def test_hyperparameters_are_where_they_act(built):
     data, module = built
     bilevel = bilevel_of(data, module, beta=0.7)

@@ -39,6 +39,18 @@ def test_tangents_at_0_under_transforms():
     torch.testing.assert_close(torch.func.vmap(tangent)(eye), 0.5 * eye)
 
 
+def test_orders_and_modes_mixed_by_transforms():
+    rev, fwd = torch.func.jacrev, torch.func.jacfwd
+    a = torch.tensor(0.3, dtype=torch.float64)
+    slope = a.sigmoid()
+    second = slope * (1 - slope)
+    for outer in (rev, fwd):
+        for inner in (rev, fwd):
+            torch.testing.assert_close(outer(inner(softplus))(a), second)
+            third = torch.func.vmap(fwd(outer(inner(softplus))))(a.expand(2))
+            torch.testing.assert_close(third, (second * (1 - 2 * slope)).expand(2))
+
+
 def test_other_numbers_than_those_of_the_type_are_left_alone():
     a = torch.tensor([1.0, -2.0])
     softplus(a)
