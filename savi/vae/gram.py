@@ -306,10 +306,11 @@ def _by_autograd(
     Of aliases of the inputs: autograd then stops there, where z may depend on the weights or on γ,
     and tells two layers with the same weights apart.
     """
-    inputs = [None if x is None else x.view_as(x) for x in (z, gamma, *parameters)]
-    gram = _gram(chain, inputs[0], inputs[1], inputs[2:])
+    z, gamma = z.view_as(z), gamma.view_as(gamma)
+    aliases = [None if x is None else x.view_as(x) for x in parameters]
+    gram, inputs = _gram(chain, z, gamma, aliases), [z, gamma, *aliases]
     wanted = [i for i, need in enumerate(needed) if need]
-    chosen = [inputs[i] for i in wanted]
+    chosen = [x for x, need in zip(inputs, needed, strict=True) if need and x is not None]
     slopes = torch.autograd.grad(gram, chosen, c, create_graph=True, allow_unused=True)
     found: list[Tensor | None] = [None] * len(inputs)
     for i, slope in zip(wanted, slopes, strict=True):
