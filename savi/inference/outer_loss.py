@@ -83,7 +83,8 @@ class OuterLoss:
             last_step=(MEASURED if measured else TRUSTED) if on_trust else JUDGED,
         )
         family = self.inference.family
-        q = family.distribution(inference.value, self.model, beta)
+        with self.model.shared.keeping():
+            q = family.distribution(inference.value, self.model, beta)
         if outer_noise is None:
             outer_noise = antithetic_noise(self.samples, q.mean.detach())
         bound = elbo(self.model, q, x, outer_noise)

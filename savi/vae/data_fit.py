@@ -90,6 +90,9 @@ class DataFit:
     @torch.no_grad()
     def second_order(self, z: Points) -> tuple[Points, Float[Tensor, "*S B d d"]]:
         """∇_z and ∇²_z of −log p(x|z) without a graph; needs a :attr:`chain`."""
+        known = self._known_pass(z)
+        if known is not None:
+            return known
         forward = self._pass(z, tangents=z.shape[-1])
         _, score = self.quadratic(forward.value)
         metric = self._head_metric()
@@ -97,6 +100,31 @@ class DataFit:
             return forward.second_order(-score, self.quadratic.metric)
         trunk, weight = forward.below_head(), forward.network.layers[-1].affine.weight
         return trunk.second_order(-score @ weight, lambda v: v @ metric)
+
+    def _known_pass(self, z: Points) -> tuple[Points, Float[Tensor, "*S B d d"]] | None:
+        """:meth:`second_order` from the tangents that a Laplace covariance has needed at z."""
+        decoder = Perceptron.of(self.model.decoder)
+        if decoder is None or z.ndim != 3 or len(z) != 1:
+            return None
+        found = self.model.shared.take(decoder, z[0], self.model.gamma())
+        if found is None:
+            return None
+        passed, head = found
+        self.count(z)
+        last = decoder.layers[-1].affine
+        if isinstance(self.quadratic, PixelQuadratic):
+            score = self.quadratic(last(passed[-1].h))[1] @ last.weight
+        else:
+            score = self.quadratic(passed[-1].h)[1]
+        trunk = Pass(
+            Perceptron(decoder.layers[:-1]),
+            z[0],
+            [hidden.a for hidden in passed],
+            [hidden.h for hidden in passed],
+            [hidden.images for hidden in passed],
+        )
+        slope, hessian = trunk.second_order(-score, lambda v: head.images)
+        return slope.unsqueeze(0), hessian.unsqueeze(0)
 
     def gram(self, z: Codes) -> Float[Tensor, "B d d"]:
         """JᵀΓ⁻¹J at z, with J the decoder's Jacobian and Γ = diag γ: d tangents at once."""

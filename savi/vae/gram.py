@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeAlias
 
@@ -38,7 +39,9 @@ def has_closed_gram(chain: Perceptron | None) -> bool:
     )
 
 
-def closed_gram(chain: Perceptron, z: Codes, gamma: Float[Tensor, "#D"]) -> Gram:
+def closed_gram(
+    chain: Perceptron, z: Codes, gamma: Float[Tensor, "#D"], shared: SharedPass | None = None
+) -> Gram:
     """K = JᵀΓ⁻¹J at z, differentiable to every order.
 
     With the tangents T_l = ∂h_l/∂z = diag(φ'_l) W_l T_{l−1} of the hidden layers, the head's
@@ -47,11 +50,66 @@ def closed_gram(chain: Perceptron, z: Codes, gamma: Float[Tensor, "#D"]) -> Gram
     M, and the rest is the chain's own backward: about two products for each of the forward's, where
     autograd through d forward-mode tangents takes twice that and keeps a graph for it.
 
-    Always in full precision, whatever an autocast around it says.
+    Always in full precision, whatever an autocast around it says. ``shared`` gets what it can use.
     """
-    parameters = [tensor for layer in chain.layers for tensor in _parameters(layer)]
+    parameters = parameters_of(chain)
     with torch.autocast(z.device.type, enabled=False):
-        return _ClosedGram.apply(chain, z.to(gamma.dtype), gamma, *parameters)
+        return _ClosedGram.apply(chain, shared, z.to(gamma.dtype), gamma, *parameters)
+
+
+def parameters_of(chain: Perceptron) -> list[Tensor | None]:
+    """The weight and the bias of every layer, in its order."""
+    return [tensor for layer in chain.layers for tensor in _parameters(layer)]
+
+
+class SharedPass:
+    """The hidden layers, and the head, at the codes of the last Gauss–Newton matrix.
+
+    In an outer step the covariance of a Laplace posterior and the Hessian of the implicit function
+    theorem ask for the same d tangents at the same codes. Kept are those of matrices that are
+    computed inside :meth:`keeping`; they are given once, to whoever asks for the same codes while
+    the weights are as they were.
+    """
+
+    def __init__(self) -> None:
+        self._keeps = False
+        self._kept: tuple[list[Hidden], Head, Codes, Tensor, list[tuple[int, int]]] | None = None
+
+    def __reduce__(self) -> tuple[type[SharedPass], tuple[()]]:
+        """A copy holds nothing."""
+        return SharedPass, ()
+
+    @contextmanager
+    def keeping(self) -> Iterator[None]:
+        """Forget what was kept, and keep the next."""
+        self._kept, self._keeps = None, True
+        try:
+            yield
+        finally:
+            self._keeps = False
+
+    def keep(
+        self, passed: list[Hidden], head: Head, gamma: Tensor, parameters: Sequence[Tensor | None]
+    ) -> None:
+        """Where the head is wide, and somebody has asked to keep."""
+        if self._keeps and head.folded:
+            self._kept = passed, head, passed[0].before, gamma.clone(), _versions(parameters)
+
+    def take(self, chain: Perceptron, z: Codes, gamma: Tensor) -> tuple[list[Hidden], Head] | None:
+        """What is kept, if it is for these codes, this γ and these weights."""
+        if self._kept is None:
+            return None
+        passed, head, codes, variance, versions = self._kept
+        same = z.dtype == codes.dtype and torch.equal(z, codes) and torch.equal(gamma, variance)
+        if not same or versions != _versions(parameters_of(chain)):
+            return None
+        self._kept = None
+        return passed, head
+
+
+def _versions(parameters: Sequence[Tensor | None]) -> list[tuple[int, int]]:
+    """What tells weights from changed or other ones."""
+    return [(p.data_ptr(), p._version) for p in parameters if p is not None]
 
 
 def wide_head_metric(
@@ -154,26 +212,35 @@ class _ClosedGram(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, chain: Perceptron, z: Codes, gamma: Tensor, *parameters: Tensor | None
+        ctx: Any,
+        chain: Perceptron,
+        shared: SharedPass | None,
+        z: Codes,
+        gamma: Tensor,
+        *parameters: Tensor | None,
     ) -> Gram:
-        passed = hidden_pass(chain, z, parameters)
-        weight = parameters[-2]
+        # What is kept must not keep the graph of z.
+        constants = [None if p is None else p.detach() for p in parameters]
+        passed = hidden_pass(chain, z.detach(), constants)
+        weight = constants[-2]
         assert weight is not None
         head = Head.of(weight, gamma, passed[-1].tangents)
         ctx.chain, ctx.passed, ctx.head = chain, passed, head
+        if shared is not None:
+            shared.keep(passed, head, gamma, parameters)
         ctx.save_for_backward(z, gamma, *parameters)
         return head.gram
 
     @staticmethod
     def backward(ctx: Any, c: Gram) -> tuple[Tensor | None, ...]:
         with torch.autocast(c.device.type, enabled=False):
-            return None, *_cotangents(ctx, c)
+            return None, None, *_cotangents(ctx, c)
 
 
 def _cotangents(ctx: Any, c: Gram) -> list[Tensor | None]:
     """Those of z, γ and the parameters."""
     z, gamma, *parameters = ctx.saved_tensors
-    needed = ctx.needs_input_grad[1:]
+    needed = ctx.needs_input_grad[2:]
     if torch.is_grad_enabled():
         return _by_autograd(ctx.chain, z, gamma, parameters, c, needed)
     passed, head, weight = ctx.passed, ctx.head, parameters[-2]
@@ -239,14 +306,12 @@ def _by_autograd(
     Of aliases of the inputs: autograd then stops there, where z may depend on the weights or on γ,
     and tells two layers with the same weights apart.
     """
-    own = [None if weight is None else weight.view_as(weight) for weight in parameters]
     z, gamma = z.view_as(z), gamma.view_as(gamma)
-    inputs = (z, gamma, *own)
+    aliases = [None if x is None else x.view_as(x) for x in parameters]
+    gram, inputs = _gram(chain, z, gamma, aliases), [z, gamma, *aliases]
     wanted = [i for i, need in enumerate(needed) if need]
-    chosen = [x for i, x in enumerate(inputs) if i in wanted and x is not None]
-    slopes = torch.autograd.grad(
-        _gram(chain, z, gamma, own), chosen, c, create_graph=True, allow_unused=True
-    )
+    chosen = [x for x, need in zip(inputs, needed, strict=True) if need and x is not None]
+    slopes = torch.autograd.grad(gram, chosen, c, create_graph=True, allow_unused=True)
     found: list[Tensor | None] = [None] * len(inputs)
     for i, slope in zip(wanted, slopes, strict=True):
         found[i] = slope

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from savi.types import Codes, Observations, PerSample, Samples, Scalar
-from savi.vae.gram import closed_gram, has_closed_gram
+from savi.vae.gram import SharedPass, closed_gram, has_closed_gram
 from savi.vae.perceptron import Perceptron
 from savi.vae.quadratic import log_normaliser, weighted_sum
 from savi.vae.variance import ObservationVariance
@@ -56,6 +56,7 @@ class GaussianVAE(nn.Module):
     Attributes:
         decoder_evaluations: latent codes decoded so far, tangents included: the measure of cost
             that does not depend on the machine.
+        shared: tangents that two parts of an outer step need.
     """
 
     def __init__(self, decoder: nn.Module, gamma: ObservationVariance, latent_dim: int) -> None:
@@ -64,6 +65,7 @@ class GaussianVAE(nn.Module):
         self.likelihood = GaussianLikelihood(gamma)
         self.latent_dim = latent_dim
         self.decoder_evaluations = 0
+        self.shared = SharedPass()
 
     @property
     def gamma(self) -> ObservationVariance:
@@ -89,7 +91,9 @@ class GaussianVAE(nn.Module):
         chain = Perceptron.of(self.decoder)
         if chain is not None and has_closed_gram(chain):
             codes = z.reshape(-1, z.shape[-1])
-            return closed_gram(chain, codes, self.gamma()).reshape(*z.shape, z.shape[-1])
+            return closed_gram(chain, codes, self.gamma(), self.shared).reshape(
+                *z.shape, z.shape[-1]
+            )
         rows = jacobian(self.decoder, z)
         return (rows / self.gamma().unsqueeze(-2)) @ rows.mT
 

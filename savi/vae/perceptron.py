@@ -73,13 +73,15 @@ class Perceptron:
 class Pass:
     """A forward pass at z, and the derivatives there; all without a graph.
 
-    ``inputs`` are a_1, …, a_L and ``outputs`` h_1, …, h_L.
+    ``inputs`` are a_1, …, a_L and ``outputs`` h_1, …, h_L; ``known`` are the tangents S_1ᵀ, …, S_Lᵀ
+    if somebody has computed them.
     """
 
     network: Perceptron
     z: Float[Tensor, "*batch d"]
     inputs: list[Tensor]
     outputs: list[Tensor]
+    known: list[Tensor] | None = None
 
     @property
     def value(self) -> Float[Tensor, "*batch F"]:
@@ -158,6 +160,8 @@ class Pass:
 
     def _tangents(self) -> list[Tensor]:
         """S_lᵀ of every layer; that of the first is W_1ᵀ, whatever z is."""
+        if self.known is not None:
+            return self.known
         tangents: list[Tensor] = []
         for i, layer in enumerate(self.network.layers):
             weight = layer.affine.weight

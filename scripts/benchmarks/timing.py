@@ -41,7 +41,10 @@ class Timing:
 
 
 def interleaved(
-    calls: Mapping[Name, Callable[[], object]], repetitions: int, advance: Callable[[Name], None]
+    calls: Mapping[Name, Callable[[], object]],
+    repetitions: int,
+    advance: Callable[[Name], None],
+    clock: Callable[[], float] = time.perf_counter,
 ) -> dict[Name, Timing]:
     """Call each once to warm up, then all of them in turn, round after round.
 
@@ -51,7 +54,7 @@ def interleaved(
     timings = {}
     for name, call in calls.items():
         try:
-            timings[name] = Timing(_seconds(call))
+            timings[name] = Timing(_seconds(call, clock))
         except InputError as error:
             # Tables call optimisers what configs call them.
             sentence = error.in_config if isinstance(error, CombinationError) else str(error)
@@ -60,15 +63,15 @@ def interleaved(
     for _ in range(repetitions):
         for name, call in calls.items():
             if timings[name].refusal is None:
-                timings[name].seconds.append(_seconds(call))
+                timings[name].seconds.append(_seconds(call, clock))
             advance(name)
     return timings
 
 
-def _seconds(call: Callable[[], object]) -> float:
-    start = time.perf_counter()
+def _seconds(call: Callable[[], object], clock: Callable[[], float]) -> float:
+    start = clock()
     call()
-    return time.perf_counter() - start
+    return clock() - start
 
 
 @contextmanager

@@ -1,10 +1,15 @@
 """JᵀΓ⁻¹J of a perceptron and its derivatives, against autograd through forward-mode tangents."""
 
+import copy
+import pickle
+
 import pytest
 import torch
 from torch import Tensor, nn
 
-from savi.vae.gram import closed_gram, has_closed_gram, wide_head_metric
+from savi.vae import DECODERS, VARIANCES, GaussianVAE
+from savi.vae.data_fit import DataFit
+from savi.vae.gram import SharedPass, closed_gram, has_closed_gram, wide_head_metric
 from savi.vae.model import jacobian
 from savi.vae.networks.softplus import Softplus
 from savi.vae.perceptron import Perceptron
@@ -160,3 +165,64 @@ def test_the_metric_of_a_wide_head():
     metric = wide_head_metric(Perceptron.of(net), gamma)
     torch.testing.assert_close(metric, weight.T @ (weight / gamma.unsqueeze(-1)))
     assert wide_head_metric(Perceptron.of(network(3)), gamma[:3]) is None
+
+
+def test_tangents_are_given_to_who_asks_for_the_same():
+    net = network(9)
+    chain, (z, gamma) = Perceptron.of(net), inputs(9, per_pixel=True)
+
+    def kept() -> SharedPass:
+        shared = SharedPass()
+        with shared.keeping():
+            closed_gram(chain, z, gamma, shared)
+        return shared
+
+    passed, head = kept().take(chain, z.detach().clone(), gamma)
+    torch.testing.assert_close(head.gram, reference(net, z, gamma).detach())
+    torch.testing.assert_close(passed[-1].h, net[:-1](z).detach())
+    assert kept().take(chain, z + 1e-12, gamma) is None
+    assert kept().take(chain, z[:2], gamma) is None
+    assert kept().take(chain, z, 2.0 * gamma) is None
+    assert kept().take(Perceptron.of(network(9)), z, gamma) is None
+    shared = kept()
+    with torch.no_grad():
+        net[0].weight.mul_(1.0)
+    assert shared.take(chain, z, gamma) is None
+    shared = kept()
+    assert shared.take(chain, z, gamma) is not None
+    assert shared.take(chain, z, gamma) is None
+    with shared.keeping():
+        pass
+    closed_gram(chain, z, gamma, shared)
+    assert shared.take(chain, z, gamma) is None
+
+
+@pytest.mark.parametrize("linear_head", [False, True], ids=["direct", "linear head"])
+def test_a_hessian_from_shared_tangents(linear_head: bool):
+    z, _ = inputs(9, per_pixel=False)
+    decoder = DECODERS["mlp"](d, (9,), hidden=F, depth=2, activation="softplus").double()
+    for parameter in decoder.parameters():
+        nn.init.normal_(parameter, std=0.6)
+    model = GaussianVAE(decoder, VARIANCES["fixed"](9, 0.1), d).double()
+    x = torch.randn(B, 9, dtype=torch.float64)
+    make = DataFit.linear_head if linear_head else lambda model, x, _: DataFit.direct(model, x)
+    alone = make(model, x, z).second_order(z.detach().unsqueeze(0))
+    with model.shared.keeping():
+        model.gram(z)
+    fit = make(model, x, z)
+    before = model.decoder_evaluations
+    shared = fit.second_order(z.detach().unsqueeze(0))
+    assert model.decoder_evaluations - before == B
+    for ours, theirs in zip(shared, alone, strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+def test_a_copy_of_a_model_holds_no_tangents():
+    net, (z, gamma) = network(9), inputs(9, per_pixel=False)
+    shared = SharedPass()
+    with shared.keeping():
+        closed_gram(Perceptron.of(net), 1.0 * z, gamma, shared)
+    for copied in (copy.deepcopy(shared), pickle.loads(pickle.dumps(shared))):
+        assert copied.take(Perceptron.of(net), z, gamma) is None
+    passed, _ = shared.take(Perceptron.of(net), z, gamma)
+    assert not any(part.requires_grad for layer in passed for part in layer)
