@@ -93,7 +93,8 @@ class SharedPass:
     ) -> None:
         """Where the head is wide, and somebody has asked to keep."""
         if self._keeps and head.folded:
-            self._kept = passed, head, passed[0].before, gamma.clone(), _versions(parameters)
+            codes = passed[0].before.clone()
+            self._kept = passed, head, codes, gamma.clone(), _versions(parameters)
 
     def take(self, chain: Perceptron, z: Codes, gamma: Tensor) -> tuple[list[Hidden], Head] | None:
         """What is kept, if it is for these codes, this γ and these weights."""

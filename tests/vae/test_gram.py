@@ -195,6 +195,10 @@ def test_tangents_are_given_to_who_asks_for_the_same():
         pass
     closed_gram(chain, z, gamma, shared)
     assert shared.take(chain, z, gamma) is None
+    shared = kept()
+    with torch.no_grad():
+        z.add_(1.0)
+    assert shared.take(chain, z, gamma) is None
 
 
 @pytest.mark.parametrize("linear_head", [False, True], ids=["direct", "linear head"])
