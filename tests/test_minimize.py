@@ -272,7 +272,7 @@ def test_ridge_regression_with_a_learned_penalty():
         return error.square().sum(-1) + log_penalty.exp() * w.square().sum(-1)
 
     losses = []
-    for _ in range(40):
+    for _ in range(100):
         solution = savi.minimize(
             ridge, torch.zeros(8, 5), optimizer=LevenbergMarquardt(), gradient=Implicit()
         )

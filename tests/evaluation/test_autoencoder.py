@@ -86,7 +86,7 @@ def test_principal_components_are_the_best_linear_code():
 
 @pytest.mark.drawn
 def test_an_affine_autoencoder_finds_the_principal_components(data: TensorDataModule):
-    error = autoencoder_error(module_of(), data, epochs=20)
+    error = autoencoder_error(module_of(), data, epochs=40)
     best = linear_error(data.split("train"), data.split("test"), 2)
     assert error == pytest.approx(best, rel=0.02)
     assert autoencoder_error(module_of(), data, "train", epochs=1) > 1.02 * best

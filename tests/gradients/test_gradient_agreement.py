@@ -31,7 +31,7 @@ SOLVED = {"optimizer": LevenbergMarquardt(), "max_steps": 60, "rtol": 1e-11}
 
 
 def test_unrolled_gradient_steps_have_their_closed_form():
-    hessian, lr, steps = spd(3, 4), 0.3, 7
+    hessian, lr, steps = spd(3, 4, ceiling=6.0), 0.3, 7
     c, init = randn(3, 4, seed=1).requires_grad_(), randn(3, 4, seed=2).requires_grad_()
     problem, w = Quadratic(hessian, c), randn(3, 4, seed=3)
     value = savi.minimize(
@@ -111,7 +111,7 @@ def test_backends_that_equal_unrolled(backend, tolerance, optimizer, anchored, r
 @pytest.mark.parametrize("truncation", [1, 3])
 def test_truncated_gradient_steps_have_their_closed_form(truncation):
     """∂λK/∂c = Σ_{j<T} (I − αH)ʲ α, whatever came before."""
-    hessian, lr = spd(3, 4), 0.2
+    hessian, lr = spd(3, 4, ceiling=9.0), 0.2
     c, init = randn(3, 4, seed=1).requires_grad_(), randn(3, 4, seed=2).requires_grad_()
     w = randn(3, 4, seed=3)
     value = savi.minimize(
@@ -129,6 +129,7 @@ def test_truncated_gradient_steps_have_their_closed_form(truncation):
     assert (by_init == 0).all()
 
 
+@pytest.mark.drawn
 def test_each_example_is_truncated_at_its_own_end():
     """Easy examples stop early; their last steps are theirs, not those of the batch."""
     hessian = torch.stack([torch.eye(2), 0.05 * torch.eye(2)]).double()
@@ -156,7 +157,7 @@ def test_each_example_is_truncated_at_its_own_end():
 
 def test_one_gradient_step_has_its_closed_form():
     """∂λ/∂c = α: off by the contraction factor I − αH."""
-    hessian, lr = spd(3, 4), 0.2
+    hessian, lr = spd(3, 4, ceiling=9.0), 0.2
     c, init = randn(3, 4, seed=1).requires_grad_(), randn(3, 4, seed=2).requires_grad_()
     w = randn(3, 4, seed=3)
     for optimizer in (GradientDescent(lr), Momentum(lr)):
