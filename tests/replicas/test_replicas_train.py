@@ -55,6 +55,9 @@ def assert_same(together: dict[str, float], alone: dict[str, float]) -> None:
         loose = any(part in name for part in LOOSE)
         # A mutual information, say, is a small difference of averages of a few nats.
         rel, least = (0.5, 1e-3) if loose else (1e-4, 1e-6)
+        if name == "ift/error_bound":
+            # The worst of what float32 shows between two gradients near each other.
+            least = 1e-2
         if name.endswith(("elbo", "nll", "reconstruction", "bits_per_dim")):
             rel = 1e-5
         close = pytest.approx(value, rel=rel, abs=least)
