@@ -14,11 +14,14 @@ from functools import wraps
 from pathlib import Path
 from typing import Any, Protocol
 
+from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
 from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from savi.config import store
 from savi.errors import InputError
 from savi.registry import Registry
 from savi.settings import check_settings, setting
@@ -70,9 +73,22 @@ def benchmark(name: str, schema: type) -> Callable[[Benchmark], Benchmark]:
 
 def register_schemas() -> None:
     """Make ``benchmark/NAME_schema`` known to Hydra."""
-    store = ConfigStore.instance()
+    known = ConfigStore.instance()
     for name, node in SCHEMAS.items():
-        store.store(group="benchmark", name=f"{name}_schema", node=node, package="_global_")
+        known.store(group="benchmark", name=f"{name}_schema", node=node, package="_global_")
+
+
+def run_config(overrides: Sequence[str]) -> dict[str, Any]:
+    """The config of a run as plain values, in the middle of a benchmark's own."""
+    store.register_schemas()
+    own = GlobalHydra.instance().hydra
+    GlobalHydra.instance().clear()
+    try:
+        with initialize_config_dir(version_base="1.3", config_dir=store.conf_dir()):
+            return store.plain(compose("config", overrides=list(overrides)))
+    finally:
+        if own is not None:
+            GlobalHydra.instance().initialize(own)
 
 
 def check_rising(key: str, numbers: Sequence[int], wanted: str, *, least: int, count: int) -> None:

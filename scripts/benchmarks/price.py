@@ -9,15 +9,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from hydra import compose, initialize_config_dir
 from rich.table import Table
 from torch.optim import Optimizer
 
-from benchmarks.harness import Config, SharedConfig, Target, benchmark, table, write_csv
+from benchmarks.harness import Config, SharedConfig, Target, benchmark, run_config, table, write_csv
 from benchmarks.images import read_images
 from benchmarks.progress import Progress, quiet
 from benchmarks.timing import Timing, interleaved
-from savi.config.store import conf_dir, plain, register_schemas
 from savi.errors import InputError, unknown_option
 from savi.settings import setting
 from savi.training.module import SemiAmortizedVAE
@@ -135,10 +133,7 @@ def _step(variant: Variant, config: Config, images: Any) -> TrainingStep:
         f"model.hidden={config['hidden']}",
         f"data.batch_size={config['batch']}",
     ]
-    register_schemas()
-    # The benchmark's own config lies elsewhere.
-    with initialize_config_dir(version_base="1.3", config_dir=conf_dir()):
-        values = plain(compose("config", overrides=overrides))
+    values = run_config(overrides)
     torch.manual_seed(config["seed"])
     module = SemiAmortizedVAE(
         data_shape=images.shape,

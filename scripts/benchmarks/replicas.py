@@ -13,12 +13,10 @@ from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import torch
-from hydra import compose, initialize_config_dir
 from rich.table import Table
 
-from benchmarks.harness import Config, SharedConfig, Target, benchmark, table, write_csv
+from benchmarks.harness import Config, SharedConfig, Target, benchmark, run_config, table, write_csv
 from benchmarks.progress import Progress, quiet
-from savi.config.store import conf_dir, plain, register_schemas
 from savi.errors import InputError, require_at_least
 from savi.experiments.loggers import build_loggers, quieten_libraries
 from savi.experiments.run import Run
@@ -98,10 +96,7 @@ def _jointly(experiment: str, config: Config, alone: list[float], progress: Prog
 def _run_config(experiment: str, config: Config, seed: int, replicas: int = 1) -> dict[str, Any]:
     chosen = [f"experiment={experiment}", "logger=csv", *config["overrides"], f"seed={seed}"]
     chosen += [f"trainer.replicas={replicas}", "trainer.enable_progress_bar=false"]
-    register_schemas()
-    # The benchmark's own config lies elsewhere.
-    with initialize_config_dir(version_base="1.3", config_dir=conf_dir()):
-        return plain(compose("config", overrides=chosen))
+    return run_config(chosen)
 
 
 def _seconds(work: Callable[[Path], None]) -> float:

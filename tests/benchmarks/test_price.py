@@ -3,8 +3,12 @@
 import csv
 
 import pytest
+from benchmarks.harness import run_config
 from benchmarks.price import VARIANTS, run_price
+from hydra import initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
 
+from savi.config.store import conf_dir
 from savi.errors import InputError
 from savi.report.table import plain_text
 
@@ -33,3 +37,10 @@ def test_variants_that_are_unknown_or_lack_the_base_are_refused(variants, messag
     with pytest.raises(InputError, match=message):
         run_price(CONFIG | {"variants": variants}, tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_runs_config_in_the_middle_of_a_benchmarks_own():
+    with initialize_config_dir(version_base="1.3", config_dir=conf_dir()):
+        own = GlobalHydra.instance().hydra
+        assert run_config(["experiment=savi"])["inner"]["last_step"] == "trusted"
+        assert GlobalHydra.instance().hydra is own
