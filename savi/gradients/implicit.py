@@ -105,12 +105,12 @@ class Implicit(GradientBackend):
             InputError: for what it refuses, with the reason.
         """
         super().check(optimizer, problem, compiled=compiled, trusting=trusting)
-        if trusting and self.on_failure == OnFailure.FALLBACK.value:
-            refuse(
-                Words("on_failure='fallback'", "gradient.on_failure 'fallback'"),
-                Words("on_failure='warn'", "gradient.on_failure=warn"),
-                (TRUST, True, "it repeats the judgement of every step"),
-            )
+        repeats = trusting and self.on_failure == OnFailure.FALLBACK.value
+        refuse(
+            Words("on_failure='fallback'", "gradient.on_failure 'fallback'"),
+            Words("on_failure='warn'", "gradient.on_failure=warn"),
+            (TRUST, repeats, "it repeats the judgement of every step"),
+        )
 
     def encoder_gradient_for(self, anchored: bool, max_steps: int) -> EncoderGradient:
         """Exact through an objective that is anchored at λ0, zero otherwise."""

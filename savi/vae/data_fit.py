@@ -103,8 +103,10 @@ class DataFit:
 
     def _known_pass(self, z: Points) -> tuple[Points, Float[Tensor, "*S B d d"]] | None:
         """:meth:`second_order` from the tangents that a Laplace covariance has needed at z."""
+        if not self.model.shared.holds or z.ndim != 3 or len(z) != 1:
+            return None
         decoder = Perceptron.of(self.model.decoder)
-        if decoder is None or z.ndim != 3 or len(z) != 1:
+        if decoder is None:
             return None
         found = self.model.shared.take(decoder, z[0], self.model.gamma())
         if found is None:

@@ -15,7 +15,7 @@ from torch.nn.functional import linear
 
 from savi.types import Codes
 from savi.vae.perceptron import Layer, Perceptron
-from savi.vae.quadratic import self_product
+from savi.vae.quadratic import head_metric
 
 #: Tᵀ of every example: row i is the derivative of a layer's output in z_i.
 Tangents: TypeAlias = Float[Tensor, "B d F"]
@@ -78,6 +78,11 @@ class SharedPass:
     def __reduce__(self) -> tuple[type[SharedPass], tuple[()]]:
         """A copy holds nothing."""
         return SharedPass, ()
+
+    @property
+    def holds(self) -> bool:
+        """Whether anything is kept."""
+        return self._kept is not None
 
     @contextmanager
     def keeping(self) -> Iterator[None]:
@@ -167,13 +172,6 @@ class Head:
     def gram(self) -> Gram:
         """K."""
         return self.images @ self.tangents.mT
-
-
-def head_metric(weight: Float[Tensor, "D F"], gamma: Float[Tensor, "#D"]) -> Float[Tensor, "F F"]:
-    """WᵀΓ⁻¹W."""
-    if len(gamma) == 1:
-        return self_product(weight) / gamma
-    return self_product(weight / gamma.sqrt().unsqueeze(-1))
 
 
 def rows_times(

@@ -120,10 +120,7 @@ class FeatureQuadratic(Quadratic):
         weight, reference = head.weight, reference.detach()
         pixels = PixelQuadratic(x, gamma)
         height, score = pixels(head(reference))
-        if len(gamma) == 1:
-            gram = self_product(weight) / gamma
-        else:
-            gram = self_product(weight / gamma.sqrt().unsqueeze(-1))
+        gram = head_metric(weight, gamma)
         return cls(gram, reference, height, score @ weight, head, pixels)
 
     def __call__(self, o: Outputs) -> tuple[Values, Outputs]:
@@ -176,6 +173,13 @@ def log_normaliser(
 ) -> Float[Tensor, "*#R"]:
     """The value of log det 2πΓ."""
     return (2.0 * math.pi * gamma).log().sum(-1) * (x.shape[-1] / gamma.shape[-1])
+
+
+def head_metric(weight: Float[Tensor, "D F"], gamma: Float[Tensor, "#D"]) -> Float[Tensor, "F F"]:
+    """WᵀΓ⁻¹W."""
+    if len(gamma) == 1:
+        return self_product(weight) / gamma
+    return self_product(weight / gamma.sqrt().unsqueeze(-1))
 
 
 #: Into so many blocks the columns are cut: more of them multiply less, but in smaller products.

@@ -6,23 +6,22 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from rich.table import Table
 from torch.optim import Optimizer
 
 from benchmarks.harness import Config, SharedConfig, Target, benchmark, run_config, table, write_csv
-from benchmarks.images import read_images
+from benchmarks.images import Images, read_images
 from benchmarks.progress import Progress, quiet
 from benchmarks.timing import Timing, interleaved
+from benchmarks.trained import GROUPS, training_step
 from savi.errors import InputError, unknown_option
 from savi.settings import setting
 from savi.training.module import SemiAmortizedVAE
 from savi.types import Observations
 
-#: The groups of a run's config that make a module.
-GROUPS = ("model", "posterior", "inner", "gradient", "encoder_loss", "optimizer", "evaluation")
 BASE = "vae"
 CONSTANT = "posterior.covariance_gradient=stop"
 AMORTISED = ("experiment=laplace_ift", "inner.max_steps=0", "gradient=unrolled",
@@ -84,14 +83,7 @@ class TrainingStep:
 
     def __call__(self) -> None:
         """Take it."""
-        module = self.module
-        step = module.outer_loss(next(self.batches), module.kl_weight, measured=False)
-        step.loss.backward()
-        module.vae.gamma.observe(step.bound.squared_error)
-        if step.inference.solution is not None:
-            module.inference.learn_from(step.inference.solution)
-        self.optimizer.step()
-        self.optimizer.zero_grad()
+        training_step(self.module, self.optimizer, next(self.batches), measured=False)
 
 
 @benchmark("price", PriceConfig)
@@ -107,8 +99,8 @@ def run_price(config: Config, folder: Path) -> list[Table]:
             raise unknown_option("variant", name, VARIANTS)
     if BASE not in names:
         raise InputError(f"variants is {names}: add {BASE}, which the others are compared with")
-    batches = read_images(config["dataset"], config["data_path"], None, config["seed"])
-    steps = {name: _step(VARIANTS[name], config, batches) for name in names}
+    images = read_images(config["dataset"], config["data_path"], None, config["seed"])
+    steps = {name: _step(VARIANTS[name], config, images) for name in names}
     count, repetitions = config["train_steps"], config["repetitions"]
     with Progress((1 + repetitions + 1) * len(steps)) as progress, quiet():
         for name, step in steps.items():
@@ -126,7 +118,7 @@ def run_price(config: Config, folder: Path) -> list[Table]:
     return [price_table(timings)]
 
 
-def _step(variant: Variant, config: Config, images: Any) -> TrainingStep:
+def _step(variant: Variant, config: Config, images: Images) -> TrainingStep:
     overrides = [
         *variant.overrides,
         f"model.latent_dim={config['latent_dim']}",
@@ -137,7 +129,7 @@ def _step(variant: Variant, config: Config, images: Any) -> TrainingStep:
     torch.manual_seed(config["seed"])
     module = SemiAmortizedVAE(
         data_shape=images.shape,
-        data_variance=float(images.data.split("train").var()),
+        data_variance=images.data.variance,
         **{key: values[key] for key in GROUPS},
     )
     return TrainingStep(module, module.configure_optimizers(), images.training_batches())

@@ -192,12 +192,16 @@ def build_module(config: Config, images: Images, **groups: Mapping[str, Any]) ->
         )
 
 
-def training_step(module: SemiAmortizedVAE, optimizer: Optimizer, x: Observations) -> OuterStep:
-    """One step on the module's own outer loss."""
-    step = module.outer_loss(x, 1.0)
+def training_step(
+    module: SemiAmortizedVAE, optimizer: Optimizer, x: Observations, measured: bool = True
+) -> OuterStep:
+    """One step on the module's own outer loss; ``measured`` is that of :class:`OuterLoss`."""
+    step = module.outer_loss(x, 1.0, measured=measured)
     optimizer.zero_grad()
     step.loss.backward()
     module.vae.gamma.observe(step.bound.squared_error)
+    if step.inference.solution is not None:
+        module.inference.learn_from(step.inference.solution)
     optimizer.step()
     return step
 
