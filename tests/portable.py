@@ -37,7 +37,9 @@ def passes(setting: dict[str, str], options: list[str]) -> bool:
     start = time.perf_counter()
     # torch.compile would find code again that it has made for another of the processor's paths.
     with TemporaryDirectory() as cache:
-        environment = os.environ | setting | {"TORCHINDUCTOR_CACHE_DIR": cache}
+        # Threads that wait asleep: there are more of them than cores where each process has two.
+        own = {"TORCHINDUCTOR_CACHE_DIR": cache, "OMP_WAIT_POLICY": "PASSIVE"}
+        environment = os.environ | setting | own
         run = subprocess.run(command, env=environment, capture_output=True, text=True)
     name = " ".join(f"{key}={value}" for key, value in setting.items())
     word = "failed" if run.returncode else "passed"

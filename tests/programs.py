@@ -1,13 +1,37 @@
 """Programs in processes of their own."""
 
+import atexit
+import multiprocessing
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+import torch
+
+#: A process that has imported everything, and from which others are forked: the imports take
+#: longer than most of the programs.
+FORKS = multiprocessing.get_context("forkserver")
+FORKS.set_forkserver_preload(["savi.cli", "savi.experiments.run"])
+
+STREAMS = ("stdout.txt", "stderr.txt")
+
 
 def finished(code: str, *arguments: str, cwd: Path) -> tuple[int, str]:
-    """The exit code of a program, and its output with its errors."""
+    """The exit code of ``python -c code arguments``, and its output with its errors."""
+    process = FORKS.Process(target=_run, args=(code, arguments, cwd))
+    process.start()
+    process.join()
+    assert process.exitcode is not None
+    streams = [cwd / name for name in STREAMS]
+    output = "".join(stream.read_text("utf-8") for stream in streams)
+    for stream in streams:
+        stream.unlink()
+    return process.exitcode, output
+
+
+def finished_alone(code: str, *arguments: str, cwd: Path) -> tuple[int, str]:
+    """The same of a program that leaves processes behind, which would be waited for."""
     done = subprocess.run(
         [sys.executable, "-c", code, *arguments],
         cwd=cwd,
@@ -17,3 +41,19 @@ def finished(code: str, *arguments: str, cwd: Path) -> tuple[int, str]:
         check=False,
     )
     return done.returncode, done.stdout + done.stderr
+
+
+def _run(code: str, arguments: tuple[str, ...], cwd: Path) -> None:
+    os.chdir(cwd)
+    for stream, name in enumerate(STREAMS, start=1):
+        os.dup2(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), stream)
+    sys.stdout, sys.stderr = (open(stream, "w", 1, "utf-8", closefd=False) for stream in (1, 2))
+    sys.argv = ["-c", *arguments]
+    sys.path.insert(0, "")
+    os.environ["OMP_NUM_THREADS"] = "1"
+    torch.set_num_threads(1)
+    try:
+        exec(code, {"__name__": "__main__"})
+    finally:
+        # Processes of multiprocessing leave these out.
+        atexit._run_exitfuncs()

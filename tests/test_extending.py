@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from programs import finished
+from programs import finished, finished_alone
 
 DOCS = Path(__file__).parents[1] / "docs"
 
@@ -39,22 +39,20 @@ print(type(inference.optimizer).__name__, OBJECTIVES[inference.objective_name]._
 
 
 @pytest.fixture
-def program(tmp_path):
-    """A program in a process of its own, in a folder with mine.py; its exit code and output."""
+def here(tmp_path):
+    """A folder with mine.py."""
     shutil.copy(DOCS / "mine.py", tmp_path)
-
-    def start(code: str, *arguments: str, cwd: Path = tmp_path) -> tuple[int, str]:
-        return finished(code, *arguments, cwd=cwd)
-
-    return start
+    return tmp_path
 
 
 @pytest.fixture
-def run(program):
-    """The same of one of the commands, by its name."""
-    return lambda command, *arguments, **where: program(
-        COMMAND.format(command), *arguments, **where
-    )
+def run(here):
+    """One of the commands, by its name, in a process of its own; its exit code and output."""
+
+    def start(command: str, *arguments: str, cwd: Path = here) -> tuple[int, str]:
+        return finished(COMMAND.format(command), *arguments, cwd=cwd)
+
+    return start
 
 
 def test_the_page_quotes_the_file():
@@ -67,7 +65,7 @@ def test_the_page_quotes_the_file():
 
 
 @pytest.mark.slow
-def test_a_run_of_a_users_own_methods_and_its_evaluation(program, run, tmp_path):
+def test_a_run_of_a_users_own_methods_and_its_evaluation(run, tmp_path):
     train = ("imports=[mine]", *TINY, *CHOICES, "inner.shrink=0.3", "hydra.run.dir=run")
     code, out = run("train", *train)
     assert code == 0, out
@@ -84,7 +82,7 @@ def test_a_run_of_a_users_own_methods_and_its_evaluation(program, run, tmp_path)
     again = json.loads((tmp_path / "again.json").read_text())
     assert again["test/elbo"] == pytest.approx(metrics["test/elbo"], rel=1e-5)
 
-    code, out = program(LOAD, "run")
+    code, out = finished(LOAD, "run", cwd=tmp_path)
     assert code == 0, out
     assert out.startswith("The checkpoint imports mine\nShrinking Flattened\n")
 
@@ -104,14 +102,16 @@ def test_a_run_of_a_users_own_methods_and_its_evaluation(program, run, tmp_path)
 
 @pytest.mark.slow
 @pytest.mark.parametrize("launcher", ["basic", "joblib", "submitit_local"])
-def test_every_launcher_imports_them_in_its_jobs(launcher, run, tmp_path):
+def test_every_launcher_imports_them_in_its_jobs(launcher, here):
     if launcher != "basic":
         pytest.importorskip(f"hydra_plugins.hydra_{launcher.partition('_')[0]}_launcher")
     sweep = ("hydra.sweep.dir=sweep", f"hydra/launcher={launcher}", "inner.shrink=0.3,0.5")
-    code, out = run("train", "-m", "imports=[mine]", *TINY, *CHOICES, *sweep)
+    arguments = ("-m", "imports=[mine]", *TINY, *CHOICES, *sweep)
+    start = finished_alone if launcher == "joblib" else finished
+    code, out = start(COMMAND.format("train"), *arguments, cwd=here)
     assert code == 0, out
     for value in (0.3, 0.5):
-        folder = tmp_path / "sweep" / f"inner.shrink-{value}"
+        folder = here / "sweep" / f"inner.shrink-{value}"
         config = yaml.safe_load((folder / "config.yaml").read_text())
         assert config["inner"]["shrink"] == value
         assert json.loads((folder / "status.json").read_text())["state"] == "finished"

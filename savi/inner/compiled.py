@@ -7,7 +7,6 @@ from functools import cache
 
 import torch
 from torch import Tensor
-from torch._dynamo.exc import TorchDynamoException
 
 from savi.errors import InputError
 from savi.inner.objective import InnerObjective, require_one_value_per_example
@@ -29,6 +28,9 @@ def compiled_gradient(
     Raises:
         InputError: if the objective cannot be compiled on this machine.
     """
+    # Imported where something is compiled: it takes longer than all the rest of torch.
+    from torch._dynamo.exc import TorchDynamoException
+
     recorded = y.device.type == "cuda" and not create_graph
     with torch.set_grad_enabled(create_graph):
         try:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from programs import finished
+from programs import finished, finished_alone
 
 from savi.cli import train
 from savi.config.store import conf_dir
@@ -210,9 +210,11 @@ def test_several_devices_in_a_sweep_are_refused(command, capsys, tmp_path):
 
 
 @pytest.mark.parametrize("launcher", ["joblib", "submitit_local"])
-def test_other_launchers(launcher, process, tmp_path):
+def test_other_launchers(launcher, tmp_path):
     pytest.importorskip(f"hydra_plugins.hydra_{launcher.partition('_')[0]}_launcher")
-    code, out = process("seed=0,1", f"hydra/launcher={launcher}")
+    sweep = ("hydra.sweep.dir=sweep", "seed=0,1", f"hydra/launcher={launcher}")
+    start = finished_alone if launcher == "joblib" else finished
+    code, out = start(PROGRAM, "-m", *TINY, *sweep, cwd=tmp_path)
     assert code == 0, out
     assert states(tmp_path / "sweep") == {"seed-0": "finished", "seed-1": "finished"}
     assert "2 finished" in out
