@@ -47,7 +47,7 @@ def _run(code: str, arguments: tuple[str, ...], cwd: Path) -> None:
     os.chdir(cwd)
     for stream, name in enumerate(STREAMS, start=1):
         os.dup2(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), stream)
-    sys.stdout, sys.stderr = (open(stream, "w", 1, "utf-8", closefd=False) for stream in (1, 2))
+    sys.stdout, sys.stderr = (os.fdopen(s, "w", 1, "utf-8", closefd=False) for s in (1, 2))
     sys.argv = ["-c", *arguments]
     sys.path.insert(0, "")
     os.environ["OMP_NUM_THREADS"] = "1"
