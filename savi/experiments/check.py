@@ -13,6 +13,7 @@ from savi.experiments.check_hypergradient import check_hypergradient
 from savi.experiments.loggers import check_wandb
 from savi.inference.encoder_losses import EncoderObjective
 from savi.inference.gradient_check import check_reference
+from savi.inference.refinement import Refinement
 from savi.inference.semi_amortized import SemiAmortizedInference
 from savi.report.metrics import describe
 from savi.settings import check_settings
@@ -66,6 +67,8 @@ def _check_method(config: Mapping[str, Any]) -> None:
     inference = SemiAmortizedInference(encoder, family, config["inner"], config["gradient"])
     EncoderObjective(config["encoder_loss"], inference)
     WarmStarts.build(config["inner"], inference)
+    with within("inner"):
+        Refinement.of(config["inner"], inference)
     if callbacks["gradient_check_every_n_steps"] is not None:
         check_reference(callbacks["gradient_check_reference"], inference)
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from savi.errors import Conflict, InputError, refuse, unknown_option
+from savi.inference.refinement import ALWAYS
 from savi.training.hypergradient.hyperparameters import HYPERPARAMETERS
 from savi.vae.families import POSTERIORS
 
@@ -51,6 +52,9 @@ def _unmoved(config: Mapping[str, Any], tune: Sequence[str]) -> list[Conflict]:
         Conflict("rho" in tune and not (steps > 0 and objective == "proximal"),
                  f"rho and inner.objective '{objective}' and inner.max_steps {steps}",
                  "inner=proximal", "which has no ρ"),
+        Conflict(inner.get("when", ALWAYS) != ALWAYS,
+                 f"inner.when '{inner.get('when')}'", f"inner.when={ALWAYS}",
+                 "by which the training loss changes"),
         Conflict(devices > 1, f"trainer.devices {devices}", "trainer.devices=1"),
         Conflict(inner["compile"],
                  "inner.compile", "inner.compile=false", "which keeps the old values"),

@@ -48,6 +48,7 @@ from savi.training.gradient_monitor import GradientMonitor
 from savi.training.hypergradient.hyperparameters import values
 from savi.training.hypergradient.tuner import HypergradientTuner
 from savi.training.module import SemiAmortizedVAE
+from savi.training.refining import Refining
 
 #: The groups of a config that describe a model and its training.
 GROUPS = (
@@ -336,8 +337,8 @@ def finishing(logger: WandbLogger | None) -> Iterator[None]:
 def _of_training(trainer: pl.Trainer) -> dict[str, float]:
     """The ``val/elbo`` of the best epoch, by which sweeps choose, and what was last logged else.
 
-    That is the certificate of the implicit gradients, the comparison with a reference gradient, and
-    the step in the hyperparameters, those that there were.
+    That is the certificate of the implicit gradients, the comparison with a reference gradient,
+    the step in the hyperparameters, and when refinement began, those that there were.
     """
     best = trainer.checkpoint_callback
     assert isinstance(best, ModelCheckpoint)
@@ -345,7 +346,7 @@ def _of_training(trainer: pl.Trainer) -> dict[str, float]:
     figures = {} if score is None else {"val/elbo": float(score)}
     figures |= {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith("ift/")}
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
-        if isinstance(callback, GradientMonitor | HypergradientTuner):
+        if isinstance(callback, GradientMonitor | HypergradientTuner | Refining):
             figures |= callback.last
     return figures
 

@@ -23,7 +23,8 @@ class InnerConfig:
     is for models without an encoder, and needs an ``atol`` above 0 (or an ``rtol`` of 0), because
     ``rtol`` counts from the gradient at the start. ``last_step`` says whether the last step of a
     training solve is judged as all others are (:data:`savi.inner.loop.LAST_STEP`), and ``adapt_lr``
-    begins each solve with the step size that those of training have led to.
+    begins each solve with the step size that those of training have led to. ``when`` says from
+    which training step on solves refine what the encoder says (:mod:`savi.inference.refinement`).
     """
 
     objective: str = setting("elbo", one_of=OBJECTIVES)
@@ -41,6 +42,7 @@ class InnerConfig:
     warm_start: bool = False
     last_step: str = setting(JUDGED, one_of=(JUDGED, TRUSTED))
     adapt_lr: bool = False
+    when: str = "always"
 
 
 # An optimiser's options are the keys that are left.

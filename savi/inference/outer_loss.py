@@ -59,6 +59,7 @@ class OuterLoss:
         outer_noise: Float[Tensor, "S B d"] | None = None,
         init: Float[Tensor, "B P"] | None = None,
         measured: bool = True,
+        refine: bool = True,
     ) -> OuterStep:
         """The loss of a batch.
 
@@ -70,14 +71,16 @@ class OuterLoss:
             init: λ0; the encoder's, or the prior's, by default.
             measured: whether the solution's figures are asked for where its last step is taken on
                 trust.
+            refine: whether λ0 is refined; if not, the loss is −(1/B) Σ_b L(θ, λ0; x_b), a plain
+                VAE's, from which the encoder learns without any loss of its own.
         """
         on_trust = self.inference.last_step != JUDGED
         inference = self.inference(
             self.model,
             x,
-            max_steps=self.inference.max_steps,
+            max_steps=self.inference.max_steps if refine else 0,
             beta=beta,
-            through=self.encoder_objective.through,
+            through=self.encoder_objective.through if refine else 1.0,
             noise=inner_noise,
             init=init,
             last_step=(MEASURED if measured else TRUSTED) if on_trust else JUDGED,
@@ -89,7 +92,9 @@ class OuterLoss:
             outer_noise = antithetic_noise(self.samples, q.mean.detach())
         bound = elbo(self.model, q, x, outer_noise)
         batch = OuterBatch(self.model, family, x, inference, outer_noise, beta, self.free_bits)
-        loss = -bound.objective(beta, self.free_bits) + self.encoder_objective(batch)
+        loss = -bound.objective(beta, self.free_bits)
+        if refine:
+            loss = loss + self.encoder_objective(batch)
         return OuterStep(loss + self._penalty(), bound, inference)
 
     def _penalty(self) -> float | Float[Tensor, ""]:

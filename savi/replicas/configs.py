@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import torch
 
 from savi.errors import Conflict, InputError, refuse, unknown_option
+from savi.inference.refinement import ALWAYS
 from savi.runs.record import Origin
 from savi.settings import key_of
 from savi.sweeps.jobs import job_folder
@@ -104,6 +105,10 @@ def _refuse(config: Mapping[str, Any]) -> None:
         Conflict(precision.endswith("mixed"), "mixed precision", "trainer.precision=32-true"),
         Conflict(config["inner"]["compile"], "inner.compile", "inner.compile=false"),
         Conflict(config["inner"]["adapt_lr"], "inner.adapt_lr", "inner.adapt_lr=false"),
+        Conflict(
+            config["inner"]["when"] != ALWAYS,
+            f"inner.when '{config['inner']['when']}'", f"inner.when={ALWAYS}",
+        ),
         Conflict(outer != "adam", f"optimizer '{outer}'", "optimizer=adam"),
         Conflict(tuned, "hypergradient.tune", "hypergradient.tune=[]"),
         Conflict(bits > 0, "model.kl.free_bits", "model.kl.free_bits=0"),

@@ -17,11 +17,13 @@ from savi.data.preprocessing import Preprocessing
 from savi.errors import InputError, within
 from savi.inference.encoder_losses import EncoderObjective
 from savi.inference.outer_loss import OuterLoss
+from savi.inference.refinement import Refinement, WhenItPays
 from savi.inference.semi_amortized import Inference, SemiAmortizedInference
 from savi.inner.solution import Certified, Solution
 from savi.settings import check_settings
 from savi.training.hypergradient.hyperparameters import make_tunable
 from savi.training.outer_optimizers import OUTER_OPTIMIZERS
+from savi.training.refining import Refining
 from savi.training.solve_totals import SolveTotals
 from savi.training.step_metrics import evaluation_metrics, gradient_norms, training_metrics
 from savi.training.warm_start import WarmStarts
@@ -89,6 +91,8 @@ class SemiAmortizedVAE(pl.LightningModule):
         self.inference = SemiAmortizedInference(encoder, self.family, inner, gradient)
         self.encoder_objective = EncoderObjective(encoder_loss, self.inference)
         self.warm_starts = WarmStarts.build(inner, self.inference)
+        with within("inner"):
+            self.refinement = Refinement.of(inner, self.inference)
         self.kl, self.samples = model["kl"], model["samples"]
         self.settings, self.optimizer_config, self.seed = evaluation, optimizer, seed
         self.kl_weight, self.weight_decay = self.kl["weight"], optimizer["weight_decay"]
@@ -126,9 +130,11 @@ class SemiAmortizedVAE(pl.LightningModule):
         """The outer loss of a batch."""
         starts = self.warm_starts
         init = None if starts is None else starts[batch.index]
-        logging = self._is_logging_step()
-        noise = self._shared_noise(batch.x)
-        step = self.outer_loss(batch.x, self.beta, init=init, measured=logging, **noise)
+        logging, refine = self._is_logging_step(), self.refinement.refines(self.global_step)
+        noise = self._shared_noise(batch.x, refine)
+        step = self.outer_loss(
+            batch.x, self.beta, init=init, measured=logging, refine=refine, **noise
+        )
         if starts is not None:
             starts[batch.index] = step.inference.value
         self._squared_error, self._solution = step.bound.squared_error, step.inference.solution
@@ -136,7 +142,7 @@ class SemiAmortizedVAE(pl.LightningModule):
             self._log_training(step.bound, step.inference)
         return step.loss
 
-    def _shared_noise(self, x: Observations) -> dict[str, Any]:
+    def _shared_noise(self, x: Observations, refine: bool) -> dict[str, Any]:
         """On one of several devices, its share of the noise that one device alone would draw.
 
         All devices have the same random state, and draw for the whole batch.
@@ -147,7 +153,7 @@ class SemiAmortizedVAE(pl.LightningModule):
         rows = slice(self.trainer.global_rank, None, devices)
         whole = x.new_empty(devices * len(x), self.family.latent_dim)
         noise: dict[str, Any] = {}
-        if self.inference.max_steps > 0:
+        if refine and self.inference.max_steps > 0:
             schedule = self.inference.draw_noise(whole)
             noise["inner_noise"] = lambda step: schedule(step)[:, rows]
         return noise | {"outer_noise": antithetic_noise(self.samples, whole)[:, rows]}
@@ -196,8 +202,11 @@ class SemiAmortizedVAE(pl.LightningModule):
         self.log(f"{split}/elbo", elbo, prog_bar=True, batch_size=len(batch.x), sync_dist=True)
 
     def configure_callbacks(self) -> list[pl.Callback]:
-        """The table of warm starts, if there is one: it is saved with the training."""
-        return [] if self.warm_starts is None else [self.warm_starts]
+        """The table of warm starts, and what decides when to refine: saved with the training."""
+        callbacks: list[pl.Callback] = [] if self.warm_starts is None else [self.warm_starts]
+        if isinstance(self.refinement, WhenItPays):
+            callbacks.append(Refining(self.refinement))
+        return callbacks
 
     def configure_optimizers(self) -> Any:
         """The outer optimiser, with a constant or cosine learning rate."""
