@@ -1,6 +1,7 @@
 """Trainings that refine from a step on, or once it pays."""
 
 import itertools
+from pathlib import Path
 
 import pytest
 import pytorch_lightning as pl
@@ -152,6 +153,10 @@ def test_the_bound_and_the_gain_are_those_of_the_validation(fit):
     assert module.refinement.price >= 1.0
 
 
+def refuse_replicas(values):
+    plans(values, Path("never"), Origin())
+
+
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
@@ -163,11 +168,11 @@ def test_the_bound_and_the_gain_are_those_of_the_validation(fit):
         ),
     ],
 )
-def test_what_makes_no_sense_is_refused_before_any_work(overrides, message, config, tmp_path):
+def test_what_makes_no_sense_is_refused_before_any_work(overrides, message, config):
     values = config(*SMALL, "inner.adapt_lr=false", *overrides)
+    judge = check if "trainer.replicas=2" not in overrides else refuse_replicas
     with pytest.raises(InputError, match=message):
-        check(values)
-        plans(values, tmp_path, Origin())
+        judge(values)
 
 
 def test_a_solve_of_a_step_that_is_amortised_leaves_no_figures(config):
