@@ -16,7 +16,7 @@ ALWAYS, AUTO = "always", "auto"
 TIMED = 4
 
 #: Validations that a slope is drawn through.
-FEWEST = 4
+FEWEST = 3
 
 
 class Refinement:

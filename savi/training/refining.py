@@ -52,7 +52,7 @@ class Refining(Callback):
         shown = {REFINING: float(refinement.first is not None)}
         if otherwise is not None:
             shown[PRICE] = otherwise
-        pl_module.log_dict(shown)
+        pl_module.log_dict(shown, sync_dist=True)
         if not begun and refinement.first is not None and trainer.is_global_zero:
             print(in_words(refinement), flush=True)
 

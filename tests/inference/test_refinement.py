@@ -94,7 +94,7 @@ def test_it_begins_where_the_gain_is_more():
 
     early, never = undecided(), undecided()
     validate(early, bound, lambda step: 30.0, steps)
-    assert early.first == 600  # 40 log 2 = 27.7; the first four since half of the steps
+    assert early.first == 400  # 40 log 2 = 27.7; the first three since half of the steps
     validate(never, lambda step: 40 * math.log(step), lambda step: 20.0, steps)
     assert never.first is None
 
@@ -102,10 +102,10 @@ def test_it_begins_where_the_gain_is_more():
 def test_it_stays_once_it_has_begun():
     made = undecided()
     validate(made, lambda step: 0.0, lambda step: 1.0, range(10, 100, 10))
-    assert made.first == 60
-    assert [made.refines(step) for step in (4, 59, 60, 1000)] == [False, False, True, True]
-    made.validated(70, 1e6, 0.0)
-    assert made.first == 60
+    assert made.first == 40
+    assert [made.refines(step) for step in (4, 39, 40, 1000)] == [False, False, True, True]
+    made.validated(50, 1e6, 0.0)
+    assert made.first == 40
     assert not made.is_timed(5)
 
 

@@ -110,8 +110,8 @@ def test_auto_begins_once_it_pays_and_says_so(fit, clock, capsys):
     first = module.refinement.first
     assert first == 11 * STEPS
     assert [figures[REFINING] for figures in epochs] == [0.0] * 10 + [1.0] * 2
-    assert [PRICE in figures for figures in epochs] == [False] * 5 + [True] * 7
-    assert epochs[5][PRICE] > 1
+    assert [PRICE in figures for figures in epochs] == [False] * 3 + [True] * 9
+    assert epochs[3][PRICE] > 1
     assert epochs[10][PRICE] == pytest.approx(0.0, abs=1e-9)
     # Four steps were timed; then one epoch was left.
     assert module.solves.solves == (4 + STEPS) * 16
