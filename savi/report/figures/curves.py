@@ -95,7 +95,10 @@ PANELS = (
     Panel("Inner stationarity, relative", {"inner/stationarity": ""}, "log"),
     Panel("Inner steps", {"inner/steps": ""}),
     Panel("Inner problems converged", {"inner/converged": ""}, "share"),
-    Panel("Inner gain over $\\lambda_0$", {"inner/improvement": ""}),
+    Panel(
+        "Inner gain over $\\lambda_0$",
+        {"inner/improvement": "gain", "inner/refinement_price": "its time in plain steps"},
+    ),
     Panel("Gradient norm", {f"gradient/norm_{of}": of for of in ("encoder", "decoder")}, "log"),
     Panel(
         "Certificate",
