@@ -95,6 +95,12 @@ class NegativeELBO(InnerObjective):
         """F(λ)⁻¹ g, with F the Fisher matrix of q_λ."""
         return self.family.natural_gradient(y, gradient)
 
+    def natural_step(
+        self, y: Float[Tensor, "B P"], gradient: Float[Tensor, "B P"], length: Float[Tensor, " B"]
+    ) -> Float[Tensor, "B P"]:
+        """A step against it that ends at a distribution."""
+        return self.family.natural_step(y, gradient, length)
+
     @property
     def _closed(self) -> ClosedFormFamily:
         """The family, where its derivatives are known."""

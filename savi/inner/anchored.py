@@ -68,6 +68,10 @@ class AnchoredObjective(InnerObjective):
         """In the metric of the base objective's distribution."""
         return self.base.natural_gradient(y, gradient)
 
+    def natural_step(self, y: Rows, gradient: Rows, length: PerExample) -> Rows:
+        """In the metric of the base objective's distribution."""
+        return self.base.natural_step(y, gradient, length)
+
     def evaluated(self, y: Rows) -> None:
         """Counted by J."""
         self.base.evaluated(y)

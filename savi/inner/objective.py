@@ -197,6 +197,10 @@ class InnerObjective(Traits, ABC):
         """
         raise NotImplementedError(f"{type(self).__name__} has no Fisher matrix")
 
+    def natural_step(self, y: Rows, gradient: Rows, length: PerExample) -> Rows:
+        """A step of length α against the natural gradient: y − α F(y)⁻¹ g, to first order in α."""
+        return y - length.unsqueeze(-1) * self.natural_gradient(y, gradient)
+
     def evaluated(self, y: Rows) -> None:
         """Called after a compiled evaluation at y, which cannot keep counts of its cost itself."""
 

@@ -14,7 +14,7 @@ from torch.distributions import MultivariateNormal
 
 from savi.errors import InputError, unknown_option
 from savi.registry import Registry
-from savi.types import Blocks, Codes, Rows, Samples
+from savi.types import Blocks, Codes, PerExample, Rows, Samples
 from savi.vae.distributions import DiagonalGaussian, FullGaussian, PointMass, Posterior
 from savi.vae.model import GaussianVAE, KLWeight, jacobian
 
@@ -81,6 +81,10 @@ class PosteriorFamily(ABC):
             ]
             step = torch.linalg.solve(torch.stack(rows, dim=-2), gradient)
         return step if differentiable else step.detach()
+
+    def natural_step(self, lam: Rows, gradient: Rows, length: PerExample) -> Rows:
+        """A step of length α against the natural gradient: λ − α F(λ)⁻¹ g to first order in α."""
+        return lam - length.unsqueeze(-1) * self.natural_gradient(lam, gradient)
 
     def prior_params(self) -> Float[Tensor, " P"]:
         """The λ at which q is the prior N(0, I), where inference without an encoder starts.
@@ -206,6 +210,21 @@ class DiagonalGaussianFamily(ClosedFormFamily):
         _, log_variance = lam.chunk(2, dim=-1)
         by_mean, by_log_variance = gradient.chunk(2, dim=-1)
         return torch.cat([log_variance.exp() * by_mean, 2.0 * by_log_variance], dim=-1)
+
+    def natural_step(self, lam: Rows, gradient: Rows, length: PerExample) -> Rows:
+        """1/s'² = (1 + x + ½x²)/s² with x = 2 α g_log_variance, and then mean − α s'² g_mean.
+
+        With x alone the precisions would take a step in natural parameters; ½x² keeps them positive
+        (Lin, Schmidt and Khan 2020), where x is at least −1, so that no variance more than doubles.
+        Variances that have learned of a curvature before the mean moves (Khan et al. 2018) do not
+        let it overshoot.
+        """
+        mean, log_variance = lam.chunk(2, dim=-1)
+        by_mean, by_log_variance = gradient.chunk(2, dim=-1)
+        length = length.unsqueeze(-1)
+        x = (2.0 * length * by_log_variance).clamp_min(-1.0)
+        log_variance = log_variance - torch.log1p(x + 0.5 * x.square())
+        return torch.cat([mean - length * log_variance.exp() * by_mean, log_variance], dim=-1)
 
 
 @POSTERIORS.register("full_gaussian")

@@ -1,5 +1,6 @@
 """The posterior families."""
 
+import math
 from collections.abc import Callable
 
 import pytest
@@ -123,6 +124,41 @@ def test_the_natural_gradient(name: str):
     fisher = torch.stack([hessian(divergence)(row, row) for row in lam])
     natural = family.natural_gradient(lam, gradient)
     torch.testing.assert_close((fisher @ natural.unsqueeze(-1)).squeeze(-1), gradient)
+
+
+@pytest.mark.parametrize("name", ["diagonal_gaussian", "full_gaussian"])
+def test_the_natural_step_begins_against_the_natural_gradient(name: str):
+    """Its derivative in α at 0 is −F⁻¹g."""
+    family = POSTERIORS[name](3)
+    lam, gradient = randn(B, family.num_params), randn(B, family.num_params)
+
+    def step(length: Tensor) -> Tensor:
+        return family.natural_step(lam, gradient, length.expand(B))
+
+    zero = torch.tensor(0.0, dtype=lam.dtype)
+    torch.testing.assert_close(step(zero), lam)
+    _, slope = torch.func.jvp(step, (zero,), (torch.ones_like(zero),))
+    torch.testing.assert_close(slope, -family.natural_gradient(lam, gradient))
+
+
+def test_the_natural_step_of_a_diagonal_gaussian_ends_at_one():
+    """No variance more than doubles, and the mean moves by the new ones: Newton's step in it."""
+    family = POSTERIORS["diagonal_gaussian"](3)
+    lam, slope = randn(B, 6), 10.0 ** randn(B, 3)
+    mean, log_variance = lam.chunk(2, dim=-1)
+    lengths = 10.0 ** torch.linspace(-3, 3, B, dtype=lam.dtype)
+    for sign in (-1.0, 1.0):
+        gradient = torch.cat([slope, sign * slope], dim=-1)
+        moved, new = family.natural_step(lam, gradient, lengths).chunk(2, dim=-1)
+        assert (sign * (log_variance - new) > 0).all()
+        assert (new <= log_variance + math.log(2) + 1e-12).all()
+        newton = mean - lengths[:, None] * new.exp() * slope
+        torch.testing.assert_close(moved, newton)
+    # With x = −½ and 2: 1 + x + ½x² is 0.625 and 5.
+    gradient = torch.tensor([[0.0, 0.0, 0.0, -0.25, 1.0, 0.0]], dtype=lam.dtype)
+    new = family.natural_step(lam[:1], gradient, torch.ones(1, dtype=lam.dtype))[:, 3:]
+    factor = torch.tensor([[0.625, 5.0, 1.0]], dtype=lam.dtype)
+    torch.testing.assert_close(new, log_variance[:1] - factor.log())
 
 
 @pytest.mark.parametrize("name", ["laplace", "point_mass"])

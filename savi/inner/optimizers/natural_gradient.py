@@ -21,12 +21,13 @@ MAX_GROWTH = 2.0**10
 @OPTIMIZERS.register("natural_gradient")
 @dataclass(frozen=True)
 class NaturalGradient(InnerOptimizer):
-    """y ← y − α F(y)⁻¹ ∇J(y), with F the Fisher matrix of q_λ at λ = y (Amari 1998).
+    """y ← y − α F(y)⁻¹ ∇J(y) + O(α²), with F the Fisher matrix of q_λ at λ = y (Amari 1998).
 
     The step is steepest in KL(q_λ ‖ q_λ'), whatever parameters describe q, and needs no second
-    derivative of J. α is each example's own and needs no tuning: a trial is taken only if it lowers
-    J by the Armijo rule, and α moves by the power of two that quadratic interpolation along the
-    step asks for. J never rises.
+    derivative of J. What is of higher order in α keeps long steps among sound distributions, where
+    the family has such a ``natural_step``. α is each example's own and needs no tuning: a trial is
+    taken only if it lowers J by the Armijo rule, and α moves by the power of two that quadratic
+    interpolation along the step asks for. J never rises.
 
     Args:
         lr: the initial α. At 1, a diagonal Gaussian whose variances are right takes Newton's step
@@ -49,8 +50,7 @@ class NaturalGradient(InnerOptimizer):
 
     def step(self, objective: InnerObjective, point: Point, state: Any, create_graph: bool) -> Step:
         """One trial per example."""
-        direction = objective.natural_gradient(point.y, point.gradient)
-        return point.y - state.unsqueeze(-1) * direction, state
+        return objective.natural_step(point.y, point.gradient, state), state
 
     def judge(self, point: Point, trial: Rows, value: PerExample, state: Any) -> tuple[Mask, Any]:
         """Take what lowers J enough; move α."""
