@@ -5,14 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import chain
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from savi.inference.encoder_losses import EncoderObjective, OuterBatch
 from savi.inference.semi_amortized import Inference, SemiAmortizedInference
+from savi.inference.trusted_step import failed, kept_at_start
 from savi.inner.loop import JUDGED, MEASURED, TRUSTED
+from savi.types import Index
 from savi.vae.distributions import NoiseSchedule, antithetic_noise
-from savi.vae.elbo import Bound, elbo
+from savi.vae.elbo import Bound, elbo_of
 from savi.vae.model import GaussianVAE, KLWeight
 
 
@@ -90,12 +93,28 @@ class OuterLoss:
             q = family.distribution(inference.value, self.model, beta)
         if outer_noise is None:
             outer_noise = antithetic_noise(self.samples, q.mean.detach())
-        bound = elbo(self.model, q, x, outer_noise)
+        decoded = self.model.decode(q.rsample(outer_noise))
+        if on_trust and inference.solution is not None:
+            rows = failed(self.model, q, x, decoded, inference, beta)
+            if len(rows) > 0:
+                inference = kept_at_start(inference, rows)
+                q = family.distribution(inference.value, self.model, beta)
+                decoded = self._decoded_again(q.rsample(outer_noise), decoded, rows)
+        bound = elbo_of(self.model, q, x, decoded)
         batch = OuterBatch(self.model, family, x, inference, outer_noise, beta, self.free_bits)
         loss = -bound.objective(beta, self.free_bits)
         if refine:
             loss = loss + self.encoder_objective(batch)
         return OuterStep(loss + self._penalty(), bound, inference)
+
+    def _decoded_again(
+        self, z: Float[Tensor, "S B d"], decoded: Float[Tensor, "S B D"], rows: Index
+    ) -> Float[Tensor, "S B D"]:
+        """The codes z decoded, of which only these examples differ from those in ``decoded``."""
+        if not torch.isfinite(decoded[:, rows]).all():
+            # What is infinite has no part in the loss, and yet no finite derivative.
+            return self.model.decode(z)
+        return decoded.index_copy(1, rows, self.model.decode_rows(z, rows))
 
     def _penalty(self) -> float | Float[Tensor, ""]:
         if isinstance(self.weight_decay, float) and self.weight_decay == 0.0:

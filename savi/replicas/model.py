@@ -127,12 +127,18 @@ class StackedVAE(GaussianVAE):
         decoder = stack_networks([model.decoder for model in models])
         variance = StackedVariance([model.gamma for model in models])
         super().__init__(decoder, variance, models[0].latent_dim)
-        self.layout = Layout(len(models))
+        self.models = len(models)
+        self.layout = Layout(self.models)
         self.likelihood = StackedLikelihood(variance, self.layout)
 
     def decode(self, z: Points) -> Float[Tensor, "*S N D"]:
         """μ_r(z)."""
         return self.layout.join(super().decode(self.layout.split(z)))
+
+    def decode_rows(self, z: Points, rows: Index) -> Float[Tensor, "S K D"]:
+        """μ_r(z) for some of the examples."""
+        layout, _ = self.layout.only(rows, z.shape[-2] // self.models)
+        return layout.join(super().decode(layout.split(z[..., rows, :])))
 
     def gram(self, z: Codes) -> Float[Tensor, "N d d"]:
         """JᵀΓ⁻¹J at z."""

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from jaxtyping import Float
+from torch import Tensor
+
 from savi.types import Codes, Observations, PerExample, Samples, Scalar
 from savi.vae.distributions import Posterior
 from savi.vae.model import GaussianVAE, KLWeight
@@ -50,5 +53,12 @@ def elbo(model: GaussianVAE, q: Posterior, x: Observations, noise: Samples) -> B
 
     In training, an ``optimal`` γ is the batch's own (see :class:`OptimalVariance`).
     """
-    log_likelihood, squared_error = model.likelihood(x, model.decode(q.rsample(noise)), outer=True)
+    return elbo_of(model, q, x, model.decode(q.rsample(noise)))
+
+
+def elbo_of(
+    model: GaussianVAE, q: Posterior, x: Observations, decoded: Float[Tensor, "S B D"]
+) -> Bound:
+    """The same with the samples decoded."""
+    log_likelihood, squared_error = model.likelihood(x, decoded, outer=True)
     return Bound(log_likelihood.mean(dim=0), q.kl_per_dimension(), squared_error.mean(dim=0))

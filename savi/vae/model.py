@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from savi.types import Codes, Observations, PerSample, Samples, Scalar
+from savi.types import Codes, Index, Observations, PerSample, Samples, Scalar
 from savi.vae.gram import SharedPass, closed_gram, has_closed_gram
 from savi.vae.perceptron import Perceptron
 from savi.vae.quadratic import log_normaliser, weighted_sum
@@ -57,7 +57,10 @@ class GaussianVAE(nn.Module):
         decoder_evaluations: latent codes decoded so far, tangents included: the measure of cost
             that does not depend on the machine.
         shared: tangents that two parts of an outer step need.
+        models: how many models this one stands for, whose batches follow each other.
     """
+
+    models = 1
 
     def __init__(self, decoder: nn.Module, gamma: ObservationVariance, latent_dim: int) -> None:
         super().__init__()
@@ -78,6 +81,10 @@ class GaussianVAE(nn.Module):
         if not torch.compiler.is_compiling():
             self.decoder_evaluations += z.shape[:-1].numel()
         return self.decoder(z)
+
+    def decode_rows(self, z: Samples, rows: Index) -> Float[Tensor, "S K D"]:
+        """μ_θ(z) for some of the examples."""
+        return self.decode(z[:, rows])
 
     def log_joint(self, x: Observations, z: Samples) -> PerSample:
         """The values of log p(x, z) = log p(x|z) + log p(z) in nats."""

@@ -140,6 +140,15 @@ class OptimalVariance(_Buffer):
         self.gamma = self.gamma.lerp(self.of_batch(squared_error).to(self.gamma), self.momentum)
 
 
+def whole_batch(values: Float[Tensor, "*R B"]) -> Float[Tensor, "*R N"]:
+    """Those of all processes of a data-parallel job, each of which holds an equal share."""
+    if not (dist.is_available() and dist.is_initialized()):
+        return values
+    parts = [torch.empty_like(values) for _ in range(dist.get_world_size())]
+    dist.all_gather(parts, values.contiguous())
+    return torch.cat(parts, dim=-1)
+
+
 def whole_batch_mean(values: PerExample) -> Scalar:
     """The mean over a batch, of which every process of a data-parallel job holds an equal share."""
     mean = values.mean()
