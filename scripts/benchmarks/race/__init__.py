@@ -25,7 +25,7 @@ from benchmarks.progress import Progress
 from benchmarks.race.figure import race_figure
 from benchmarks.race.methods import METHODS, check_methods
 from benchmarks.race.report import best_so_far, race_table, target_table, targets
-from benchmarks.race.run import Job, Row, finished, marks_of, run, written_whole
+from benchmarks.race.run import Job, Row, finished, marks_of, run_job, written_whole
 from savi.errors import InputError
 from savi.report.figures.style import save
 from savi.settings import setting
@@ -103,8 +103,10 @@ def _check(config: Config) -> None:
         raise InputError(
             f"refined is {config['refined']}, above examples {config['examples']}: lower it"
         )
-    data = read_images(config["dataset"], config["data_path"], None, config["seed"]).data
-    if (most := len(data.split("train"))) < config["sizes"][-1]:
+    images = read_images(config["dataset"], config["data_path"], None, config["seed"])
+    for split in ("val", "test"):
+        images.held_out(config["examples"], split)
+    if (most := images.data.count_trained("train")) < config["sizes"][-1]:
         raise InputError(
             f"sizes ends at {config['sizes'][-1]:,}, and '{config['dataset']}' has {most:,} "
             "training images: lower it"
@@ -131,13 +133,13 @@ def _claim(folder: Path, config: Config) -> None:
 def _runs(jobs: Sequence[Job], config: Config, folder: Path) -> Iterator[tuple[Job, Sequence[Row]]]:
     """Each as soon as it is finished; several at once in processes of their own."""
     if config["processes"] == 1:
-        yield from ((job, run(job, config, folder)) for job in jobs)
+        yield from ((job, run_job(job, config, folder)) for job in jobs)
         return
     pool = ProcessPoolExecutor(
         config["processes"], get_context("spawn"), _set_threads, (config["threads"],)
     )
     with pool:
-        futures = {pool.submit(run, job, dict(config), folder): job for job in jobs}
+        futures = {pool.submit(run_job, job, dict(config), folder): job for job in jobs}
         for future in as_completed(futures):
             yield futures[future], future.result()
 

@@ -6,23 +6,20 @@ import json
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
-from torch.optim import Optimizer
 
 from benchmarks.harness import Config
-from benchmarks.images import Images, read_images
+from benchmarks.images import read_images
 from benchmarks.progress import quiet
 from benchmarks.race.judge import NAN, Judge, Verdict
-from benchmarks.race.methods import METHODS, Method
-from benchmarks.trained import experiment_module, training_step
+from benchmarks.race.methods import METHODS
+from benchmarks.race.training import Clock, Training
+from benchmarks.trained import experiment_module
 from savi.errors import InputError
-from savi.training.module import SemiAmortizedVAE
 
-Clock = Callable[[], float]
 #: The CPU seconds that a size has unless ``budget`` says otherwise: up to so many images.
 BUDGETS = ((1_000, 60.0), (10_000, 150.0), (float("inf"), 600.0))
 
@@ -80,60 +77,7 @@ def marks_of(size: int, config: Config) -> list[float]:
     return marks
 
 
-@dataclass
-class Training:
-    """A module in training, and all that its course depends on.
-
-    The clock runs in training steps alone: batches, verdicts and files cost nothing.
-    """
-
-    module: SemiAmortizedVAE
-    optimizer: Optimizer
-    images: Images
-    method: Method
-    budget: float
-    clock: Clock
-    seconds: float = 0.0
-    steps: int = 0
-
-    def until(self, mark: float) -> bool:
-        """Train until so many seconds are spent; whether everything has stayed finite."""
-        self.module.train()
-        batches = self.images.training_batches(self.steps)
-        while self.seconds < mark:
-            x, rate = next(batches), self.method.rate(self.seconds / self.budget)
-            for group in self.optimizer.param_groups:
-                group["lr"] = rate
-            start = self.clock()
-            try:
-                loss = training_step(self.module, self.optimizer, x, measured=False).loss
-            except torch.linalg.LinAlgError:
-                return False
-            self.seconds += self.clock() - start
-            self.steps += 1
-            if not torch.isfinite(loss):
-                return False
-        return True
-
-    def state_dict(self) -> dict[str, Any]:
-        """All that is needed to go on as if nothing had happened."""
-        return {
-            "module": self.module.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "noise": torch.get_rng_state(),
-            "seconds": self.seconds,
-            "steps": self.steps,
-        }
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from there."""
-        self.module.load_state_dict(state["module"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        torch.set_rng_state(state["noise"])
-        self.seconds, self.steps = state["seconds"], state["steps"]
-
-
-def run(job: Job, config: Config, folder: Path, clock: Clock = time.process_time) -> list[Row]:
+def run_job(job: Job, config: Config, folder: Path, clock: Clock = time.process_time) -> list[Row]:
     """Train and judge, from the last mark that an earlier start has reached; writes its file.
 
     A run that diverges ends there: the marks that are left get no figures.
