@@ -6,6 +6,7 @@ import json
 import os
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -91,14 +92,13 @@ def run_job(job: Job, config: Config, folder: Path, clock: Clock = time.process_
             training.load_state_dict(state["training"])
             rows = [Row(**row) for row in state["rows"]]
         for mark in marks_of(job.size, config)[len(rows) :]:
-            verdict = None
-            if not (rows and rows[-1].diverged):
-                verdict = _verdict(training, judge, mark)
-            spent = {"mark": mark, "seconds": training.seconds, "steps": training.steps}
-            figures = {} if verdict is None else verdict._asdict()
-            rows.append(Row(*job, **spent, **figures, diverged=verdict is None))
+            lost = bool(rows) and rows[-1].diverged
+            verdict = None if lost else _verdict(training, judge, mark)
+            figures = Verdict() if verdict is None else verdict
+            spent = mark, training.seconds, training.steps
+            rows.append(Row(*job, *spent, *figures, diverged=verdict is None))
             state = {"training": training.state_dict(), "rows": [row._asdict() for row in rows]}
-            written_whole(checkpoint, lambda part, state=state: torch.save(state, part))
+            written_whole(checkpoint, partial(torch.save, state))
     text = json.dumps([row._asdict() for row in rows], indent=0)
     written_whole(file, lambda part: part.write_text(text, encoding="utf-8"))
     checkpoint.unlink()
