@@ -84,7 +84,7 @@ def test_the_table_holds_means_and_leads():
     assert ["−", "best", "VAE", "−4.0", "+23.0", "+23.0"] in lines
     flat = " ".join(text.split())
     assert "1,000 images" in flat
-    assert "2 seeds" in flat
+    assert "over the seeds (0, 1)," in flat
     assert "Effective samples 60 to 60 of 200." in flat
     one = plain_text(race_table(FIELD[:9], 1_000, 200), 120)
     assert "±" not in one

@@ -110,9 +110,10 @@ def race_table(rows: Sequence[Row], size: int, samples: int) -> Table:
     effective = [row.test_effective for row in here if math.isfinite(row.test_effective)]
     lost = dict.fromkeys(f"{row.method} (seed {row.seed})" for row in here if row.diverged)
     caption = (
-        f"Nats of test images, {len({row.seed for row in here})} seeds: the mean, and below it "
-        "half the width of its 95 % interval by Student's t. At each mark the model counts that "
-        "was best in validation so far."
+        "Nats of test images: means over the seeds "
+        f"({', '.join(map(str, sorted({row.seed for row in here})))}), and below them half the "
+        "width of their 95 % interval by Student's t. At each mark the model counts that was best "
+        "in validation so far."
     )
     if effective:
         caption += f" Effective samples {min(effective):.0f} to {max(effective):.0f} of {samples}."
