@@ -3,11 +3,14 @@
 import csv
 import json
 import math
+from copy import deepcopy
+from functools import cache
 from itertools import count
 
 import pytest
 import torch
 from benchmark import main as benchmark
+from benchmarks.harness import run_config
 from benchmarks.race import run_race
 from benchmarks.race.judge import Verdict
 from benchmarks.race.methods import METHODS, VAES, Method
@@ -22,6 +25,15 @@ CONFIG = {
     "budget": None, "examples": 24, "samples": 8, "refined": 8, "processes": 1,
 }  # fmt: skip
 FIGURES = Verdict._fields
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _composed_once():
+    """A config takes longer to compose than a run in miniature."""
+    known = cache(run_config)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("benchmarks.trained.run_config", lambda words: deepcopy(known(tuple(words))))
+        yield
 
 
 class Cut(Exception):
@@ -159,6 +171,13 @@ def test_a_folder_of_another_race_is_refused(by_steps, tmp_path):
     with pytest.raises(InputError, match=r"holds a race with another batch \(16, now 8\): choose"):
         run_race(CONFIG | {"batch": 8}, tmp_path)
     assert sorted((path, path.stat().st_mtime_ns) for path in tmp_path.rglob("*")) == before
+
+
+def test_a_run_of_a_method_that_has_changed_since_is_refused(by_steps, monkeypatch, tmp_path):
+    run_race(CONFIG, tmp_path)
+    monkeypatch.setitem(METHODS, "savi", METHODS["savi_cosine"])
+    with pytest.raises(InputError, match=r"another method \(experiment=savi, lr 0.001, constant\)"):
+        run_race(CONFIG, tmp_path)
 
 
 @pytest.mark.slow

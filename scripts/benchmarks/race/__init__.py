@@ -25,7 +25,7 @@ from benchmarks.progress import Progress
 from benchmarks.race.figure import race_figure
 from benchmarks.race.methods import METHODS, check_methods
 from benchmarks.race.report import best_so_far, race_table, target_table, targets
-from benchmarks.race.run import Job, Row, finished, marks_of, run_job, written_whole
+from benchmarks.race.run import Job, Row, finished, marks_of, run_job, write_json, written_whole
 from savi.errors import InputError
 from savi.report.figures.style import save
 from savi.settings import setting
@@ -126,8 +126,7 @@ def _claim(folder: Path, config: Config) -> None:
                     f"({theirs.get(key)}, now {ours[key]}): choose another"
                 )
     (folder / "runs").mkdir(parents=True, exist_ok=True)
-    text = json.dumps(ours, indent=1)
-    written_whole(file, lambda part: part.write_text(text, encoding="utf-8"))
+    write_json(file, ours)
 
 
 def _runs(jobs: Sequence[Job], config: Config, folder: Path) -> Iterator[tuple[Job, Sequence[Row]]]:

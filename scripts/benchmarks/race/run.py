@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
@@ -89,6 +89,7 @@ def run_job(job: Job, config: Config, folder: Path, clock: Clock = time.process_
         rows: list[Row] = []
         if checkpoint.exists():
             state = torch.load(checkpoint, weights_only=True)
+            _check_method(job, state["method"])
             training.load_state_dict(state["training"])
             rows = [Row(**row) for row in state["rows"]]
         for mark in marks_of(job.size, config)[len(rows) :]:
@@ -97,10 +98,10 @@ def run_job(job: Job, config: Config, folder: Path, clock: Clock = time.process_
             figures = Verdict() if verdict is None else verdict
             spent = mark, training.seconds, training.steps
             rows.append(Row(*job, *spent, *figures, diverged=verdict is None))
-            state = {"training": training.state_dict(), "rows": [row._asdict() for row in rows]}
+            record = {"method": _told(job), "rows": [row._asdict() for row in rows]}
+            state = {"training": training.state_dict(), **record}
             written_whole(checkpoint, partial(torch.save, state))
-    text = json.dumps([row._asdict() for row in rows], indent=0)
-    written_whole(file, lambda part: part.write_text(text, encoding="utf-8"))
+    write_json(file, record)
     checkpoint.unlink()
     return rows
 
@@ -130,11 +131,37 @@ def _verdict(training: Training, judge: Judge, mark: float) -> Verdict | None:
 
 
 def finished(job: Job, folder: Path) -> list[Row] | None:
-    """The rows of a run that has been finished, or None."""
+    """The rows of a run that has been finished, or None.
+
+    Raises:
+        InputError: if its method was another one then.
+    """
     file = job.file(folder)
     if not file.exists():
         return None
-    return [Row(**row) for row in json.loads(file.read_text(encoding="utf-8"))]
+    record = json.loads(file.read_text(encoding="utf-8"))
+    _check_method(job, record["method"])
+    return [Row(**row) for row in record["rows"]]
+
+
+def _told(job: Job) -> dict[str, Any]:
+    method = METHODS[job.method]
+    return method._asdict() | {"overrides": list(method.overrides)}
+
+
+def _check_method(job: Job, earlier: Mapping[str, Any]) -> None:
+    if earlier != _told(job):
+        raise InputError(
+            f"hydra.run.dir holds a run of '{job.method}' when that was another method "
+            f"({' '.join(earlier['overrides'])}, lr {earlier['lr']:g}, {earlier['schedule']}): "
+            "choose another"
+        )
+
+
+def write_json(file: Path, value: object) -> None:
+    """As :func:`written_whole`."""
+    text = json.dumps(value, indent=1)
+    written_whole(file, lambda part: part.write_text(text, encoding="utf-8"))
 
 
 def written_whole(file: Path, write: Callable[[Path], object]) -> None:
