@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass, field
+from itertools import islice
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -134,13 +136,18 @@ def _runs(jobs: Sequence[Job], config: Config, folder: Path) -> Iterator[tuple[J
     if config["processes"] == 1:
         yield from ((job, run_job(job, config, folder)) for job in jobs)
         return
-    pool = ProcessPoolExecutor(
-        config["processes"], get_context("spawn"), _set_threads, (config["threads"],)
-    )
+    count, waiting = config["processes"], iter(jobs)
+    pool = ProcessPoolExecutor(count, get_context("spawn"), _set_threads, (config["threads"],))
     with pool:
-        futures = {pool.submit(run_job, job, dict(config), folder): job for job in jobs}
-        for future in as_completed(futures):
-            yield futures[future], future.result()
+        running: dict[Future[list[Row]], Job] = {}
+        while True:
+            # No more than are at work: after Ctrl-C none is begun.
+            for job in islice(waiting, count - len(running)):
+                running[pool.submit(run_job, job, dict(config), folder)] = job
+            if not running:
+                return
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                yield running.pop(future), future.result()
 
 
 def _set_threads(threads: int | None) -> None:
@@ -150,7 +157,7 @@ def _set_threads(threads: int | None) -> None:
 
 def _sentence(job: Job, rows: Sequence[Row]) -> str:
     what = f"{job.size:,} images, {job.method}, seed {job.seed}"
-    known = [row for row in rows if not row.diverged]
+    known = [row for row in rows if math.isfinite(row.val)]
     end = f"{rows[-1].steps:,} steps" + " and diverged" * rows[-1].diverged
     if not known:
         return f"{what}: {end}"
