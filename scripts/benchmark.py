@@ -10,7 +10,7 @@ sys.path[:0] = [str(SCRIPTS.parent), str(SCRIPTS)]
 
 import hydra
 import torch
-from benchmarks import BENCHMARKS, SCHEMAS, register_schemas
+from benchmarks import BENCHMARKS, RESUMABLE, SCHEMAS, register_schemas
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
@@ -33,7 +33,7 @@ def _benchmark(config: DictConfig) -> None:
         benchmark = BENCHMARKS[name]
         refuse_unknown_keys(values, SCHEMAS[name])
         check_settings(SCHEMAS[name], values)
-        if (folder / f"{name}.csv").exists():
+        if name not in RESUMABLE and (folder / f"{name}.csv").exists():
             raise InputError(
                 f"hydra.run.dir '{folder}' holds a run already ({name}.csv): choose another"
             )

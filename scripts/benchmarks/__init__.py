@@ -8,14 +8,15 @@ from benchmarks import (
     peers,
     price,
     qp,
+    race,
     replicas,
     safety,
     step,
     unrolling,
 )
-from benchmarks.harness import BENCHMARKS, SCHEMAS, register_schemas
+from benchmarks.harness import BENCHMARKS, RESUMABLE, SCHEMAS, register_schemas
 
 __all__ = [
-    "BENCHMARKS", "SCHEMAS", "cost", "inner", "memory", "order", "peers", "price", "qp",
-    "register_schemas", "replicas", "safety", "step", "unrolling",
+    "BENCHMARKS", "RESUMABLE", "SCHEMAS", "cost", "inner", "memory", "order", "peers", "price",
+    "qp", "race", "register_schemas", "replicas", "safety", "step", "unrolling",
 ]  # fmt: skip

@@ -54,9 +54,13 @@ class SharedConfig:
 BENCHMARKS: Registry[Benchmark] = Registry("benchmark")
 #: The schema of each config.
 SCHEMAS: dict[str, type] = {}
+#: Those that go on in a folder which holds a run of theirs, and see for themselves whether it fits.
+RESUMABLE: set[str] = set()
 
 
-def benchmark(name: str, schema: type) -> Callable[[Benchmark], Benchmark]:
+def benchmark(
+    name: str, schema: type, *, resumable: bool = False
+) -> Callable[[Benchmark], Benchmark]:
     """Decorate a function to make it the benchmark ``name``, whose config is a ``schema``."""
 
     def add(run: Benchmark) -> Benchmark:
@@ -66,6 +70,8 @@ def benchmark(name: str, schema: type) -> Callable[[Benchmark], Benchmark]:
             return run(config, folder)
 
         SCHEMAS[name] = schema
+        if resumable:
+            RESUMABLE.add(name)
         return BENCHMARKS.register(name)(checked)
 
     return add
@@ -106,12 +112,16 @@ def check_not_empty(config: Config, *keys: str, advice: str = "name at least one
 
 @dataclass(frozen=True)
 class Target:
-    """What a benchmark asks of a measurement: a ratio, and the range in which it should lie."""
+    """What a benchmark asks of a measurement: a ratio, and the range in which it should lie.
+
+    It may be a difference as well, with another ``unit``.
+    """
 
     ratio: float  # what was measured, in units of ``base``
     base: str  # what it is compared with, in words
     most: float  # the upper end of the range; infinite if there is none
     least: float = 0.0  # its lower end; 0 where less is only better
+    unit: str = "×"  # what stands between the number and the base
 
     @property
     def met(self) -> bool:
@@ -119,13 +129,14 @@ class Target:
         return self.least <= self.ratio <= self.most
 
     def __str__(self) -> str:
-        if not self.least:
-            span = f"at most {self.most:g}"
-        elif self.most == float("inf"):
+        if self.most == float("inf"):
             span = f"at least {self.least:g}"
+        elif not self.least:
+            span = f"at most {self.most:g}"
         else:
             span = f"{self.least:g} to {self.most:g}"
-        return f"{self.ratio:.2f} × {self.base}, {span}: {'met' if self.met else 'MISSED'}"
+        verdict = "met" if self.met else "MISSED"
+        return f"{self.ratio:.2f} {self.unit} {self.base}, {span}: {verdict}"
 
 
 def table(

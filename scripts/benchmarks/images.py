@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import count
+from itertools import count, islice
+from typing import Any
 
 import torch
 from torch.nn.functional import interpolate
@@ -33,20 +34,28 @@ class Images:
             return self.data.shape
         return (len(CHANNELS), self.side, self.side)
 
-    def training_batches(self) -> Iterator[Observations]:
-        """Epoch after epoch without an end, in an order that depends on the seed alone."""
-        loader = self.data.train_dataloader()
-        for epoch in count():
-            loader.sampler.set_epoch(epoch)  # type: ignore[attr-defined]
-            for batch in loader:
-                yield self._resized(batch.x)
+    def training_batches(self, start: int = 0) -> Iterator[Observations]:
+        """Epoch after epoch without an end, in an order that depends on the seed alone.
 
-    def held_out(self, batch: int) -> Observations:
-        """The first examples of the validation split."""
-        x = self.data.split("val")
+        Args:
+            start: how many batches have been taken before. Their like is not drawn again, and
+                nothing is drawn from the global source of randomness.
+        """
+        loader = self.data.train_dataloader()
+        first, taken = divmod(start, len(loader))
+        for epoch in count(first):
+            loader.sampler.set_epoch(epoch)  # type: ignore[attr-defined]
+            for visit in islice(loader.sampler, taken, None):
+                yield self._resized(loader.dataset[visit].x)
+            taken = 0
+
+    def held_out(self, batch: int, split: str = "val") -> Observations:
+        """The first examples of the validation split, or of another."""
+        x = self.data.split(split)
         if batch > len(x):
+            name = {"val": "validation"}.get(split, split)
             raise InputError(
-                f"a batch of {batch} examples is asked for, and the validation split of "
+                f"a batch of {batch} examples is asked for, and the {name} split of "
                 f"'{self.data.name}' has {len(x)}: ask for at most that, or choose larger data"
             )
         return self._resized(x[:batch])
@@ -60,11 +69,14 @@ class Images:
         return (large * weights).flatten(1)
 
 
-def read_images(name: str, path: str | None, side: int | None, seed: int) -> Images:
-    """A data set in savi's units, dequantised and centred, and the size at which it is seen."""
+def read_images(name: str, path: str | None, side: int | None, seed: int, **options: Any) -> Images:
+    """A data set in savi's units, dequantised and centred, and the size at which it is seen.
+
+    ``options`` are further arguments of :class:`savi.data.TensorDataModule`.
+    """
     if side is not None:
         require_at_least("side", side, 1)
-    data = TensorDataModule(name, path=path, seed=seed)
+    data = TensorDataModule(name, path=path, seed=seed, **options)
     data.setup()
     if side is not None and len(data.shape) != 3:
         raise InputError(

@@ -12,11 +12,11 @@ import torch
 from rich.table import Table
 from torch.optim import Optimizer
 
-from benchmarks.harness import Config, SharedConfig, Target, benchmark, run_config, table, write_csv
+from benchmarks.harness import Config, SharedConfig, Target, benchmark, table, write_csv
 from benchmarks.images import Images, read_images
 from benchmarks.progress import Progress, quiet
 from benchmarks.timing import Timing, interleaved
-from benchmarks.trained import GROUPS, training_step
+from benchmarks.trained import experiment_module, training_step
 from savi.errors import InputError, unknown_option
 from savi.settings import setting
 from savi.training.module import SemiAmortizedVAE
@@ -99,7 +99,9 @@ def run_price(config: Config, folder: Path) -> list[Table]:
             raise unknown_option("variant", name, VARIANTS)
     if BASE not in names:
         raise InputError(f"variants is {names}: add {BASE}, which the others are compared with")
-    images = read_images(config["dataset"], config["data_path"], None, config["seed"])
+    images = read_images(
+        config["dataset"], config["data_path"], None, config["seed"], batch_size=config["batch"]
+    )
     steps = {name: _step(VARIANTS[name], config, images) for name in names}
     count, repetitions = config["train_steps"], config["repetitions"]
     with Progress((1 + repetitions + 1) * len(steps)) as progress, quiet():
@@ -123,15 +125,8 @@ def _step(variant: Variant, config: Config, images: Images) -> TrainingStep:
         *variant.overrides,
         f"model.latent_dim={config['latent_dim']}",
         f"model.hidden={config['hidden']}",
-        f"data.batch_size={config['batch']}",
     ]
-    values = run_config(overrides)
-    torch.manual_seed(config["seed"])
-    module = SemiAmortizedVAE(
-        data_shape=images.shape,
-        data_variance=images.data.variance,
-        **{key: values[key] for key in GROUPS},
-    )
+    module = experiment_module(overrides, images, config["seed"])
     return TrainingStep(module, module.configure_optimizers(), images.training_batches())
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from typing import Any
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from benchmarks.harness import Config, SharedConfig
+from benchmarks.harness import Config, SharedConfig, run_config
 from benchmarks.images import Images, read_images
 from savi.config import schema
 from savi.errors import InputError
@@ -190,6 +190,21 @@ def build_module(config: Config, images: Images, **groups: Mapping[str, Any]) ->
         return SemiAmortizedVAE(
             data_shape=images.shape, data_variance=variance, seed=seed, **values
         )
+
+
+def experiment_module(overrides: Sequence[str], images: Images, seed: int) -> SemiAmortizedVAE:
+    """The untrained module of a run with these words on its command line.
+
+    It leaves the global source of randomness at a place that the seed and the networks determine.
+    """
+    values = run_config(overrides)
+    torch.manual_seed(seed)
+    return SemiAmortizedVAE(
+        data_shape=images.shape,
+        data_variance=images.data.variance,
+        seed=seed,
+        **{key: values[key] for key in GROUPS},
+    )
 
 
 def training_step(

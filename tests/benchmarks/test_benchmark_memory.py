@@ -130,6 +130,9 @@ def test_a_target_says_whether_it_is_met():
     assert str(Target(1.04, "K = 1", 1.05, 0.95)) == "1.04 × K = 1, 0.95 to 1.05: met"
     assert str(Target(0.94, "K = 1", 1.05, 0.95)) == "0.94 × K = 1, 0.95 to 1.05: MISSED"
     assert str(Target(2.5, "it", 2.0)) == "2.50 × it, at most 2: MISSED"
+    assert str(Target(2.5, "it", math.inf, 2.0)) == "2.50 × it, at least 2: met"
+    ahead = Target(-0.5, "it", math.inf, unit="nats over")
+    assert str(ahead) == "-0.50 nats over it, at least 0: MISSED"
     assert Target(0.1, "it", 2.0).met
     assert not Target(float("nan"), "it", 2.0).met
 

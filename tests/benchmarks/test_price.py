@@ -39,6 +39,17 @@ def test_variants_that_are_unknown_or_lack_the_base_are_refused(variants, messag
     assert not list(tmp_path.iterdir())
 
 
+def test_batches_are_as_large_as_the_config_says(monkeypatch, tmp_path):
+    taken = []
+
+    def step(module, optimizer, x, measured):
+        taken.append(len(x))
+
+    monkeypatch.setattr("benchmarks.price.training_step", step)
+    run_price(CONFIG | {"variants": ["vae"]}, tmp_path)
+    assert set(taken) == {CONFIG["batch"]}
+
+
 def test_a_runs_config_in_the_middle_of_a_benchmarks_own():
     with initialize_config_dir(version_base="1.3", config_dir=conf_dir()):
         own = GlobalHydra.instance().hydra

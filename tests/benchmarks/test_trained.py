@@ -112,6 +112,26 @@ def test_training_goes_on_after_an_epoch():
     assert not torch.equal(seen[0], seen[per_epoch])
 
 
+def test_training_goes_on_where_it_was_left():
+    images = read_images("digits", None, None, 0, limit=40, batch_size=16)
+    state = torch.get_rng_state()
+    batches = images.training_batches()
+    seen = [next(batches) for _ in range(8)]
+    # Three batches in an epoch, the last one of 8.
+    assert [len(x) for x in seen] == [16, 16, 8, 16, 16, 8, 16, 16]
+    for start in (0, 2, 3, 7):
+        assert torch.equal(next(images.training_batches(start)), seen[start])
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_examples_are_held_out_of_each_split():
+    images = read_images("digits", None, None, 0)
+    assert torch.equal(images.held_out(5), images.data.split("val")[:5])
+    assert torch.equal(images.held_out(5, "test"), images.data.split("test")[:5])
+    with pytest.raises(InputError, match=r"a batch of 5000 examples .* the test split of 'digits'"):
+        images.held_out(5000, "test")
+
+
 def test_a_checkpoint_takes_the_place_of_training(batch, tmp_path):
     images = read_images("digits", None, None, 0)
     module = build_module(CONFIG, images)

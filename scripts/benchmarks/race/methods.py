@@ -1,0 +1,74 @@
+"""The methods that race: what each overrides in a run's config, and its learning rate."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from savi.errors import InputError, unknown_option
+
+
+class Method(NamedTuple):
+    """Words of a run's command line, a learning rate, and what becomes of it."""
+
+    overrides: tuple[str, ...]
+    lr: float = 1e-3
+    schedule: str = "constant"
+
+    def rate(self, part: float) -> float:
+        """The learning rate when this part of the budget is spent."""
+        return self.lr * SCHEDULES[self.schedule](part)
+
+
+#: The factor of the learning rate by the part of the budget that is spent.
+SCHEDULES: dict[str, Callable[[float], float]] = {
+    "constant": lambda part: 1.0,
+    "cosine": lambda part: 0.5 * (1.0 + math.cos(math.pi * min(part, 1.0))),
+}
+
+#: Amortised in training; in tests it can be refined, by the steps of ``savi``.
+VAE = ("experiment=vae", "inner.optimizer=natural_gradient", "inner.test_max_steps=2",
+       "inner.samples=2", "inner.rtol=0")  # fmt: skip
+DECAY = (*VAE, "optimizer.weight_decay=0.1")
+SAVI = ("experiment=savi",)
+LAPLACE = ("experiment=laplace_ift", "inner.optimizer=chord", "inner.max_steps=8",
+           "inner.rtol=1e-2", "encoder_loss=objective_at_init",
+           "posterior.covariance_gradient=stop")  # fmt: skip
+#: Ten steps, each with one fresh draw, through all of which the gradient flows (Kim et al. 2018).
+SA_VAE = ("experiment=savi_unrolled", "inner.samples=1", "inner.noise=fresh")
+
+#: The plain VAE in fair settings: the others are compared with the best of them.
+VAES = {
+    "vae": Method(VAE),
+    "vae_slow": Method(VAE, 3e-4),
+    "vae_cosine": Method(VAE, 1e-3, "cosine"),
+    "vae_slow_cosine": Method(VAE, 3e-4, "cosine"),
+    "vae_decay": Method(DECAY),
+    "vae_decay_cosine": Method(DECAY, 1e-3, "cosine"),
+}
+#: By the names that ``methods`` takes.
+METHODS = {
+    **VAES,
+    "savi": Method(SAVI),
+    "savi_cosine": Method(SAVI, 1e-3, "cosine"),
+    "savi_4": Method((*SAVI, "inner.max_steps=4")),
+    "laplace": Method((*LAPLACE, "gradient=stop")),
+    "laplace_ift": Method((*LAPLACE, "gradient=ift")),
+    "vlae": Method(("experiment=vlae",)),
+    "sa_vae": Method(SA_VAE),
+}
+
+
+def check_methods(names: Sequence[str]) -> None:
+    """Refuse names that are unknown, that come twice, and a race without a plain VAE."""
+    for name in names:
+        if name not in METHODS:
+            raise unknown_option("method", name, METHODS)
+        if names.count(name) > 1:
+            raise InputError(f"methods has '{name}' twice: leave one out")
+    if not set(names) & set(VAES):
+        raise InputError(
+            f"methods is {list(names)}: add one of {', '.join(VAES)}, which the others are "
+            "compared with"
+        )

@@ -1,0 +1,70 @@
+"""Training against a clock, which can be cut off and gone on with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.optim import Optimizer
+
+from benchmarks.images import Images
+from benchmarks.race.methods import Method
+from benchmarks.trained import training_step
+from savi.training.module import SemiAmortizedVAE
+
+Clock = Callable[[], float]
+
+
+@dataclass
+class Training:
+    """A module in training, and all that its course depends on.
+
+    The clock runs in training steps alone: batches, verdicts and files cost nothing.
+    """
+
+    module: SemiAmortizedVAE
+    optimizer: Optimizer
+    images: Images
+    method: Method
+    budget: float
+    clock: Clock
+    seconds: float = 0.0
+    steps: int = 0
+
+    def until(self, mark: float) -> bool:
+        """Train until so many seconds are spent; whether everything has stayed finite."""
+        self.module.train()
+        batches = self.images.training_batches(self.steps)
+        while self.seconds < mark:
+            x, rate = next(batches), self.method.rate(self.seconds / self.budget)
+            for group in self.optimizer.param_groups:
+                group["lr"] = rate
+            start = self.clock()
+            try:
+                loss = training_step(self.module, self.optimizer, x, measured=False).loss
+            except torch.linalg.LinAlgError:
+                return False
+            self.seconds += self.clock() - start
+            self.steps += 1
+            if not torch.isfinite(loss):
+                return False
+        return True
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that is needed to go on as if nothing had happened."""
+        return {
+            "module": self.module.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "noise": torch.get_rng_state(),
+            "seconds": self.seconds,
+            "steps": self.steps,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from there."""
+        self.module.load_state_dict(state["module"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        torch.set_rng_state(state["noise"])
+        self.seconds, self.steps = state["seconds"], state["steps"]
