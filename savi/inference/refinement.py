@@ -33,6 +33,14 @@ class Refinement:
         """Whether the solves of this training step refine."""
         return self.first is not None and step >= self.first
 
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed training goes on with."""
+        return {"first": self.first}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on where that training was."""
+        self.first = state["first"]
+
     @staticmethod
     def of(inner: Mapping[str, Any], inference: SemiAmortizedInference) -> Refinement:
         """What ``inner.when`` asks for.
@@ -146,10 +154,12 @@ class WhenItPays(Refinement):
         return slope * math.log(self.price)
 
     def state_dict(self) -> dict[str, Any]:
-        """What a resumed training goes on with."""
-        return {"first": self.first, "validations": self.validations, "seconds": self.seconds}
+        """Its decision, and what it decides by."""
+        knowledge = {"validations": list(self.validations), "seconds": dict(self.seconds)}
+        return super().state_dict() | knowledge
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on where that training was."""
-        self.first, self.seconds = state["first"], dict(state["seconds"])
+        super().load_state_dict(state)
+        self.seconds = dict(state["seconds"])
         self.validations = [tuple(entry) for entry in state["validations"]]

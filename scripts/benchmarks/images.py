@@ -34,6 +34,11 @@ class Images:
             return self.data.shape
         return (len(CHANNELS), self.side, self.side)
 
+    @property
+    def epoch_length(self) -> int:
+        """The batches that hold every training example once."""
+        return len(self.data.train_dataloader())
+
     def training_batches(self, start: int = 0) -> Iterator[Observations]:
         """Epoch after epoch without an end, in an order that depends on the seed alone.
 

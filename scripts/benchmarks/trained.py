@@ -208,10 +208,10 @@ def experiment_module(overrides: Sequence[str], images: Images, seed: int) -> Se
 
 
 def training_step(
-    module: SemiAmortizedVAE, optimizer: Optimizer, x: Observations, measured: bool = True
+    module: SemiAmortizedVAE, optimizer: Optimizer, x: Observations, **options: bool
 ) -> OuterStep:
-    """One step on the module's own outer loss; ``measured`` is that of :class:`OuterLoss`."""
-    step = module.outer_loss(x, 1.0, measured=measured)
+    """One step on the module's own outer loss; the options are those of :class:`OuterLoss`."""
+    step = module.outer_loss(x, 1.0, **options)
     optimizer.zero_grad()
     step.loss.backward()
     module.vae.gamma.observe(step.bound.squared_error)

@@ -51,6 +51,7 @@ VAES = {
 METHODS = {
     **VAES,
     "savi": Method(SAVI),
+    "auto": Method((*SAVI, "inner.when=auto")),
     "savi_cosine": Method(SAVI, 1e-3, "cosine"),
     "savi_4": Method((*SAVI, "inner.max_steps=4")),
     "laplace": Method((*LAPLACE, "gradient=stop")),

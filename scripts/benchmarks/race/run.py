@@ -117,7 +117,9 @@ def _begin(job: Job, config: Config, clock: Clock) -> tuple[Training, Judge]:
     words = [*method.overrides, f"optimizer.lr={method.lr}", *widths]
     module = experiment_module(words, images, job.seed)
     budget = marks_of(job.size, config)[-1]
-    return Training(module, module.configure_optimizers(), images, method, budget, clock), judge
+    optimizer = module.configure_optimizers()
+    training = Training(module, optimizer, images, method, budget, clock, judge.val)
+    return training, judge
 
 
 def _verdict(training: Training, judge: Judge, mark: float) -> Verdict | None:

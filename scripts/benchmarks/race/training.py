@@ -12,9 +12,15 @@ from torch.optim import Optimizer
 from benchmarks.images import Images
 from benchmarks.race.methods import Method
 from benchmarks.trained import training_step
+from savi.evaluation.evaluate import evaluation_mode
+from savi.inference.refinement import WhenItPays
 from savi.training.module import SemiAmortizedVAE
+from savi.types import Observations
 
 Clock = Callable[[], float]
+
+#: The fewest steps between two validations: where epochs are short, they take longer than training.
+VALIDATED = 50
 
 
 @dataclass
@@ -30,6 +36,7 @@ class Training:
     method: Method
     budget: float
     clock: Clock
+    validation: Observations
     seconds: float = 0.0
     steps: int = 0
 
@@ -41,21 +48,44 @@ class Training:
             x, rate = next(batches), self.method.rate(self.seconds / self.budget)
             for group in self.optimizer.param_groups:
                 group["lr"] = rate
+            refine = self.module.refinement.refines(self.steps)
             start = self.clock()
             try:
-                loss = training_step(self.module, self.optimizer, x, measured=False).loss
+                step = training_step(self.module, self.optimizer, x, measured=False, refine=refine)
             except torch.linalg.LinAlgError:
                 return False
-            self.seconds += self.clock() - start
+            loss, spent = step.loss, self.clock() - start
+            self.seconds += spent
+            self._inform(spent)
             self.steps += 1
             if not torch.isfinite(loss):
                 return False
         return True
 
+    def _inform(self, seconds: float) -> None:
+        """Tell ``inner.when=auto`` what it decides by.
+
+        That is the time of a step and, once an epoch, the bound of the validation images and what
+        refinement gains there.
+        """
+        refinement, module = self.module.refinement, self.module
+        if not isinstance(refinement, WhenItPays):
+            return
+        if refinement.is_timed(self.steps):
+            refinement.took(self.steps, seconds)
+        taken = self.steps + 1
+        if refinement.first is None and taken % max(VALIDATED, self.images.epoch_length) == 0:
+            with evaluation_mode(module):
+                noise, samples = module.evaluation_noise(0), module.settings["val_samples"]
+                _, bound, initial = module.evaluate_batch(self.validation, noise, samples)
+            elbo = float(bound.elbo.double().mean())
+            refinement.validated(taken, elbo, elbo - float(initial.elbo.double().mean()))
+
     def state_dict(self) -> dict[str, Any]:
         """All that is needed to go on as if nothing had happened."""
         return {
             "module": self.module.state_dict(),
+            "refinement": self.module.refinement.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "noise": torch.get_rng_state(),
             "seconds": self.seconds,
@@ -65,6 +95,7 @@ class Training:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from there."""
         self.module.load_state_dict(state["module"])
+        self.module.refinement.load_state_dict(state["refinement"])
         self.optimizer.load_state_dict(state["optimizer"])
         torch.set_rng_state(state["noise"])
         self.seconds, self.steps = state["seconds"], state["steps"]
