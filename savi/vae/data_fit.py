@@ -16,6 +16,7 @@ from savi.vae.model import GaussianVAE, jacobian
 from savi.vae.networks.base import is_plain, trunk_and_head
 from savi.vae.perceptron import Pass, Perceptron
 from savi.vae.quadratic import FeatureQuadratic, PixelQuadratic, Quadratic
+from savi.vae.short_format import short_format
 
 #: Codes of a batch, and a number for each of them.
 Points: TypeAlias = Float[Tensor, "*S B d"]
@@ -130,16 +131,22 @@ class DataFit:
 
     def gram(self, z: Codes) -> Float[Tensor, "B d d"]:
         """JᵀΓ⁻¹J at z, with J the decoder's Jacobian and Γ = diag γ: d tangents at once."""
-        if self.chain is not None and not torch.is_grad_enabled():
-            forward, metric = self._pass(z, tangents=z.shape[-1]), self._head_metric()
-            if metric is not None:
-                rows = forward.below_head().jacobian()
-                return rows_times(rows, metric) @ rows.mT
-            rows = forward.jacobian()
-        else:
-            self.count(z, tangents=z.shape[-1])
+        self.count(z, tangents=z.shape[-1])
+        if self.chain is None or torch.is_grad_enabled():
             rows = jacobian(self.network, z)
-        return self.quadratic.metric(rows) @ rows.mT
+            return self.quadratic.metric(rows) @ rows.mT
+        metric, trunk = self._head_metric(), self.chain
+        if isinstance(self.quadratic, FeatureQuadratic):
+            metric = self.quadratic.gram
+        elif metric is not None:
+            trunk = trunk.below_head()
+        forward = trunk(z)
+        if metric is None:
+            rows = forward.jacobian()
+            return self.quadratic.metric(rows) @ rows.mT
+        rows = forward.jacobian(short_format(metric))
+        images = rows_times(rows, metric.to(rows.dtype))
+        return images.to(z.dtype) @ rows.mT.to(z.dtype)
 
     @torch.no_grad()
     def _head_metric(self) -> Float[Tensor, "F F"] | None:

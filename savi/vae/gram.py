@@ -199,7 +199,7 @@ def hidden_pass(chain: Perceptron, z: Codes, parameters: Sequence[Tensor | None]
         if passed:
             images = rows_times(passed[-1].tangents, weight.mT)
         else:
-            images = weight.mT.expand(len(z), -1, -1)
+            images = weight.mT.contiguous().expand(len(z), -1, -1)
         tangents = images if factor is None else images * factor.unsqueeze(-2)
         passed.append(Hidden(h, a, after, factor, images, tangents))
         h = after
