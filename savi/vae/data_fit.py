@@ -166,7 +166,13 @@ class DataFit:
 
 
 def data_fit(
-    model: GaussianVAE, x: Observations, reference: Codes, *, codes: int, linear_head: str = "auto"
+    model: GaussianVAE,
+    x: Observations,
+    reference: Codes,
+    *,
+    codes: int,
+    matrices: bool = False,
+    linear_head: str = "auto",
 ) -> DataFit:
     """The cheaper of the two forms for a solve.
 
@@ -175,6 +181,7 @@ def data_fit(
         x: the observations.
         reference: codes near which the solve begins.
         codes: those of all evaluations that are to be expected, of all examples together.
+        matrices: whether Gauss–Newton matrices or Hessians are to be expected too.
         linear_head: "auto", or "off" to decode to the data at every evaluation.
 
     Raises:
@@ -183,7 +190,7 @@ def data_fit(
     if linear_head not in LINEAR_HEAD:
         raise unknown_option("linear_head", linear_head, LINEAR_HEAD)
     head = head_of(model) if linear_head == "auto" else None
-    if head is not None and head_pays(head, len(x), codes):
+    if head is not None and head_pays(head, len(x), codes, matrices):
         return DataFit.linear_head(model, x, reference)
     return DataFit.direct(model, x)
 
@@ -196,12 +203,14 @@ def head_of(model: GaussianVAE) -> nn.Linear | None:
     return parts[1]
 
 
-def head_pays(head: nn.Linear, examples: int, codes: int) -> bool:
+def head_pays(head: nn.Linear, examples: int, codes: int, matrices: bool = False) -> bool:
     """Whether a solve costs less by the head's statistics, counted in multiplications.
 
     An evaluation by the head is two products of F × D for each code, one by the features a product
-    of F × F; the statistics are WᵀW and two products for each example.
+    of F × F; the statistics are WᵀW and two products for each example. Of a head that widens, the
+    ``matrices`` of a solve need WᵀW anyway.
     """
     features, data = head.in_features, head.out_features
-    statistics = features * data * (features + 2 * examples)
+    product = 0 if matrices and data > features else features
+    statistics = features * data * (product + 2 * examples)
     return statistics + features * features * codes < 2 * features * data * codes
