@@ -11,11 +11,11 @@ from torch import Tensor, nn
 
 from savi.errors import unknown_option
 from savi.types import Codes, Index, Observations
-from savi.vae.gram import rows_times, wide_head_metric
+from savi.vae.gram import wide_head_metric
 from savi.vae.model import GaussianVAE, jacobian
 from savi.vae.networks.base import is_plain, trunk_and_head
 from savi.vae.perceptron import Pass, Perceptron
-from savi.vae.quadratic import FeatureQuadratic, PixelQuadratic, Quadratic
+from savi.vae.quadratic import FeatureQuadratic, PixelQuadratic, Quadratic, symmetric_form
 from savi.vae.short_format import short_format
 
 #: Codes of a batch, and a number for each of them.
@@ -144,9 +144,7 @@ class DataFit:
         if metric is None:
             rows = forward.jacobian()
             return self.quadratic.metric(rows) @ rows.mT
-        rows = forward.jacobian(short_format(metric))
-        images = rows_times(rows, metric.to(rows.dtype))
-        return images.to(z.dtype) @ rows.mT.to(z.dtype)
+        return symmetric_form(forward.jacobian(short_format(metric)), metric)
 
     @torch.no_grad()
     def _head_metric(self) -> Float[Tensor, "F F"] | None:

@@ -174,6 +174,10 @@ def test_a_head_whose_weights_a_hook_computes_is_called():
 def test_wide_features_of_few_data_do_not_pay():
     assert head_pays(nn.Linear(500, 784), examples=128, codes=128 * 20)
     assert not head_pays(nn.Linear(256, 64), examples=128, codes=128 * 1000)
+    # Two steps with two samples pay for the products with the data, not for WᵀW besides.
+    assert not head_pays(nn.Linear(500, 784), examples=128, codes=128 * 4)
+    assert head_pays(nn.Linear(500, 784), examples=128, codes=128 * 4, matrices=True)
+    assert not head_pays(nn.Linear(256, 64), examples=128, codes=128 * 4, matrices=True)
 
 
 def test_a_decoder_that_does_more_than_its_head_has_none():
