@@ -22,5 +22,6 @@ def short_format(like: Tensor) -> torch.dtype | None:
 @cache
 def has_short_products() -> bool:
     """Whether the processor multiplies bfloat16 itself; one that does not takes far longer."""
-    known = torch.cpu.get_capabilities()
+    # Older versions of PyTorch do not tell.
+    known: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
     return any(known.get(name, False) for name in ("avx512_bf16", "amx_bf16"))
