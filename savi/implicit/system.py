@@ -62,6 +62,10 @@ class System:
 
     def residual(self, x: Rows, inputs: Sequence[Tensor]) -> Rows:
         """F(x) with ``inputs`` in place of :attr:`inputs`."""
+        if not self.inputs:
+            # There is nothing to replace, and to watch every operation takes time.
+            with full_precision(x.device.type):
+                return self.equations(x)
         return self._residual(x, inputs)[0]
 
     def residual_at_leaves(self, x: Rows, inputs: Sequence[Tensor]) -> Rows:

@@ -89,7 +89,8 @@ class OuterLoss:
             last_step=(MEASURED if measured else TRUSTED) if on_trust else JUDGED,
         )
         family = self.inference.family
-        with self.model.shared.keeping():
+        # The implicit function theorem asks for a Hessian at the codes of a Laplace covariance.
+        with self.model.shared.keeping(self.inference.backend.name == "ift"):
             q = family.distribution(inference.value, self.model, beta)
         if outer_noise is None:
             outer_noise = antithetic_noise(self.samples, q.mean.detach())

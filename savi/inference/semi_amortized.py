@@ -19,6 +19,7 @@ from savi.inference.step_size import AdaptedStepSize
 from savi.inner.loop import JUDGED
 from savi.inner.objective import OBJECTIVES, InnerObjective, Traits, as_objective
 from savi.inner.optimizers import OPTIMIZERS, LevenbergMarquardt
+from savi.inner.optimizers.base import CurvatureOptimizer
 from savi.inner.solution import Point, Solution
 from savi.registry import refuse_ambiguous
 from savi.settings import check_settings, keys_of
@@ -214,7 +215,15 @@ class SemiAmortizedInference(nn.Module):
         codes: int,
     ) -> DataFit:
         """The values of log p(x|z) for an inner problem; see :func:`savi.vae.data_fit.data_fit`."""
-        return data_fit(model, x, reference, codes=codes, linear_head=self.linear_head)
+        curvature = isinstance(self.optimizer, CurvatureOptimizer) and self.family.closed_form
+        return data_fit(
+            model,
+            x,
+            reference,
+            codes=codes,
+            matrices=curvature and codes > 0,
+            linear_head=self.linear_head,
+        )
 
     def solve_exactly(self, backend: GradientBackend, *, max_steps: int, rtol: float) -> None:
         """From now on solve to a tolerance, in place of the steps of the config."""

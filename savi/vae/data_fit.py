@@ -11,11 +11,12 @@ from torch import Tensor, nn
 
 from savi.errors import unknown_option
 from savi.types import Codes, Index, Observations
-from savi.vae.gram import rows_times, wide_head_metric
+from savi.vae.gram import wide_head_metric
 from savi.vae.model import GaussianVAE, jacobian
 from savi.vae.networks.base import is_plain, trunk_and_head
 from savi.vae.perceptron import Pass, Perceptron
-from savi.vae.quadratic import FeatureQuadratic, PixelQuadratic, Quadratic
+from savi.vae.quadratic import FeatureQuadratic, PixelQuadratic, Quadratic, symmetric_form
+from savi.vae.short_format import short_format
 
 #: Codes of a batch, and a number for each of them.
 Points: TypeAlias = Float[Tensor, "*S B d"]
@@ -130,16 +131,20 @@ class DataFit:
 
     def gram(self, z: Codes) -> Float[Tensor, "B d d"]:
         """JᵀΓ⁻¹J at z, with J the decoder's Jacobian and Γ = diag γ: d tangents at once."""
-        if self.chain is not None and not torch.is_grad_enabled():
-            forward, metric = self._pass(z, tangents=z.shape[-1]), self._head_metric()
-            if metric is not None:
-                rows = forward.below_head().jacobian()
-                return rows_times(rows, metric) @ rows.mT
-            rows = forward.jacobian()
-        else:
-            self.count(z, tangents=z.shape[-1])
+        self.count(z, tangents=z.shape[-1])
+        if self.chain is None or torch.is_grad_enabled():
             rows = jacobian(self.network, z)
-        return self.quadratic.metric(rows) @ rows.mT
+            return self.quadratic.metric(rows) @ rows.mT
+        metric, trunk = self._head_metric(), self.chain
+        if isinstance(self.quadratic, FeatureQuadratic):
+            metric = self.quadratic.gram
+        elif metric is not None:
+            trunk = trunk.below_head()
+        forward = trunk(z)
+        if metric is None:
+            rows = forward.jacobian()
+            return self.quadratic.metric(rows) @ rows.mT
+        return symmetric_form(forward.jacobian(short_format(metric)), metric)
 
     @torch.no_grad()
     def _head_metric(self) -> Float[Tensor, "F F"] | None:
@@ -159,7 +164,13 @@ class DataFit:
 
 
 def data_fit(
-    model: GaussianVAE, x: Observations, reference: Codes, *, codes: int, linear_head: str = "auto"
+    model: GaussianVAE,
+    x: Observations,
+    reference: Codes,
+    *,
+    codes: int,
+    matrices: bool = False,
+    linear_head: str = "auto",
 ) -> DataFit:
     """The cheaper of the two forms for a solve.
 
@@ -168,6 +179,7 @@ def data_fit(
         x: the observations.
         reference: codes near which the solve begins.
         codes: those of all evaluations that are to be expected, of all examples together.
+        matrices: whether Gauss–Newton matrices or Hessians are to be expected too.
         linear_head: "auto", or "off" to decode to the data at every evaluation.
 
     Raises:
@@ -176,7 +188,7 @@ def data_fit(
     if linear_head not in LINEAR_HEAD:
         raise unknown_option("linear_head", linear_head, LINEAR_HEAD)
     head = head_of(model) if linear_head == "auto" else None
-    if head is not None and head_pays(head, len(x), codes):
+    if head is not None and head_pays(head, len(x), codes, matrices):
         return DataFit.linear_head(model, x, reference)
     return DataFit.direct(model, x)
 
@@ -189,12 +201,14 @@ def head_of(model: GaussianVAE) -> nn.Linear | None:
     return parts[1]
 
 
-def head_pays(head: nn.Linear, examples: int, codes: int) -> bool:
+def head_pays(head: nn.Linear, examples: int, codes: int, matrices: bool = False) -> bool:
     """Whether a solve costs less by the head's statistics, counted in multiplications.
 
     An evaluation by the head is two products of F × D for each code, one by the features a product
-    of F × F; the statistics are WᵀW and two products for each example.
+    of F × F; the statistics are WᵀW and two products for each example. Of a head that widens, the
+    ``matrices`` of a solve need WᵀW anyway.
     """
     features, data = head.in_features, head.out_features
-    statistics = features * data * (features + 2 * examples)
+    product = 0 if matrices and data > features else features
+    statistics = features * data * (product + 2 * examples)
     return statistics + features * features * codes < 2 * features * data * codes

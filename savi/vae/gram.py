@@ -15,7 +15,7 @@ from torch.nn.functional import linear
 
 from savi.types import Codes
 from savi.vae.perceptron import Layer, Perceptron
-from savi.vae.quadratic import head_metric
+from savi.vae.quadratic import head_metric, symmetric_form
 
 #: Tᵀ of every example: row i is the derivative of a layer's output in z_i.
 Tangents: TypeAlias = Float[Tensor, "B d F"]
@@ -54,6 +54,8 @@ def closed_gram(
     """
     parameters = parameters_of(chain)
     with torch.autocast(z.device.type, enabled=False):
+        if not torch.is_grad_enabled() and (shared is None or not shared.keeps):
+            return _plain_gram(chain, z.to(gamma.dtype), gamma, parameters)
         return _ClosedGram.apply(chain, shared, z.to(gamma.dtype), gamma, *parameters)
 
 
@@ -72,7 +74,7 @@ class SharedPass:
     """
 
     def __init__(self) -> None:
-        self._keeps = False
+        self.keeps = False
         self._kept: tuple[list[Hidden], Head, Codes, Tensor, list[tuple[int, int]]] | None = None
 
     def __reduce__(self) -> tuple[type[SharedPass], tuple[()]]:
@@ -85,19 +87,19 @@ class SharedPass:
         return self._kept is not None
 
     @contextmanager
-    def keeping(self) -> Iterator[None]:
-        """Forget what was kept, and keep the next."""
-        self._kept, self._keeps = None, True
+    def keeping(self, wanted: bool = True) -> Iterator[None]:
+        """Forget what was kept, and keep the next if that is wanted."""
+        self._kept, self.keeps = None, wanted
         try:
             yield
         finally:
-            self._keeps = False
+            self.keeps = False
 
     def keep(
         self, passed: list[Hidden], head: Head, gamma: Tensor, parameters: Sequence[Tensor | None]
     ) -> None:
         """Where the head is wide, and somebody has asked to keep."""
-        if self._keeps and head.folded:
+        if self.keeps and head.folded:
             codes = passed[0].before.clone()
             self._kept = passed, head, codes, gamma.clone(), _versions(parameters)
 
@@ -135,6 +137,16 @@ def _gram(chain: Perceptron, z: Codes, gamma: Tensor, parameters: Sequence[Tenso
     weight = parameters[-2]
     assert weight is not None
     return Head.of(weight, gamma, hidden_pass(chain, z, parameters)[-1].tangents).gram
+
+
+def _plain_gram(
+    chain: Perceptron, z: Codes, gamma: Tensor, parameters: Sequence[Tensor | None]
+) -> Gram:
+    """K alone, which takes less than what its derivative needs besides."""
+    metric = wide_head_metric(chain, gamma)
+    if metric is None:
+        return _gram(chain, z, gamma, parameters)
+    return symmetric_form(hidden_pass(chain, z, parameters)[-1].tangents, metric)
 
 
 def _parameters(layer: Layer) -> tuple[Tensor, Tensor | None]:
@@ -199,7 +211,7 @@ def hidden_pass(chain: Perceptron, z: Codes, parameters: Sequence[Tensor | None]
         if passed:
             images = rows_times(passed[-1].tangents, weight.mT)
         else:
-            images = weight.mT.expand(len(z), -1, -1)
+            images = weight.mT.contiguous().expand(len(z), -1, -1)
         tangents = images if factor is None else images * factor.unsqueeze(-2)
         passed.append(Hidden(h, a, after, factor, images, tangents))
         h = after

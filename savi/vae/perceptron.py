@@ -68,6 +68,10 @@ class Perceptron:
                 outputs.append(h)
             return Pass(self, z, inputs, outputs)
 
+    def below_head(self) -> Perceptron:
+        """The layers below the last one."""
+        return Perceptron(self.layers[:-1])
+
 
 @dataclass(frozen=True)
 class Pass:
@@ -90,8 +94,7 @@ class Pass:
 
     def below_head(self) -> Pass:
         """That of the layers below the last one."""
-        trunk = Perceptron(self.network.layers[:-1])
-        return Pass(trunk, self.z, self.inputs[:-1], self.outputs[:-1])
+        return Pass(self.network.below_head(), self.z, self.inputs[:-1], self.outputs[:-1])
 
     @torch.no_grad()
     def pull_back(self, c: Float[Tensor, "*batch F"]) -> Float[Tensor, "*batch d"]:
@@ -101,13 +104,14 @@ class Pass:
         return c
 
     @torch.no_grad()
-    def jacobian(self) -> Float[Tensor, "*batch d F"]:
-        """Jᵀ: row i is the derivative of h_L in z_i."""
-        *_, s = self._tangents()
+    def jacobian(self, dtype: torch.dtype | None = None) -> Float[Tensor, "*batch d F"]:
+        """Jᵀ: row i is the derivative of h_L in z_i; computed in ``dtype``, by default in z's."""
+        dtype = self.z.dtype if dtype is None else dtype
+        *_, s = self._tangents(dtype)
         factor = self._factor(len(self.inputs) - 1)
         if factor is None:
             return s
-        factor = factor.unsqueeze(-2)
+        factor = factor.to(dtype).unsqueeze(-2)
         # S_L of a chain of one layer is a view of its weights.
         return s * factor if len(self.inputs) == 1 else s.mul_(factor)
 
@@ -125,7 +129,7 @@ class Pass:
         tangents go through the chain once, where d Hessian-vector products would take four passes
         each.
         """
-        tangents = self._tangents()
+        tangents = self._tangents(self.z.dtype)
         last = len(tangents) - 1
         # Jᵀ M J = S_Lᵀ [diag(φ') M diag(φ') S_L], and the sum's last term begins with S_Lᵀ too.
         left = self._scaled(last, metric(self._scaled(last, tangents[last])))
@@ -156,17 +160,19 @@ class Pass:
     def _scaled(self, i: int, rows: Float[Tensor, "*batch d F"]) -> Float[Tensor, "*batch d F"]:
         """Every row times φ_l'(a_l)."""
         factor = self._factor(i)
-        return rows if factor is None else rows * factor.unsqueeze(-2)
+        return rows if factor is None else rows * factor.to(rows.dtype).unsqueeze(-2)
 
-    def _tangents(self) -> list[Tensor]:
+    def _tangents(self, dtype: torch.dtype) -> list[Tensor]:
         """S_lᵀ of every layer; that of the first is W_1ᵀ, whatever z is."""
         if self.known is not None:
             return self.known
         tangents: list[Tensor] = []
         for i, layer in enumerate(self.network.layers):
-            weight = layer.affine.weight
+            weight = layer.affine.weight.to(dtype)
             if not tangents:
-                tangents.append(weight.mT.unsqueeze(-3).expand(*self.z.shape, -1))
+                # Rows that lie in memory as rows: they are scaled for every example.
+                rows = weight.mT.contiguous().unsqueeze(-3)
+                tangents.append(rows.expand(*self.z.shape, -1))
                 continue
             # One product with all rows of a batch, whose weights may have a model's axis as well.
             rows = self._scaled(i - 1, tangents[-1]).flatten(-3, -2) @ weight.mT

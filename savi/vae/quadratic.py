@@ -191,6 +191,31 @@ def self_product(a: Float[Tensor, "D F"]) -> Float[Tensor, "F F"]:
     return SelfProduct.apply(a)
 
 
+def symmetric_form(
+    rows: Float[Tensor, "B d F"], metric: Float[Tensor, "F F"]
+) -> Float[Tensor, "B d d"]:
+    """T M Tᵀ of every example's rows T, for a symmetric M; without a graph.
+
+    With M = H + Hᵀ it is P + Pᵀ with P = T H Tᵀ. H holds the blocks below the diagonal and half of
+    those on it, so that T H multiplies five numbers where T M multiplies eight. P is summed up in
+    the type of M, whatever that of the rows is.
+    """
+    flat = rows.reshape(-1, rows.shape[-1])
+    product = torch.empty_like(flat)
+    for start, end in pairwise(_edges(len(metric))):
+        half = metric[start:, start:end].to(rows.dtype, copy=True)
+        half[: end - start] *= 0.5
+        torch.mm(flat[:, start:], half, out=product[:, start:end])
+    images = product.reshape(rows.shape).to(metric.dtype)
+    form = images @ rows.mT.to(metric.dtype)
+    return form + form.mT
+
+
+def _edges(width: int) -> list[int]:
+    """Where the blocks begin and end."""
+    return [width * i // BLOCKS for i in range(BLOCKS + 1)]
+
+
 class SelfProduct(torch.autograd.Function):
     """G = AᵀA; a cotangent C of G becomes A (C + Cᵀ)."""
 
@@ -199,8 +224,7 @@ class SelfProduct(torch.autograd.Function):
         """The blocks on and above the diagonal, and their mirror images."""
         width = a.shape[1]
         product = a.new_empty(width, width)
-        edges = [width * i // BLOCKS for i in range(BLOCKS + 1)]
-        for start, end in pairwise(edges):
+        for start, end in pairwise(_edges(width)):
             torch.mm(a[:, start:end].T, a[:, start:], out=product[start:end, start:])
             product[start:end, :start] = product[:start, start:end].T
         return product

@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from savi.errors import InputError
 from savi.inference.negative_elbo import NegativeELBO
-from savi.vae import DECODERS, POSTERIORS, VARIANCES, GaussianVAE
+from savi.inner.precision import full_precision, short_products
+from savi.vae import DECODERS, POSTERIORS, VARIANCES, GaussianVAE, short_format
 from savi.vae.data_fit import DataFit, data_fit, head_of, head_pays
 from savi.vae.distributions import common_noise
 from savi.vae.quadratic import FeatureQuadratic
@@ -173,6 +174,10 @@ def test_a_head_whose_weights_a_hook_computes_is_called():
 def test_wide_features_of_few_data_do_not_pay():
     assert head_pays(nn.Linear(500, 784), examples=128, codes=128 * 20)
     assert not head_pays(nn.Linear(256, 64), examples=128, codes=128 * 1000)
+    # Two steps with two samples pay for the products with the data, not for WᵀW besides.
+    assert not head_pays(nn.Linear(500, 784), examples=128, codes=128 * 4)
+    assert head_pays(nn.Linear(500, 784), examples=128, codes=128 * 4, matrices=True)
+    assert not head_pays(nn.Linear(256, 64), examples=128, codes=128 * 4, matrices=True)
 
 
 def test_a_decoder_that_does_more_than_its_head_has_none():
@@ -196,3 +201,29 @@ def test_another_choice_is_refused():
     model, x, z = model_and_data("fixed", torch.float32)
     with pytest.raises(InputError, match=r"unknown linear_head 'on'.*auto, off"):
         data_fit(model, x, z, codes=1, linear_head="on")
+
+
+@pytest.mark.parametrize("form", [0, 1], ids=["features", "pixels"])
+def test_a_gram_that_only_steers_may_be_computed_in_short_products(form: int, monkeypatch):
+    model, x, z = model_and_data("learned", torch.float32)
+    fit = both(model, x, z)[form]
+
+    @torch.no_grad()
+    def gram(able: bool, allowed: bool) -> Tensor:
+        monkeypatch.setattr(short_format, "has_short_products", lambda: able)
+        with short_products() if allowed else full_precision("cpu"):
+            return fit.gram(z)
+
+    exact, short = gram(True, allowed=False), gram(True, allowed=True)
+    assert short.dtype == torch.float32
+    assert 1e-6 < relative(short, exact) < 2.0**-7
+    assert torch.equal(exact, gram(False, allowed=True))
+
+
+@pytest.mark.parametrize("form", [0, 1], ids=["features", "pixels"])
+def test_double_precision_knows_no_short_products(form: int, monkeypatch):
+    monkeypatch.setattr(short_format, "has_short_products", lambda: True)
+    model, x, z = model_and_data("learned", torch.float64)
+    fit = both(model, x, z)[form]
+    with torch.no_grad(), short_products():
+        assert relative(fit.gram(z), model.gram(z)) < 1e-12

@@ -230,3 +230,21 @@ def test_a_copy_of_a_model_holds_no_tangents():
         assert copied.take(Perceptron.of(net), z, gamma) is None
     passed, _ = shared.take(Perceptron.of(net), z, gamma)
     assert not any(part.requires_grad for layer in passed for part in layer)
+
+
+@pytest.mark.parametrize("data_dim", [3, 9], ids=["narrow head", "wide head"])
+def test_the_matrix_alone_is_the_same_and_is_not_kept(data_dim):
+    net, shared = network(data_dim), SharedPass()
+    z, gamma = inputs(data_dim, per_pixel=True)
+    chain = Perceptron.of(net)
+    with torch.no_grad():
+        alone = closed_gram(chain, z, gamma, shared)
+        assert not shared.holds
+        with shared.keeping(wanted=False):
+            closed_gram(chain, z, gamma, shared)
+        assert not shared.holds
+        with shared.keeping():
+            kept = closed_gram(chain, z, gamma, shared)
+    assert shared.holds == (data_dim > F)
+    torch.testing.assert_close(alone, kept)
+    torch.testing.assert_close(alone, reference(net, z, gamma).detach())

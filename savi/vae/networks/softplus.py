@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 
 #: PyTorch replaces softplus by the identity above a threshold of 20, a jump of exp(-20) = 2e-9 that
 #: a solve in double precision can see. At 40 the jump, 4e-18, is below rounding.
@@ -33,13 +34,25 @@ class Softplus(nn.Softplus):
         on_cpu = a.device.type == "cpu" and a.dtype in (torch.float32, torch.float64)
         if not on_cpu or torch.compiler.is_compiling() or _in_nested_forward_mode():
             return super().forward(a)
-        return _Softplus.apply(a)
+        return _Softplus.apply(a) if _derivative_is_asked() else _softplus(a)
+
+
+def _derivative_is_asked() -> bool:
+    """Whether autograd, forward mode or a transform looks on, which takes time of its own."""
+    transformed = torch._C._functorch.peek_interpreter_stack() is not None
+    return torch.is_grad_enabled() or transformed or forward_ad._current_level >= 0
 
 
 def _in_nested_forward_mode() -> bool:
     """Whether tangents of tangents are asked for: those of a custom function would be 0."""
     levels = torch._C._functorch.get_interpreter_stack() or ()
     return sum(level.key() == torch._C._functorch.TransformType.Jvp for level in levels) > 1
+
+
+def _softplus(a: Tensor) -> Tensor:
+    e = a.abs().neg_().exp_()
+    u = e + 1.0
+    return a.clamp_min(0.0).add_(u.log()).add_(e.sub_(u - 1.0).div_(u))
 
 
 class _Softplus(torch.autograd.Function):
@@ -52,9 +65,7 @@ class _Softplus(torch.autograd.Function):
 
     @staticmethod
     def forward(a: Tensor) -> Tensor:
-        e = a.abs().neg_().exp_()
-        u = e + 1.0
-        return a.clamp_min(0.0).add_(u.log()).sub_((u - 1.0).sub_(e).div_(u))
+        return _softplus(a)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from torch.autograd import gradcheck, gradgradcheck
+from torch.autograd import forward_ad, gradcheck, gradgradcheck
 
 from savi.vae.networks.softplus import Softplus
 
@@ -28,6 +28,21 @@ def test_derivatives_of_both_orders_in_both_modes():
     a = torch.tensor([-3.0, -0.5, 0.0, 0.7, 30.0], dtype=torch.float64, requires_grad=True)
     assert gradcheck(softplus, (a,), check_forward_ad=True, check_batched_grad=True)
     assert gradgradcheck(softplus, (a,), check_fwd_over_rev=True)
+
+
+def test_it_is_the_same_where_no_derivative_is_asked_for():
+    a = torch.linspace(-50, 50, 1001)
+    with torch.no_grad():
+        plain = softplus(a)
+    assert not plain.requires_grad
+    assert torch.equal(plain, softplus(a.requires_grad_()).detach())
+
+
+def test_tangents_without_gradients():
+    a = torch.tensor([-1.0, 0.0, 2.0], dtype=torch.float64)
+    with torch.no_grad(), forward_ad.dual_level():
+        dual = softplus(forward_ad.make_dual(a, torch.ones_like(a)))
+        torch.testing.assert_close(forward_ad.unpack_dual(dual).tangent, a.sigmoid())
 
 
 def test_tangents_at_0_under_transforms():
