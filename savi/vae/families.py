@@ -212,19 +212,21 @@ class DiagonalGaussianFamily(ClosedFormFamily):
         return torch.cat([log_variance.exp() * by_mean, 2.0 * by_log_variance], dim=-1)
 
     def natural_step(self, lam: Rows, gradient: Rows, length: PerExample) -> Rows:
-        """1/s'² = (1 + x + ½x²)/s² with x = 2 α g_log_variance, and then mean − α s'² g_mean.
+        """1/s'² = (1 + x + ½x²)/s², x = 2 α g_log_variance; mean − δ/√(1 + δ²), δ = α s'² g_mean.
 
         With x alone the precisions would take a step in natural parameters; ½x² keeps them positive
         (Lin, Schmidt and Khan 2020), where x is at least −1, so that no variance more than doubles.
         Variances that have learned of a curvature before the mean moves (Khan et al. 2018) do not
-        let it overshoot.
+        let it overshoot, and no coordinate moves further than the prior's standard deviation.
         """
         mean, log_variance = lam.chunk(2, dim=-1)
         by_mean, by_log_variance = gradient.chunk(2, dim=-1)
         length = length.unsqueeze(-1)
         x = (2.0 * length * by_log_variance).clamp_min(-1.0)
         log_variance = log_variance - torch.log1p(x + 0.5 * x.square())
-        return torch.cat([mean - length * log_variance.exp() * by_mean, log_variance], dim=-1)
+        delta = length * log_variance.exp() * by_mean
+        mean = mean - delta / torch.hypot(delta, torch.ones_like(delta))
+        return torch.cat([mean, log_variance], dim=-1)
 
 
 @POSTERIORS.register("full_gaussian")

@@ -1,5 +1,7 @@
 """The natural gradient: steepest in KL, exact where q is right, and refused without a q."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 from inner_problems import Nonlinear, WithFisher, gradients, nonlinear_inputs, randn
@@ -64,10 +66,12 @@ def test_gradient_of_the_steps(name, rho):
 
     def value(y, gradient, max_steps=5):
         objective = base if rho is None else Proximal(base, y, rho)
-        return solve(objective, y, gradient=gradient, max_steps=max_steps, rtol=0.0).value
+        options = {"gradient": gradient, "max_steps": max_steps, "rtol": 0.0}
+        return solve(objective, y, NaturalGradient(lr=8.0), **options).value
 
-    assert (value(init, StopGradient(), max_steps=1) == init).all(dim=-1).any()
-    assert (value(init, StopGradient()) != init).any(dim=-1).all()
+    path = [value(init, StopGradient(), max_steps=k) for k in range(6)]
+    assert any((at == after).all(dim=-1).any() for at, after in pairwise(path))
+    assert (path[-1] != init).any(dim=-1).all()
     v, move = randn(*init.shape, seed=1), (randn(*weight.shape, seed=2), randn(*init.shape, seed=3))
     expected = gradients(value(init, Unrolled()), (weight, init), v)
     assert all(g.any() for g in expected)
