@@ -1,5 +1,6 @@
 """The step size that inner solves begin with, learned in training."""
 
+import math
 from dataclasses import replace
 
 import pytest

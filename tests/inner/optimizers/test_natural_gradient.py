@@ -67,7 +67,7 @@ def test_gradient_of_the_steps(name, rho):
     def value(y, gradient, max_steps=5):
         objective = base if rho is None else Proximal(base, y, rho)
         options = {"gradient": gradient, "max_steps": max_steps, "rtol": 0.0}
-        return solve(objective, y, NaturalGradient(lr=8.0), **options).value
+        return solve(objective, y, NaturalGradient(), **options).value
 
     path = [value(init, StopGradient(), max_steps=k) for k in range(6)]
     assert any((at == after).all(dim=-1).any() for at, after in pairwise(path))
