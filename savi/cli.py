@@ -26,10 +26,11 @@ from savi.config.schema import Config
 from savi.errors import InputError, unknown_option
 from savi.gradients import ImplicitGradientError
 from savi.plugins import import_modules
-from savi.runs.record import Interrupted, Origin
+from savi.runs.record import Interrupted, Origin, Record
+from savi.runs.stop import STOP
 from savi.settings import key_of
 from savi.sweeps.job import JobFailed, run_job
-from savi.sweeps.jobs import command, job_folder, setting
+from savi.sweeps.jobs import again, command, job_folder, setting
 from savi.sweeps.plan import WritePlan
 from savi.sweeps.summary import summarise
 
@@ -55,7 +56,8 @@ def _train(config: DictConfig) -> float:
         if hydra_config.mode is RunMode.MULTIRUN:
             return _train_job(values, folder, hydra_config)
         _refuse_extras(values, hydra_config)
-        origin = Origin(command(hydra_config.overrides.task))
+        words = hydra_config.overrides.task
+        origin = Origin(command(words), again=again(words, console.short(folder)))
         if values["trainer"]["replicas"] > 1:
             return _train_replicas(values, folder, origin)
         metrics = run(values, folder, origin)
@@ -67,7 +69,7 @@ def _train(config: DictConfig) -> float:
     except Interrupted as error:
         # Ends a sweep as well: its user wants the terminal back.
         console.say(str(error))
-        sys.exit(130)
+        sys.exit(STOP.code)
     if metrics is None:
         return math.nan
     _print_results(metrics, values, folder)
@@ -84,12 +86,15 @@ def _train_replicas(values: dict[str, Any], folder: Path, origin: Origin) -> flo
 
 def _train_job(values: dict[str, Any], folder: Path, hydra_config: HydraConf) -> float:
     from savi.experiments.check import check_job
+    from savi.experiments.resume import Progress
     from savi.experiments.run import Run
 
-    def work(folder: Path, origin: Origin) -> Mapping[str, float]:
+    def work(
+        folder: Path, origin: Origin, done: Progress | None, record: Record
+    ) -> Mapping[str, float]:
         _refuse_extras(values, hydra_config)
-        check_job(values["trainer"])
-        return Run.build(values, folder).execute(origin)
+        check_job(values)
+        return Run.build(values, folder, done).execute(origin, record)
 
     overrides = list(hydra_config.overrides.task)
     constant = hydra_config.job.config.override_dirname.exclude_keys
@@ -191,8 +196,8 @@ def _train_and_sum_up() -> None:
         _train()
     except Exception as raised:
         error = raised
-    except SystemExit as ended:
-        if ended.code == 130 and WritePlan.folder is not None:
+    except SystemExit:
+        if STOP.asked and WritePlan.folder is not None:
             print(summarise(WritePlan.folder)[0])
             console.say("interrupted: the same command goes on with what is not finished")
         raise
