@@ -32,8 +32,7 @@ def guarded(command: Callable[[], Any], schemas: Iterable[type] = ()) -> None:
     # Hydra would otherwise print its own account of an error and exit before it gets here.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     try:
-        with STOP.handled():
-            command()
+        command()
     except (ValueError, HydraException, OmegaConfBaseException) as error:
         ours = isinstance(error, InputError | HydraException | OmegaConfBaseException)
         if not ours and not is_hydras(error):

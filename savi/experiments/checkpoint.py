@@ -59,6 +59,7 @@ class _Keep(ModelCheckpoint):
         models = state_dict["best_k_models"].items()
         moved["best_k_models"] = {path.replace(before, now): score for path, score in models}
         super().load_state_dict(moved)
+        self.current_score = state_dict["current_score"]
 
 
 class BestEpoch(_Keep):
@@ -106,7 +107,7 @@ class LastEpoch(_Keep):
         if trainer.world_size == 1:
             # Lightning hands the figures of a step to the loggers after this hook.
             trainer._logger_connector.update_train_step_metrics()
-            trainer.save_checkpoint(Path(str(self.dirpath)) / "last.ckpt")
+            trainer.save_checkpoint(Path(str(self.dirpath)) / "last.ckpt", weights_only=False)
         raise KeyboardInterrupt
 
 

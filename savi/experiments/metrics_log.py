@@ -88,7 +88,7 @@ class MetricsLog(Logger):
     def _read(self) -> list[dict[str, Any]]:
         if not self.path.is_file():
             return []
-        with self.path.open(encoding="utf-8", newline="") as file:
+        with self.path.open(encoding="utf-8", errors="replace", newline="") as file:
             # A kill may have cut the last row short.
             return [row for row in csv.DictReader(file) if None not in row.values()]
 

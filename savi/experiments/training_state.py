@@ -67,6 +67,13 @@ class TrainingState(Callback):
         self.figures, self._random = dict(state["figures"]), state["random"]
         trainer.should_stop = state["stopped"]
 
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Have the loader go on where it was, before it is asked for a batch.
+
+        Lightning forgets to where the length of a schedule has been asked for before.
+        """
+        trainer.fit_loop._load_combined_loader_states()
+
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Go on between two epochs."""
         if self._restore():

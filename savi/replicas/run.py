@@ -145,12 +145,14 @@ class ReplicaRun:
             self._best = score
             copy(self._last, self._last.with_name("best.ckpt"))
 
-    def keep_what_there_is(self, epoch: int, step: int, cost: Mapping[str, float]) -> None:
-        """After a signal: the weights, figures and curves so far; an evaluated run has them."""
+    def keep_weights(self, epoch: int, step: int) -> None:
+        """Those so far, after a signal in a training."""
+        save_weights(self._last, self.module, self.data, self.config, epoch, step)
+
+    def keep_what_there_is(self, cost: Mapping[str, float]) -> None:
+        """After a signal: the figures and curves so far; an evaluated run has them."""
         if self._record.content["stage"] == FIGURES:
             return
-        if self._record.content["stage"] == TRAINING:
-            save_weights(self._last, self.module, self.data, self.config, epoch, step)
         figures = self.logged | dict(cost) | self.module.solves.metrics()
         keep_what_there_is(self.folder, self._loggers, figures)
 

@@ -72,7 +72,9 @@ def train(
             return [_conclude(run, cost.metrics()) for run in training.runs]
         except KeyboardInterrupt:
             for run in training.at_work:
-                run.keep_what_there_is(training.epoch, training.ensemble.taken, cost.metrics())
+                if not training.over:
+                    run.keep_weights(training.epoch, training.ensemble.taken)
+                run.keep_what_there_is(cost.metrics())
             raise Interrupted(folder, origin.again if origin else "") from None
 
 

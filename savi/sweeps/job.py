@@ -12,6 +12,7 @@ from savi.experiments.earlier import meant_by_absence, overrides_of
 from savi.experiments.resume import Progress, progress
 from savi.runs.folder import claimed, finished_metrics, is_claimed
 from savi.runs.record import Interrupted, Origin, Record, reason_of, recorded
+from savi.runs.stop import STOP
 
 #: The file of a job's folder that its output goes to, since several jobs may run side by side.
 LOG = "log.txt"
@@ -51,7 +52,8 @@ def run_job(
         if is_claimed(folder):
             _tell(folder, "another process is at work on it, skipped")
             return {}
-        with claimed(folder, again=True):
+        # Some launchers start jobs in processes of their own.
+        with STOP.handled(), claimed(folder, again=True):
             done = progress(config, folder, job=True)
             with recorded(folder, origin, config) as record:
                 _tell(folder, "started" if done is None else "taken up again")
