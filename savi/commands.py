@@ -64,6 +64,9 @@ def _train(config: DictConfig) -> float:
         console.fail(error, 2)
     except (FloatingPointError, ImplicitGradientError) as error:
         console.fail(error, 1)
+    except KeyboardInterrupt:
+        console.remove_if_empty(folder)
+        raise
     except Interrupted as error:
         # Ends a sweep as well: its user wants the terminal back.
         console.say(str(error))
