@@ -25,7 +25,7 @@ from savi.gradients import ImplicitGradientError
 from savi.plugins import import_modules
 from savi.runs.record import Interrupted, Origin, Record
 from savi.runs.stop import STOP
-from savi.runs.whole import write_text
+from savi.runs.whole import NotWritten, write_text
 from savi.settings import key_of
 from savi.sweeps.job import JobFailed, run_job
 from savi.sweeps.jobs import again, command, job_folder, setting
@@ -62,7 +62,7 @@ def _train(config: DictConfig) -> float:
     except InputError as error:
         console.remove_if_empty(folder)
         console.fail(error, 2)
-    except (FloatingPointError, ImplicitGradientError) as error:
+    except (FloatingPointError, ImplicitGradientError, NotWritten) as error:
         console.fail(error, 1)
     except KeyboardInterrupt:
         console.remove_if_empty(folder)

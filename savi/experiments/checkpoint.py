@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -129,8 +130,11 @@ class WholeCheckpoints(TorchCheckpointIO):
 
 def write_checkpoint(path: Path, contents: Mapping[str, Any]) -> None:
     """Write a checkpoint whole, with a digest that is checked when it is read."""
+    # In memory first: torch does not say what a disk complains of.
+    buffer = io.BytesIO()
+    torch.save(dict(contents), buffer)
     with whole(path) as part:
-        torch.save(dict(contents), part)
+        part.write_bytes(buffer.getbuffer())
         seal(part)
 
 

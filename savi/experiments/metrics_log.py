@@ -11,7 +11,7 @@ from typing import Any
 from pytorch_lightning.loggers import Logger
 from torch import Tensor
 
-from savi.runs.whole import write_text
+from savi.runs.whole import write_text, writing
 
 #: So many rows may wait in memory.
 BUFFER = 50
@@ -78,7 +78,7 @@ class MetricsLog(Logger):
             self._columns = sorted({*self._columns, *new})
             self._rewrite(self._read() + waiting)
             return
-        with self.path.open("a", encoding="utf-8", newline="") as file:
+        with writing(self.path), self.path.open("a", encoding="utf-8", newline="") as file:
             file.write(self._text(waiting, header=False))
 
     def finalize(self, status: str) -> None:

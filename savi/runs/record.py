@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import traceback
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,7 +16,7 @@ import yaml
 from savi.errors import InputError
 from savi.gradients import ImplicitGradientError
 from savi.runs.stop import STOP
-from savi.runs.whole import write_text
+from savi.runs.whole import NotWritten, write_over, write_text
 
 #: The files of a run folder that hold the record, and the traceback of an unforeseen error.
 RECORD, TRACEBACK = "status.json", "error.txt"
@@ -59,7 +59,8 @@ class Record:
     def update(self, **changes: Any) -> None:
         """Change entries."""
         self.content |= changes
-        write_text(self.folder / RECORD, json.dumps(self.content, indent=2) + "\n")
+        # Also on a full disk, of which it tells.
+        write_over(self.folder / RECORD, json.dumps(self.content, indent=2) + "\n")
 
     def enter(self, stage: str) -> None:
         """A stage begins."""
@@ -98,7 +99,8 @@ def recorded(folder: Path, origin: Origin, config: Mapping[str, Any]) -> Iterato
     except BaseException as error:
         end = {"state": FAILED, "reason": reason_of(error)}
         if not _explains_itself(error):
-            write_text(folder / TRACEBACK, traceback.format_exc())
+            with suppress(NotWritten):
+                write_text(folder / TRACEBACK, traceback.format_exc())
         raise
     finally:
         record.update(ended=_now(), **end)
@@ -127,7 +129,7 @@ def state_of(folder: Path) -> str | None:
 
 
 def _explains_itself(error: BaseException) -> bool:
-    return isinstance(error, InputError | FloatingPointError | ImplicitGradientError)
+    return isinstance(error, InputError | FloatingPointError | ImplicitGradientError | NotWritten)
 
 
 def _now() -> str:
