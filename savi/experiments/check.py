@@ -108,7 +108,7 @@ def check_job(config: Mapping[str, Any]) -> None:
         InputError: for the first of them.
     """
     trainer = config["trainer"]
-    if config["resume"] not in (None, "auto"):
+    if config.get("resume") not in (None, "auto"):
         raise InputError(
             f"resume={config['resume']} in a sweep: leave it out, since jobs that are not finished "
             "go on by themselves"

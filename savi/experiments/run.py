@@ -264,13 +264,13 @@ def train(
         InputError: before any work is done, for whatever is wrong with config, data or folder.
         Interrupted: after a signal, when everything so far has been saved.
     """
-    origin = origin or Origin()
+    origin, wanted = origin or Origin(), config.get("resume")
     if getattr(rank_zero_only, "rank", 0) > 0:
-        done = None if config["resume"] is None else followed(config, folder)
+        done = None if wanted is None else followed(config, folder)
         Run.build(config, folder, done).fit()
         return None
     with STOP.handled():
-        if config["resume"] is None or (config["resume"] == AUTO and not contents(folder)):
+        if wanted is None or (wanted == AUTO and not contents(folder)):
             run = Run.build(config, folder)
             with claimed(folder, again=False), recorded(folder, origin, config) as record:
                 return run.execute(origin, record)

@@ -57,7 +57,7 @@ def train(
         FloatingPointError: if every run has diverged.
     """
     quieten_libraries()
-    again = config["resume"] is not None
+    again = config.get("resume") is not None
     state = read_joint_state(config, folder) if again else None
     training = prepare(config, folder, origin or Origin(), state)
     cost = training.cost
