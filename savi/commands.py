@@ -65,8 +65,14 @@ def _train(config: DictConfig) -> float:
     except (FloatingPointError, ImplicitGradientError, NotWritten) as error:
         console.fail(error, 1)
     except KeyboardInterrupt:
+        if hydra_config.mode is RunMode.MULTIRUN:
+            sys.exit(STOP.code)
         console.remove_if_empty(folder)
-        raise
+        if not folder.is_dir():
+            raise
+        words = hydra_config.overrides.task
+        console.say(f"interrupted; to go on: {again(words, console.short(folder))}")
+        sys.exit(STOP.code)
     except Interrupted as error:
         # Ends a sweep as well: its user wants the terminal back.
         console.say(str(error))
@@ -198,11 +204,12 @@ def _train_and_sum_up() -> None:
         _train()
     except Exception as raised:
         error = raised
-    except SystemExit:
-        if STOP.asked and WritePlan.folder is not None:
-            print(summarise(WritePlan.folder)[0])
-            console.say("interrupted: the same command goes on with what is not finished")
-        raise
+    except (SystemExit, KeyboardInterrupt):
+        if not STOP.asked or WritePlan.folder is None:
+            raise
+        print(summarise(WritePlan.folder)[0])
+        console.say("interrupted: the same command goes on with what is not finished")
+        sys.exit(STOP.code)
     if WritePlan.folder is None:
         if error is not None:
             raise error

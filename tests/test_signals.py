@@ -63,6 +63,26 @@ def test_a_signal_while_data_are_read(number, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_signal_while_a_run_is_taken_up_again(tmp_path):
+    place = "savi.training.module:SemiAmortizedVAE.training_step"
+    finished(PROGRAM, "SIGTERM", place, *TINY, cwd=tmp_path)
+    place = "savi.data.module:TensorDataModule.setup"
+    code, output = finished(PROGRAM, "SIGTERM", place, *TINY, "resume=auto", cwd=tmp_path)
+    told = json.loads((tmp_path / "run/status.json").read_text())
+    assert (code, output) == (143, f"savi: interrupted; to go on: {told['again']}\n")
+
+
+@pytest.mark.parametrize("module", ["savi.data.module:TensorDataModule.setup",
+                                    "savi.sweeps.job:is_claimed"])  # fmt: skip
+def test_a_signal_to_a_sweep(module, tmp_path):
+    sweep = ("-m", *TINY[:-1], "hydra.sweep.dir=sweep", "seed=0,1")
+    code, output = finished(PROGRAM, "SIGTERM", module, *sweep, cwd=tmp_path)
+    assert code == 143
+    last = "savi: interrupted: the same command goes on with what is not finished"
+    assert output.strip().splitlines()[-1] == last
+    assert output.count("savi: ") == 1
+
+
 @pytest.mark.parametrize(
     ("number", "place", "stage"),
     [
