@@ -88,8 +88,8 @@ def test_a_signal_to_a_sweep(module, tmp_path):
     [
         (signal.SIGTERM, "savi.training.module:SemiAmortizedVAE.training_step", "training"),
         (signal.SIGINT, "savi.training.module:SemiAmortizedVAE.validation_step", "training"),
-        (signal.SIGTERM, "savi.experiments.run:evaluate", "evaluation"),
-        (signal.SIGINT, "savi.experiments.run:final_media", "figures"),
+        (signal.SIGTERM, "savi.experiments.conclude:evaluate", "evaluation"),
+        (signal.SIGINT, "savi.experiments.conclude:final_media", "figures"),
         (signal.SIGTERM, "savi.report.figures.style:Figure.savefig", "figures"),
     ],
 )

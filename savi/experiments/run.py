@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ import pytorch_lightning as pl
 import torch
 import torch.distributed as dist
 from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint, RichProgressBar
-from pytorch_lightning.loggers import Logger, WandbLogger
+from pytorch_lightning.loggers import WandbLogger
 from pytorch_lightning.plugins.environments import SLURMEnvironment
 from pytorch_lightning.utilities import rank_zero_only
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
@@ -22,27 +21,22 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from savi.data import TensorDataModule
 from savi.data.suitability import few_values, unusual_scale
 from savi.errors import InputError
-from savi.evaluation import Judgement, evaluate, judge
 from savi.experiments.check import check
 from savi.experiments.checkpoint import (
     BestEpoch,
     LastEpoch,
     StoreConfig,
     WholeCheckpoints,
-    load_weights,
 )
-from savi.experiments.loggers import build_loggers, finish, log_results, quieten_libraries
-from savi.experiments.media import MediaMonitor, final_media, log_final_media
+from savi.experiments.conclude import conclude, keep_what_there_is
+from savi.experiments.loggers import build_loggers, finish, quieten_libraries
+from savi.experiments.media import MediaMonitor
 from savi.experiments.options import check_options
 from savi.experiments.resume import AUTO, Progress, followed, progress
 from savi.experiments.training_state import TrainingState
 from savi.plugins import import_modules
-from savi.report.figures import learning_curves, read_metrics, save
-from savi.report.table import shown
-from savi.report.wandb import OBJECTIVE
 from savi.runs.folder import claimed, contents
 from savi.runs.record import (
-    EVALUATION,
     FIGURES,
     TRAINING,
     Interrupted,
@@ -51,7 +45,6 @@ from savi.runs.record import (
     recorded,
 )
 from savi.runs.stop import STOP
-from savi.runs.whole import write_text
 from savi.training.callbacks import (
     CostMonitor,
     EpochLines,
@@ -61,7 +54,6 @@ from savi.training.callbacks import (
 )
 from savi.training.divergence import factorised
 from savi.training.gradient_monitor import GradientMonitor
-from savi.training.hypergradient.hyperparameters import values
 from savi.training.hypergradient.tuner import HypergradientTuner
 from savi.training.module import SemiAmortizedVAE
 from savi.training.refining import Refining
@@ -302,78 +294,6 @@ def go_on(
         return run.execute(origin, record)
 
 
-def conclude(
-    config: Mapping[str, Any],
-    folder: Path,
-    data: TensorDataModule,
-    module: SemiAmortizedVAE,
-    of_training: Mapping[str, float],
-    wandb_logger: WandbLogger | None,
-    record: Record,
-    metrics: dict[str, float] | None = None,
-) -> dict[str, float]:
-    """Evaluate the best epoch of a training that is over, and write down what it is worth.
-
-    The module's weights are replaced by those of the best epoch, whose checkpoint is in the folder.
-    If it has been evaluated before, and these are the ``metrics``, only the figures are drawn.
-
-    Returns:
-        The contents of ``metrics.json``, those ``of_training`` itself among them.
-
-    Raises:
-        FloatingPointError: for figures that no trained model can have, when all is written.
-    """
-    best = folder / "checkpoints" / "best.ckpt"
-    load_weights(module, best if best.is_file() else folder / "checkpoints" / "last.ckpt")
-    judgement: Judgement
-    if metrics is not None:
-        judgement = judge(metrics, module, data)
-    else:
-        record.enter(EVALUATION)
-        with shown("evaluating the best epoch") as progress:
-            judgement = evaluation = evaluate(module, data, progress=progress, **course_of(folder))
-        tuned = {f"hyper/{name}": value for name, value in values(module, module.tuned).items()}
-        metrics = evaluation.metrics | dict(of_training) | tuned
-        if "val/elbo" in metrics:
-            metrics["val/elbo_data_units"] = metrics["val/elbo"] - data.units.log_scale
-        if evaluation.collapse is not None:
-            collapse = json.dumps(evaluation.collapse.record(), indent=2)
-            write_text(folder / "collapse.json", collapse)
-        write_metrics(folder, metrics)
-        record.enter(FIGURES)
-    log_results(wandb_logger, metrics)
-    if config["callbacks"]["figures"]:
-        log_final_media(wandb_logger, final_media(module, data, folder))
-    judgement.require_plausible()
-    if judgement.remark is not None:
-        print(f"warning: {judgement.remark}", file=sys.stderr, flush=True)
-    return metrics
-
-
-def course_of(folder: Path) -> dict[str, Any]:
-    """What an evaluation is told of the training in a run folder."""
-    return {"curve": bound_curve(folder), "steps": steps_of(folder)}
-
-
-def bound_curve(folder: Path) -> list[float]:
-    """The ``val/elbo`` of a run's validations by its ``metrics.csv``; empty if there is none."""
-    try:
-        curves = read_metrics(folder / "metrics.csv")
-    except (InputError, OSError, ValueError):
-        return []
-    return curves[OBJECTIVE].values.tolist() if OBJECTIVE in curves else []
-
-
-def steps_of(folder: Path) -> int | None:
-    """The steps of a run's training by its ``metrics.csv``; None if that does not tell."""
-    try:
-        curves = read_metrics(folder / "metrics.csv")
-    except (InputError, OSError, ValueError):
-        return None
-    last = [int(series.steps.max()) for series in curves.values() if len(series.steps)]
-    return max(last) + 1 if last else None
-
-
 def _headline(config: Mapping[str, Any], data: TensorDataModule, module: SemiAmortizedVAE) -> str:
     """What is about to be trained, in a line."""
     shape = "×".join(map(str, data.shape))
@@ -424,19 +344,6 @@ def build_trainer(
 _NOT_LIGHTNING = frozenset({"threads", "enable_progress_bar", "replicas", "vary"})
 
 
-def keep_what_there_is(
-    folder: Path, loggers: Sequence[Logger], so_far: Mapping[str, float] | None
-) -> None:
-    """After a signal write the metrics and the curves so far."""
-    for logger in loggers:
-        logger.save()
-    if so_far is not None:
-        write_metrics(folder, so_far)
-    curves = folder / "metrics.csv"
-    if curves.is_file():
-        save(learning_curves(read_metrics(curves)), folder / "figures" / "learning_curves.png")
-
-
 @contextlib.contextmanager
 def finishing(logger: WandbLogger | None) -> Iterator[None]:
     """Close the wandb run at the end, and say there whether it ended well."""
@@ -446,11 +353,6 @@ def finishing(logger: WandbLogger | None) -> Iterator[None]:
         failed = False
     finally:
         finish(logger, failed)
-
-
-def write_metrics(folder: Path, metrics: Mapping[str, float]) -> None:
-    """Write ``metrics.json``."""
-    write_text(folder / "metrics.json", json.dumps(dict(sorted(metrics.items())), indent=2) + "\n")
 
 
 def build_callbacks(

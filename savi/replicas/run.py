@@ -10,9 +10,10 @@ import torch
 from pytorch_lightning.loggers import Logger
 
 from savi.experiments.checkpoint import DATA_KEY, save_weights
+from savi.experiments.conclude import conclude, keep_what_there_is
 from savi.experiments.loggers import build_loggers
 from savi.experiments.metrics_log import MetricsLog
-from savi.experiments.run import build_again, conclude, finishing, keep_what_there_is
+from savi.experiments.run import build_again, finishing
 from savi.replicas.configs import Plan
 from savi.runs.folder import claimed, clear, read_metrics_json
 from savi.runs.record import FIGURES, FINISHED, TRAINING, read_record, recorded, state_of

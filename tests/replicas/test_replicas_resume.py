@@ -82,10 +82,10 @@ def test_replicas_go_on_to_the_same_results(method, run, tmp_path):
 
 
 def test_what_has_been_evaluated_is_not_evaluated_again(run, tmp_path, monkeypatch):
-    from savi.experiments import run as experiment
+    from savi.experiments import conclude
 
     run("whole", "experiment=vae")
-    evaluate, asked = experiment.evaluate, []
+    evaluate, asked = conclude.evaluate, []
 
     def interrupted(*args, **kwargs):
         asked.append(1)
@@ -93,7 +93,7 @@ def test_what_has_been_evaluated_is_not_evaluated_again(run, tmp_path, monkeypat
             raise KeyboardInterrupt
         return evaluate(*args, **kwargs)
 
-    monkeypatch.setattr(experiment, "evaluate", interrupted)
+    monkeypatch.setattr(conclude, "evaluate", interrupted)
     with pytest.raises(Interrupted):
         run("stopped", "experiment=vae")
     assert state_of(tmp_path / "stopped/seed-0") == "finished"
