@@ -80,7 +80,7 @@ def progress(config: Mapping[str, Any], folder: Path, *, job: bool = False) -> P
     except InputError as error:
         if not job:
             raise
-        _warn(f"{error}: begun again")
+        warn(f"{error}: begun again")
     clear(folder)
     return None
 
@@ -138,14 +138,16 @@ def _newest(folder: Path) -> dict[str, Any] | None:
             try:
                 found[name] = read_checkpoint(folder / name)
             except InputError as error:
-                _warn(f"{error}: not used")
+                warn(f"{error}: not used")
     if not found:
+        if any((folder / name).is_file() for name in (LAST, BEST)):
+            warn(f"the run in '{folder}' has no checkpoint to go on from: begun again")
         return None
     newest = max(found, key=lambda name: found[name]["global_step"])
     if newest == BEST:
         copy(folder / BEST, folder / LAST)
     if BEST not in found and _has_a_best(found[newest]):
-        _warn(f"the best epoch of the run in '{folder}' is lost: begun again")
+        warn(f"the best epoch of the run in '{folder}' is lost: begun again")
         return None
     return found[newest]
 
@@ -209,5 +211,6 @@ def refuse_epochs(
         )
 
 
-def _warn(message: str) -> None:
+def warn(message: str) -> None:
+    """A remark on the standard error."""
     print(f"warning: {message}", file=sys.stderr, flush=True)

@@ -255,6 +255,7 @@ def test_a_damaged_checkpoint_is_named_and_another_used(damaged, run, tmp_path, 
     errors = capsys.readouterr().err
     for name in damaged:
         assert f"{name}.ckpt' is damaged" in errors
+    assert ("begun again" in errors) == ("best" in damaged)
     assert_same_runs(tmp_path / "run", tmp_path / "whole")
 
 

@@ -119,6 +119,21 @@ def test_more_epochs_continue_finished_replicas(run, tmp_path):
         assert_same_runs(tmp_path / "longer" / name, tmp_path / "whole" / name)
 
 
+@pytest.mark.parametrize("damaged", [("replicas",), ("replicas", "replicas.before")], ids=str)
+def test_a_damaged_state_is_named_and_the_one_before_used(damaged, run, tmp_path, capsys):
+    run("whole", "experiment=vae")
+    run("run", "experiment=vae", "resume=auto", stopped_in=8)
+    for name in damaged:
+        file = tmp_path / f"run/{name}.ckpt"
+        content = bytearray(file.read_bytes())
+        content[len(content) // 2] ^= 1
+        file.write_bytes(content)
+    run("run", "experiment=vae", "resume=auto")
+    assert capsys.readouterr().err.count("is damaged") == len(damaged)
+    for name in ("seed-0", "seed-1"):
+        assert_same_runs(tmp_path / "run" / name, tmp_path / "whole" / name)
+
+
 def test_other_replicas_are_refused(run, config, tmp_path):
     run("run", "experiment=vae", "resume=auto", stopped_in=2)
     for overrides, message in (
@@ -135,6 +150,7 @@ def test_other_replicas_are_refused(run, config, tmp_path):
 
 def test_a_finished_run_is_not_begun_again(run, tmp_path):
     run("run", "experiment=vae")
-    (tmp_path / "run/replicas.ckpt").unlink()
+    for file in (tmp_path / "run").glob("*.ckpt"):
+        file.unlink()
     with pytest.raises(InputError, match="holds a run already"):
         run("run", "experiment=vae", "resume=auto")
