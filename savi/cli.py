@@ -1,236 +1,37 @@
-"""The commands ``savi-train``, ``savi-evaluate`` and ``savi-report``.
+"""The programs ``savi-train``, ``savi-evaluate`` and ``savi-report``.
 
-Hydra in, one sentence out if it is wrong.
+What they do is in :mod:`savi.commands`, whose imports take seconds: a signal must be answered by
+then. So nothing else is imported here.
 """
 
 from __future__ import annotations
 
-import json
-import math
 import sys
-from collections.abc import Mapping
-from pathlib import Path
-from statistics import mean
-from typing import Any
 
-import hydra
-from hydra.conf import HydraConf
-from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
-
-from savi import console
-from savi.config import store
-from savi.config.schema import Config
-from savi.errors import InputError, unknown_option
-from savi.gradients import ImplicitGradientError
-from savi.plugins import import_modules
-from savi.runs.record import Interrupted, Origin
-from savi.settings import key_of
-from savi.sweeps.job import JobFailed, run_job
-from savi.sweeps.jobs import command, job_folder, setting
-from savi.sweeps.plan import WritePlan
-from savi.sweeps.summary import summarise
-
-store.register_schemas()
-# ``conf/config.yaml`` uses it.
-OmegaConf.register_new_resolver("job_folder", job_folder, replace=True)
-
-#: The ``logger.folder`` of the configs, where all offline runs are linked.
-SHARED_RUNS = "runs/wandb"
-
-
-@hydra.main(version_base="1.3", config_path=store.conf_dir(), config_name="config")
-def _train(config: DictConfig) -> float:
-    from savi.experiments.run import train as run
-
-    hydra_config = HydraConfig.get()
-    folder = Path(hydra_config.runtime.output_dir)
-    values = store.plain(config)
-    values["experiment"] = hydra_config.runtime.choices.get("experiment")
-    try:
-        if hydra_config.mode is RunMode.RUN and hydra_config.runtime.choices.get("sweep"):
-            raise InputError(f"sweep={hydra_config.runtime.choices['sweep']} without -m: add -m")
-        if hydra_config.mode is RunMode.MULTIRUN:
-            return _train_job(values, folder, hydra_config)
-        _refuse_extras(values, hydra_config)
-        origin = Origin(command(hydra_config.overrides.task))
-        if values["trainer"]["replicas"] > 1:
-            return _train_replicas(values, folder, origin)
-        metrics = run(values, folder, origin)
-    except InputError as error:
-        console.remove_if_empty(folder)
-        console.fail(error, 2)
-    except (FloatingPointError, ImplicitGradientError) as error:
-        console.fail(error, 1)
-    except Interrupted as error:
-        # Ends a sweep as well: its user wants the terminal back.
-        console.say(str(error))
-        sys.exit(130)
-    if metrics is None:
-        return math.nan
-    _print_results(metrics, values, folder)
-    return _optimized(metrics, values)
-
-
-def _train_replicas(values: dict[str, Any], folder: Path, origin: Origin) -> float:
-    from savi.replicas import train as run
-
-    results = run(values, folder, origin)
-    print(summarise(Path(console.short(folder)))[0], flush=True)
-    return mean(_optimized(metrics, values) for metrics in results if metrics)
-
-
-def _train_job(values: dict[str, Any], folder: Path, hydra_config: HydraConf) -> float:
-    from savi.experiments.check import check_job
-    from savi.experiments.run import Run
-
-    def work(folder: Path, origin: Origin) -> Mapping[str, float]:
-        _refuse_extras(values, hydra_config)
-        check_job(values["trainer"])
-        return Run.build(values, folder).execute(origin)
-
-    overrides = list(hydra_config.overrides.task)
-    constant = hydra_config.job.config.override_dirname.exclude_keys
-    origin = Origin(
-        command(overrides), Path(hydra_config.sweep.dir).name, setting(overrides, constant)
-    )
-    metrics = run_job(folder, origin, values, work)
-    return _optimized(metrics, values) if metrics else math.nan
-
-
-def _refuse_extras(values: Mapping[str, Any], hydra_config: HydraConf) -> None:
-    """Refuse what Hydra lets through."""
-    from savi.experiments.options import check_options
-
-    store.refuse_unknown_keys(values, Config)
-    import_modules(values["imports"])
-    check_options(values)
-    store.refuse_dropped_groups(hydra_config.runtime.choices, Config)
-
-
-def _optimized(metrics: Mapping[str, float], values: Mapping[str, Any]) -> float:
-    """The figure by which a sweeper judges the run.
-
-    Raises:
-        InputError: if there is no such figure.
-    """
-    name = values["optimized_metric"]
-    if name not in metrics:
-        raise unknown_option("optimized_metric", name, metrics)
-    return metrics[name]
-
-
-def _print_results(metrics: Mapping[str, float], values: Mapping[str, Any], folder: Path) -> None:
-    from savi.report.table import results_table
-
-    console.print_table(
-        results_table(metrics, f"{values['experiment']} on {values['data']['name']}")
-    )
-    if (folder / "collapse.json").is_file():
-        console.print_verdict(json.loads((folder / "collapse.json").read_text()))
-    print(f"Everything is in {console.short(folder)}", end="")
-    if values["logger"]["wandb"] and values["logger"]["mode"] == "offline":
-        print(f"; to look at all runs: wandb leet {values['logger']['folder']}", end="")
-    print(flush=True)
-
-
-@hydra.main(version_base="1.3", config_path=store.conf_dir(), config_name="evaluate")
-def _evaluate(config: DictConfig) -> float:
-    from savi.experiments.reload import evaluate_checkpoint
-    from savi.report.table import results_table
-
-    if OmegaConf.is_missing(config, "checkpoint"):
-        console.fail(InputError("no checkpoint is given: savi-evaluate checkpoint=PATH"), 2)
-    try:
-        console.check_output(config.output)
-        evaluation, ood = evaluate_checkpoint(store.plain(config))
-    except InputError as error:
-        console.fail(error, 2)
-    except FloatingPointError as error:
-        console.fail(error, 1)
-    metrics = evaluation.metrics | ood
-    console.print_table(results_table(metrics, f"{config.checkpoint}, {config.split} split"))
-    if evaluation.collapse is not None:
-        console.print_verdict(evaluation.collapse.record())
-    if config.output is not None:
-        Path(config.output).write_text(json.dumps(metrics, indent=2, sort_keys=True) + "\n")
-    if evaluation.remark is not None:
-        console.say(f"warning: {evaluation.remark}")
-    try:
-        evaluation.require_plausible()
-    except FloatingPointError as error:
-        console.fail(error, 1)
-    return metrics[f"{config.split}/elbo"]
+from savi.runs.stop import STOP
 
 
 def train() -> None:
     """Train a model, or several with ``-m``: ``savi-train [-m] [KEY=VALUE ...]``."""
-    console.guarded(_train_with_imports)
-
-
-def _train_with_imports() -> None:
-    """Import the modules of the command line first: what they register, its groups may name."""
-    from savi.experiments.options import describe_options, register_groups
-
-    given = [word for word in sys.argv[1:] if key_of(word) == "imports"]
-    for override in OverridesParser.create().parse_overrides(given):
-        names = override.value()
-        import_modules([str(name) for name in names] if isinstance(names, list) else ())
-    import_modules(())
-    register_groups()
-    OmegaConf.register_new_resolver("options", describe_options, replace=True)
-    _train_and_sum_up()
-
-
-def _train_and_sum_up() -> None:
-    """Train; after a sweep, say how its jobs went, and exit 1 if one did not finish."""
-    WritePlan.folder, error = None, None
-    try:
-        _train()
-    except Exception as raised:
-        error = raised
-    except SystemExit as ended:
-        if ended.code == 130 and WritePlan.folder is not None:
-            print(summarise(WritePlan.folder)[0])
-            console.say("interrupted: the same command goes on with what is not finished")
-        raise
-    if WritePlan.folder is None:
-        if error is not None:
-            raise error
-        return
-    text, states = summarise(WritePlan.folder)
-    # Hydra raises the first job's error once all have been tried, and have said theirs; where all
-    # failed, a sweeper that looks for the best one may have an error of its own.
-    all_failed = states["failed"] > 0 and not states["finished"]
-    if error is not None and not isinstance(error, JobFailed) and not all_failed:
-        raise error
-    print(text, flush=True)
-    if error is not None or states.total() > states["finished"] + states["running"]:
-        sys.exit(1)
+    _call("train")
 
 
 def evaluate() -> None:
     """Evaluate a checkpoint: ``savi-evaluate checkpoint=PATH [KEY=VALUE ...]``."""
-    console.guarded(_evaluate)
+    _call("evaluate")
 
 
 def report() -> None:
     """One HTML page on runs: ``savi-report FOLDER ...``; or ``savi-report sync-help [FOLDER]``."""
-    console.guarded(_report)
+    _call("report")
 
 
-def _report() -> None:
-    from savi.report.command import main
-    from savi.report.wandb import sync_help
-
-    arguments = sys.argv[1:]
-    if arguments[:1] == ["sync-help"]:
-        if len(arguments) > 2:
-            raise InputError(
-                "savi-report sync-help takes one folder: savi-report sync-help [FOLDER]"
-            )
-        print(sync_help(Path(arguments[1] if len(arguments) == 2 else SHARED_RUNS)))
-    else:
-        print(f"The report is in {console.short(main(arguments).resolve())}")
+def _call(name: str) -> None:
+    """Call a command; if a signal interrupts its imports, say so."""
+    with STOP.handled():
+        try:
+            from savi import commands
+        except KeyboardInterrupt:
+            print("savi: interrupted", file=sys.stderr)
+            sys.exit(STOP.code)
+        getattr(commands, name)()

@@ -18,13 +18,14 @@ from rich.table import Table
 
 from savi.config.errors import is_hydras, sentence
 from savi.errors import InputError
+from savi.runs.stop import STOP
 
 #: Folders that are older than this were not made by this run.
 STARTED = time.time()
 
 
 def guarded(command: Callable[[], Any], schemas: Iterable[type] = ()) -> None:
-    """Exit 2 with one sentence for a mistake in the input, 130 after Ctrl-C.
+    """Exit 2 with one sentence for a mistake in the input, 130 after Ctrl-C, 143 after SIGTERM.
 
     ``schemas`` are those of its configs that :mod:`savi.config.schema` does not hold.
     """
@@ -40,7 +41,7 @@ def guarded(command: Callable[[], Any], schemas: Iterable[type] = ()) -> None:
         sys.exit(2)
     except KeyboardInterrupt:
         say("interrupted")
-        sys.exit(130)
+        sys.exit(STOP.code)
     except BrokenPipeError:
         # The reader of a pipe has seen enough; Python must not complain at its exit either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

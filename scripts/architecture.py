@@ -36,6 +36,7 @@ LAYERS = (
     ("sweeps",),
     ("replicas",),
     ("console",),
+    ("commands",),
     ("cli",),
 )
 

@@ -12,22 +12,33 @@ import torch
 #: A process that has imported everything, and from which others are forked: the imports take
 #: longer than most of the programs.
 FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(["savi.cli", "savi.experiments.run"])
+FORKS.set_forkserver_preload(["savi.commands", "savi.experiments.run"])
 
 STREAMS = ("stdout.txt", "stderr.txt")
 
 
 def finished(code: str, *arguments: str, cwd: Path) -> tuple[int, str]:
     """The exit code of ``python -c code arguments``, and its output with its errors."""
-    process = FORKS.Process(target=_run, args=(code, arguments, cwd))
-    process.start()
+    process = started(code, *arguments, cwd=cwd)
     process.join()
     assert process.exitcode is not None
-    streams = [cwd / name for name in STREAMS]
-    output = "".join(stream.read_text("utf-8") for stream in streams)
-    for stream in streams:
-        stream.unlink()
-    return process.exitcode, output
+    return process.exitcode, streams(cwd)
+
+
+def started(code: str, *arguments: str, cwd: Path) -> multiprocessing.context.ForkServerProcess:
+    """The same process, which goes on meanwhile; one at a time in a folder."""
+    process = FORKS.Process(target=_run, args=(code, arguments, cwd))
+    process.start()
+    return process
+
+
+def streams(cwd: Path) -> str:
+    """The output of the last process in a folder that is over, with its errors."""
+    files = [cwd / name for name in STREAMS]
+    output = "".join(file.read_text("utf-8") for file in files)
+    for file in files:
+        file.unlink()
+    return output
 
 
 def finished_alone(code: str, *arguments: str, cwd: Path) -> tuple[int, str]:

@@ -208,12 +208,14 @@ class Config:
     """A whole run.
 
     ``optimized_metric`` names the figure of ``metrics.json`` by which a sweeper judges a job, and
-    ``imports`` the modules whose names a config may use.
+    ``imports`` the modules whose names a config may use. ``resume`` is ``auto`` where a run that
+    the run folder holds is to go on, or a checkpoint from which one is to go on in a new folder.
     """
 
     seed: int = setting(0, at_least=0, at_most=MAX_SEED)
     imports: list[str] = field(default_factory=list)
     optimized_metric: str = "val/elbo"
+    resume: str | None = None
     experiment: Any = None
     data: DataConfig = MISSING
     model: ModelConfig = field(default_factory=ModelConfig)

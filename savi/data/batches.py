@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import torch
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor
-from torch.utils.data import Dataset, SequentialSampler
+from torch.utils.data import DataLoader, Dataset, SequentialSampler
 from torch.utils.data.distributed import DistributedSampler
 
 from savi.data.randomness import generator
@@ -90,6 +90,10 @@ class ShuffledBatches(DistributedSampler[Visit]):
         seed: The seed of the order and of the noise.
         num_replicas: The number of devices.
         rank: This device.
+
+    Attributes:
+        start: The batches of the next pass that are left out, because they have been seen.
+        taken: Those that have been asked for in this pass, left out ones included.
     """
 
     def __init__(
@@ -98,6 +102,7 @@ class ShuffledBatches(DistributedSampler[Visit]):
         examples: Any = range(size)  # only its length counts
         super().__init__(examples, num_replicas=num_replicas, rank=rank, seed=seed)
         self.size, self.batch_size = size, batch_size
+        self.start = self.taken = 0
 
     def order(self) -> torch.Tensor:
         """The positions of all examples, in this epoch's order."""
@@ -107,7 +112,11 @@ class ShuffledBatches(DistributedSampler[Visit]):
         order = self.order()
         padded = torch.cat([order, order[: self.total_size - len(order)]])
         share = slice(self.rank, None, self.num_replicas)
+        start, self.start = self.start, 0
         for step, index in enumerate(padded.split(self.batch_size)):
+            if step < start:
+                continue
+            self.taken = step + 1
             yield Visit(index, (self.seed, self.epoch, 0, step), share)
 
     def __len__(self) -> int:
@@ -123,3 +132,17 @@ class OrderedBatches(ShuffledBatches, SequentialSampler):  # type: ignore[misc]
     def order(self) -> torch.Tensor:
         """The positions of all examples, ascending."""
         return torch.arange(self.size)
+
+
+class Batches(DataLoader[Batch]):
+    """A loader that can go on in the middle of a pass, as Lightning asks it to."""
+
+    sampler: ShuffledBatches
+
+    def state_dict(self) -> dict[str, int]:
+        """How far the pass has come."""
+        return {"taken": self.sampler.taken}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Begin the next pass there."""
+        self.sampler.start = state["taken"]

@@ -8,10 +8,10 @@ import torch
 from jaxtyping import Float, Int
 from pytorch_lightning import LightningDataModule
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from savi.data.batches import (
     Batch,
+    Batches,
     DequantisedExamples,
     FixedExamples,
     OrderedBatches,
@@ -180,6 +180,10 @@ class TensorDataModule(LightningDataModule):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Look at the data as the run of a checkpoint did, whatever they are now."""
+        fitted = self._fitted["fingerprint"] if self._datasets and self._fitted else None
+        if fitted == state_dict["fingerprint"]:
+            # They are looked at so already: a run that is continued was built for it.
+            return
         self._fitted = state_dict
         self._datasets = {}
 
@@ -227,26 +231,26 @@ class TensorDataModule(LightningDataModule):
         """The batch on the device; Lightning's own search for tensors would cost more than that."""
         return Batch(*(part.to(device, non_blocking=True) for part in batch))
 
-    def train_dataloader(self) -> DataLoader[Batch]:
+    def train_dataloader(self) -> Batches:
         """Shuffled batches, or ordered ones under Lightning's ``overfit_batches``."""
         overfit, trainer = getattr(self.trainer, "overfit_batches", 0), self.trainer
         devices = (1, 0) if trainer is None else (trainer.world_size, trainer.global_rank)
         return self._loader("train", OrderedBatches if overfit else ShuffledBatches, *devices)
 
-    def val_dataloader(self) -> DataLoader[Batch]:
+    def val_dataloader(self) -> Batches:
         """The validation split in its order, all of it on every device.
 
         Its figures are then those of one device, to the last bit, and need no exchange.
         """
         return self._loader("val", OrderedBatches)
 
-    def test_dataloader(self) -> DataLoader[Batch]:
+    def test_dataloader(self) -> Batches:
         """The test split in its order, all of it on every device."""
         return self._loader("test", OrderedBatches)
 
     def _loader(
         self, name: str, sampler: type[ShuffledBatches], devices: int = 1, rank: int = 0
-    ) -> DataLoader[Batch]:
+    ) -> Batches:
         examples, pinned = self._examples(name), torch.cuda.is_available()
         order = sampler(len(examples), self.batch_size, self.seed, num_replicas=devices, rank=rank)
-        return DataLoader(examples, batch_size=None, sampler=order, pin_memory=pinned)
+        return Batches(examples, batch_size=None, sampler=order, pin_memory=pinned)

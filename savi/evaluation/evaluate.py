@@ -41,18 +41,14 @@ LATENTS_STREAM, GAPS_STREAM, TRAIN_GAPS_STREAM, AIS_STREAM = 900_001, 900_002, 9
 
 
 @dataclass(frozen=True)
-class Evaluation:
-    """What a model is worth.
+class Judgement:
+    """What is to be thought of the figures of a run.
 
     Attributes:
-        metrics: the figures, under the names ``test/...`` and ``inner/...``.
-        collapse: whether, how and why latent dimensions are unused; None where q has no density.
-        fault: what is absurd in the figures, in a sentence; None if nothing is.
+        fault: what is absurd in them, in a sentence; None if nothing is.
         remark: what else their reader must know, in a sentence.
     """
 
-    metrics: dict[str, float]
-    collapse: Collapse | None
     fault: str | None = None
     remark: str | None = None
 
@@ -64,6 +60,19 @@ class Evaluation:
         """
         if self.fault is not None:
             raise FloatingPointError(f"the figures of this run are absurd: {self.fault}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation(Judgement):
+    """What a model is worth.
+
+    Attributes:
+        metrics: the figures, under the names ``test/...`` and ``inner/...``.
+        collapse: whether, how and why latent dimensions are unused; None where q has no density.
+    """
+
+    metrics: dict[str, float]
+    collapse: Collapse | None
 
 
 @dataclass(frozen=True)
@@ -127,15 +136,29 @@ def evaluate(
         progress(1.0)
     if collapse is not None:
         metrics |= _prefixed(split, collapse.metrics())
-    against = metrics, split, module.vae.gamma(), subject.examples(), data.split("train")
-    fault = implausible(*against)
-    # The "ELBO" of a point mass is no bound.
-    behind = None if collapse is None or fault is not None else worse_than_the_mean(*against)
-    if fault is not None and collapse is not None:
+    judgement = judge(metrics, module, data, split)
+    if judgement.fault is not None and collapse is not None:
         collapse = replace(
             collapse, verdict=Verdict("undecided", "The figures are absurd, and say nothing.")
         )
-    return Evaluation(metrics, collapse, fault, behind)
+    return Evaluation(judgement.fault, judgement.remark, metrics=metrics, collapse=collapse)
+
+
+@torch.no_grad()
+def judge(
+    metrics: dict[str, float],
+    module: SemiAmortizedVAE,
+    data: TensorDataModule,
+    split: str = "test",
+) -> Judgement:
+    """What is to be thought of the figures that :func:`evaluate` has found of a split."""
+    x = data.split(split).to(module.device)
+    against = metrics, split, module.vae.gamma(), x, data.split("train")
+    fault = implausible(*against)
+    # The "ELBO" of a point mass is no bound.
+    if fault is not None or not module.family.has_density:
+        return Judgement(fault)
+    return Judgement(None, worse_than_the_mean(*against))
 
 
 def _pass_over(

@@ -101,12 +101,18 @@ def _check_trainer(config: Mapping[str, Any]) -> None:
     refuse(many, conflicts, otherwise="train on one")
 
 
-def check_job(trainer: Mapping[str, Any]) -> None:
-    """Refuse settings of the trainer that the jobs of a sweep cannot have.
+def check_job(config: Mapping[str, Any]) -> None:
+    """Refuse settings that the jobs of a sweep cannot have.
 
     Raises:
         InputError: for the first of them.
     """
+    trainer = config["trainer"]
+    if config.get("resume") not in (None, "auto"):
+        raise InputError(
+            f"resume={config['resume']} in a sweep: leave it out, since jobs that are not finished "
+            "go on by themselves"
+        )
     if trainer["devices"] > 1:
         raise InputError(
             "trainer.devices above 1 in a sweep: the processes of a job would each start the whole "

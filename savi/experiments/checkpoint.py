@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,10 +10,14 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import Callback
+from lightning_fabric.plugins import TorchCheckpointIO
+from pytorch_lightning.callbacks import Callback, ModelCheckpoint
 
 from savi.data import TensorDataModule
 from savi.errors import InputError
+from savi.runs.seal import is_damaged, seal
+from savi.runs.stop import STOP
+from savi.runs.whole import whole
 
 CONFIG_KEY = "savi_config"
 #: Where Lightning keeps the state of the data module, which is the preprocessing.
@@ -30,6 +35,107 @@ class StoreConfig(Callback):
     ) -> None:
         """Add the config to what Lightning saves."""
         checkpoint[CONFIG_KEY] = self.config
+
+
+class _Keep(ModelCheckpoint):
+    """One checkpoint of a run, written when an epoch is over: training can go on from there."""
+
+    def __init__(self, folder: str, name: str, monitor: str | None = None) -> None:
+        super().__init__(
+            folder,
+            name,
+            monitor=monitor,
+            mode="max",
+            save_on_train_epoch_end=True,
+            enable_version_counter=False,
+        )
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on where that run was, also if its folder has been moved."""
+        before, now = str(state_dict["dirpath"]), str(self.dirpath)
+        moved = {
+            key: value.replace(before, now) if isinstance(value, str) else value
+            for key, value in state_dict.items()
+        }
+        models = state_dict["best_k_models"].items()
+        moved["best_k_models"] = {path.replace(before, now): score for path, score in models}
+        super().load_state_dict(moved)
+        self.current_score = state_dict["current_score"]
+
+
+class BestEpoch(_Keep):
+    """Keeps the epoch with the highest ``val/elbo`` as ``best.ckpt``."""
+
+    def __init__(self, folder: str) -> None:
+        super().__init__(folder, "best", monitor="val/elbo")
+        self._validated = False
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Look at this epoch once it is over."""
+        self._validated = True
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Keep it if it is better; of an epoch without a validation nothing is known."""
+        if self._validated:
+            super().on_train_epoch_end(trainer, pl_module)
+        self._validated = False
+
+
+class LastEpoch(_Keep):
+    """Keeps the last epoch as ``last.ckpt``, or the step after which a signal stops the training.
+
+    A run on several devices, which would not all stop at the same step, keeps its last epoch.
+    """
+
+    def __init__(self, folder: str) -> None:
+        super().__init__(folder, "last")
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Take the signals back from Lightning, which would stop where nothing goes on from."""
+        super().on_train_start(trainer, pl_module)
+        if trainer.is_global_zero:
+            STOP.install()
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Stop between two epochs."""
+        if STOP.asked and trainer.is_global_zero:
+            raise KeyboardInterrupt
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *args: Any, **kwargs: Any) -> None:
+        """Stop after a step; after the last one of an epoch, when that has been validated."""
+        if not STOP.asked or trainer.is_last_batch or not trainer.is_global_zero:
+            return
+        if trainer.world_size == 1:
+            # Lightning hands the figures of a step to the loggers after this hook.
+            trainer._logger_connector.update_train_step_metrics()
+            trainer.save_checkpoint(Path(str(self.dirpath)) / "last.ckpt", weights_only=False)
+        raise KeyboardInterrupt
+
+
+class WholeCheckpoints(TorchCheckpointIO):
+    """Has Lightning write its checkpoints whole and sealed, and read them as savi does."""
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None
+    ) -> None:
+        """Write a checkpoint."""
+        write_checkpoint(Path(path), checkpoint)
+
+    def load_checkpoint(
+        self, path: Any, map_location: Any = None, weights_only: bool | None = None
+    ) -> dict[str, Any]:
+        """Read a checkpoint."""
+        return read_checkpoint(path)
+
+
+def write_checkpoint(path: Path, contents: Mapping[str, Any]) -> None:
+    """Write a checkpoint whole, with a digest that is checked when it is read."""
+    # In memory first: torch does not say what a disk complains of.
+    buffer = io.BytesIO()
+    torch.save(dict(contents), buffer)
+    with whole(path) as part:
+        part.write_bytes(buffer.getbuffer())
+        seal(part)
 
 
 def save_weights(
@@ -51,8 +157,7 @@ def save_weights(
         CONFIG_KEY: config,
         DATA_KEY: data.state_dict(),
     }
-    path.parent.mkdir(exist_ok=True)
-    torch.save(contents, path)
+    write_checkpoint(path, contents)
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
@@ -68,6 +173,11 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     if not file.is_file():
         raise InputError(
             f"checkpoint '{path}' does not exist: give the path of a .ckpt file, {example}"
+        )
+    if is_damaged(file):
+        raise InputError(
+            f"checkpoint '{path}' is damaged: its contents are not those that were written, so "
+            "give another one"
         )
     with warnings.catch_warnings():
         # About pickle protocols, where the answer is that this is no checkpoint.

@@ -10,10 +10,11 @@ from hashlib import sha1
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pytorch_lightning.loggers import CSVLogger, Logger, WandbLogger
+from pytorch_lightning.loggers import Logger, WandbLogger
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 from savi.errors import InputError, unknown_option
+from savi.experiments.metrics_log import MetricsLog
 from savi.report.wandb import AXES, FIGURES, HISTOGRAMS, OBJECTIVE, STEP, has_login
 from savi.runs.record import Origin
 
@@ -30,18 +31,19 @@ PROJECT_REFUSES = "/\\#?%:"
 
 
 def build_loggers(
-    config: dict[str, Any], folder: Path, origin: Origin
+    config: dict[str, Any], folder: Path, origin: Origin, rows: int = 0
 ) -> tuple[list[Logger], WandbLogger | None]:
-    """The CSV logger, and wandb's if asked for.
+    """The log in ``metrics.csv``, and wandb's if asked for.
 
     Several runs can be open in one process, each with its own loggers; see :func:`finish`. The
     wandb run lies in the run folder; a link to it in the shared ``logger.folder`` lets
     ``wandb leet`` show all runs together. Of several processes only the first logs to wandb.
+    A run that is continued keeps so many ``rows`` of its ``metrics.csv``.
 
     Raises:
         InputError: for what wandb refuses.
     """
-    csv = CSVLogger(folder, name="", version="", flush_logs_every_n_steps=50)
+    csv = MetricsLog(folder, rows)
     logger = config["logger"]
     if not logger["wandb"] or logger["mode"] == "disabled" or rank_zero_only.rank:  # type: ignore[attr-defined]
         return [csv], None
@@ -107,8 +109,8 @@ def quieten_libraries() -> None:
         (".*LeafSpec.*", FutureWarning),
         # torch.compile looks at the gradient of every input.
         ("The .grad attribute of a Tensor", UserWarning),
-        # The run folder holds config.yaml by the time metrics.csv is opened.
-        ("Experiment logs directory .* exists", UserWarning),
+        # A run that goes on has checkpoints there.
+        ("Checkpoint directory .* exists and is not empty", UserWarning),
     ):
         warnings.filterwarnings("ignore", message, category=kind)
 
@@ -124,7 +126,7 @@ def start_run(config: Mapping[str, Any], folder: Path, origin: Origin) -> Run:
     """
     import wandb
 
-    logger = config["logger"]
+    logger, earlier = config["logger"], earlier_id(folder)
     group = logger["group"] or origin.sweep
     try:
         run = wandb.init(
@@ -137,6 +139,9 @@ def start_run(config: Mapping[str, Any], folder: Path, origin: Origin) -> Run:
             config=dict(config),
             # Absolute: the service that writes the run may serve other processes from elsewhere.
             dir=str(folder.resolve()),
+            # A run that goes on is the same run; its parts come together when they are synced.
+            id=earlier,
+            resume="allow" if earlier is not None and logger["mode"] == "online" else None,
             mode=logger["mode"],
             settings=wandb.Settings(silent=True, reinit="create_new"),
         )
@@ -145,6 +150,12 @@ def start_run(config: Mapping[str, Any], folder: Path, origin: Origin) -> Run:
     define_axes(run)
     link(Path(run.dir).parent, Path(logger["folder"]))
     return run
+
+
+def earlier_id(folder: Path) -> str | None:
+    """The id of the wandb run that an earlier start has left in a run folder, if there is one."""
+    runs = sorted((folder / "wandb").glob("*run-*-*"))
+    return runs[-1].name.rpartition("-")[2] if runs else None
 
 
 def define_axes(run: Run) -> None:

@@ -17,9 +17,10 @@ from savi.errors import InputError, unknown_option
 from savi.evaluation import Evaluation, evaluate
 from savi.evaluation.regret import out_of_distribution
 from savi.experiments.checkpoint import CONFIG_KEY, DATA_KEY, load_weights, read_checkpoint
+from savi.experiments.conclude import course_of
 from savi.experiments.loggers import quieten_libraries
 from savi.experiments.options import check_options
-from savi.experiments.run import build, course_of, precision_of
+from savi.experiments.run import build, precision_of
 from savi.plugins import import_modules
 from savi.report.table import shown
 from savi.settings import check_settings, keys_of

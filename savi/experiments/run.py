@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import json
-import signal
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +13,7 @@ import pytorch_lightning as pl
 import torch
 import torch.distributed as dist
 from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint, RichProgressBar
-from pytorch_lightning.loggers import Logger, WandbLogger
+from pytorch_lightning.loggers import WandbLogger
 from pytorch_lightning.plugins.environments import SLURMEnvironment
 from pytorch_lightning.utilities import rank_zero_only
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
@@ -23,29 +21,39 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from savi.data import TensorDataModule
 from savi.data.suitability import few_values, unusual_scale
 from savi.errors import InputError
-from savi.evaluation import evaluate
 from savi.experiments.check import check
-from savi.experiments.checkpoint import StoreConfig, load_weights
-from savi.experiments.loggers import build_loggers, finish, log_results, quieten_libraries
-from savi.experiments.media import MediaMonitor, final_media, log_final_media
+from savi.experiments.checkpoint import (
+    BestEpoch,
+    LastEpoch,
+    StoreConfig,
+    WholeCheckpoints,
+)
+from savi.experiments.conclude import conclude, keep_what_there_is
+from savi.experiments.loggers import build_loggers, finish, quieten_libraries
+from savi.experiments.media import MediaMonitor
 from savi.experiments.options import check_options
+from savi.experiments.resume import AUTO, Progress, followed, progress
+from savi.experiments.training_state import TrainingState
 from savi.plugins import import_modules
-from savi.report.figures import learning_curves, read_metrics, save
-from savi.report.table import shown
-from savi.report.wandb import OBJECTIVE
-from savi.runs.folder import claimed
-from savi.runs.record import Interrupted, Origin, recorded
+from savi.runs.folder import claimed, contents
+from savi.runs.record import (
+    FIGURES,
+    TRAINING,
+    Interrupted,
+    Origin,
+    Record,
+    recorded,
+)
+from savi.runs.stop import STOP
 from savi.training.callbacks import (
     CostMonitor,
     EpochLines,
     EpochWarnings,
     FiniteLoss,
     KeepRandomState,
-    SaveOnInterrupt,
 )
 from savi.training.divergence import factorised
 from savi.training.gradient_monitor import GradientMonitor
-from savi.training.hypergradient.hyperparameters import values
 from savi.training.hypergradient.tuner import HypergradientTuner
 from savi.training.module import SemiAmortizedVAE
 from savi.training.refining import Refining
@@ -95,6 +103,23 @@ def build(
     return data, module.to(dtype)
 
 
+def build_again(
+    config: Mapping[str, Any], folder: Path, preprocessing: dict[str, Any] | None
+) -> tuple[TensorDataModule, SemiAmortizedVAE]:
+    """The same for a run in a folder, which may have begun with a preprocessing.
+
+    Raises:
+        InputError: for other data than it began with, too.
+    """
+    data, module = build(config, preprocessing)
+    if not data.known:
+        raise InputError(
+            f"the data of '{data.name}' are not those that the run in '{folder}' began with: give "
+            "it those again, or choose another hydra.run.dir"
+        )
+    return data, module
+
+
 def precision_of(config: Mapping[str, Any]) -> torch.dtype:
     """The type of the weights and of the data."""
     return torch.float64 if config["trainer"]["precision"] == "64-true" else torch.float32
@@ -114,16 +139,19 @@ class Run:
     module: SemiAmortizedVAE
     trainer: pl.Trainer
     cost: CostMonitor
+    state: TrainingState
+    progress: Progress | None = None
 
     @classmethod
-    def build(cls, config: dict[str, Any], folder: Path) -> Run:
-        """Build it.
+    def build(cls, config: dict[str, Any], folder: Path, progress: Progress | None = None) -> Run:
+        """Build it, for a run that begins or for one that has come so far.
 
         Raises:
             InputError: for whatever is wrong with config or data.
         """
         quieten_libraries()
-        data, module = build(config)
+        fitted = None if progress is None else progress.preprocessing
+        data, module = build_again(config, folder, fitted)
         interactive = sys.stdout.isatty() and config["trainer"]["enable_progress_bar"]
         callbacks, cost = build_callbacks(
             config["callbacks"], str(folder / "checkpoints"), interactive, data, module
@@ -131,48 +159,85 @@ class Run:
         if module.tuned:
             # First, so that it runs before the clock of the cost monitor starts.
             callbacks.insert(0, HypergradientTuner(config["hypergradient"], data, config["seed"]))
-        callbacks += [StoreConfig(config), KeepRandomState()]
+        state = TrainingState()
+        callbacks = [state, *callbacks, StoreConfig(config), KeepRandomState()]
         trainer = build_trainer(config["trainer"], data, callbacks, interactive)
-        return cls(config, folder, data, module, trainer, cost)
+        return cls(config, folder, data, module, trainer, cost, state, progress)
 
     def fit(self) -> None:
-        """Train, and part from the other devices; Ctrl-C sets ``trainer.interrupted``."""
-        # Lightning turns Ctrl-C into SystemExit, after its callbacks have saved what they hold.
+        """Train, and part from the other devices; a signal sets ``trainer.interrupted``."""
+        checkpoint = None if self.progress is None else self.progress.checkpoint
+        # Lightning turns Ctrl-C into SystemExit.
         with (
             contextlib.suppress(SystemExit),
             factorised(self.data, lambda: self.trainer.current_epoch),
+            STOP.patient(),
         ):
-            self.trainer.fit(self.module, datamodule=self.data, weights_only=True)
-        # After Ctrl-C Lightning has ended the other devices: nobody would answer.
+            self.trainer.fit(
+                self.module, datamodule=self.data, ckpt_path=checkpoint, weights_only=True
+            )
+        # Lightning ignores further signals after the first one.
+        STOP.install()
+        # After a signal Lightning has ended the other devices: nobody would answer.
         if dist.is_available() and dist.is_initialized() and not self.trainer.interrupted:
             dist.barrier()
             dist.destroy_process_group()
 
-    def execute(self, origin: Origin) -> dict[str, float]:
+    def execute(self, origin: Origin, record: Record) -> dict[str, float]:
         """Train, evaluate the best epoch, and write figures and numbers into the folder.
+
+        What an earlier start has done of it is not done again.
 
         Returns:
             The contents of ``metrics.json``.
 
         Raises:
-            Interrupted: after Ctrl-C, when everything so far has been saved.
+            Interrupted: after a signal, when everything so far has been saved.
         """
-        config, folder, trainer = self.config, self.folder, self.trainer
+        config, folder, trainer, done = self.config, self.folder, self.trainer, self.progress
         print(_headline(config, self.data, self.module), flush=True)
-        warn_of_data(self.data, self.module)
+        if done is None:
+            warn_of_data(self.data, self.module)
         # Loggers open files and a wandb run, so they come when nothing can be refused any more.
-        trainer.loggers, wandb_logger = build_loggers(dict(config), folder, origin)
+        rows = 0 if done is None else done.rows
+        trainer.loggers, wandb_logger = build_loggers(dict(config), folder, origin, rows)
+        metrics = None if done is None else done.metrics
         with finishing(wandb_logger):
-            self.fit()
-            if trainer.interrupted:
-                figures = {k: float(v) for k, v in trainer.callback_metrics.items()}
-                figures |= self.cost.metrics() | self.module.solves.metrics()
-                keep_what_there_is(folder, trainer.loggers, figures)
-                raise Interrupted(folder)
-            of_training = _of_training(trainer) | self.cost.metrics() | self.module.solves.metrics()
-            # Lightning has moved it to the CPU.
-            self.module.to(trainer.strategy.root_device)
-            return conclude(config, folder, self.data, self.module, of_training, wandb_logger)
+            try:
+                if metrics is None:
+                    record.enter(TRAINING)
+                    self.fit()
+                    if trainer.interrupted or STOP.asked:
+                        raise KeyboardInterrupt
+                # Lightning has moved it to the CPU.
+                self.module.to(trainer.strategy.root_device)
+                subject = config, folder, self.data, self.module
+                return conclude(*subject, self._of_training(), wandb_logger, record, metrics)
+            except KeyboardInterrupt:
+                logged = trainer.callback_metrics.items()
+                so_far = {k: float(v) for k, v in logged} | self._of_training()
+                # Once the run has been evaluated, its metrics are written.
+                evaluated = record.content["stage"] == FIGURES
+                keep_what_there_is(folder, trainer.loggers, None if evaluated else so_far)
+                raise Interrupted(folder, origin.again) from None
+
+    def _of_training(self) -> dict[str, float]:
+        """What a training has to say, apart from what an evaluation finds.
+
+        That is the ``val/elbo`` of the best epoch, by which sweeps choose, the totals of cost and
+        inner solves, and of the rest what was last logged: the certificate of the implicit
+        gradients, the comparison with a reference gradient, the step in the hyperparameters, and
+        when refinement began, those that there were.
+        """
+        best = self.trainer.checkpoint_callback
+        assert isinstance(best, ModelCheckpoint)
+        score = best.best_model_score
+        figures = {} if score is None else {"val/elbo": float(score)}
+        figures |= self.state.metrics(self.trainer)
+        for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, GradientMonitor | HypergradientTuner | Refining):
+                figures |= callback.last
+        return figures | self.cost.metrics() | self.module.solves.metrics()
 
 
 def train(
@@ -180,83 +245,53 @@ def train(
 ) -> dict[str, float] | None:
     """A whole run, of a config as plain values, in a folder of its own.
 
+    With ``resume`` a run that the folder holds goes on where it was, to the result that it would
+    have had; one that has finished is left as it is, unless it is to train for more epochs.
+
     Returns:
         The contents of ``metrics.json``; None on the devices of a data-parallel run that only
         train, all but the first.
 
     Raises:
         InputError: before any work is done, for whatever is wrong with config, data or folder.
-        Interrupted: after Ctrl-C, when everything so far has been saved.
+        Interrupted: after a signal, when everything so far has been saved.
     """
-    origin = origin or Origin()
-    run = Run.build(config, folder)
+    origin, wanted = origin or Origin(), config.get("resume")
     if getattr(rank_zero_only, "rank", 0) > 0:
-        run.fit()
+        done = None if wanted is None else followed(config, folder)
+        Run.build(config, folder, done).fit()
         return None
-    with claimed(folder, again=False), recorded(folder, origin, config):
-        return run.execute(origin)
+    with STOP.handled():
+        if wanted is None or (wanted == AUTO and not contents(folder)):
+            run = Run.build(config, folder)
+            with claimed(folder, again=False), recorded(folder, origin, config) as record:
+                return run.execute(origin, record)
+        with claimed(folder, again=True):
+            return go_on(config, folder, origin)
 
 
-def conclude(
-    config: Mapping[str, Any],
-    folder: Path,
-    data: TensorDataModule,
-    module: SemiAmortizedVAE,
-    of_training: Mapping[str, float],
-    wandb_logger: WandbLogger | None,
+def go_on(
+    config: dict[str, Any], folder: Path, origin: Origin, *, job: bool = False
 ) -> dict[str, float]:
-    """Evaluate the best epoch of a training that is over, and write down what it is worth.
+    """A whole run in a folder that this process holds, from where an earlier start has left it.
 
-    The module's weights are replaced by those of the best epoch, whose checkpoint is in the folder.
+    Args:
+        config: of the run.
+        folder: where it lies, or is to lie.
+        origin: how it was started.
+        job: see :func:`savi.experiments.resume.progress`.
 
     Returns:
-        The contents of ``metrics.json``, those ``of_training`` itself among them.
-
-    Raises:
-        FloatingPointError: for figures that no trained model can have, when all is written.
+        The contents of ``metrics.json``.
     """
-    best = folder / "checkpoints" / "best.ckpt"
-    load_weights(module, best if best.is_file() else folder / "checkpoints" / "last.ckpt")
-    with shown("evaluating the best epoch") as progress:
-        evaluation = evaluate(module, data, progress=progress, **course_of(folder))
-    tuned = {f"hyper/{name}": value for name, value in values(module, module.tuned).items()}
-    metrics = evaluation.metrics | dict(of_training) | tuned
-    if "val/elbo" in metrics:
-        metrics["val/elbo_data_units"] = metrics["val/elbo"] - data.units.log_scale
-    write_metrics(folder, metrics)
-    if evaluation.collapse is not None:
-        (folder / "collapse.json").write_text(json.dumps(evaluation.collapse.record(), indent=2))
-    log_results(wandb_logger, metrics)
-    if config["callbacks"]["figures"]:
-        log_final_media(wandb_logger, final_media(module, data, folder))
-    evaluation.require_plausible()
-    if evaluation.remark is not None:
-        print(f"warning: {evaluation.remark}", file=sys.stderr, flush=True)
-    return metrics
-
-
-def course_of(folder: Path) -> dict[str, Any]:
-    """What an evaluation is told of the training in a run folder."""
-    return {"curve": bound_curve(folder), "steps": steps_of(folder)}
-
-
-def bound_curve(folder: Path) -> list[float]:
-    """The ``val/elbo`` of a run's validations by its ``metrics.csv``; empty if there is none."""
-    try:
-        curves = read_metrics(folder / "metrics.csv")
-    except (InputError, OSError, ValueError):
-        return []
-    return curves[OBJECTIVE].values.tolist() if OBJECTIVE in curves else []
-
-
-def steps_of(folder: Path) -> int | None:
-    """The steps of a run's training by its ``metrics.csv``; None if that does not tell."""
-    try:
-        curves = read_metrics(folder / "metrics.csv")
-    except (InputError, OSError, ValueError):
-        return None
-    last = [int(series.steps.max()) for series in curves.values() if len(series.steps)]
-    return max(last) + 1 if last else None
+    done = progress(config, folder, job=job)
+    if done is not None and done.finished:
+        assert done.metrics is not None
+        print(f"the run in {folder} had finished before", flush=True)
+        return done.metrics
+    run = Run.build(config, folder, done)
+    with recorded(folder, origin, config) as record:
+        return run.execute(origin, record)
 
 
 def _headline(config: Mapping[str, Any], data: TensorDataModule, module: SemiAmortizedVAE) -> str:
@@ -293,7 +328,7 @@ def build_trainer(
     try:
         return pl.Trainer(
             **options,
-            plugins=slurm,
+            plugins=[plugin for plugin in (WholeCheckpoints(), slurm) if plugin is not None],
             logger=False,
             callbacks=callbacks,
             enable_progress_bar=progress_bar,
@@ -309,20 +344,6 @@ def build_trainer(
 _NOT_LIGHTNING = frozenset({"threads", "enable_progress_bar", "replicas", "vary"})
 
 
-def keep_what_there_is(
-    folder: Path, loggers: Sequence[Logger], so_far: Mapping[str, float]
-) -> None:
-    """After Ctrl-C write the metrics and the curves so far."""
-    # Lightning ignores further signals from then on; this process goes on to exit.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    for logger in loggers:
-        logger.save()
-    write_metrics(folder, so_far)
-    curves = folder / "metrics.csv"
-    if curves.is_file():
-        save(learning_curves(read_metrics(curves)), folder / "figures" / "learning_curves.png")
-
-
 @contextlib.contextmanager
 def finishing(logger: WandbLogger | None) -> Iterator[None]:
     """Close the wandb run at the end, and say there whether it ended well."""
@@ -332,28 +353,6 @@ def finishing(logger: WandbLogger | None) -> Iterator[None]:
         failed = False
     finally:
         finish(logger, failed)
-
-
-def _of_training(trainer: pl.Trainer) -> dict[str, float]:
-    """The ``val/elbo`` of the best epoch, by which sweeps choose, and what was last logged else.
-
-    That is the certificate of the implicit gradients, the comparison with a reference gradient,
-    the step in the hyperparameters, and when refinement began, those that there were.
-    """
-    best = trainer.checkpoint_callback
-    assert isinstance(best, ModelCheckpoint)
-    score = best.best_model_score
-    figures = {} if score is None else {"val/elbo": float(score)}
-    figures |= {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith("ift/")}
-    for callback in trainer.callbacks:  # type: ignore[attr-defined]
-        if isinstance(callback, GradientMonitor | HypergradientTuner | Refining):
-            figures |= callback.last
-    return figures
-
-
-def write_metrics(folder: Path, metrics: Mapping[str, float]) -> None:
-    """Write ``metrics.json``."""
-    (folder / "metrics.json").write_text(json.dumps(dict(sorted(metrics.items())), indent=2) + "\n")
 
 
 def build_callbacks(
@@ -375,14 +374,8 @@ def build_callbacks(
         cost,
         FiniteLoss(),
         EpochWarnings(),
-        SaveOnInterrupt(checkpoints),
-        ModelCheckpoint(
-            checkpoints, "best", monitor="val/elbo", mode="max", enable_version_counter=False
-        ),
-        # Not ``save_last`` of the other, which writes only where that has found a better epoch.
-        ModelCheckpoint(
-            checkpoints, "last", save_on_train_epoch_end=True, enable_version_counter=False
-        ),
+        BestEpoch(checkpoints),
+        LastEpoch(checkpoints),
         RichProgressBar(leave=False) if progress_bar else EpochLines(),
     ]
     if (patience := config["early_stopping_patience"]) is not None:

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import torch
 
 from savi.errors import Conflict, InputError, refuse, unknown_option
+from savi.experiments.resume import AUTO
 from savi.inference.refinement import ALWAYS
 from savi.runs.record import Origin
 from savi.settings import key_of
@@ -78,9 +79,8 @@ def _plan(config: Mapping[str, Any], folder: Path, origin: Origin, number: int) 
     command = _alone(origin.command, named) if origin.command else ""
     setting = "_".join(filter(None, [origin.setting, job_folder(named) if vary else None]))
     name = job_folder(named)
-    return Plan(
-        own, folder / name, Origin(command, origin.sweep or folder.name, setting or folder.name)
-    )
+    sweep = origin.sweep or folder.name
+    return Plan(own, folder / name, Origin(command, sweep, setting or folder.name, origin.again))
 
 
 def _alone(command: str, overrides: Sequence[str]) -> str:
@@ -99,7 +99,9 @@ def _refuse(config: Mapping[str, Any]) -> None:
     outer, bits = config["optimizer"]["name"], config["model"]["kl"]["free_bits"]
     raises = config["gradient"].get("on_failure") == "raise"
     optional = ("early_stopping_patience", "gradient_check_every_n_steps", "media_every_n_epochs")
+    resume = config.get("resume")
     conflicts = [
+        Conflict(resume not in (None, AUTO), f"resume '{resume}'", f"resume={AUTO}"),
         Conflict(on_gpu, "a GPU", "trainer.accelerator=cpu"),
         Conflict(trainer["devices"] > 1, "several devices", "trainer.devices=1"),
         Conflict(precision.endswith("mixed"), "mixed precision", "trainer.precision=32-true"),

@@ -12,9 +12,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from torch.utils.data import DataLoader
+from torch import Tensor
 
-from savi.data.batches import Batch
+from savi.data.batches import Batch, Batches
 from savi.errors import InputError
 from savi.experiments.loggers import quieten_libraries
 from savi.experiments.run import warn_of_data
@@ -22,8 +22,10 @@ from savi.implicit.reporter import collected
 from savi.inference.semi_amortized import Inference
 from savi.replicas.configs import plans
 from savi.replicas.ensemble import Ensemble, joined
+from savi.replicas.joint_state import read_joint_state, write_joint_state
 from savi.replicas.run import ReplicaRun
 from savi.runs.record import Interrupted, Origin
+from savi.runs.stop import STOP
 from savi.training.callbacks import CostMonitor, print_findings
 from savi.training.divergence import factorised, require_finite
 from savi.training.solve_totals import in_words
@@ -36,8 +38,9 @@ def train(
 
     Every run leaves in ``folder/seed-0``, … (with ``trainer.vary``, ``folder/inner.rho-0.1``, …)
     what the separate run would leave there, with the same figures to rounding. Exceptions:
-    ``cost/step_seconds`` is the time of a joint step over the number of runs, and checkpoints hold
-    no state of the optimiser. A run that diverges is recorded as failed, and the others go on.
+    ``cost/step_seconds`` is the time of a joint step over the number of runs, and the state of the
+    training lies beside the folders, in ``folder/replicas.ckpt``: with ``resume=auto`` the runs go
+    on together. A run that diverges is recorded as failed, and the others go on.
 
     Args:
         config: a whole run's config as plain values.
@@ -54,20 +57,25 @@ def train(
         FloatingPointError: if every run has diverged.
     """
     quieten_libraries()
-    training = prepare(config, folder, origin or Origin())
+    again = config.get("resume") is not None
+    state = read_joint_state(config, folder) if again else None
+    training = prepare(config, folder, origin or Origin(), state)
     cost = training.cost
-    with opened(training.runs):
+    with STOP.handled(), opened(training.runs, again, training.over if state else None):
         print(training.headline(), flush=True)
-        first = training.runs[0]
-        warn_of_data(first.data, first.module)
         try:
-            with factorised(first.data, lambda: training.epoch):
-                training.fit()
+            if not training.over:
+                first = training.runs[0]
+                warn_of_data(first.data, first.module)
+                with factorised(first.data, lambda: training.epoch), STOP.patient():
+                    training.fit()
+            return [_conclude(run, cost.metrics()) for run in training.runs]
         except KeyboardInterrupt:
-            for run in training.active:
-                run.keep_what_there_is(training.epoch, training.ensemble.taken, cost.metrics())
-            raise Interrupted(folder) from None
-        return [_conclude(run, cost.metrics()) for run in training.runs]
+            for run in training.at_work:
+                if not training.over:
+                    run.keep_weights(training.epoch, training.ensemble.taken)
+                run.keep_what_there_is(cost.metrics())
+            raise Interrupted(folder, origin.again if origin else "") from None
 
 
 class JointTraining:
@@ -79,9 +87,12 @@ class JointTraining:
         InputError: if the batches of the runs cannot be stacked.
     """
 
-    def __init__(self, runs: Sequence[ReplicaRun], config: Mapping[str, Any]) -> None:
+    def __init__(
+        self, runs: Sequence[ReplicaRun], whole_config: Mapping[str, Any], folder: Path
+    ) -> None:
         keep_freed_memory()
-        self.runs, self.config = list(runs), config
+        self.folder, self.whole_config = folder, whole_config
+        self.runs, self.config = list(runs), (config := whole_config["trainer"])
         self._train_loaders = [_with_source(run.data.train_dataloader(), run) for run in runs]
         self._val_loaders = [_with_source(run.data.val_dataloader(), run) for run in runs]
         self.examples = _examples(runs, self._train_loaders, self._val_loaders)
@@ -97,30 +108,56 @@ class JointTraining:
             if run.module.warm_starts is not None:
                 run.module.warm_starts.begin(self.examples)
         self.epoch, self.cost = 0, CostMonitor(runs=len(runs))
+        self._batch = 0
+        self._sources: list[Tensor] | None = None
+
+    @property
+    def over(self) -> bool:
+        """Whether the last epoch is over, or no run is left."""
+        return self.epoch == self.config["max_epochs"] or not self.active
 
     @property
     def active(self) -> list[ReplicaRun]:
         """The runs that have not failed."""
         return [run for run in self.runs if run.error is None]
 
+    @property
+    def at_work(self) -> list[ReplicaRun]:
+        """The runs that have neither failed nor finished."""
+        return [run for run in self.active if run.is_open]
+
     def fit(self) -> None:
-        """Train to the last epoch, or until no run is left."""
-        for epoch in range(self.config["max_epochs"]):
-            self.epoch = epoch
+        """Train to the last epoch, or until no run is left.
+
+        Raises:
+            KeyboardInterrupt: after a signal, where the runs can go on.
+        """
+        while not self.over:
             with collected() as tally:
                 self._train()
-            print_findings(tally, epoch)
-            if (epoch + 1) % self.config["check_val_every_n_epoch"] == 0:
+            print_findings(tally, self.epoch)
+            if (self.epoch + 1) % self.config["check_val_every_n_epoch"] == 0:
                 self._validate()
             self._drop_the_diverged()
-            if not self.active:
-                return
+            self.epoch, self._batch = self.epoch + 1, 0
+            self._save()
+            if STOP.asked:
+                raise KeyboardInterrupt
 
     def _train(self) -> None:
         self.ensemble.train()
         for loader in self._train_loaders:
-            loader.sampler.set_epoch(self.epoch)  # type: ignore[attr-defined]
-        for batch in _together(self._train_loaders, self.config["limit_train_batches"]):
+            loader.sampler.set_epoch(self.epoch)
+            loader.sampler.start = self._batch
+        limit = self.config["limit_train_batches"]
+        left = None if limit is None else limit - self._batch
+        batches = _together(self._train_loaders, left)
+        self._restore_sources()
+        for batch in batches:
+            if STOP.asked:
+                self._save()
+                raise KeyboardInterrupt
+            self._batch += 1
             self.cost.start(self.ensemble)
             logging = (self.ensemble.taken + 1) % self._log_every == 0
             step = self.ensemble.gradients(batch, measured=logging)
@@ -156,6 +193,39 @@ class JointTraining:
         for run, own in zip(self.runs, figures, strict=True):
             run.log({name: float(value) for name, value in own.items()}, self.epoch, step)
 
+    def _save(self) -> None:
+        """Keep the state of the training, between two steps or two epochs."""
+        schedule = self.ensemble.schedule
+        state = {
+            "epoch": self.epoch,
+            "batch": self._batch,
+            "taken": self.ensemble.taken,
+            "optimizer": self.ensemble.optimizer.state_dict(),
+            "schedule": None if schedule is None else schedule.state_dict(),
+            "cost": self.cost.state_dict(),
+            "runs": [run.state_dict() for run in self.runs],
+        }
+        write_joint_state(self.folder, self.whole_config, state)
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on where an earlier start was."""
+        self.epoch, self._batch = state["epoch"], state["batch"]
+        self.ensemble.taken = state["taken"]
+        self.ensemble.optimizer.load_state_dict(state["optimizer"])
+        if self.ensemble.schedule is not None:
+            self.ensemble.schedule.load_state_dict(state["schedule"])
+        self.cost.load_state_dict(state["cost"])
+        for run, own in zip(self.runs, state["runs"], strict=True):
+            run.load_state_dict(own)
+        if self._batch > 0:
+            self._sources = [own["source"] for own in state["runs"]]
+
+    def _restore_sources(self) -> None:
+        """In the middle of an epoch the numbers that its beginning draws have been drawn."""
+        sources, self._sources = self._sources, None
+        for run, state in zip(self.runs, sources or [], strict=False):
+            run.source.set_state(state)
+
     def _drop_the_diverged(self) -> None:
         """Record those whose weights are no longer numbers, and print the bounds of the others.
 
@@ -181,19 +251,33 @@ class JointTraining:
         )
 
 
-def prepare(config: dict[str, Any], folder: Path, origin: Origin) -> JointTraining:
-    """A joint training with everything built, and nothing done or written yet.
+def prepare(
+    config: dict[str, Any], folder: Path, origin: Origin, state: Mapping[str, Any] | None = None
+) -> JointTraining:
+    """A joint training with everything built, where it begins or where an earlier start was.
 
     Raises:
         InputError: for whatever is wrong with config or data, and for what replicas cannot do.
     """
-    runs = [ReplicaRun(plan) for plan in plans(config, folder, origin)]
-    return JointTraining(runs, config["trainer"])
+    planned = plans(config, folder, origin)
+    states = [None] * len(planned) if state is None else state["runs"]
+    runs = [ReplicaRun(plan, own) for plan, own in zip(planned, states, strict=True)]
+    training = JointTraining(runs, config, folder)
+    if state is not None:
+        training.load_state_dict(state)
+    return training
 
 
 @contextmanager
-def opened(runs: Sequence[ReplicaRun]) -> Iterator[None]:
+def opened(
+    runs: Sequence[ReplicaRun], again: bool = False, over: bool | None = None
+) -> Iterator[None]:
     """Hold the folders, records and logs of the runs; whatever ends this ends all that go on.
+
+    Args:
+        runs: of one training.
+        again: whether they may have been started before.
+        over: whether the training of an earlier start is over; None if there is none to go on with.
 
     Raises:
         InputError: if a folder holds a run, before anything is written.
@@ -201,9 +285,9 @@ def opened(runs: Sequence[ReplicaRun]) -> Iterator[None]:
     """
     try:
         for run in runs:
-            run.claim()
+            run.claim(again)
         for run in runs:
-            run.open()
+            run.open(over)
         yield
     except BaseException as error:
         for run in runs:
@@ -224,13 +308,15 @@ def _conclude(run: ReplicaRun, cost: dict[str, float]) -> dict[str, float]:
             metrics = run.conclude(cost)
             if line := in_words(metrics):
                 print(f"{run.folder.name}: {line}", flush=True)
-            return metrics
         except Exception as error:
             run.close(error)
+        else:
+            run.close()
+            return metrics
     return {}
 
 
-def _examples(runs: Sequence[ReplicaRun], *loaders: Sequence[DataLoader[Batch]]) -> int:
+def _examples(runs: Sequence[ReplicaRun], *loaders: Sequence[Batches]) -> int:
     sizes: set[Any] = {
         (run.data.shape, *(len(loader.dataset) for loader in pair))
         for run, *pair in zip(runs, *loaders, strict=True)
@@ -243,13 +329,13 @@ def _examples(runs: Sequence[ReplicaRun], *loaders: Sequence[DataLoader[Batch]])
     return sizes.pop()[1]
 
 
-def _with_source(loader: DataLoader[Batch], run: ReplicaRun) -> DataLoader[Batch]:
+def _with_source(loader: Batches, run: ReplicaRun) -> Batches:
     """A pass over a loader draws a number, which must come from the run's own source."""
     loader.generator = run.source
     return loader
 
 
-def _together(loaders: Sequence[DataLoader[Batch]], limit: int | None) -> Iterator[Batch]:
+def _together(loaders: Sequence[Batches], limit: int | None) -> Iterator[Batch]:
     return map(joined, islice(zip(*loaders, strict=True), limit))
 
 

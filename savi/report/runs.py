@@ -139,7 +139,8 @@ def _state(
 ) -> tuple[str, str]:
     """The recorded state, or what the files of a run without a record suggest."""
     if record.get("state") == "running" and (folder / LOCK).exists() and not is_claimed(folder):
-        return "failed", "its process ended without a word: out of memory, or killed"
+        again = f"; to go on: {record['again']}" if record.get("again") else ""
+        return "failed", f"its process ended without a word: out of memory, or killed{again}"
     if record.get("state") in STATES:
         return record["state"], str(record.get("reason") or "")
     if any(name.startswith("test/") for name in metrics):

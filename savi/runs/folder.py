@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from filelock import FileLock, Timeout
 
 from savi.errors import InputError
 from savi.runs.record import FINISHED, RECORD, state_of
+from savi.runs.whole import remove_parts
 from savi.settings import flatten
 
 #: What a run leaves in its folder.
@@ -26,7 +27,9 @@ CONTENTS = (
 LOCK = ".lock"
 
 #: Settings that leave the results of a run as they are.
-INCIDENTAL = frozenset({"logger", "callbacks", "trainer.threads", "trainer.enable_progress_bar"})
+INCIDENTAL = frozenset(
+    {"logger", "callbacks", "resume", "trainer.threads", "trainer.enable_progress_bar"}
+)
 
 
 def finished_metrics(
@@ -42,19 +45,50 @@ def finished_metrics(
     Raises:
         InputError: if the folder holds a run of another config.
     """
-    file = folder / "config.yaml"
-    if not file.is_file():
+    earlier = read_config(folder)
+    if earlier is None:
         return None
-    earlier = yaml.safe_load(file.read_text())
     if different := differences(earlier, config, meant):
         key, (before, now) = next(iter(different.items()))
         raise InputError(
             f"'{folder}' holds a job with another {key}: choose another hydra.sweep.dir (it was "
             f"{before}, and is now {now})"
         )
-    if state_of(folder) != FINISHED:
+    return read_metrics_json(folder) if state_of(folder) == FINISHED else None
+
+
+def read_config(folder: Path) -> dict[str, Any] | None:
+    """The ``config.yaml`` of a run folder; None where there is none that can be read."""
+    try:
+        text = (folder / "config.yaml").read_text(encoding="utf-8")
+        config = yaml.safe_load(text)
+    except (OSError, ValueError, yaml.YAMLError):
         return None
-    return json.loads((folder / "metrics.json").read_text())
+    # A part of a file can be read too; its last value may be a part of a value.
+    return config if isinstance(config, dict) and text.endswith("\n") else None
+
+
+def read_metrics_json(folder: Path) -> dict[str, float] | None:
+    """The ``metrics.json`` of a run folder; None where there is none that can be read."""
+    try:
+        metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return metrics if isinstance(metrics, dict) else None
+
+
+def contents(folder: Path) -> list[str]:
+    """What a run has left in a folder, by name."""
+    return [name for name in CONTENTS if (folder / name).exists()]
+
+
+def clear(folder: Path) -> None:
+    """Remove what a run has left in a folder, and nothing else."""
+    for path in (folder / name for name in contents(folder)):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
 
 
 @contextmanager
@@ -63,17 +97,17 @@ def claimed(folder: Path, *, again: bool) -> Iterator[None]:
 
     Args:
         folder: the run folder.
-        again: whether to clear what an unfinished run has left there; otherwise it is refused.
+        again: whether a run may have left something there; otherwise such a folder is refused.
 
     Raises:
         InputError: if another process holds the folder, or it holds a run already.
     """
     if folder.resolve() == Path.cwd():
         raise InputError("hydra.run.dir is the current folder: give the run a folder of its own")
-    held = [name for name in CONTENTS if (folder / name).exists()]
-    if held and not again:
+    if (held := contents(folder)) and not again:
         raise InputError(
-            f"hydra.run.dir '{folder}' holds a run already ({', '.join(held)}): choose another"
+            f"hydra.run.dir '{folder}' holds a run already ({', '.join(held)}): choose another, or "
+            "go on with it by resume=auto"
         )
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / LOCK)
@@ -84,13 +118,12 @@ def claimed(folder: Path, *, again: bool) -> Iterator[None]:
             f"another process is at work in '{folder}': wait for it, or choose another folder"
         ) from None
     try:
-        for path in (folder / name for name in held):
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path)
-            else:
-                path.unlink()
+        remove_parts(folder)
         yield
     finally:
+        if not contents(folder):
+            # Nothing has come of it.
+            (folder / LOCK).unlink(missing_ok=True)
         lock.release()
 
 
@@ -106,20 +139,23 @@ def is_claimed(folder: Path) -> bool:
 
 
 def differences(
-    earlier: Mapping[str, Any], later: Mapping[str, Any], meant: Mapping[str, Any] | None = None
+    earlier: Mapping[str, Any],
+    later: Mapping[str, Any],
+    meant: Mapping[str, Any] | None = None,
+    aside: Collection[str] = INCIDENTAL,
 ) -> dict[str, tuple[Any, Any]]:
     """The keys in which two configs differ, in alphabetical order, with both values.
 
-    Those that leave the results as they are are passed over. A key that is not there is None, or,
-    in the earlier one, what its absence has ``meant``, by dotted name.
+    Those ``aside`` are passed over, which by default leave the results as they are. A key that is
+    not there is None, or, in the earlier one, what its absence has ``meant``, by dotted name.
     """
     before, now = {**(meant or {}), **flatten(earlier)}, flatten(later)
     return {
         key: (before.get(key), now.get(key))
         for key in sorted(before.keys() | now.keys())
-        if before.get(key) != now.get(key) and not _is_incidental(key)
+        if before.get(key) != now.get(key) and not _is_among(key, aside)
     }
 
 
-def _is_incidental(key: str) -> bool:
-    return any(key == name or key.startswith(f"{name}.") for name in INCIDENTAL)
+def _is_among(key: str, names: Collection[str]) -> bool:
+    return any(key == name or key.startswith(f"{name}.") for name in names)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import traceback
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,16 @@ import yaml
 
 from savi.errors import InputError
 from savi.gradients import ImplicitGradientError
+from savi.runs.stop import STOP
+from savi.runs.whole import NotWritten, write_over, write_text
 
 #: The files of a run folder that hold the record, and the traceback of an unforeseen error.
 RECORD, TRACEBACK = "status.json", "error.txt"
 
 RUNNING, FINISHED, FAILED, INTERRUPTED = "running", "finished", "failed", "interrupted"
+
+#: The stages of a run, in order. Each can be entered again.
+TRAINING, EVALUATION, FIGURES = "training", "evaluation", "figures"
 
 
 @dataclass(frozen=True)
@@ -27,49 +32,87 @@ class Origin:
     """How a run was started: the command line for it alone (empty for a start from Python).
 
     A job has the name of its sweep, and what all seeds of its setting share, in a word.
+    ``again`` is the command line that goes on with a run that has been stopped.
     """
 
     command: str = ""
     sweep: str | None = None
     setting: str | None = None
+    again: str = ""
 
 
 class Interrupted(Exception):
-    """Training was stopped by Ctrl-C; what there was has been saved."""
+    """A run was stopped by Ctrl-C or SIGTERM; what there was has been saved."""
 
-    def __init__(self, folder: Path) -> None:
-        super().__init__(f"interrupted: checkpoints and metrics so far are in {folder}")
+    def __init__(self, folder: Path, again: str = "") -> None:
+        goes_on = f"; to go on: {again}" if again else ""
+        super().__init__(f"interrupted: checkpoints and metrics so far are in {folder}{goes_on}")
+
+
+@dataclass
+class Record:
+    """The ``status.json`` of a run that is at work, written anew whenever it changes."""
+
+    folder: Path
+    content: dict[str, Any] = field(default_factory=dict)
+
+    def update(self, **changes: Any) -> None:
+        """Change entries."""
+        self.content |= changes
+        # Also on a full disk, of which it tells.
+        write_over(self.folder / RECORD, json.dumps(self.content, indent=2) + "\n")
+
+    def enter(self, stage: str) -> None:
+        """A stage begins."""
+        self.update(stage=stage)
 
 
 @contextmanager
-def recorded(folder: Path, origin: Origin, config: Mapping[str, Any]) -> Iterator[None]:
+def recorded(folder: Path, origin: Origin, config: Mapping[str, Any]) -> Iterator[Record]:
     """Write ``config.yaml``, and keep ``status.json`` right during the run and afterwards.
 
     The latter holds ``state`` (``running``, ``finished``, ``failed`` or ``interrupted``),
-    ``reason`` (a sentence, or null), ``command``, ``started`` and ``ended`` (ISO 8601, UTC).
-    Whatever ends the run goes on to the caller; an error that no sentence explains leaves its
-    traceback in ``error.txt``.
+    ``stage``, ``reason`` (a sentence, or null), ``command``, ``again`` (the command that goes on
+    with the run, or null), ``started`` (at first) and ``ended`` (ISO 8601, UTC). Whatever ends the
+    run goes on to the caller; an error that no sentence explains leaves its traceback in
+    ``error.txt``.
     """
-    record = {"state": RUNNING, "reason": None, "command": origin.command}
-    record |= {"started": _now(), "ended": None}
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.yaml").write_text(yaml.safe_dump(dict(config), sort_keys=False))
-    _write(folder, record)
+    earlier = read_record(folder)
+    write_text(folder / "config.yaml", yaml.safe_dump(dict(config), sort_keys=False))
+    (folder / TRACEBACK).unlink(missing_ok=True)
+    record = Record(folder)
+    record.update(
+        state=RUNNING,
+        stage=earlier.get("stage"),
+        reason=None,
+        command=origin.command,
+        again=origin.again or None,
+        started=earlier.get("started") or _now(),
+        ended=None,
+    )
+    end: dict[str, Any] = {"state": FINISHED, "stage": None}
     try:
-        yield
+        yield record
     except (Interrupted, KeyboardInterrupt):
-        record |= {"state": INTERRUPTED, "reason": "stopped by Ctrl-C"}
+        end = {"state": INTERRUPTED, "reason": f"stopped by {STOP.name}"}
         raise
     except BaseException as error:
-        record |= {"state": FAILED, "reason": reason_of(error)}
+        end = {"state": FAILED, "reason": reason_of(error)}
         if not _explains_itself(error):
-            (folder / TRACEBACK).write_text(traceback.format_exc())
+            with suppress(NotWritten):
+                write_text(folder / TRACEBACK, traceback.format_exc())
         raise
-    else:
-        record["state"] = FINISHED
     finally:
-        record["ended"] = _now()
-        _write(folder, record)
+        record.update(ended=_now(), **end)
+
+
+def read_record(folder: Path) -> dict[str, Any]:
+    """What ``status.json`` holds; empty where there is none that can be read."""
+    try:
+        content = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
 
 
 def reason_of(error: BaseException) -> str:
@@ -82,22 +125,12 @@ def reason_of(error: BaseException) -> str:
 
 def state_of(folder: Path) -> str | None:
     """The state that a run folder records, or None where there is no record."""
-    try:
-        return json.loads((folder / RECORD).read_text())["state"]
-    except (OSError, ValueError, KeyError):
-        return None
+    return read_record(folder).get("state")
 
 
 def _explains_itself(error: BaseException) -> bool:
-    return isinstance(error, InputError | FloatingPointError | ImplicitGradientError)
+    return isinstance(error, InputError | FloatingPointError | ImplicitGradientError | NotWritten)
 
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def _write(folder: Path, record: dict[str, Any]) -> None:
-    """Replace the record in one move: a reader never sees half of it."""
-    part = folder / f".{RECORD}"
-    part.write_text(json.dumps(record, indent=2) + "\n")
-    part.replace(folder / RECORD)

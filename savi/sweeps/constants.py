@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import shlex
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from hydra import compose
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
@@ -16,9 +14,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from savi.config.store import plain
 from savi.errors import InputError
-from savi.experiments.options import default_options
-from savi.plugins import import_modules
-from savi.runs.folder import differences
+from savi.experiments.earlier import meant_by_absence, overrides_of
+from savi.runs.folder import differences, read_config
 from savi.runs.record import RECORD
 from savi.settings import flatten, key_of
 
@@ -60,44 +57,11 @@ def refuse_other_constants(
         compared.add(keys)
 
 
-def meant_by_absence(config: Mapping[str, Any], added: Iterable[str]) -> dict[str, Any]:
-    """What a job of an earlier version meant by not having a key, by dotted name.
-
-    A key that came later was at what is its value now, unless an override that the job did not
-    have sets it: then it was at its default.
-
-    Args:
-        config: what the job's config is by this version.
-        added: the overrides that the job did not have.
-    """
-    import_modules(config.get("imports", ()))
-    given = {key_of(word) for word in added}
-    within = tuple(f"{key}." for key in given)
-    now, known = flatten(config), default_options(config)
-    return {
-        key: known.get(key) if key in given or key.startswith(within) else value
-        for key, value in now.items()
-    }
-
-
-def overrides_of(folder: Path) -> list[str] | None:
-    """The overrides of the job that a folder holds; None where its record does not tell."""
-    try:
-        command = json.loads((folder / RECORD).read_text())["command"]
-    except (OSError, ValueError, KeyError):
-        return None
-    return shlex.split(command)[1:] if command else None
-
-
 def _earlier_jobs(folder: Path) -> Iterator[tuple[list[str], dict[str, Any]]]:
     """The overrides and the config of each job that has begun."""
     for record in sorted(folder.glob(f"*/{RECORD}")):
-        overrides = overrides_of(record.parent)
-        try:
-            config = yaml.safe_load((record.parent / "config.yaml").read_text())
-        except (OSError, yaml.YAMLError):
-            continue
-        if overrides is not None and isinstance(config, dict):
+        overrides, config = overrides_of(record.parent), read_config(record.parent)
+        if overrides is not None and config is not None:
             yield overrides, config
 
 

@@ -1,4 +1,4 @@
-"""One job of a sweep: skipped if it is finished, else begun anew in its own folder."""
+"""One job of a sweep: skipped if it is finished, else begun or continued in its own folder."""
 
 from __future__ import annotations
 
@@ -8,14 +8,16 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from savi.experiments.earlier import meant_by_absence, overrides_of
+from savi.experiments.resume import Progress, progress
 from savi.runs.folder import claimed, finished_metrics, is_claimed
-from savi.runs.record import Interrupted, Origin, reason_of, recorded
-from savi.sweeps.constants import meant_by_absence, overrides_of
+from savi.runs.record import Interrupted, Origin, Record, reason_of, recorded
+from savi.runs.stop import STOP
 
 #: The file of a job's folder that its output goes to, since several jobs may run side by side.
 LOG = "log.txt"
 
-Work = Callable[[Path, Origin], Mapping[str, float]]
+Work = Callable[[Path, Origin, Progress | None, Record], Mapping[str, float]]
 
 
 class JobFailed(Exception):
@@ -28,7 +30,8 @@ def run_job(
     """Do one job, unless an earlier start of the sweep has finished it.
 
     The terminal gets a line when it starts and a line when it ends; whatever the job prints goes
-    to ``log.txt``. Its ``work`` trains in a folder, and returns the final figures.
+    to ``log.txt``. Its ``work`` trains in a folder from where an earlier start of the sweep has
+    left it, and returns the final figures.
 
     Returns:
         The contents of its ``metrics.json``; nothing of a job that another process, started with
@@ -49,14 +52,17 @@ def run_job(
         if is_claimed(folder):
             _tell(folder, "another process is at work on it, skipped")
             return {}
-        with claimed(folder, again=True), recorded(folder, origin, config):
-            _tell(folder, "started")
-            with (
-                (folder / LOG).open("w", encoding="utf-8", buffering=1) as log,
-                contextlib.redirect_stdout(log),
-                contextlib.redirect_stderr(log),
-            ):
-                metrics = work(folder, origin)
+        # Some launchers start jobs in processes of their own.
+        with STOP.handled(), claimed(folder, again=True):
+            done = progress(config, folder, job=True)
+            with recorded(folder, origin, config) as record:
+                _tell(folder, "started" if done is None else "taken up again")
+                with (
+                    (folder / LOG).open("a", encoding="utf-8", buffering=1) as log,
+                    contextlib.redirect_stdout(log),
+                    contextlib.redirect_stderr(log),
+                ):
+                    metrics = work(folder, origin, done, record)
     except Interrupted:
         raise
     except Exception as error:

@@ -46,3 +46,10 @@ def setting(overrides: Iterable[str], constant: Iterable[str] = ()) -> str:
 def command(overrides: Iterable[str]) -> str:
     """The command line that runs a job alone."""
     return shlex.join(["savi-train", *own_overrides(overrides)])
+
+
+def again(overrides: Iterable[str], folder: str) -> str:
+    """The command line that goes on with the run in a folder."""
+    quoted = folder if not _UNSAFE.search(folder.replace("/", "")) else f"'{folder}'"
+    kept = [word for word in own_overrides(overrides) if key_of(word) != "resume"]
+    return shlex.join(["savi-train", *kept, f"hydra.run.dir={quoted}", "resume=auto"])

@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from savi.errors import InputError
 from savi.experiments.check import check_job
+from savi.runs.whole import write_text
 from savi.settings import key_of
 from savi.sweeps.constants import refuse_other_constants
 from savi.sweeps.direction import follow_metric
@@ -63,7 +64,7 @@ def _write_plan(config: DictConfig, config_name: str | None) -> Path:
     swept = {*earlier.get("swept", ()), *(_key(o) for o in overrides if o.is_sweep_override())}
     fixed = {_key(o): str(o.input_line) for o in overrides if _key(o) not in swept}
     constant = list(fixed)
-    check_job(config.trainer)
+    check_job(config)
     follow_metric(config.hydra, _objective(config, overrides))
     refuse_other_constants(folder, config_name, swept, list(fixed.values()))
     # Before the number of trials is asked for: their study lies in it.
@@ -88,7 +89,7 @@ def _write_plan(config: DictConfig, config_name: str | None) -> Path:
             # The same seed again would propose the first trials again.
             sweeper.sampler.seed += trials - sweeper.n_trials
     plan = {"command": line, "swept": sorted(swept), "jobs": jobs, "trials": trials}
-    (folder / PLAN).write_text(json.dumps(plan, indent=2) + "\n")
+    write_text(folder / PLAN, json.dumps(plan, indent=2) + "\n")
     return folder
 
 

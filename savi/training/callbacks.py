@@ -6,7 +6,6 @@ import resource
 import sys
 import time
 from contextlib import ExitStack
-from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -61,6 +60,20 @@ class CostMonitor(Callback):
         self.evaluations += module.vae.decoder_evaluations
         self.examples += examples
         self.peak_memory_mb = max(self.peak_memory_mb, peak_memory_mb(module.device))
+
+    def state_dict(self) -> dict[str, Any]:
+        """What has been counted, for a checkpoint."""
+        counted = {"evaluations": self.evaluations, "examples": self.examples}
+        seconds = torch.tensor(self.seconds, dtype=torch.float64)
+        return counted | {"seconds": seconds, "peak_memory_mb": self.peak_memory_mb}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on counting."""
+        self.evaluations, self.examples = state_dict["evaluations"], state_dict["examples"]
+        self.seconds, self.peak_memory_mb = (
+            state_dict["seconds"].tolist(),
+            state_dict["peak_memory_mb"],
+        )
 
     def metrics(self) -> dict[str, float]:
         """The figures so far; empty before the first step."""
@@ -151,20 +164,3 @@ class KeepRandomState(Callback):
         """Put the state back, before loaders and steps draw from it."""
         if trainer.world_size > 1:
             torch.set_rng_state(self.state)
-
-
-class SaveOnInterrupt(Callback):
-    """Writes ``last.ckpt`` when Ctrl-C stops the training.
-
-    Not after other errors: those may have left weights that are worse than the last ones saved.
-    """
-
-    def __init__(self, checkpoints: str) -> None:
-        self.path = str(Path(checkpoints) / "last.ckpt")
-
-    def on_exception(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
-    ) -> None:
-        """Save while the trainer is still whole."""
-        if isinstance(exception, KeyboardInterrupt):
-            trainer.save_checkpoint(self.path, weights_only=False)

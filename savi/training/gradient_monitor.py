@@ -72,6 +72,14 @@ class GradientMonitor(Callback):
         for logger in trainer.loggers:
             logger.log_metrics(metrics | {"epoch": trainer.current_epoch}, step=trainer.global_step)
 
+    def state_dict(self) -> dict[str, Any]:
+        """The latest figures, for a checkpoint."""
+        return {"last": self.last}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Those of the run that this one continues."""
+        self.last = dict(state_dict["last"])
+
     def measure(self, trainer: pl.Trainer, module: SemiAmortizedVAE) -> dict[str, float]:
         """The figures at the current weights."""
         outer, beta, plugin = module.outer_loss, module.beta, trainer.precision_plugin

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
+from typing import Any
 
 import torch.distributed as dist
 from torch import Tensor
@@ -48,18 +50,29 @@ class SolveTotals:
 
     def gather(self) -> None:
         """On each of several devices: the totals of all."""
-        if not (dist.is_available() and dist.is_initialized()):
-            return
-        parts: list[tuple[bool, int, int, dict[str, int]]]
-        parts = [(False, 0, 0, {})] * dist.get_world_size()
-        dist.all_gather_object(parts, (self.certified, self.solves, self.failed, self.kinds))
-        self.__init__()  # type: ignore[misc]
-        for certified, solves, failed, kinds in parts:
-            self.certified |= certified
-            self.solves += solves
-            self._failed += failed
-            for kind, count in kinds.items():
-                self._kinds[kind] = self._kinds.get(kind, 0) + count
+        self.load_state_dict(self.state_dict())
+
+    def state_dict(self) -> dict[str, Any]:
+        """The totals of all devices, each of which must ask for them."""
+        own = {"certified": self.certified, "solves": self.solves, "failed": self.failed}
+        parts: list[dict[str, Any]] = [own | {"kinds": self.kinds}]
+        if dist.is_available() and dist.is_initialized():
+            own, parts = parts[0], parts * dist.get_world_size()
+            dist.all_gather_object(parts, own)
+        kinds: Counter[str] = Counter()
+        for part in parts:
+            kinds.update(part["kinds"])
+        return {
+            "certified": any(part["certified"] for part in parts),
+            "solves": sum(part["solves"] for part in parts),
+            "failed": sum(part["failed"] for part in parts),
+            "kinds": dict(kinds),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on counting from these totals, on one device for all."""
+        self.certified, self.solves = state["certified"], state["solves"]
+        self._failed, self._kinds = state["failed"], dict(state["kinds"])
 
     @property
     def failed(self) -> int:

@@ -1,6 +1,6 @@
 """The curve that tells whether a training was over."""
 
-from savi.experiments.run import bound_curve, steps_of
+from savi.experiments.conclude import bound_curve, steps_of
 
 
 def test_the_validation_bound_is_read_from_the_runs_curves(tmp_path):

@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from savi.errors import InputError
-from savi.runs.folder import claimed, finished_metrics, is_claimed
+from savi.runs.folder import claimed, clear, finished_metrics, is_claimed
 
 CONFIG = {
     "seed": 0,
@@ -51,6 +51,8 @@ def test_an_unfinished_job_is_cleared_and_nothing_else(tmp_path):
     (folder / "checkpoints").mkdir()
     (folder / "notes.txt").write_text("mine")
     with claimed(folder, again=True):
+        assert (folder / "config.yaml").exists()
+        clear(folder)
         assert sorted(p.name for p in folder.iterdir() if p.name != ".lock") == ["notes.txt"]
 
 

@@ -1,6 +1,8 @@
+import shlex
+
 import pytest
 
-from savi.sweeps.jobs import LONGEST, command, job_folder, setting
+from savi.sweeps.jobs import LONGEST, again, command, job_folder, setting
 
 
 def test_a_folder_is_named_by_its_overrides_whatever_their_order():
@@ -39,3 +41,15 @@ def test_a_setting_is_a_job_without_its_seed():
 )
 def test_the_command_runs_the_job_alone(overrides, line):
     assert command(overrides) == line
+
+
+@pytest.mark.parametrize(
+    ("folder", "word"),
+    [
+        ("runs/a-1", "hydra.run.dir=runs/a-1"),
+        ("/x/my runs/rho=1", "hydra.run.dir='/x/my runs/rho=1'"),
+    ],
+)
+def test_the_command_that_goes_on_with_a_run(folder, word):
+    words = shlex.split(again(["seed=1", "resume=old.ckpt", "sweep=rho"], folder))
+    assert words == ["savi-train", "seed=1", word, "resume=auto"]

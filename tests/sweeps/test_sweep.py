@@ -1,11 +1,14 @@
 """Whole sweeps, as a user starts them."""
 
 import json
+import re
+import shutil
 from pathlib import Path
 
 import pytest
 import yaml
 from programs import finished, finished_alone
+from resumed_runs import Signals, assert_same_runs
 
 from savi.cli import train
 from savi.config.store import conf_dir
@@ -85,9 +88,18 @@ def test_a_sweep_survives_its_jobs_and_is_taken_up_again(sweep, tmp_path):
     assert out.count("failed: inner.rho is -1.0") == 4
     assert weights.stat().st_mtime_ns == before
 
-    # A job that was stopped half-way is run again, into the same folder.
+    # A job that was stopped after its training is evaluated, into the same folder.
     status = folder / "inner.rho-1_seed-0" / "status.json"
     status.write_text(json.dumps({"state": "running"}))
+    figures = folder / "inner.rho-1_seed-0" / "metrics.json"
+    evaluated = figures.stat().st_mtime_ns
+    code, out = sweep("seed=0,1", "inner.rho=1")
+    assert out.count(": taken up again") == 1
+    assert weights.stat().st_mtime_ns == before
+    assert figures.stat().st_mtime_ns > evaluated
+    # One that was stopped before its first checkpoint is run again.
+    status.write_text(json.dumps({"state": "running"}))
+    shutil.rmtree(weights.parent)
     code, out = sweep("seed=0,1", "inner.rho=1")
     assert out.count(": started") == 1
     assert weights.stat().st_mtime_ns > before
@@ -207,6 +219,52 @@ def test_several_devices_in_a_sweep_are_refused(command, capsys, tmp_path):
     assert exit_.value.code == 2
     assert "trainer.devices above 1 in a sweep" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_stopped_job_goes_on(sweep, tmp_path, monkeypatch):
+    signals = Signals(monkeypatch)
+    long = ("trainer.max_epochs=3", "data.batch_size=16")
+    assert sweep("seed=0,1", *long)[0] == 0
+    (tmp_path / "sweep").rename(tmp_path / "whole")
+    # In the second epoch of the second job.
+    signals.left = 9 + 5
+    code, out = sweep("seed=0,1", *long)
+    assert code == 143
+    assert states(tmp_path / "sweep") == {"seed-0": "finished", "seed-1": "interrupted"}
+    assert out.rstrip().endswith("the same command goes on with what is not finished")
+    code, out = sweep("seed=0,1", *long)
+    assert (code, out.count("seed-1: taken up again")) == (0, 1)
+    for job in ("seed-0", "seed-1"):
+        assert_same_runs(tmp_path / "sweep" / job, tmp_path / "whole" / job)
+    # What was printed before is kept.
+    log = (tmp_path / "sweep/seed-1/log.txt").read_text()
+    assert re.findall(r"epoch (\d)/3", log) == ["1", "2", "3"]
+
+
+@pytest.mark.parametrize("torn", ["config.yaml", "status.json", "metrics.json", "last.ckpt"])
+def test_an_unreadable_file_makes_a_job_unfinished(torn, sweep, tmp_path):
+    assert sweep("seed=0,1", "experiment=vae")[0] == 0
+    job = tmp_path / "sweep/seed-1"
+    before = json.loads((job / "metrics.json").read_text())
+    file = job / "checkpoints" / torn if torn.endswith("ckpt") else job / torn
+    whole = file.read_bytes()
+    file.write_bytes(whole[: len(whole) // 2])
+    if torn == "last.ckpt":
+        (job / "status.json").write_text('{"state": "running"}')
+    code, out = sweep("seed=0,1", "experiment=vae")
+    assert code == 0, out
+    assert "seed-0: finished before, skipped" in out
+    assert "seed-1: taken up again" in out
+    after = json.loads((job / "metrics.json").read_text())
+    assert {k: v for k, v in after.items() if not k.startswith("cost/")} == {
+        k: v for k, v in before.items() if not k.startswith("cost/")
+    }
+
+
+def test_a_checkpoint_for_all_jobs_is_refused(sweep):
+    code, out = sweep("seed=0,1", "resume=elsewhere.ckpt")
+    assert code == 2
+    assert "resume=elsewhere.ckpt in a sweep: leave it out" in out
 
 
 @pytest.mark.parametrize("launcher", ["joblib", "submitit_local"])

@@ -88,3 +88,14 @@ def test_a_slurm_job_is_not_put_back_into_the_queue(config, monkeypatch):
     environment = build_trainer(values["trainer"], data, [], False)._accelerator_connector
     assert isinstance(environment.cluster_environment, SLURMEnvironment)
     assert not environment.cluster_environment.auto_requeue
+
+
+@pytest.mark.slow
+def test_two_devices_go_on_to_the_same_figures(tmp_path):
+    options = (*TWO, "experiment=savi_ift", "trainer.max_epochs=2")
+    whole = run(tmp_path, "whole", *options)
+    run(tmp_path, "longer", *options, "trainer.max_epochs=1")
+    longer = run(tmp_path, "longer", *options, "resume=auto")
+    assert longer.keys() == whole.keys()
+    kept = {k: v for k, v in whole.items() if not k.startswith(("cost/step", "cost/peak"))}
+    assert {k: longer[k] for k in kept} == pytest.approx(kept, rel=1e-6, abs=1e-6)

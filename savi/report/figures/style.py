@@ -16,6 +16,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatterSciNotation, LogLocator
 from torch import Tensor
 
+from savi.runs.whole import whole
+
 P = ParamSpec("P")
 
 WIDTH = 10.0
@@ -97,9 +99,8 @@ def save(figure: Figure, path: Path | str) -> Path:
     The same figure gives the same bytes: no time, no version in the metadata.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with matplotlib.style.context(["default", STYLE]):
-        figure.savefig(path, format="png", metadata={"Software": None}, bbox_inches="tight")
+    with whole(path) as part, matplotlib.style.context(["default", STYLE]):
+        figure.savefig(part, format="png", metadata={"Software": None}, bbox_inches="tight")
     return path
 
 

@@ -20,6 +20,7 @@ from savi.report.html.run_page import run_context, run_title
 from savi.report.html.words import duration, figure, moment
 from savi.report.settings import show
 from savi.report.table import described, full_label
+from savi.runs.whole import write_text
 
 STYLES = ("theme.css", "page.css", "tables.css", "plots.css")
 SCRIPTS = ("theme.js", "plots.js", "overlays.js", "tables.js", "page.js")
@@ -86,7 +87,7 @@ def write_report(paths: Sequence[Path], output: Path, title: str | None = None) 
     if output.is_dir() or not output.parent.is_dir():
         raise InputError(f"output '{output}' cannot be written: give a file in an existing folder")
     found = find_runs(paths)
-    output.write_text(_page(found, title, paths), encoding="utf-8")
+    write_text(output, _page(found, title, paths))
     return output
 
 

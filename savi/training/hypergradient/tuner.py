@@ -53,7 +53,10 @@ class HypergradientTuner(Callback):
         self._adam = torch.optim.Adam([*self._logs.values()], lr=self.settings["lr"])
         if self._saved is not None:
             self._adam.load_state_dict(self._saved["optimizer"])
-            self.taken = self._saved["taken"]
+            self.taken, self.last = self._saved["taken"], dict(self._saved["last"])
+            for name, log in self._logs.items():
+                # The module holds them in single precision.
+                log.data.fill_(self._saved["logs"][name])
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
@@ -139,10 +142,12 @@ class HypergradientTuner(Callback):
         return x[torch.randperm(len(x), generator=source)[:examples]]
 
     def state_dict(self) -> dict[str, Any]:
-        """Adam's state, for a checkpoint; the values are in the module's buffers."""
+        """Its own and Adam's state, for a checkpoint."""
         if not self._logs:
             return {}
-        return {"taken": self.taken, "optimizer": self._adam.state_dict()}
+        logs = {name: float(log.detach()) for name, log in self._logs.items()}
+        own = {"taken": self.taken, "last": self.last, "logs": logs}
+        return own | {"optimizer": self._adam.state_dict()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Hold a checkpoint's state until training starts."""

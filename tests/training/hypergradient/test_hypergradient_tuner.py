@@ -9,6 +9,7 @@ import torch
 
 from savi.experiments.reload import evaluate_checkpoint
 from savi.experiments.run import Run, build, train
+from savi.experiments.training_state import TrainingState
 from savi.implicit.reporter import ImplicitGradientError, ImplicitGradientWarning
 from savi.report.figures import read_metrics
 from savi.training.hypergradient.hyperparameters import HYPERPARAMETERS, values
@@ -158,4 +159,5 @@ def test_it_is_off_by_default(config, tmp_path):
     run = Run.build(config("logger=csv", "data.limit=24"), tmp_path / "run")
     assert not any(isinstance(c, HypergradientTuner) for c in run.trainer.callbacks)
     run = Run.build(small(config), tmp_path / "run")
-    assert isinstance(run.trainer.callbacks[0], HypergradientTuner)
+    first = [type(callback) for callback in run.trainer.callbacks[:2]]
+    assert first == [TrainingState, HypergradientTuner]

@@ -1,0 +1,216 @@
+"""Where a run in a folder goes on: ``resume=auto``, or from a checkpoint that is named."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from savi.errors import InputError
+from savi.experiments.checkpoint import CONFIG_KEY, DATA_KEY, read_checkpoint
+from savi.experiments.earlier import meant_by_absence
+from savi.experiments.training_state import STATE_KEY
+from savi.runs.folder import clear, contents, differences, read_config, read_metrics_json
+from savi.runs.record import FIGURES, FINISHED, RECORD, read_record
+from savi.runs.whole import copy
+
+AUTO = "auto"
+
+#: The checkpoints of a run, below its folder; the first is the one that it goes on from.
+LAST, BEST = Path("checkpoints/last.ckpt"), Path("checkpoints/best.ckpt")
+
+#: What may change while a run goes on: it leaves the results as they are, or only adds to them.
+MAY_CHANGE = frozenset(
+    {
+        *("logger", "resume", "trainer.threads", "trainer.enable_progress_bar"),
+        *("trainer.max_epochs", "callbacks.figures", "callbacks.media_every_n_epochs"),
+    }
+)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far the run in a folder has come.
+
+    Attributes:
+        checkpoint: the file that it goes on from.
+        preprocessing: that of the data.
+        rows: so many rows of ``metrics.csv`` had been written by then.
+        over: whether the training is.
+        metrics: ``metrics.json``, if the run has been evaluated.
+        finished: whether nothing is left to do.
+    """
+
+    checkpoint: Path
+    preprocessing: dict[str, Any]
+    rows: int
+    over: bool
+    metrics: dict[str, float] | None
+    finished: bool
+
+
+def progress(config: Mapping[str, Any], folder: Path, *, job: bool = False) -> Progress | None:
+    """How far the run of this config in a folder has come, which this process holds.
+
+    A checkpoint that is damaged is named, and the one before it used. Where there is none to go on
+    from, what the run has left is removed.
+
+    Args:
+        config: of the run that goes on.
+        folder: of the run.
+        job: whether it is a job of a sweep, which begins again where a run would be refused.
+
+    Raises:
+        InputError: for a folder that does not hold this run.
+    """
+    wanted = config.get("resume")
+    if wanted not in (None, AUTO):
+        _adopt(Path(wanted), folder)
+    if not contents(folder):
+        return None
+    try:
+        _require_a_run(folder)
+        found = _newest(folder)
+        if found is not None:
+            return _judged(found, config, folder)
+        if (earlier := read_config(folder)) is not None:
+            refuse_another(earlier, config, folder)
+    except InputError as error:
+        if not job:
+            raise
+        warn(f"{error}: begun again")
+    clear(folder)
+    return None
+
+
+def followed(config: Mapping[str, Any], folder: Path) -> Progress | None:
+    """The same on another device of a run, after the first one has put the folder in order."""
+    if not (folder / LAST).is_file():
+        return None
+    return _judged(read_checkpoint(folder / LAST), config, folder)
+
+
+def _adopt(source: Path, folder: Path) -> None:
+    """Have a folder hold what a run was when it wrote a checkpoint."""
+    if (source / LAST).is_file():
+        source = source / LAST
+    own = [(folder / name).resolve() for name in (LAST, BEST)]
+    earlier = read_config(folder) or {}
+    if source.resolve() == own[0] or (contents(folder) and earlier.get("resume") == str(source)):
+        # It is at that checkpoint already, or has come further since.
+        return
+    if (folder / LAST).exists() and source.resolve() not in own:
+        raise InputError(
+            f"'{folder}' holds a run already: to go on from '{source}', choose another "
+            "hydra.run.dir; to go on with the run in it, set resume=auto"
+        )
+    read_checkpoint(source)
+    log = Path("metrics.csv")
+    beside = source.resolve().parent
+    # The last one last: it is what says that the folder holds a run.
+    for name, origin in (
+        *((log, beside.parent / log), (BEST, beside / BEST.name)),
+        (LAST, source.resolve()),
+    ):
+        if origin.is_file() and origin != (folder / name).resolve():
+            copy(origin, folder / name)
+
+
+def _require_a_run(folder: Path) -> None:
+    """Refuse to remove what no run of savi has left."""
+    if not any((folder / name).exists() for name in (RECORD, "config.yaml", "checkpoints")):
+        raise InputError(
+            f"'{folder}' holds no run that could go on ({', '.join(contents(folder))}): choose "
+            "another hydra.run.dir"
+        )
+
+
+def _newest(folder: Path) -> dict[str, Any] | None:
+    """The contents of the newest checkpoint, which ``last.ckpt`` is afterwards.
+
+    Between the two, at the end of an epoch, a run may be killed; either may be damaged.
+    """
+    found: dict[Path, dict[str, Any]] = {}
+    for name in (LAST, BEST):
+        if (folder / name).is_file():
+            try:
+                found[name] = read_checkpoint(folder / name)
+            except InputError as error:
+                warn(f"{error}: not used")
+    if not found:
+        if any((folder / name).is_file() for name in (LAST, BEST)):
+            warn(f"the run in '{folder}' has no checkpoint to go on from: begun again")
+        return None
+    newest = max(found, key=lambda name: found[name]["global_step"])
+    if newest == BEST:
+        copy(folder / BEST, folder / LAST)
+    if BEST not in found and _has_a_best(found[newest]):
+        warn(f"the best epoch of the run in '{folder}' is lost: begun again")
+        return None
+    return found[newest]
+
+
+def _has_a_best(checkpoint: Mapping[str, Any]) -> bool:
+    states = checkpoint.get("callbacks", {}).items()
+    return any("val/elbo" in key and state.get("best_model_path") for key, state in states)
+
+
+def _judged(checkpoint: Mapping[str, Any], config: Mapping[str, Any], folder: Path) -> Progress:
+    """How far the run of a checkpoint has come."""
+    refuse_another(checkpoint[CONFIG_KEY], config, folder)
+    if STATE_KEY not in checkpoint:
+        raise InputError(
+            f"the run in '{folder}' has kept no state of its training, as one of several replicas, "
+            "or by an earlier version, so that it cannot go on: choose another hydra.run.dir"
+        )
+    epochs = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]
+    refuse_epochs(checkpoint[CONFIG_KEY], config, epochs["started"], folder)
+    state, record = checkpoint[STATE_KEY], read_record(folder)
+    over = state["stopped"] or epochs["processed"] >= config["trainer"]["max_epochs"]
+    ended = record.get("state") == FINISHED
+    evaluated = over and (ended or record.get("stage") == FIGURES)
+    metrics = read_metrics_json(folder) if evaluated else None
+    return Progress(
+        folder / LAST,
+        checkpoint[DATA_KEY],
+        state["rows"],
+        over,
+        metrics,
+        finished=ended and metrics is not None,
+    )
+
+
+def refuse_another(earlier: Mapping[str, Any], config: Mapping[str, Any], folder: Path) -> None:
+    """Refuse to go on with another config than the run was begun with."""
+    changed = differences(earlier, config, meant_by_absence(config, ()), MAY_CHANGE)
+    if changed:
+        key, (before, now) = next(iter(changed.items()))
+        raise InputError(
+            f"'{folder}' holds a run with another {key}: set it to {before} again (it is now "
+            f"{now}), or choose another hydra.run.dir"
+        )
+
+
+def refuse_epochs(
+    earlier: Mapping[str, Any], config: Mapping[str, Any], begun: int, folder: Path
+) -> None:
+    """Refuse a number of epochs that the run has passed, or that its schedule does not know."""
+    before, now = (c["trainer"]["max_epochs"] for c in (earlier, config))
+    if now != before and config["optimizer"]["schedule"] != "constant":
+        raise InputError(
+            f"trainer.max_epochs {now} with optimizer.schedule "
+            f"'{config['optimizer']['schedule']}', which the run in '{folder}' has laid over "
+            f"{before} epochs: set trainer.max_epochs={before}, or choose another hydra.run.dir"
+        )
+    if now < min(before, begun):
+        raise InputError(
+            f"trainer.max_epochs {now} is below the {begun} epochs that the run in '{folder}' has "
+            f"begun: set it to {begun} or more"
+        )
+
+
+def warn(message: str) -> None:
+    """A remark on the standard error."""
+    print(f"warning: {message}", file=sys.stderr, flush=True)

@@ -1,0 +1,117 @@
+"""What a training goes on from besides what Lightning keeps."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Mapping
+from typing import Any, cast
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Callback
+
+from savi.experiments.metrics_log import MetricsLog
+from savi.training.module import SemiAmortizedVAE
+
+#: Where checkpoints hold it.
+STATE_KEY = "savi_training"
+
+#: Figures of ``metrics.json`` that are those of the last step that was logged.
+OF_LAST_STEP = "ift/"
+
+
+class TrainingState(Callback):
+    """Keeps in every checkpoint, and restores, what decides on the rest of a training.
+
+    That is the random states, the totals of the inner solves, the figures of the last step that
+    was logged, whether the training has been stopped early, and how many rows ``metrics.csv`` has.
+
+    It must be the first of the callbacks, so that the others find the random states.
+
+    Attributes:
+        figures: those of the last step.
+    """
+
+    def __init__(self) -> None:
+        self.figures: dict[str, float] = {}
+        self._random: Mapping[str, Any] | None = None
+
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Add it to what Lightning saves."""
+        assert isinstance(pl_module, SemiAmortizedVAE)
+        rows = 0
+        for logger in trainer.loggers:
+            # A row that is counted must not be lost.
+            logger.save()
+            if isinstance(logger, MetricsLog):
+                rows = logger.rows
+        checkpoint[STATE_KEY] = {
+            "random": random_states(),
+            "solves": pl_module.solves.state_dict(),
+            "figures": self.metrics(trainer),
+            "stopped": trainer.should_stop,
+            "rows": rows,
+        }
+
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Restore it; the random states when the next step begins."""
+        assert isinstance(pl_module, SemiAmortizedVAE)
+        state = checkpoint[STATE_KEY]
+        if trainer.is_global_zero:
+            pl_module.solves.load_state_dict(state["solves"])
+        self.figures, self._random = dict(state["figures"]), state["random"]
+        trainer.should_stop = state["stopped"]
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Have the loader go on where it was, before it is asked for a batch.
+
+        Lightning forgets to where the length of a schedule has been asked for before.
+        """
+        trainer.fit_loop._load_combined_loader_states()
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Go on between two epochs."""
+        if self._restore():
+            # Otherwise Lightning begins a pass over the loader here, which draws a number.
+            iter(cast(Iterable[Any], trainer.train_dataloader))
+
+    def on_train_batch_start(self, *args: Any) -> None:
+        """Go on in the middle of an epoch."""
+        self._restore()
+
+    def metrics(self, trainer: pl.Trainer) -> dict[str, float]:
+        """The figures of the last step that was logged."""
+        logged = trainer.callback_metrics.items()
+        return self.figures | {k: float(v) for k, v in logged if k.startswith(OF_LAST_STEP)}
+
+    def _restore(self) -> bool:
+        states, self._random = self._random, None
+        if states is not None:
+            restore_random_states(states)
+        return states is not None
+
+
+def random_states() -> dict[str, Any]:
+    """Those of Python, NumPy and torch, as plain values."""
+    kind, keys, *rest = np.random.get_state(legacy=True)
+    return {
+        "python": random.getstate(),
+        "numpy": (kind, torch.from_numpy(np.asarray(keys, dtype=np.int64)), *rest),
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+    }
+
+
+def restore_random_states(states: Mapping[str, Any]) -> None:
+    """Put back what :func:`random_states` returned."""
+    kind, keys, *rest = states["numpy"]
+    random.setstate(states["python"])
+    np.random.set_state((kind, keys.numpy().astype(np.uint32), *rest))
+    torch.set_rng_state(states["torch"])
+    if states["cuda"]:
+        torch.cuda.set_rng_state_all(states["cuda"])

@@ -1,0 +1,80 @@
+"""What Ctrl-C and SIGTERM do: stop a run at once, or where it can be gone on with."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+#: The signals by which a user, a cluster or a shell ends a run.
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Stop:
+    """A handler of :data:`SIGNALS`, which raises ``KeyboardInterrupt`` for either.
+
+    While it is ``patient`` it only takes note of the first one: whoever is at work looks at
+    ``asked`` where it can stop with everything in order. A second one does not wait.
+
+    Attributes:
+        signal: the last one that came, or None.
+    """
+
+    def __init__(self) -> None:
+        self.signal: signal.Signals | None = None
+        self._patient = False
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        """A signal has come."""
+        first, self.signal = self.signal is None, signal.Signals(number)
+        if not (first and self._patient):
+            raise KeyboardInterrupt
+
+    @property
+    def asked(self) -> bool:
+        """Whether a signal has come."""
+        return self.signal is not None
+
+    @property
+    def code(self) -> int:
+        """The exit code of a process that a signal has ended: 130 or 143."""
+        return 128 + (self.signal or signal.SIGINT)
+
+    @property
+    def name(self) -> str:
+        """What has stopped the run, in words."""
+        return "SIGTERM" if self.signal is signal.SIGTERM else "Ctrl-C"
+
+    def install(self) -> dict[signal.Signals, object]:
+        """Handle the signals from now on; returns the handlers before."""
+        # Python lets no other thread do so; there the program around it decides.
+        if threading.current_thread() is not threading.main_thread():
+            return {}
+        # A process in the background of a script ignores Ctrl-C.
+        heard = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+        return {number: signal.signal(number, self) for number in heard}
+
+    @contextmanager
+    def handled(self) -> Iterator[None]:
+        """Handle the signals inside."""
+        self.signal, before = None, self.install()
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)  # type: ignore[arg-type]
+
+    @contextmanager
+    def patient(self) -> Iterator[None]:
+        """Inside, take note of the first signal and let the work go on."""
+        self._patient = True
+        try:
+            yield
+        finally:
+            self._patient = False
+
+
+#: The one of this process.
+STOP = Stop()
