@@ -1,5 +1,6 @@
 # make train  sets everything up and trains the default model
-# make test   sets everything up and runs the tests
+# make test   sets everything up and runs the tests, but for the long ones of a kind
+# make test-all  runs those too
 # make test-portable  runs the numerical tests on every code path of this processor, and with
 #             other random numbers
 # make lint   checks style and types
@@ -9,16 +10,20 @@ PYTHON ?= python3
 TORCH ?= torch==2.14.1 torchvision==0.29.1
 VENV ?= .venv
 BIN := $(VENV)/bin
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 READY := $(VENV)/.ready
 
-.PHONY: train test test-portable lint clean
+.PHONY: train test test-all test-portable lint clean
 
 train: $(READY)
 	$(BIN)/savi-train
 
 # Two processes of one thread each; the tests of a file share what they set up.
 test: $(READY)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	$(PYTEST) -m "not long"
+
+test-all: $(READY)
+	$(PYTEST)
 
 test-portable: $(READY)
 	$(BIN)/python tests/portable.py

@@ -13,6 +13,7 @@ SMALL = (
     "logger=csv", "experiment=svi", f"data.limit={EXAMPLES}", "data.batch_size=16",
     "model.hidden=8", "model.latent_dim=3", "inner.samples=2", "evaluation.val_samples=2",
     "evaluation.samples=2", "evaluation.importance_samples=2", "evaluation.gap_examples=0",
+    "evaluation.ais_examples=0", "evaluation.autoencoder_steps=0",
 )  # fmt: skip
 WARM = (*SMALL, "inner.warm_start=true", "inner.max_steps=10", "inner.atol=0.1")
 

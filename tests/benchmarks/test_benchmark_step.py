@@ -132,6 +132,7 @@ def test_a_machine_that_cannot_compile_is_told_in_the_table(tmp_path, monkeypatc
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.skipif(
     shutil.which("c++") is None and shutil.which("g++") is None, reason="no C++ compiler"
 )

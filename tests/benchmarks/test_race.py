@@ -181,6 +181,7 @@ def test_a_run_of_a_method_that_has_changed_since_is_refused(by_steps, monkeypat
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_processes_side_by_side_and_the_command_line(command, capsys, tmp_path):
     words = ["dataset=digits", "batch=16", "latent_dim=2", "hidden=8", "sizes=[40]", "seeds=1",
              "methods=[vae,savi,vae_cosine]", "marks=[0.01,0.02]", "examples=24",

@@ -54,6 +54,9 @@ METHODS = {
     "float64": ("experiment=laplace_ift", "trainer.precision=64-true"),
 }
 
+#: Those whose states the others have too.
+LONG = {"dequantised", "step size", "learned variance", "gradient check", "schedule", "float64"}
+
 
 @pytest.fixture
 def stop(monkeypatch):
@@ -80,7 +83,9 @@ def status(folder: Path) -> dict:
     return json.loads((folder / "status.json").read_text())
 
 
-@pytest.mark.parametrize("method", METHODS, ids=str)
+@pytest.mark.parametrize(
+    "method", [pytest.param(m, marks=[pytest.mark.long] * (m in LONG), id=m) for m in METHODS]
+)
 def test_a_run_goes_on_to_the_same_result(method, run, tmp_path, monkeypatch):
     clock = itertools.count()
     monkeypatch.setattr(refining, "_now", lambda device: float(next(clock)))

@@ -30,6 +30,9 @@ METHODS = {
     "few batches": ("experiment=vae", "trainer.limit_train_batches=2"),
 }
 
+#: Those whose states the others have too.
+LONG = {"varied", "few batches"}
+
 
 @pytest.fixture
 def run(config, tmp_path, monkeypatch):
@@ -65,7 +68,9 @@ def folders(folder: Path) -> list[str]:
     return sorted(path.parent.name for path in folder.glob("*/status.json"))
 
 
-@pytest.mark.parametrize("method", METHODS, ids=str)
+@pytest.mark.parametrize(
+    "method", [pytest.param(m, marks=[pytest.mark.long] * (m in LONG), id=m) for m in METHODS]
+)
 def test_replicas_go_on_to_the_same_results(method, run, tmp_path):
     options = METHODS[method]
     run("whole", *options)
@@ -119,7 +124,11 @@ def test_more_epochs_continue_finished_replicas(run, tmp_path):
         assert_same_runs(tmp_path / "longer" / name, tmp_path / "whole" / name)
 
 
-@pytest.mark.parametrize("damaged", [("replicas",), ("replicas", "replicas.before")], ids=str)
+@pytest.mark.parametrize(
+    "damaged",
+    [("replicas",), pytest.param(("replicas", "replicas.before"), marks=pytest.mark.long)],
+    ids=str,
+)
 def test_a_damaged_state_is_named_and_the_one_before_used(damaged, run, tmp_path, capsys):
     run("whole", "experiment=vae")
     run("run", "experiment=vae", "resume=auto", stopped_in=8)

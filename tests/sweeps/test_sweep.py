@@ -267,6 +267,7 @@ def test_a_checkpoint_for_all_jobs_is_refused(sweep):
     assert "resume=elsewhere.ckpt in a sweep: leave it out" in out
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("launcher", ["joblib", "submitit_local"])
 def test_other_launchers(launcher, tmp_path):
     pytest.importorskip(f"hydra_plugins.hydra_{launcher.partition('_')[0]}_launcher")

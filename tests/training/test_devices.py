@@ -44,7 +44,7 @@ def run(folder: Path, name: str, *overrides: str) -> dict[str, float]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("experiment", ["savi_ift", "vae"])
+@pytest.mark.parametrize("experiment", ["savi_ift", pytest.param("vae", marks=pytest.mark.long)])
 def test_two_devices_give_the_figures_of_one(experiment, tmp_path):
     one, two = (
         run(tmp_path, name, f"experiment={experiment}", *extra)
@@ -96,6 +96,7 @@ def test_a_slurm_job_is_not_put_back_into_the_queue(config, monkeypatch):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_two_devices_go_on_to_the_same_figures(tmp_path):
     options = (*TWO, "experiment=savi_ift", "trainer.max_epochs=2")
     whole = run(tmp_path, "whole", *options)
