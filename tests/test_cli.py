@@ -302,6 +302,7 @@ def test_replicas_are_runs_of_their_own(command, capsys, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_replicas_may_differ_in_a_constant(command, tmp_path):
     command(train, *TINY, "logger=csv", "trainer.replicas=2", "evaluation.ais_examples=0",
             "trainer.vary={inner.rho: [1, 10]}")  # fmt: skip

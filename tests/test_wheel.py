@@ -11,7 +11,10 @@ import pytest
 from savi import __version__ as VERSION
 
 ROOT = Path(__file__).parents[1]
-TINY = ("debug=quick", "data.limit=32", "trainer.max_epochs=1", "logger=csv", "hydra.run.dir=run")
+TINY = (
+    "debug=quick", "data.limit=32", "trainer.max_epochs=1", "logger=csv", "hydra.run.dir=run",
+    "evaluation.ais_examples=0", "evaluation.gap_examples=0", "evaluation.autoencoder_steps=0",
+)  # fmt: skip
 
 
 def run(*command: str, cwd: Path, **env: str) -> subprocess.CompletedProcess:

@@ -31,7 +31,7 @@ METHODS = {
 }
 
 #: Those whose states the others have too.
-LONG = {"varied", "few batches"}
+LONG = {"warm starts", "varied", "few batches"}
 
 
 @pytest.fixture

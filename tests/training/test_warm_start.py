@@ -98,7 +98,7 @@ def test_the_order_of_the_batches_does_not_matter(fit, monkeypatch):
 
 
 def test_validation_and_evaluation_start_at_the_prior_and_leave_the_table_alone(built):
-    data, module = built()
+    data, module = built("evaluation.ais_examples=16")
     diary = Diary()
     trainer = quiet_trainer(1, diary)
     trainer.fit(module, datamodule=data)
