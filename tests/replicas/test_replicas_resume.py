@@ -30,7 +30,7 @@ METHODS = {
     "few batches": ("experiment=vae", "trainer.limit_train_batches=2"),
 }
 
-#: Those whose states the others have too.
+#: Those whose states the others have too, or ordinary runs.
 LONG = {"warm starts", "varied", "few batches"}
 
 
