@@ -8,10 +8,10 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-import torch.distributed as dist
 from pytorch_lightning.callbacks import Callback
 
 from savi.inference.refinement import WhenItPays
+from savi.vae.variance import whole_batch_mean
 
 #: Whether a training refines, and what its seconds would buy else; the step at which it began.
 REFINING, PRICE, REFINED_FROM = "inner/refining", "inner/refinement_price", "inner/refined_from"
@@ -38,7 +38,9 @@ class Refining(Callback):
         """Stop it."""
         if self.refinement.is_timed(self._step):
             seconds = _now(pl_module.device) - self._start
-            self.refinement.took(self._step, _agreed(seconds, pl_module.device))
+            # The devices have to decide alike.
+            taken = torch.tensor([seconds], dtype=torch.float64, device=pl_module.device)
+            self.refinement.took(self._step, float(whole_batch_mean(taken)))
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Hand over the bound and the gain, and say when refinement begins."""
@@ -87,12 +89,3 @@ def _now(device: torch.device) -> float:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return time.perf_counter()
-
-
-def _agreed(seconds: float, device: torch.device) -> float:
-    """The mean over devices, which have to decide alike."""
-    if not (dist.is_available() and dist.is_initialized()):
-        return seconds
-    total = torch.tensor(seconds, dtype=torch.float64, device=device)
-    dist.all_reduce(total)
-    return float(total) / dist.get_world_size()

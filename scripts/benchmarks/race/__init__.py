@@ -27,9 +27,10 @@ from benchmarks.progress import Progress
 from benchmarks.race.figure import race_figure
 from benchmarks.race.methods import METHODS, check_methods
 from benchmarks.race.report import best_so_far, race_table, target_table, targets
-from benchmarks.race.run import Job, Row, finished, marks_of, run_job, write_json, written_whole
+from benchmarks.race.run import Job, Row, finished, marks_of, run_job, write_json
 from savi.errors import InputError
 from savi.report.figures.style import save
+from savi.runs.whole import whole
 from savi.settings import setting
 
 #: What a folder may be gone on with: which runs there are, and how many at once.
@@ -169,4 +170,5 @@ def _write_csv(path: Path, rows: Sequence[Row]) -> None:
     """The verdicts, and the test value of the best model so far."""
     best = {job: best_so_far(r for r in rows if r.run == job) for job in {r.run for r in rows}}
     lines = [row._asdict() | {"best_so_far": best[row.run][row.mark]} for row in rows]
-    written_whole(path, lambda part: write_csv(part, lines))
+    with whole(path) as part:
+        write_csv(part, lines)

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import time
-from collections.abc import Callable, Mapping
-from functools import partial
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,6 +18,7 @@ from benchmarks.race.methods import METHODS
 from benchmarks.race.training import Clock, Training
 from benchmarks.trained import experiment_module
 from savi.errors import InputError
+from savi.runs.whole import whole, write_text
 
 #: The CPU seconds that a size has unless ``budget`` says otherwise: up to so many images.
 BUDGETS = ((1_000, 60.0), (10_000, 150.0), (float("inf"), 600.0))
@@ -100,7 +99,8 @@ def run_job(job: Job, config: Config, folder: Path, clock: Clock = time.process_
             rows.append(Row(*job, *spent, *figures, diverged=verdict is None))
             record = {"method": _told(job), "rows": [row._asdict() for row in rows]}
             state = {"training": training.state_dict(), **record}
-            written_whole(checkpoint, partial(torch.save, state))
+            with whole(checkpoint) as part:
+                torch.save(state, part)
     write_json(file, record)
     checkpoint.unlink()
     return rows
@@ -161,13 +161,5 @@ def _check_method(job: Job, earlier: Mapping[str, Any]) -> None:
 
 
 def write_json(file: Path, value: object) -> None:
-    """As :func:`written_whole`."""
-    text = json.dumps(value, indent=1)
-    written_whole(file, lambda part: part.write_text(text, encoding="utf-8"))
-
-
-def written_whole(file: Path, write: Callable[[Path], object]) -> None:
-    """Write a file beside it and move it into place: whoever is cut off leaves the old one."""
-    part = file.with_suffix(f"{file.suffix}.part")
-    write(part)
-    os.replace(part, file)
+    """Whole or not at all: whoever is cut off leaves the old one."""
+    write_text(file, json.dumps(value, indent=1))
