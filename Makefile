@@ -3,6 +3,7 @@
 # make test-all  runs those too
 # make test-portable  runs the numerical tests on every code path of this processor, and with
 #             other random numbers
+# make soak   tries to break it for some hours: kills, signals, full disks, damaged files
 # make lint   checks style and types
 PYTHON ?= python3
 # The versions that the project is tested with; any in the ranges of pyproject.toml will do:
@@ -13,7 +14,7 @@ BIN := $(VENV)/bin
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 READY := $(VENV)/.ready
 
-.PHONY: train test test-all test-portable lint clean
+.PHONY: train test test-all test-portable soak lint clean
 
 train: $(READY)
 	$(BIN)/savi-train
@@ -27,6 +28,9 @@ test-all: $(READY)
 
 test-portable: $(READY)
 	$(BIN)/python tests/portable.py
+
+soak: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/python scripts/soak.py
 
 lint: $(READY)
 	$(BIN)/ruff check .
