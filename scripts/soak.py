@@ -17,7 +17,7 @@ import soaks
 from rich.table import Table
 from soaks import SOAKS, known
 
-from savi.console import fail, print_table
+from savi.console import print_table, say
 from savi.errors import InputError
 
 for module in pkgutil.iter_modules(soaks.__path__):
@@ -35,7 +35,8 @@ def main() -> None:
     try:
         chosen = {name: known(name) for name in asked.names or sorted(SOAKS)}
     except InputError as error:
-        fail(error, 2)
+        say(str(error))
+        sys.exit(2)
     table = Table("soak", "what is asked", "tried", "faults", "minutes", title="soak")
     faults: list[str] = []
     for name, entry in chosen.items():
