@@ -96,9 +96,15 @@ class NegativeELBO(InnerObjective):
         return self.family.natural_gradient(y, gradient)
 
     def natural_step(
-        self, y: Float[Tensor, "B P"], gradient: Float[Tensor, "B P"], length: Float[Tensor, " B"]
+        self,
+        y: Float[Tensor, "B P"],
+        gradient: Float[Tensor, "B P"],
+        length: Float[Tensor, " B"],
+        scale: float = 1.0,
     ) -> Float[Tensor, "B P"]:
         """A step against it that ends at a distribution."""
+        if scale != 1.0:
+            gradient = self._closed.scale_times(gradient, scale)
         return self.family.natural_step(y, gradient, length)
 
     @property

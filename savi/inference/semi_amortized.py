@@ -118,6 +118,13 @@ class SemiAmortizedInference(nn.Module):
                 f"posterior 'laplace' with inner.objective '{self.objective_name}': its mean is a "
                 "MAP solution, so set inner.objective=map"
             )
+        scale_lr = getattr(self.optimizer, "scale_lr", 1.0)
+        if scale_lr != 1.0 and not self.family.closed_form:
+            raise InputError(
+                f"inner.scale_lr {scale_lr:g} with posterior '{self.family.name}', which does not "
+                "say which part of λ is its scale: set inner.scale_lr=1, or "
+                "posterior=diagonal_gaussian"
+            )
         problem = Traits(
             stochastic=self.noise_name == "fresh",
             constrained=self.constrained,

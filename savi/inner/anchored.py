@@ -68,9 +68,9 @@ class AnchoredObjective(InnerObjective):
         """In the metric of the base objective's distribution."""
         return self.base.natural_gradient(y, gradient)
 
-    def natural_step(self, y: Rows, gradient: Rows, length: PerExample) -> Rows:
+    def natural_step(self, y: Rows, gradient: Rows, length: PerExample, scale: float = 1.0) -> Rows:
         """In the metric of the base objective's distribution."""
-        return self.base.natural_step(y, gradient, length)
+        return self.base.natural_step(y, gradient, length, scale)
 
     def evaluated(self, y: Rows) -> None:
         """Counted by J."""

@@ -197,8 +197,20 @@ class InnerObjective(Traits, ABC):
         """
         raise NotImplementedError(f"{type(self).__name__} has no Fisher matrix")
 
-    def natural_step(self, y: Rows, gradient: Rows, length: PerExample) -> Rows:
-        """A step of length α against the natural gradient: y − α F(y)⁻¹ g, to first order in α."""
+    def natural_step(self, y: Rows, gradient: Rows, length: PerExample, scale: float = 1.0) -> Rows:
+        """A step of length α against the natural gradient: y − α F(y)⁻¹ g, to first order in α.
+
+        Of a distribution that is known to have a location and a scale, the scale's part of the
+        step has the length α · ``scale``.
+
+        Raises:
+            InputError: for a ``scale`` other than 1 where nothing is known of one.
+        """
+        if scale != 1.0:
+            raise InputError(
+                f"scale_lr is {scale:g}, and {type(self).__name__} does not say which part of λ is "
+                "the scale of a distribution: leave scale_lr at 1"
+            )
         return y - length.unsqueeze(-1) * self.natural_gradient(y, gradient)
 
     def evaluated(self, y: Rows) -> None:

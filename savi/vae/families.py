@@ -112,6 +112,11 @@ class ClosedFormFamily(PosteriorFamily):
         """The first d numbers of λ."""
         return lam[:, : self.latent_dim]
 
+    def scale_times(self, gradient: Rows, factor: float) -> Rows:
+        """A gradient in λ of which all but the mean's part is multiplied."""
+        by_mean, by_scale = gradient.tensor_split([self.latent_dim], dim=-1)
+        return torch.cat([by_mean, factor * by_scale], dim=-1)
+
     def samples(self, lam: Rows, noise: Samples) -> Samples:
         """z(λ, ε)."""
         return self.distribution(lam, cast(GaussianVAE, None)).rsample(noise)

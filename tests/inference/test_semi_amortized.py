@@ -13,6 +13,7 @@ from savi.inference.semi_amortized import SemiAmortizedInference
 from savi.inner.anchored import Proximal
 from savi.inner.trust_region import TrustRegion
 from savi.vae import POSTERIORS
+from savi.vae.families import PosteriorFamily
 
 
 def seeded() -> torch.Generator:
@@ -258,6 +259,19 @@ def test_as_many_steps_in_tests_as_in_training_unless_set():
 def test_what_makes_no_sense_is_refused(settings: dict, message: str):
     with pytest.raises(InputError, match=message):
         semi_amortized(**settings)
+
+
+def test_a_step_of_the_scale_asks_for_a_family_that_has_one():
+    class Own(PosteriorFamily):
+        name = "own"
+        num_params = 3
+
+        def distribution(self, lam, *_):
+            raise NotImplementedError
+
+    inner = INNER | {"optimizer": "natural_gradient", "lr": 1.0, "scale_lr": 0.3}
+    with pytest.raises(InputError, match=r"inner\.scale_lr 0\.3 with posterior 'own'"):
+        SemiAmortizedInference(None, Own(3), inner, {"name": "stop"})
 
 
 def test_an_option_that_the_backend_does_not_take_is_refused():

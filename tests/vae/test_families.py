@@ -141,6 +141,15 @@ def test_the_natural_step_begins_against_the_natural_gradient(name: str):
     torch.testing.assert_close(slope, -family.natural_gradient(lam, gradient))
 
 
+@pytest.mark.parametrize("name", ["diagonal_gaussian", "full_gaussian"])
+def test_a_shorter_step_of_the_scale_leaves_the_mean_its_gradient(name: str):
+    family = POSTERIORS[name](3)
+    gradient = randn(B, family.num_params)
+    scaled = family.scale_times(gradient, 0.25)
+    assert torch.equal(scaled[:, :3], gradient[:, :3])
+    torch.testing.assert_close(scaled[:, 3:], gradient[:, 3:] / 4)
+
+
 def test_the_natural_step_of_a_diagonal_gaussian_ends_at_one():
     """No variance more than doubles, and no mean moves by more than 1, the prior's deviation.
 

@@ -32,9 +32,12 @@ class NaturalGradient(InnerOptimizer):
     Args:
         lr: the initial α. At 1, a diagonal Gaussian whose variances are right takes Newton's step
             with the diagonal of the Hessian in the mean.
+        scale_lr: how much longer or shorter the step of the distribution's scale is. What few
+            samples say of the scale is noise for the most part, which a full step fits.
     """
 
     lr: float = positive(1.0)
+    scale_lr: float = positive(1.0)
     name: ClassVar[str] = "natural_gradient"
     first_order: ClassVar[bool] = True
     judges: ClassVar[bool] = True
@@ -50,7 +53,7 @@ class NaturalGradient(InnerOptimizer):
 
     def step(self, objective: InnerObjective, point: Point, state: Any, create_graph: bool) -> Step:
         """One trial per example."""
-        return objective.natural_step(point.y, point.gradient, state), state
+        return objective.natural_step(point.y, point.gradient, state, self.scale_lr), state
 
     def judge(self, point: Point, trial: Rows, value: PerExample, state: Any) -> tuple[Mask, Any]:
         """Take what lowers J enough; move α."""

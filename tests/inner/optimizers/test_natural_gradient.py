@@ -8,6 +8,7 @@ from inner_problems import Nonlinear, WithFisher, gradients, nonlinear_inputs, r
 from linear_gaussian import linear_gaussian, objective_of, start, vae
 
 import savi
+from savi.errors import InputError
 from savi.gradients import Checkpointed, FiniteDifference, StopGradient, Truncated, Unrolled
 from savi.inner import AutogradObjective, GradientDescent, NaturalGradient, Proximal, TrustRegion
 
@@ -30,6 +31,36 @@ def test_the_first_step():
     _, g = problem.gradient(init)
     value = solve(problem, init, NaturalGradient(lr=1e-3), max_steps=1).value
     torch.testing.assert_close(value, init - 1e-3 * g / (2.0 + init.sin()))
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_the_scale_can_take_shorter_steps(name):
+    """To first order its part of a step is so many times shorter, and the mean's is the same."""
+    problem = linear_gaussian()
+    init, objective = start(problem, name), objective_of(problem.model, problem.x, name)
+
+    def moved(**options):
+        step = NaturalGradient(lr=1e-5, **options)
+        return solve(objective, init, step, max_steps=1).value - init
+
+    plain, shorter = moved(), moved(scale_lr=0.25)
+    torch.testing.assert_close(shorter[:, :3], plain[:, :3], rtol=1e-3, atol=0.0)
+    torch.testing.assert_close(shorter[:, 3:], plain[:, 3:] / 4, rtol=1e-3, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_shorter_steps_of_the_scale_end_at_the_same_optimum(name):
+    problem = linear_gaussian()
+    init, objective = start(problem, name), objective_of(problem.model, problem.x, name)
+    plain = solve(objective, init, max_steps=300, rtol=1e-9)
+    shorter = solve(objective, init, NaturalGradient(scale_lr=0.3), max_steps=300, rtol=1e-9)
+    torch.testing.assert_close(shorter.value, plain.value, rtol=1e-6, atol=1e-6)
+
+
+def test_a_scale_that_nothing_is_known_of_is_refused():
+    mixing, c, init = (t.detach() for t in nonlinear_inputs())
+    with pytest.raises(InputError, match=r"scale_lr is 0\.3, and WithFisher .*leave scale_lr at 1"):
+        solve(WithFisher(Nonlinear(mixing, c)), init, NaturalGradient(scale_lr=0.3), max_steps=1)
 
 
 def test_one_step_finds_the_mean_where_the_covariance_is_right():
