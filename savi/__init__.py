@@ -7,6 +7,8 @@ if TYPE_CHECKING:
     from savi import gradients, implicit, inner, linear, vae
     from savi._minimize import minimize
     from savi.errors import InputError
+    from savi.experiments.from_python import train
+    from savi.experiments.trained import TrainedModel, load
     from savi.inner.objective import InnerObjective
     from savi.inner.solution import Solution, Status
 
@@ -17,11 +19,14 @@ __all__ = [
     "InputError",
     "Solution",
     "Status",
+    "TrainedModel",
     "gradients",
     "implicit",
     "inner",
     "linear",
+    "load",
     "minimize",
+    "train",
     "vae",
 ]
 
@@ -31,7 +36,10 @@ _HOMES = {
     "InputError": "savi.errors",
     "Solution": "savi.inner.solution",
     "Status": "savi.inner.solution",
+    "TrainedModel": "savi.experiments.trained",
+    "load": "savi.experiments.trained",
     "minimize": "savi._minimize",
+    "train": "savi.experiments.from_python",
 }
 
 

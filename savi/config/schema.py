@@ -8,6 +8,7 @@ options of the choices in them too, which the chosen classes declare: see
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -237,6 +238,20 @@ def defaults() -> dict[str, Any]:
     A config that an earlier version has left may lack keys, and meant these.
     """
     return flatten(asdict(Config(data=DataConfig())))
+
+
+def completed(group: str, given: Mapping[str, Any] | None) -> dict[str, Any]:
+    """A group of the config with the defaults of all keys that it leaves out, at any depth."""
+    return _merged(asdict(Config(data=DataConfig()))[group], given or {})
+
+
+def _merged(known: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    inner = {
+        key: _merged(known[key], value)
+        for key, value in given.items()
+        if isinstance(value, Mapping) and isinstance(known.get(key), Mapping)
+    }
+    return {**known, **given, **inner}
 
 
 #: Groups, or mappings in them, that take keys besides those of their schema.

@@ -1,6 +1,6 @@
 """Whole batches by position, in an order keyed by seed and epoch: no work for single examples."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -18,6 +18,18 @@ class Batch(NamedTuple):
 
     x: Float[Tensor, "B D"]
     index: Int[Tensor, " B"]  # type: ignore[assignment]  # hides tuple.index, as fields may
+
+
+#: A batch of ours, or the tensors of any other data set, the examples first.
+AnyBatch = Batch | Sequence[Tensor] | Tensor
+
+
+def as_batch(batch: AnyBatch) -> Batch:
+    """The batch with its examples flattened; the positions of another loader's are none."""
+    if isinstance(batch, Batch):
+        return batch
+    x = batch if isinstance(batch, Tensor) else batch[0]
+    return Batch(x.flatten(1), torch.empty(0, dtype=torch.int64))
 
 
 class Visit(NamedTuple):

@@ -248,6 +248,10 @@ class TensorDataModule(LightningDataModule):
         """The test split in its order, all of it on every device."""
         return self._loader("test", OrderedBatches)
 
+    def predict_dataloader(self) -> Batches:
+        """The test split in its order, for ``Trainer.predict``."""
+        return self._loader("test", OrderedBatches)
+
     def _loader(
         self, name: str, sampler: type[ShuffledBatches], devices: int = 1, rank: int = 0
     ) -> Batches:

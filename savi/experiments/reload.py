@@ -44,6 +44,13 @@ def load(run_or_checkpoint: str | Path, imports: Sequence[str] | None = None) ->
     Raises:
         InputError: for a missing or foreign checkpoint, and for one that needs other modules.
     """
+    return restore(run_or_checkpoint, imports)[0]
+
+
+def restore(
+    run_or_checkpoint: str | Path, imports: Sequence[str] | None
+) -> tuple[SemiAmortizedVAE, dict[str, Any]]:
+    """The same, and the ``data`` group of the run's config."""
     path = Path(run_or_checkpoint)
     if (path / "checkpoints").is_dir():
         best = path / "checkpoints" / "best.ckpt"
@@ -56,7 +63,7 @@ def load(run_or_checkpoint: str | Path, imports: Sequence[str] | None = None) ->
     if (state := checkpoint.get(DATA_KEY)) is not None:
         module.preprocessing = Preprocessing.of(state, dtype)
     load_weights(module, path)
-    return module.eval()
+    return module.eval(), checkpoint[CONFIG_KEY]["data"]
 
 
 def admit(config: dict[str, Any], imports: Sequence[str] | None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -11,8 +12,8 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler
 
-from savi.config.schema import Config
-from savi.data.batches import Batch
+from savi.config.schema import Config, completed
+from savi.data.batches import AnyBatch, Batch, as_batch
 from savi.data.preprocessing import Preprocessing
 from savi.errors import InputError, within
 from savi.inference.encoder_losses import EncoderObjective
@@ -29,7 +30,7 @@ from savi.training.step_metrics import evaluation_metrics, gradient_norms, train
 from savi.training.warm_start import WarmStarts
 from savi.types import Observations
 from savi.vae.build import build_encoder, build_vae
-from savi.vae.distributions import antithetic_noise
+from savi.vae.distributions import Posterior, antithetic_noise
 from savi.vae.elbo import Bound
 from savi.vae.families import POSTERIORS
 from savi.vae.model import KLWeight
@@ -40,7 +41,12 @@ class SemiAmortizedVAE(pl.LightningModule):
     """A Gaussian VAE whose posterior is g_φ(x) refined by an inner optimiser.
 
     Every argument is a plain value, so that checkpoints load in safe mode. The names of the
-    groups and their keys are those of the Hydra config; ``savi.config.schema`` documents them.
+    groups and their keys are those of the Hydra config; ``savi.config.schema`` documents them, and
+    has what each key is that a group leaves out. With no groups at all this is a plain VAE.
+
+    Any Lightning ``Trainer`` can train it. A batch is what :class:`savi.data.TensorDataModule`
+    yields, or the tensors of a ``TensorDataset``, of which the first are the examples, in the
+    model's units.
 
     The outer loss of a batch is an :class:`OuterLoss`. One ordinary backward trains θ and φ
     together, so that clipping, accumulation and DDP work as in any Lightning module.
@@ -67,18 +73,25 @@ class SemiAmortizedVAE(pl.LightningModule):
         self,
         *,
         data_shape: tuple[int, ...],
-        data_variance: float,
-        model: Mapping[str, Any],
-        posterior: Mapping[str, Any],
-        inner: Mapping[str, Any],
-        gradient: Mapping[str, Any],
-        encoder_loss: Mapping[str, float],
-        optimizer: Mapping[str, Any],
-        evaluation: Mapping[str, Any],
+        data_variance: float = 1.0,
+        model: Mapping[str, Any] | None = None,
+        posterior: Mapping[str, Any] | None = None,
+        inner: Mapping[str, Any] | None = None,
+        gradient: Mapping[str, Any] | None = None,
+        encoder_loss: Mapping[str, float] | None = None,
+        optimizer: Mapping[str, Any] | None = None,
+        evaluation: Mapping[str, Any] | None = None,
         hypergradient: Mapping[str, Any] | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__()
+        # Without any, the encoder learns as that of a plain VAE does.
+        encoder_loss = {"through": 1.0} if encoder_loss is None else encoder_loss
+        model, posterior = completed("model", model), completed("posterior", posterior)
+        inner, gradient = completed("inner", inner), completed("gradient", gradient)
+        encoder_loss = completed("encoder_loss", encoder_loss)
+        optimizer = completed("optimizer", optimizer)
+        evaluation = completed("evaluation", evaluation)
         self.save_hyperparameters(logger=False)
         groups = {"model": model, "optimizer": optimizer, "evaluation": evaluation}
         check_settings(Config, groups)
@@ -126,9 +139,44 @@ class SemiAmortizedVAE(pl.LightningModule):
             self.weight_decay if self.tuned else 0.0,
         )
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+    def forward(self, x: Observations) -> Posterior:
+        """q(z|x) for examples [B, D] in the model's units, refined as in a test."""
+        lam = self.inference(self.vae, x, max_steps=self.inference.test_max_steps).value
+        return self.family.distribution(lam, self.vae)
+
+    def predict_step(self, batch: AnyBatch, batch_idx: int) -> Posterior:
+        """q(z|x) of a batch, with noise that is the same at every call."""
+        x, noise = self._batch(batch).x, self.evaluation_noise(batch_idx)
+        steps = self.inference.test_max_steps
+        lam = self.inference(self.vae, x, max_steps=steps, generator=noise).value
+        return self.family.distribution(lam, self.vae)
+
+    def _batch(self, batch: AnyBatch) -> Batch:
+        """The batch as :class:`savi.data.TensorDataModule` yields it.
+
+        Raises:
+            InputError: for examples of another dimension, and where warm starts would have to know
+                which examples these are.
+        """
+        known = as_batch(batch)
+        expected = math.prod(self.hparams["data_shape"])
+        if known.x.shape[1:] != (expected,):
+            raise InputError(
+                f"a batch has examples of {known.x[0].numel()} numbers, and data_shape "
+                f"{tuple(self.hparams['data_shape'])} has {expected}: give data_shape those of the "
+                "data"
+            )
+        return known
+
+    def training_step(self, batch: AnyBatch, batch_idx: int) -> Tensor:
         """The outer loss of a batch."""
+        batch = self._batch(batch)
         starts = self.warm_starts
+        if starts is not None and not len(batch.index):
+            raise InputError(
+                "inner.warm_start with batches that do not say which examples they hold: train "
+                "with savi.data.TensorDataModule, or leave inner.warm_start out"
+            )
         init = None if starts is None else starts[batch.index]
         logging, refine = self._is_logging_step(), self.refinement.refines(self.global_step)
         noise = self._shared_noise(batch.x, refine)
@@ -184,22 +232,23 @@ class SemiAmortizedVAE(pl.LightningModule):
         bound = bound_at(inference.value)
         return inference, bound, bound if inference.solution is None else bound_at(inference.init)
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+    def validation_step(self, batch: AnyBatch, batch_idx: int) -> None:
         """Log the bound on a validation batch, with noise that is the same in every epoch."""
         self._evaluation_step(batch, batch_idx, "val")
 
-    def test_step(self, batch: Batch, batch_idx: int) -> None:
+    def test_step(self, batch: AnyBatch, batch_idx: int) -> None:
         """As validation; :func:`savi.evaluation.evaluate` reports the full set of figures."""
         self._evaluation_step(batch, batch_idx, "test")
 
-    def _evaluation_step(self, batch: Batch, batch_idx: int, split: str) -> None:
+    def _evaluation_step(self, batch: AnyBatch, batch_idx: int, split: str) -> None:
+        x = self._batch(batch).x
         inference, bound, initial = self.evaluate_batch(
-            batch.x, self.evaluation_noise(batch_idx), self.settings["val_samples"]
+            x, self.evaluation_noise(batch_idx), self.settings["val_samples"]
         )
         values = evaluation_metrics(split, self.vae, inference, bound, initial)
         elbo = values.pop(f"{split}/elbo")
-        self.log_dict(values, batch_size=len(batch.x), sync_dist=True)
-        self.log(f"{split}/elbo", elbo, prog_bar=True, batch_size=len(batch.x), sync_dist=True)
+        self.log_dict(values, batch_size=len(x), sync_dist=True)
+        self.log(f"{split}/elbo", elbo, prog_bar=True, batch_size=len(x), sync_dist=True)
 
     def configure_callbacks(self) -> list[pl.Callback]:
         """The table of warm starts, and what decides when to refine: saved with the training."""
