@@ -53,10 +53,9 @@ def train(
     config, choices = _composed([*words, "data.path=data.npy"] if data is not None else words)
     if config["trainer"]["replicas"] > 1:
         raise InputError("trainer.replicas trains several models: use savi-train, then savi.load")
-    where = (
-        Path("runs") / choices["data"] / choices["experiment"] / f"{datetime.now():%F_%H-%M-%S-%f}"
-    )
-    where = where if folder is None else Path(folder)
+    now = f"{datetime.now():%Y-%m-%d_%H-%M-%S-%f}"
+    usual = Path("runs") / choices["data"] / choices["experiment"] / now
+    where = usual if folder is None else Path(folder)
     if data is None:
         run(config, where)
         return load(where)

@@ -144,12 +144,12 @@ class SemiAmortizedVAE(pl.LightningModule):
         lam = self.inference(self.vae, x, max_steps=self.inference.test_max_steps).value
         return self.family.distribution(lam, self.vae)
 
-    def predict_step(self, batch: AnyBatch, batch_idx: int) -> Posterior:
-        """q(z|x) of a batch, with noise that is the same at every call."""
+    def predict_step(self, batch: AnyBatch, batch_idx: int) -> dict[str, Tensor]:
+        """The parameters of q(z|x) by name, with noise that is the same at every call."""
         x, noise = self._batch(batch).x, self.evaluation_noise(batch_idx)
         steps = self.inference.test_max_steps
         lam = self.inference(self.vae, x, max_steps=steps, generator=noise).value
-        return self.family.distribution(lam, self.vae)
+        return dict(vars(self.family.distribution(lam, self.vae)))
 
     def _batch(self, batch: AnyBatch) -> Batch:
         """The batch as :class:`savi.data.TensorDataModule` yields it.

@@ -60,9 +60,8 @@ def test_channels_may_come_last(tmp_path):
     x = form.seen(values)
     first = np.moveaxis(values, -1, 1).reshape(30, -1)
     assert torch.equal(form.seen(first), x)
-    torch.testing.assert_close(
-        form.restored(x), torch.from_numpy(values).float(), atol=1e-3, rtol=0
-    )
+    expected = torch.from_numpy(values).float()
+    torch.testing.assert_close(form.restored(x), expected, atol=1e-3, rtol=0)
 
 
 @pytest.mark.parametrize(

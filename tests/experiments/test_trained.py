@@ -58,7 +58,8 @@ def test_what_it_gives_has_the_shape_and_the_scale_of_the_data(model, images):
     assert drawn.shape == (5, 1, 8, 8)
     assert torch.equal(drawn, model.sample(5))
     assert not torch.equal(drawn, model.sample(5, seed=1))
-    assert drawn.min() > -8 and drawn.max() < 264
+    assert drawn.min() > -8
+    assert drawn.max() < 264
 
 
 def test_refinement_raises_the_bound(model, images):
