@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException
+from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from savi.config import store
@@ -76,11 +77,12 @@ def _composed(words: list[str]) -> tuple[dict[str, Any], dict[str, str]]:
         with initialize_config_dir(store.conf_dir(), version_base="1.3"):
             composed = compose("config", words, return_hydra_config=True)
         choices = dict(composed.hydra.runtime.choices)
-        keys = [key for key in composed if key != "hydra"]
-        config = store.plain(composed)
+        # Hydra's own part knows a command line and its folder.
+        own = [str(key) for key in composed if key != "hydra"]
+        config = store.plain(OmegaConf.masked_copy(composed, own))
     except (HydraException, OmegaConfBaseException) as error:
         raise InputError(sentence(error)) from error
-    config = {key: config[key] for key in keys} | {"experiment": choices.get("experiment")}
+    config["experiment"] = choices.get("experiment")
     store.refuse_unknown_keys(config, Config)
     import_modules(config["imports"])
     check_options(config)
