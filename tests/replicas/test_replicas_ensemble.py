@@ -72,7 +72,8 @@ def check(config, *overrides: str, atol: float = 1e-8, vary=lambda seed: ()) -> 
     for number in range(STEPS):
         index = torch.arange(SIZE * number, SIZE * (number + 1))
         batches = [Batch(x[index], index) for x in examples]
-        ensemble.update(ensemble.gradients(joined(batches)))
+        batch = joined(batches)
+        ensemble.update(batch, ensemble.gradients(batch))
         for one, batch in zip(alone, batches, strict=True):
             one.step(batch)
     for one, module in zip(alone, modules, strict=True):
@@ -157,7 +158,8 @@ def test_a_replica_that_is_not_finite_hurts_no_other(config):
     index = torch.arange(SIZE)
     batches = [Batch(x[index], index) for x in examples]
     for _ in range(2):
-        ensemble.update(ensemble.gradients(joined(batches)))
+        batch = joined(batches)
+        ensemble.update(batch, ensemble.gradients(batch))
         alone.step(batches[0])
     for name, value in alone.module.state_dict().items():
         torch.testing.assert_close(modules[0].state_dict()[name], value, rtol=0, atol=1e-8)
@@ -169,7 +171,8 @@ def test_gradients_are_clipped_for_each_replica_alone(config):
     sources = [torch.Generator().set_state(state) for state in states]
     ensemble = Ensemble(modules, sources, STEPS, max_norm=0.5)
     index = torch.arange(SIZE)
-    ensemble.update(ensemble.gradients(joined([Batch(x[index], index) for x in examples])))
+    batch = joined([Batch(x[index], index) for x in examples])
+    ensemble.update(batch, ensemble.gradients(batch))
     for module in modules:
         norm = torch.nn.utils.get_total_norm([p.grad for p in module.parameters()])
         assert float(norm) == pytest.approx(0.5, rel=1e-5)
@@ -184,7 +187,8 @@ def test_warm_starts_are_kept_by_each_replica(config):
     sources = [torch.Generator().set_state(state) for state in states]
     ensemble = Ensemble(modules, sources, STEPS)
     index = torch.arange(SIZE)
-    ensemble.gradients(joined([Batch(x[index], index) for x in examples]))
+    batch = joined([Batch(x[index], index) for x in examples])
+    ensemble.update(batch, ensemble.gradients(batch))
     tables = [module.warm_starts.table for module in modules]
     assert all(isinstance(module.warm_starts, WarmStarts) for module in modules)
     assert all(bool((table[index] != 0).any()) for table in tables)
