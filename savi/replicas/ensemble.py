@@ -85,7 +85,8 @@ class Ensemble(nn.Module):
             return {}
         found = {}
         for number, rows in enumerate(self.rows(step.bound.elbo)):
-            loss, names = -float(step.bound.elbo[rows].mean()), not_finite(self.replicas[number])
+            loss = -float(step.bound.elbo[rows].detach().mean())
+            names = not_finite(self.replicas[number])
             if names or loss - loss != 0:
                 found[number] = in_words(loss, names)
         return found or dict.fromkeys(range(len(self.replicas)), "the joint loss is not finite")

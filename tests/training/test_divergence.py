@@ -52,6 +52,7 @@ def test_each_method_names_the_scale_or_ends_well(config, file, tmp_path, capsys
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:most inner solves diverge")
 def test_replicas_end_in_a_sentence_too(config, file, tmp_path):
     method = (*TINY, "experiment=vlae", file(1e20), "trainer.replicas=2")
     with pytest.raises(FloatingPointError, match=r"in epoch 1, likely because .*data\.scale"):

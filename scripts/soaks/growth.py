@@ -1,0 +1,162 @@
+"""Whether anything grows: memory and live tensors over the steps of a run, and over many jobs."""
+
+from __future__ import annotations
+
+import gc
+import json
+import multiprocessing
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import linear_regression, median
+from typing import Any
+
+import torch
+
+from soaks import Tally, soak
+
+#: What each gradient backend needs besides.
+BACKENDS: dict[str, tuple[str, ...]] = {
+    "unrolled": (),
+    "checkpointed": (),
+    "reversible": (),
+    "finite_difference": (),
+    "truncated": ("gradient.steps=1",),
+    "one_step": (),
+    "ift": ("inner=proximal",),
+    "stop": (),
+}
+
+#: A run that does all that runs do, on a model that takes milliseconds.
+SMALL = (
+    "experiment=vae_svi", "model.hidden=8", "model.depth=1", "model.latent_dim=2",
+    "data.batch_size=16", "inner.max_steps=2", "inner.optimizer=momentum", "inner.lr=0.005",
+    "trainer.threads=1", "trainer.accelerator=cpu",
+    "trainer.log_every_n_steps=10", "trainer.limit_val_batches=2", "logger=csv",
+    "callbacks.figures=false", "evaluation.ais_examples=0", "evaluation.gap_examples=0",
+    "evaluation.autoencoder_steps=0", "evaluation.importance_samples=10",
+)  # fmt: skip
+
+#: Steps in an epoch of it.
+EPOCH = 80
+
+#: So much may a process grow by chance, as its heap is cut up: MB in a run, and in each of many
+#: jobs; and so many tensors and other objects in a run.
+MOST = {"run": 3.0, "job": 0.25, "tensors": 0.0, "objects": 50.0}
+
+STEPS, JOBS, SAMPLES = 5_000, 50, 20
+
+#: One line of measurements: steps or jobs so far, MB, tensors, objects.
+Sample = tuple[int, float, int, int]
+
+
+@soak(
+    "growth",
+    "no more memory or tensors after 5,000 steps of any backend, nor after 50 jobs in a process",
+    len(BACKENDS) + 1,
+)
+def growth(
+    trials: int, seed: int, folder: Path, steps: int = STEPS, jobs: int = JOBS, leak: int = 0
+) -> Tally:
+    """Train with each backend, and run a sweep; ``leak`` tensors are kept at every step."""
+    tally = Tally()
+    for name, overrides in list(BACKENDS.items())[:trials]:
+        epochs = -(-steps // EPOCH)
+        words = (
+            *SMALL, f"gradient={name}", *overrides, f"seed={seed}", f"trainer.max_epochs={epochs}",
+            f"trainer.limit_train_batches={EPOCH}", f"hydra.run.dir={folder / name}",
+        )  # fmt: skip
+        every = max(1, steps // SAMPLES)
+        samples = measured(folder / f"{name}.json", words, every, leak)
+        tally.add(*(f"{name}: {fault}" for fault in grown(samples, steps, MOST["run"])))
+    if trials > len(BACKENDS):
+        words = (
+            "-m", *SMALL, f"seed=range({jobs})", "trainer.max_epochs=1",
+            "trainer.limit_train_batches=20", f"hydra.sweep.dir={folder / 'sweep'}",
+        )  # fmt: skip
+        samples = measured(folder / "sweep.json", words, 0, leak)
+        tally.add(*(f"jobs: {fault}" for fault in grown(samples, jobs, jobs * MOST["job"])))
+    return tally
+
+
+def grown(samples: Sequence[Sample], count: int, megabytes: float) -> list[str]:
+    """What has grown between the first quarter of the samples and the last, in words."""
+    settled = samples[len(samples) // 4 :]
+    if len(settled) < 2:
+        return [f"only {len(samples)} measurements were made"]
+    numbers = [float(sample[0]) for sample in settled]
+    slope, _ = linear_regression(numbers, [sample[1] for sample in settled])
+    half = len(settled) // 2
+    found = {"MB of memory": slope * count}
+    for name, place in (("tensors", 2), ("objects", 3)):
+        early, late = settled[:half], settled[-half:]
+        change = median(sample[place] for sample in late) - median(s[place] for s in early)
+        found[name] = change * count / max(1.0, numbers[-1] - numbers[0]) * 2
+    bounds = dict(zip(found, (megabytes, MOST["tensors"], MOST["objects"]), strict=True))
+    return [
+        f"{change:,.1f} more {name} over {count:,}"
+        for name, change in found.items()
+        if change > bounds[name]
+    ]
+
+
+def measured(file: Path, words: Sequence[str], every: int, leak: int) -> list[Sample]:
+    """What a ``savi-train`` in a process of its own measures of itself.
+
+    After every so many steps; with 0, after every job.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["savi.commands", "savi.experiments.run"])
+    process = context.Process(target=_train, args=(file, words, every, leak))
+    process.start()
+    process.join()
+    if process.exitcode != 0 or not file.is_file():
+        return []
+    return [tuple(sample) for sample in json.loads(file.read_text(encoding="utf-8"))]
+
+
+def _train(file: Path, words: Sequence[str], every: int, leak: int) -> None:
+    """The program, with what measures it."""
+    from savi import cli, commands
+    from savi.training import SemiAmortizedVAE
+
+    torch.set_num_threads(1)
+    log = open(file.with_suffix(".log"), "w", buffering=1, encoding="utf-8")  # noqa: SIM115
+    sys.stdout = sys.stderr = log
+    samples: list[Sample] = []
+    kept: list[torch.Tensor] = []
+    taken = 0
+
+    def sample(number: int) -> None:
+        samples.append(_sample(number))
+        file.write_text(json.dumps(samples), encoding="utf-8")
+
+    step, job = SemiAmortizedVAE.training_step, commands.run_job
+
+    def training_step(module: SemiAmortizedVAE, *args: Any) -> torch.Tensor:
+        nonlocal taken
+        taken += 1
+        kept.extend(torch.zeros(100) for _ in range(leak))
+        if every and taken % every == 0:
+            sample(taken)
+        return step(module, *args)
+
+    def run_job(*args: Any) -> Any:
+        metrics = job(*args)
+        sample(len(samples) + 1)
+        return metrics
+
+    SemiAmortizedVAE.training_step, commands.run_job = training_step, run_job  # type: ignore[method-assign,assignment]
+    sys.argv = ["savi-train", *words]
+    os.chdir(file.parent)
+    cli.train()
+
+
+def _sample(number: int) -> Sample:
+    gc.collect()
+    objects = gc.get_objects()
+    # A class may answer isinstance by code of its own.
+    tensors = sum(issubclass(type(one), torch.Tensor) for one in objects)
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    return number, pages * os.sysconf("SC_PAGE_SIZE") / 1e6, tensors, len(objects)
