@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import gc
 import json
-import multiprocessing
 import os
-import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from statistics import linear_regression, median
 from typing import Any
@@ -15,6 +14,7 @@ from typing import Any
 import torch
 
 from soaks import Tally, soak
+from soaks.patched import SMALL, train
 
 #: What each gradient backend needs besides.
 BACKENDS: dict[str, tuple[str, ...]] = {
@@ -28,14 +28,10 @@ BACKENDS: dict[str, tuple[str, ...]] = {
     "stop": (),
 }
 
-#: A run that does all that runs do, on a model that takes milliseconds.
-SMALL = (
-    "experiment=vae_svi", "model.hidden=8", "model.depth=1", "model.latent_dim=2",
-    "data.batch_size=16", "inner.max_steps=2", "inner.optimizer=momentum", "inner.lr=0.005",
-    "trainer.threads=1", "trainer.accelerator=cpu",
-    "trainer.log_every_n_steps=10", "trainer.limit_val_batches=2", "logger=csv",
-    "callbacks.figures=false", "evaluation.ais_examples=0", "evaluation.gap_examples=0",
-    "evaluation.autoencoder_steps=0", "evaluation.importance_samples=10",
+#: A run whose steps take milliseconds.
+RUN = (
+    *SMALL, "experiment=vae_svi", "inner.max_steps=2", "inner.optimizer=momentum",
+    "inner.lr=0.005", "trainer.log_every_n_steps=10",
 )  # fmt: skip
 
 #: Steps in an epoch of it.
@@ -64,7 +60,7 @@ def growth(
     for name, overrides in list(BACKENDS.items())[:trials]:
         epochs = -(-steps // EPOCH)
         words = (
-            *SMALL, f"gradient={name}", *overrides, f"seed={seed}", f"trainer.max_epochs={epochs}",
+            *RUN, f"gradient={name}", *overrides, f"seed={seed}", f"trainer.max_epochs={epochs}",
             f"trainer.limit_train_batches={EPOCH}", f"hydra.run.dir={folder / name}",
         )  # fmt: skip
         every = max(1, steps // SAMPLES)
@@ -72,7 +68,7 @@ def growth(
         tally.add(*(f"{name}: {fault}" for fault in grown(samples, steps, MOST["run"])))
     if trials > len(BACKENDS):
         words = (
-            "-m", *SMALL, f"seed=range({jobs})", "trainer.max_epochs=1",
+            "-m", *RUN, f"seed=range({jobs})", "trainer.max_epochs=1",
             "trainer.limit_train_batches=20", f"hydra.sweep.dir={folder / 'sweep'}",
         )  # fmt: skip
         samples = measured(folder / "sweep.json", words, 0, leak)
@@ -106,33 +102,24 @@ def measured(file: Path, words: Sequence[str], every: int, leak: int) -> list[Sa
 
     After every so many steps; with 0, after every job.
     """
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["savi.commands", "savi.experiments.run"])
-    process = context.Process(target=_train, args=(file, words, every, leak))
-    process.start()
-    process.join()
-    if process.exitcode != 0 or not file.is_file():
+    code = train(partial(_measure, file, every, leak), words, file.with_suffix(".log"))
+    if code != 0 or not file.is_file():
         return []
     return [tuple(sample) for sample in json.loads(file.read_text(encoding="utf-8"))]
 
 
-def _train(file: Path, words: Sequence[str], every: int, leak: int) -> None:
-    """The program, with what measures it."""
-    from savi import cli, commands
+def _measure(file: Path, every: int, leak: int) -> None:
+    """Have the program of this process measure itself."""
+    from savi import commands
     from savi.training import SemiAmortizedVAE
 
-    torch.set_num_threads(1)
-    log = open(file.with_suffix(".log"), "w", buffering=1, encoding="utf-8")  # noqa: SIM115
-    sys.stdout = sys.stderr = log
     samples: list[Sample] = []
     kept: list[torch.Tensor] = []
-    taken = 0
+    step, job, taken = SemiAmortizedVAE.training_step, commands.run_job, 0
 
     def sample(number: int) -> None:
         samples.append(_sample(number))
         file.write_text(json.dumps(samples), encoding="utf-8")
-
-    step, job = SemiAmortizedVAE.training_step, commands.run_job
 
     def training_step(module: SemiAmortizedVAE, *args: Any) -> torch.Tensor:
         nonlocal taken
@@ -147,10 +134,8 @@ def _train(file: Path, words: Sequence[str], every: int, leak: int) -> None:
         sample(len(samples) + 1)
         return metrics
 
-    SemiAmortizedVAE.training_step, commands.run_job = training_step, run_job  # type: ignore[method-assign,assignment]
-    sys.argv = ["savi-train", *words]
-    os.chdir(file.parent)
-    cli.train()
+    SemiAmortizedVAE.training_step = training_step  # type: ignore[method-assign]
+    commands.run_job = run_job
 
 
 def _sample(number: int) -> Sample:

@@ -193,3 +193,35 @@ def test_warm_starts_are_kept_by_each_replica(config):
     assert all(isinstance(module.warm_starts, WarmStarts) for module in modules)
     assert all(bool((table[index] != 0).any()) for table in tables)
     assert not torch.equal(tables[0], tables[1])
+
+
+@pytest.mark.parametrize("rates", [(1e-3, 1e-3, 1e-3), (1e-3, 2e-3, 3e-3)])
+@pytest.mark.parametrize("first", [0, 1])
+def test_a_step_that_a_replica_leaves_out_moves_the_others_alone(config, rates, first):
+    """Whether the optimiser moves stacked weights or each replica's own; at its first step too."""
+    modules, examples, states = built(
+        config, "experiment=savi", "inner.max_steps=2", "optimizer.weight_decay=0.1",
+        vary=lambda seed: (f"optimizer.lr={rates[seed]}",),
+    )  # fmt: skip
+    alone = [Alone(deepcopy(m), state) for m, state in zip(modules, states, strict=True)]
+    sources = [torch.Generator().set_state(state) for state in states]
+    ensemble = Ensemble(modules, sources, STEPS)
+    for number in range(3):
+        index = torch.arange(SIZE * number, SIZE * (number + 1))
+        batches = [Batch(x[index].clone(), index) for x in examples]
+        if number == first:
+            batches[1].x[2, 3] = torch.nan
+        batch = joined(batches)
+        step = ensemble.gradients(batch)
+        bad = ensemble.not_finite(step)
+        assert bad == ({1: "the loss is nan"} if number == first else {})
+        before = {name: value.clone() for name, value in modules[1].state_dict().items()}
+        ensemble.update(batch, step, bad)
+        same = [torch.equal(before[k], v) for k, v in modules[1].state_dict().items()]
+        assert all(same) == (number == first)
+        for place in (0, 2):
+            alone[place].step(batches[place])
+    for place in (0, 2):
+        for name, value in alone[place].module.state_dict().items():
+            torch.testing.assert_close(modules[place].state_dict()[name], value, rtol=0, atol=1e-8)
+    assert all(p.isfinite().all() for p in modules[1].parameters())

@@ -6,6 +6,7 @@ import math
 import pytest
 import pytorch_lightning as pl
 import torch
+from bad_steps import KINDS, breaking
 
 from savi.experiments.checkpoint import STEP_KEY, read_checkpoint
 from savi.experiments.run import build, train
@@ -31,30 +32,11 @@ pytestmark = [
 @pytest.fixture
 def faulty(monkeypatch):
     """Break the n-th outer losses, each in its own way."""
+    plain = OuterLoss.__call__
 
     def break_(faults):
-        plain, count = OuterLoss.__call__, iter(range(10**6))
-
-        def outer_loss(self, x, *args, **kwargs):
-            kind = faults.get(next(count))
-            if kind == "data":
-                x = x.clone()
-                x[3, 5] = torch.nan
-            if kind == "factorisation":
-                torch.linalg.cholesky(-torch.eye(2))
-            step = plain(self, x, *args, **kwargs)
-            if kind == "loss":
-                object.__setattr__(step, "loss", step.loss + torch.inf)
-            if kind == "gradient":
-                bias = next(self.model.decoder.parameters())
-                # 0 with an infinite derivative.
-                root = (bias - bias.detach()).square().sum().sqrt()
-                object.__setattr__(step, "loss", step.loss + root)
-            if kind == "backward":
-                step.loss.register_hook(lambda _: torch.linalg.cholesky(-torch.eye(2)))
-            return step
-
-        monkeypatch.setattr(OuterLoss, "__call__", outer_loss)
+        monkeypatch.setattr(OuterLoss, "__call__", plain)
+        monkeypatch.setattr(OuterLoss, "__call__", breaking(faults))
 
     return break_
 
@@ -101,7 +83,7 @@ def state(trainer, module):
     return own | kept | table | {"solves": torch.tensor(module.solves.solves)}
 
 
-@pytest.mark.parametrize("kind", ["data", "loss", "gradient", "factorisation", "backward"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_bad_step_changes_nothing_whatever_is_wrong(config, faulty, capsys, kind):
     faulty({2: kind})
     watch = Watch()
