@@ -129,9 +129,10 @@ def _inject(journal: Path, seed: str, share: float) -> None:
 
     source, entries = random.Random(seed), []
     plain, evaluate, step, broken = OuterLoss.__call__, InnerLoop._evaluate, -1, None
+    start: Tensor | None = None
 
     def outer_loss(self: OuterLoss, x: Tensor, *args: Any, **kwargs: Any) -> OuterStep:
-        nonlocal step, broken
+        nonlocal step, broken, start
         step += 1
         kind = source.choice(KINDS) if source.random() < share else None
         row = source.randrange(len(x))
@@ -143,7 +144,7 @@ def _inject(journal: Path, seed: str, share: float) -> None:
         if kind == "matrix":
             journal.write_text(json.dumps(entries), encoding="utf-8")
             torch.linalg.cholesky(torch.zeros(2, 2))
-        broken = row if kind == "solve" else None
+        broken, start = (row if kind == "solve" else None), None
         taken = plain(self, x, *args, **kwargs)
         broken = None
         if kind == "loss":
@@ -159,10 +160,15 @@ def _inject(journal: Path, seed: str, share: float) -> None:
         return taken
 
     def _evaluate(self: InnerLoop, objective: Any, k: int, y: Tensor, graph: bool) -> Point:
+        """J of one example is none anywhere but at its start."""
+        nonlocal start
         point = evaluate(self, objective, k, y, graph)
-        if broken is None or k == 0 or len(y) <= broken:
+        if broken is None or len(y) <= broken:
             return point
-        hit = torch.arange(len(y)) == broken
+        if k == 0 and start is None:
+            start = y[broken].detach().clone()
+        assert start is not None
+        hit = (torch.arange(len(y)) == broken) & (y.detach() != start).any(dim=-1)
         value = point.value.masked_fill(hit, math.nan)
         return Point(y, value, point.gradient.masked_fill(hit.unsqueeze(-1), math.nan))
 

@@ -18,7 +18,8 @@ SMALL = (
     "data.limit=160", "data.batch_size=16", "model.hidden=8", "model.latent_dim=2",
     "model.depth=1", "trainer.threads=1", "trainer.accelerator=cpu",
     "trainer.limit_train_batches=4", "trainer.limit_val_batches=1", "trainer.max_epochs=1",
-    "trainer.max_bad_steps=0", "logger=csv", "callbacks.figures=false",
+    "trainer.max_bad_steps=0", "trainer.log_every_n_steps=1", "logger=csv",
+    "callbacks.figures=false",
     "evaluation.ais_examples=0", "evaluation.gap_examples=0", "evaluation.autoencoder_steps=0",
 )  # fmt: skip
 
