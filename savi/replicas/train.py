@@ -275,7 +275,8 @@ class JointTraining:
         for run in self.active:
             try:
                 require_finite(run.module, self.epoch, run.data)
-                run.module.bad_steps.require_some(self.ensemble.taken, run.module, run.data)
+                bad = run.module.bad_steps
+                bad.require_most(self.epoch, self._batch, run.module, run.data)
             except FloatingPointError as error:
                 run.close(error)
         bounds = "  ".join(

@@ -62,10 +62,12 @@ class BadSteps(Callback):
     step. What counts steps, such as the schedules of β and of the learning rate, counts it too.
 
     They are counted over the whole training, not in a row: one that ends well has left out no more
-    of them than were allowed, however long it was. Checkpoints keep the count.
+    of them than were allowed, however long it was. Where most steps of an epoch are bad, there is
+    no use in going on either. Checkpoints keep the counts.
 
     Attributes:
         count: how many there were.
+        of_epoch: the last epoch that had some, and how many it had.
         first: the first of them.
         most: how many may be left out; None for any number.
         file: where the first of them is kept, to be repeated.
@@ -73,7 +75,7 @@ class BadSteps(Callback):
     """
 
     def __init__(self) -> None:
-        self.count = 0
+        self.count, self.of_epoch = 0, (0, 0)
         self.first: Fault | None = None
         self.most: int | None = None
         self.file: Path | None = None
@@ -100,6 +102,8 @@ class BadSteps(Callback):
             FloatingPointError: if this is one too many, or the weights themselves are not finite.
         """
         require_finite(module, inputs.epoch, data)
+        epoch, count = self.of_epoch
+        self.of_epoch = inputs.epoch, (count if epoch == inputs.epoch else 0) + 1
         self.count += 1
         whats = _of_all_devices(what)
         fault = Fault(min(whats, key=lambda one: "loss" not in one), inputs.step, inputs.epoch)
@@ -117,20 +121,24 @@ class BadSteps(Callback):
             raise self._error(f"{steps} had to be left out", module, data)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """End a training none of whose steps could be taken."""
-        if self.most is not None and self.count >= trainer.global_step:
-            self.require_some(trainer.global_step, pl_module, getattr(trainer, "datamodule", None))
+        """End a training whose steps could not be taken."""
+        data = getattr(trainer, "datamodule", None)
+        known = data if isinstance(data, TensorDataModule) else None
+        steps = int(trainer.num_training_batches)
+        self.require_most(trainer.current_epoch, steps, pl_module, known)
 
-    def require_some(
-        self, steps: int, module: pl.LightningModule, data: TensorDataModule | None
+    def require_most(
+        self, epoch: int, steps: int, module: pl.LightningModule, data: TensorDataModule | None
     ) -> None:
-        """Refuse to go on if, of so many steps, none could be taken.
+        """Refuse to go on if more than half of the steps of an epoch had to be left out.
 
         Raises:
             FloatingPointError: then.
         """
-        if self.first is not None and self.most is not None and self.count >= steps:
-            raise self._error("every training step had to be left out", module, data)
+        last, count = self.of_epoch
+        if self.most is not None and last == epoch and 2 * count > steps:
+            what = f"{count:,} of {steps:,} training steps of an epoch had to be left out"
+            raise self._error(what, module, data)
 
     def _error(
         self, what: str, module: pl.LightningModule, data: TensorDataModule | None
@@ -147,13 +155,15 @@ class BadSteps(Callback):
         return {BAD_STEPS: float(self.count)} if self.count else {}
 
     def state_dict(self) -> dict[str, Any]:
-        """The count and the first one, for a checkpoint."""
-        return {"count": self.count, "first": None if self.first is None else tuple(self.first)}
+        """The counts and the first one, for a checkpoint."""
+        first = None if self.first is None else tuple(self.first)
+        return {"count": self.count, "of_epoch": self.of_epoch, "first": first}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Go on counting."""
         first = state_dict["first"]
-        self.count, self.first = state_dict["count"], None if first is None else Fault(*first)
+        self.count, self.of_epoch = state_dict["count"], tuple(state_dict["of_epoch"])
+        self.first = None if first is None else Fault(*first)
 
 
 def source_of_noise(device: torch.device) -> Tensor:

@@ -17,8 +17,9 @@ def test_tensors_that_are_kept_are_found(tmp_path):
         for fault in growth(1, 0, tmp_path, steps=80, epoch=20, leak=3).faults
         if "tensors" in fault
     )
-    assert fault.startswith("unrolled: 2")
+    assert fault.startswith("unrolled: ")
     assert fault.endswith("more tensors over 80")
+    assert 200 <= float(fault.split()[1]) <= 400
 
 
 def test_growth_is_told_from_a_warm_up_and_from_chance():

@@ -1,11 +1,13 @@
 """A training on numbers out of range ends in a sentence, whatever broke down first."""
 
 import json
+from contextlib import suppress
 
 import numpy as np
 import pytest
 import torch
 
+from savi.experiments.checkpoint import read_checkpoint
 from savi.experiments.run import build, train
 from savi.replicas import train as train_together
 from savi.training.divergence import factorised, require_finite
@@ -86,3 +88,19 @@ def test_a_matrix_without_factors_is_explained(config, file):
         factorised(data, lambda: 0),
     ):
         torch.linalg.cholesky(-torch.eye(2))
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:most inner solves diverge")
+@pytest.mark.filterwarnings("ignore::savi.gradients.ImplicitGradientWarning")
+@pytest.mark.parametrize("experiment", ["laplace_ift", "vlae", "svi"])
+def test_no_matrix_without_factors_reaches_the_user(config, file, tmp_path, experiment):
+    settings = config(*TINY, file(1.0), f"experiment={experiment}", "optimizer.lr=1e3")
+    # Of steps that were left out, or of figures that no trained model can have.
+    with suppress(FloatingPointError):
+        train(settings, tmp_path / "run")
+    told = json.loads((tmp_path / "run" / "status.json").read_text())
+    assert told["state"] in ("finished", "failed")
+    assert not (tmp_path / "run" / "error.txt").exists()
+    weights = read_checkpoint(tmp_path / "run" / "checkpoints" / "last.ckpt")["state_dict"]
+    assert all(value.isfinite().all() for value in weights.values())
