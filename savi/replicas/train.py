@@ -181,9 +181,7 @@ class JointTraining:
         if logging:
             figures = self.ensemble.training_metrics(step)
             for number, (run, own) in enumerate(zip(self.runs, figures, strict=True)):
-                if number in bad:
-                    own = {k: v for k, v in own.items() if k.startswith(("train/", "inner/"))}
-                figures[number] = own | run.module.bad_steps.metrics()
+                figures[number] = run.module.bad_steps.metrics() | ({} if number in bad else own)
             self._log(figures, self.ensemble.taken)
         self.ensemble.update(batch, step, bad)
 

@@ -150,8 +150,6 @@ class SemiAmortizedVAE(pl.LightningModule):
             # Without a loss Lightning would warn, and ask nobody whether to step.
             return torch.nan * torch.stack([p.sum() for p in self.parameters()]).sum()
         self._step = step
-        if logging:
-            self._log_training(step.bound, step.inference)
         return step.loss
 
     def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
@@ -308,7 +306,10 @@ class SemiAmortizedVAE(pl.LightningModule):
         return in_words(float(loss), not_finite(self))
 
     def _learn_from(self, step: OuterStep, batch: Batch) -> None:
-        """Let a good step move what no gradient moves, and be counted."""
+        """Log a good step, count it, and let it move what no gradient moves."""
+        logging = self._is_logging_step()
+        if logging:
+            self._log_training(step.bound, step.inference)
         self.vae.gamma.observe(step.bound.squared_error)
         if self.warm_starts is not None:
             self.warm_starts[batch.index] = step.inference.value
@@ -317,7 +318,7 @@ class SemiAmortizedVAE(pl.LightningModule):
             return
         self.solves.add(solution)
         self.inference.learn_from(solution)
-        if solution.certificate is not None and self._is_logging_step():
+        if solution.certificate is not None and logging:
             self.log_dict(solution.certificate.metrics())
 
     def on_train_end(self) -> None:

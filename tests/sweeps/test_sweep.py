@@ -210,7 +210,7 @@ def test_a_diverged_job_is_recorded(sweep, tmp_path):
     told = json.loads(status.read_text())
     assert told["state"] == "failed"
     assert "training steps of an epoch had to be left out" in told["reason"]
-    assert "in epoch 1" in told["reason"]
+    assert "at step 1 in epoch 2" in told["reason"]
     assert "1 finished, 1 failed" in out
 
 
