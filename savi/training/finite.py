@@ -28,7 +28,9 @@ def all_finite(tensors: Iterable[Tensor]) -> bool:
         torch._amp_foreach_non_finite_check_and_unscale_(
             same, found[-1], torch.ones(1, device=device)
         )
-    return not found or not bool(whole_batch_mean(torch.cat(found)))
+    if not found:
+        return True
+    return not bool(whole_batch_mean(found[0] if len(found) == 1 else torch.cat(found)))
 
 
 def gradients(module: nn.Module) -> list[Tensor]:

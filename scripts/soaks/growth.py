@@ -8,7 +8,7 @@ import os
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from statistics import linear_regression, median
+from statistics import fmean, linear_regression, median
 from typing import Any
 
 import torch
@@ -98,7 +98,7 @@ def grown(samples: Sequence[Sample], count: int, most: Sequence[float]) -> list[
     for name, place in (("tensors", 2), ("objects", 3)):
         early, late = settled[:half], settled[-half:]
         change = median(sample[place] for sample in late) - median(s[place] for s in early)
-        found[name] = change * count / max(1.0, numbers[-1] - numbers[0]) * 2
+        found[name] = change * count / (fmean(numbers[-half:]) - fmean(numbers[:half]))
     return [
         f"{change:,.1f} more {name} over {count:,}"
         for (name, change), bound in zip(found.items(), most, strict=True)
