@@ -1,5 +1,6 @@
 """The soak of growth in its short form: what stays, and that what does not is found."""
 
+import pytest
 from soaks.growth import BACKENDS, OF_A_RUN, grown, growth
 
 from savi.gradients import BACKENDS as REGISTERED
@@ -11,6 +12,7 @@ def test_nothing_grows_in_a_short_run(tmp_path):
     assert set(BACKENDS) == set(REGISTERED)
 
 
+@pytest.mark.long
 def test_tensors_that_are_kept_are_found(tmp_path):
     (fault,) = (
         fault

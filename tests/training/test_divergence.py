@@ -93,7 +93,10 @@ def test_a_matrix_without_factors_is_explained(config, file):
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:most inner solves diverge")
 @pytest.mark.filterwarnings("ignore::savi.gradients.ImplicitGradientWarning")
-@pytest.mark.parametrize("experiment", ["laplace_ift", "vlae", "svi"])
+@pytest.mark.parametrize(
+    "experiment",
+    ["laplace_ift", *(pytest.param(name, marks=pytest.mark.long) for name in ("vlae", "svi"))],
+)
 def test_no_matrix_without_factors_reaches_the_user(config, file, tmp_path, experiment):
     settings = config(*TINY, file(1.0), f"experiment={experiment}", "optimizer.lr=1e3")
     # Of steps that were left out, or of figures that no trained model can have.
