@@ -167,8 +167,8 @@ def test_splits_of_different_sizes_are_refused(config, tmp_path, monkeypatch):
 def test_an_interrupted_training_keeps_what_there_is(config, tmp_path, monkeypatch):
     update, steps = Ensemble.update, []
 
-    def interrupted(self, taken):
-        update(self, taken)
+    def interrupted(self, *taken):
+        update(self, *taken)
         steps.append(1)
         if len(steps) == 3:
             raise KeyboardInterrupt
