@@ -160,7 +160,7 @@ def test_a_loss_that_is_no_number_ends_in_one_sentence(command, capsys, tmp_path
                 "trainer.max_epochs=4", "inner.max_steps=0")  # fmt: skip
     assert exit_.value.code == 1
     told = capsys.readouterr().err
-    assert "warning: epoch 1: step" in told
+    assert "warning: epoch 2: step 1 is left out (number 1): the loss is inf" in told
     assert "savi-train replay=" in told
     record = json.loads((tmp_path / "run" / "status.json").read_text())
     assert record["state"] == "failed"

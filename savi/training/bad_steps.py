@@ -136,7 +136,8 @@ class BadSteps(Callback):
             FloatingPointError: then.
         """
         last, count = self.of_epoch
-        if self.most is not None and last == epoch and 2 * count > steps:
+        # A single one says nothing, also where it is a whole epoch.
+        if self.most is not None and self.count > 1 and last == epoch and 2 * count > steps:
             what = f"{count:,} of {steps:,} training steps of an epoch had to be left out"
             raise self._error(what, module, data)
 

@@ -105,5 +105,8 @@ def test_no_matrix_without_factors_reaches_the_user(config, file, tmp_path, expe
     told = json.loads((tmp_path / "run" / "status.json").read_text())
     assert told["state"] in ("finished", "failed")
     assert not (tmp_path / "run" / "error.txt").exists()
-    weights = read_checkpoint(tmp_path / "run" / "checkpoints" / "last.ckpt")["state_dict"]
-    assert all(value.isfinite().all() for value in weights.values())
+    kept = [*(tmp_path / "run").glob("checkpoints/last.ckpt"), *(tmp_path / "run").glob("*.ckpt")]
+    assert kept
+    for file in kept:
+        weights = read_checkpoint(file)["state_dict"]
+        assert all(value.isfinite().all() for value in weights.values())
