@@ -51,6 +51,8 @@ def _train(config: DictConfig) -> float:
     try:
         if hydra_config.mode is RunMode.RUN and hydra_config.runtime.choices.get("sweep"):
             raise InputError(f"sweep={hydra_config.runtime.choices['sweep']} without -m: add -m")
+        if values["replay"] is not None:
+            return _replay(values["replay"], folder, hydra_config)
         if hydra_config.mode is RunMode.MULTIRUN:
             return _train_job(values, folder, hydra_config)
         _refuse_extras(values, hydra_config)
@@ -81,6 +83,25 @@ def _train(config: DictConfig) -> float:
         return math.nan
     _print_results(metrics, values, folder)
     return _optimized(metrics, values)
+
+
+def _replay(path: str, folder: Path, hydra_config: HydraConf) -> float:
+    others = [word for word in hydra_config.overrides.task if key_of(word) != "replay"]
+    if others or hydra_config.mode is RunMode.MULTIRUN:
+        given = others[0] if others else "-m"
+        raise InputError(
+            f"replay with {given}: the step is repeated with the settings of its run, so leave it "
+            "out"
+        )
+    from savi.experiments.replay import replay
+
+    repeated = replay(path)
+    for table in repeated.tables():
+        console.print_table(table)
+        print()
+    print(repeated.summary(), flush=True)
+    console.remove_if_empty(folder)
+    return math.nan
 
 
 def _train_replicas(values: dict[str, Any], folder: Path, origin: Origin) -> float:

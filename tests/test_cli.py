@@ -159,10 +159,14 @@ def test_a_loss_that_is_no_number_ends_in_one_sentence(command, capsys, tmp_path
         command(train, *TINY, "experiment=vae", "logger=csv", "optimizer.lr=1e12",
                 "trainer.max_epochs=4", "inner.max_steps=0")  # fmt: skip
     assert exit_.value.code == 1
-    assert "savi: the parameters became non-finite" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "warning: epoch 2: step 1 is left out (number 1): the loss is inf" in told
+    assert "savi-train replay=" in told
     record = json.loads((tmp_path / "run" / "status.json").read_text())
     assert record["state"] == "failed"
-    assert record["reason"].startswith("the parameters became non-finite in epoch")
+    assert "training steps" in record["reason"]
+    assert "had to be left out (trainer.max_bad_steps=10; " in record["reason"]
+    assert "in epoch" in record["reason"]
 
 
 @pytest.fixture(scope="module")

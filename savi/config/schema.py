@@ -113,6 +113,9 @@ class EvaluationConfig:
 class TrainerConfig:
     """Options of Lightning's Trainer, the number of CPU threads, and of replicas in one process.
 
+    A step whose loss or gradient is not finite is left out; with more than ``max_bad_steps`` of
+    them the run stops.
+
     ``replicas`` trains so many runs at once: seeds ``seed``, ``seed`` + 1, …, or, with ``vary``
     (config key -> one value for each replica), runs of the same seed that differ in those keys.
     """
@@ -126,6 +129,7 @@ class TrainerConfig:
     # The inner solves run in float32 under the mixed ones, and support no others.
     precision: str = setting("32-true", one_of=("32-true", "64-true", "bf16-mixed", "16-mixed"))
     gradient_clip_val: float | None = setting(None, above=0)
+    max_bad_steps: int = setting(10, at_least=0)
     check_val_every_n_epoch: int = setting(1, at_least=1)
     log_every_n_steps: int = setting(50, at_least=1)
     limit_train_batches: int | None = setting(None, at_least=1)
@@ -210,12 +214,14 @@ class Config:
     ``optimized_metric`` names the figure of ``metrics.json`` by which a sweeper judges a job, and
     ``imports`` the modules whose names a config may use. ``resume`` is ``auto`` where a run that
     the run folder holds is to go on, or a checkpoint from which one is to go on in a new folder.
+    ``replay`` is the ``bad_step.ckpt`` of a run, whose step is repeated and shown.
     """
 
     seed: int = setting(0, at_least=0, at_most=MAX_SEED)
     imports: list[str] = field(default_factory=list)
     optimized_metric: str = "val/elbo"
     resume: str | None = None
+    replay: str | None = None
     experiment: Any = None
     data: DataConfig = MISSING
     model: ModelConfig = field(default_factory=ModelConfig)

@@ -20,6 +20,8 @@ from savi.runs.stop import STOP
 from savi.runs.whole import whole
 
 CONFIG_KEY = "savi_config"
+#: Where that of a training step that was left out holds what the step was made of.
+STEP_KEY = "savi_step"
 #: Where Lightning keeps the state of the data module, which is the preprocessing.
 DATA_KEY = TensorDataModule.__qualname__
 
@@ -145,8 +147,12 @@ def save_weights(
     config: Mapping[str, Any],
     epoch: int,
     step: int,
+    more: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write a checkpoint for evaluation: one of Lightning's, without the state of a training."""
+    """Write a checkpoint for evaluation: one of Lightning's, without the state of a training.
+
+    ``more`` is what else it is to hold.
+    """
     # Copies: of a view, the whole tensor would be saved.
     contents: dict[str, Any] = {
         "epoch": epoch,
@@ -157,7 +163,7 @@ def save_weights(
         CONFIG_KEY: config,
         DATA_KEY: data.state_dict(),
     }
-    write_checkpoint(path, contents)
+    write_checkpoint(path, contents | dict(more or {}))
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:

@@ -25,7 +25,8 @@ LAST, BEST = Path("checkpoints/last.ckpt"), Path("checkpoints/best.ckpt")
 MAY_CHANGE = frozenset(
     {
         *("logger", "resume", "trainer.threads", "trainer.enable_progress_bar"),
-        *("trainer.max_epochs", "callbacks.figures", "callbacks.media_every_n_epochs"),
+        *("trainer.max_epochs", "trainer.max_bad_steps"),
+        *("callbacks.figures", "callbacks.media_every_n_epochs"),
     }
 )
 

@@ -23,10 +23,12 @@ from savi.data.suitability import few_values, unusual_scale
 from savi.errors import InputError
 from savi.experiments.check import check
 from savi.experiments.checkpoint import (
+    STEP_KEY,
     BestEpoch,
     LastEpoch,
     StoreConfig,
     WholeCheckpoints,
+    save_weights,
 )
 from savi.experiments.conclude import conclude, keep_what_there_is
 from savi.experiments.loggers import build_loggers, finish, quieten_libraries
@@ -37,6 +39,7 @@ from savi.experiments.training_state import TrainingState
 from savi.plugins import import_modules
 from savi.runs.folder import claimed, contents
 from savi.runs.record import (
+    BAD_STEP,
     FIGURES,
     TRAINING,
     Interrupted,
@@ -120,6 +123,19 @@ def build_again(
     return data, module
 
 
+def allow_bad_steps(
+    config: Mapping[str, Any], folder: Path, data: TensorDataModule, module: SemiAmortizedVAE
+) -> None:
+    """Have a run end if it leaves out too many steps, and keep the first for ``replay``."""
+
+    def keep(file: Path, step: Mapping[str, Any]) -> None:
+        epoch, number = step["epoch"], step["step"]
+        save_weights(file, module, data, config, epoch, number, {STEP_KEY: dict(step)})
+
+    bad = module.bad_steps
+    bad.most, bad.file, bad.keep = config["trainer"]["max_bad_steps"], folder / BAD_STEP, keep
+
+
 def precision_of(config: Mapping[str, Any]) -> torch.dtype:
     """The type of the weights and of the data."""
     return torch.float64 if config["trainer"]["precision"] == "64-true" else torch.float32
@@ -159,6 +175,7 @@ class Run:
         if module.tuned:
             # First, so that it runs before the clock of the cost monitor starts.
             callbacks.insert(0, HypergradientTuner(config["hypergradient"], data, config["seed"]))
+        allow_bad_steps(config, folder, data, module)
         state = TrainingState()
         callbacks = [state, *callbacks, StoreConfig(config), KeepRandomState()]
         trainer = build_trainer(config["trainer"], data, callbacks, interactive)
@@ -237,7 +254,8 @@ class Run:
         for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
             if isinstance(callback, GradientMonitor | HypergradientTuner | Refining):
                 figures |= callback.last
-        return figures | self.cost.metrics() | self.module.solves.metrics()
+        counted = self.module.solves.metrics() | self.module.bad_steps.metrics()
+        return figures | self.cost.metrics() | counted
 
 
 def train(
@@ -341,7 +359,7 @@ def build_trainer(
         raise InputError(f"trainer: {' '.join(str(error).split())}") from error
 
 
-_NOT_LIGHTNING = frozenset({"threads", "enable_progress_bar", "replicas", "vary"})
+_NOT_LIGHTNING = frozenset({"threads", "max_bad_steps", "enable_progress_bar", "replicas", "vary"})
 
 
 @contextlib.contextmanager

@@ -13,14 +13,14 @@ import yaml
 from filelock import FileLock, Timeout
 
 from savi.errors import InputError
-from savi.runs.record import FINISHED, RECORD, state_of
+from savi.runs.record import BAD_STEP, FINISHED, RECORD, state_of
 from savi.runs.whole import remove_parts
 from savi.settings import flatten
 
 #: What a run leaves in its folder.
 CONTENTS = (
     "metrics.csv", "metrics.json", "collapse.json", "checkpoints", "figures", "config.yaml", RECORD,
-    "error.txt", "log.txt", "wandb",
+    "error.txt", "log.txt", "wandb", BAD_STEP,
 )  # fmt: skip
 
 #: The file that a process locks for as long as it works in the folder.
@@ -28,7 +28,10 @@ LOCK = ".lock"
 
 #: Settings that leave the results of a run as they are.
 INCIDENTAL = frozenset(
-    {"logger", "callbacks", "resume", "trainer.threads", "trainer.enable_progress_bar"}
+    {
+        *("logger", "callbacks", "resume", "trainer.threads", "trainer.enable_progress_bar"),
+        "trainer.max_bad_steps",
+    }
 )
 
 

@@ -21,6 +21,9 @@ from savi.runs.whole import NotWritten, write_over, write_text
 #: The files of a run folder that hold the record, and the traceback of an unforeseen error.
 RECORD, TRACEBACK = "status.json", "error.txt"
 
+#: The first training step that was left out, to be repeated.
+BAD_STEP = "bad_step.ckpt"
+
 RUNNING, FINISHED, FAILED, INTERRUPTED = "running", "finished", "failed", "interrupted"
 
 #: The stages of a run, in order. Each can be entered again.

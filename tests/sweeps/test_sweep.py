@@ -209,7 +209,8 @@ def test_a_diverged_job_is_recorded(sweep, tmp_path):
     (status,) = (tmp_path / "sweep").glob("optimizer.lr-1e+30/status.json")
     told = json.loads(status.read_text())
     assert told["state"] == "failed"
-    assert "non-finite" in told["reason"]
+    assert "training steps of an epoch had to be left out" in told["reason"]
+    assert "at step 1 in epoch 2" in told["reason"]
     assert "1 finished, 1 failed" in out
 
 
