@@ -15,6 +15,7 @@ import yaml
 
 from savi.errors import InputError
 from savi.gradients import ImplicitGradientError
+from savi.runs.mappings import Unreadable, read_mapping
 from savi.runs.stop import STOP
 from savi.runs.whole import NotWritten, write_over, write_text
 
@@ -109,10 +110,9 @@ def recorded(folder: Path, origin: Origin, config: Mapping[str, Any]) -> Iterato
 def read_record(folder: Path) -> dict[str, Any]:
     """What ``status.json`` holds; empty where there is none that can be read."""
     try:
-        content = json.loads((folder / RECORD).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return read_mapping(folder / RECORD)
+    except (OSError, Unreadable):
         return {}
-    return content if isinstance(content, dict) else {}
 
 
 def reason_of(error: BaseException) -> str:
