@@ -27,6 +27,7 @@ from savi.experiments.checkpoint import (
     LastEpoch,
     StoreConfig,
     WholeCheckpoints,
+    restoring,
 )
 from savi.experiments.conclude import conclude, keep_what_there_is
 from savi.experiments.loggers import build_loggers, finish, quieten_libraries
@@ -171,6 +172,7 @@ class Run:
         with (
             contextlib.suppress(SystemExit),
             factorised(self.data, lambda: self.trainer.current_epoch),
+            restoring(checkpoint, lambda: self.state.begun),
             STOP.patient(),
         ):
             self.trainer.fit(
