@@ -233,8 +233,9 @@ def restoring(path: Path | None, begun: Callable[[], bool]) -> Iterator[None]:
         if path is None or begun():
             raise
         raise InputError(
-            f"a training cannot go on from '{path}', which does not hold what belongs to it "
-            f"({type(error).__name__}: {' '.join(str(error).split())}): choose another hydra.run.dir"
+            f"a training cannot go on from '{path}', which lacks what belongs to it "
+            f"({type(error).__name__}: {' '.join(str(error).split())}): choose another "
+            "hydra.run.dir"
         ) from error
 
 

@@ -198,6 +198,8 @@ class Run:
         """
         config, folder, trainer, done = self.config, self.folder, self.trainer, self.progress
         print(_headline(config, self.data, self.module), flush=True)
+        for remark in origin.remarks:
+            print(f"warning: {remark}", file=sys.stderr, flush=True)
         if done is None:
             warn_of_data(self.data, self.module)
         # Loggers open files and a wandb run, so they come when nothing can be refused any more.

@@ -33,13 +33,15 @@ class Origin:
     """How a run was started: the command line for it alone (empty for a start from Python).
 
     A job has the name of its sweep, and what all seeds of its setting share, in a word.
-    ``again`` is the command line that goes on with a run that has been stopped.
+    ``again`` is the command line that goes on with a run that has been stopped, and ``remarks``
+    what is to be said of the words of this one.
     """
 
     command: str = ""
     sweep: str | None = None
     setting: str | None = None
     again: str = ""
+    remarks: tuple[str, ...] = ()
 
 
 class Interrupted(Exception):

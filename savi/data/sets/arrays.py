@@ -111,8 +111,8 @@ def _check_size(stream: IO[bytes], size: int) -> None:
 def _values(path: Path, split: str, array: np.ndarray) -> torch.Tensor:
     if array.ndim > 4:
         raise InputError(
-            f"'{split}' in '{path}' has {array.ndim} axes: save vectors [N, D], or images [N, H, W] "
-            "or [N, C, H, W]"
+            f"'{split}' in '{path}' has {array.ndim} axes: save vectors [N, D], or images "
+            "[N, H, W] or [N, C, H, W]"
         )
     if array.dtype != np.uint8 and array.dtype.kind != "f":
         raise InputError(
