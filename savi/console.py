@@ -87,12 +87,20 @@ NO_MEMORY = (
 )
 
 
+#: By which torch's own are known.
+_NO_MEMORY_WORDS = (
+    "allocate memory",
+    "out of memory",
+    "Storage size calculation",
+    "numel: integer",
+)
+
+
 def lacks_memory(error: BaseException) -> bool:
     """Whether memory has run out, on the machine or on its GPU."""
     text = str(error)
     return isinstance(error, MemoryError) or (
-        isinstance(error, RuntimeError)
-        and ("allocate memory" in text or "out of memory" in text or "Storage size" in text)
+        isinstance(error, RuntimeError) and any(words in text for words in _NO_MEMORY_WORDS)
     )
 
 

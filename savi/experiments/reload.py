@@ -154,6 +154,8 @@ def evaluate_checkpoint(options: Mapping[str, Any]) -> tuple[Evaluation, dict[st
     ):
         if options[name] is not None:
             config[group][key] = options[name]
+    # Nothing is logged, whatever the run's login was.
+    config["logger"] = {**config["logger"], "wandb": False}
     data, module = build(config, checkpoint.get(DATA_KEY))
     put_weights(module, checkpoint["state_dict"], options["checkpoint"])
     module.to(_device(options["device"]))

@@ -8,7 +8,9 @@ import os
 import resource
 import signal
 import sys
+import time
 from contextlib import suppress
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,8 +23,11 @@ FORKS.set_forkserver_preload(
      "benchmark"]
 )  # fmt: skip
 
-#: After so many seconds a program is asked to end, and after as many more it hangs.
+#: After so many seconds of a processor a program is asked to end, and after as many more it hangs.
 SECONDS = 15
+
+#: After so many seconds as they pass, at work or not, it hangs too, on the busiest machine.
+PATIENCE = 300
 
 #: The most memory of its own that a program may set aside: what a run of a few examples needs
 #: many times over. A request for more fails, as where there is no more.
@@ -52,11 +57,10 @@ def ended(code: str, arguments: list[str], folder: Path, seconds: float = SECOND
     process = FORKS.Process(target=_run, args=(code, arguments, folder, beside))
     process.start()
     assert process.pid is not None
-    process.join(seconds)
-    if asked := process.exitcode is None:
+    if asked := not _over(process, seconds):
         with suppress(ProcessLookupError):
             os.kill(process.pid, signal.SIGTERM)
-        process.join(SECONDS)
+        _over(process, seconds + SECONDS)
     exit_code = process.exitcode
     if exit_code is None:
         process.kill()
@@ -64,6 +68,19 @@ def ended(code: str, arguments: list[str], folder: Path, seconds: float = SECOND
     out, errors = ((beside / name).read_text("utf-8", "replace") for name in ("1", "2"))
     held = beside / "memory"
     return Ended(exit_code, asked, (out, errors), int(held.read_text()) if held.is_file() else 0)
+
+
+def _over(process: ForkServerProcess, seconds: float) -> bool:
+    """Wait until a process is over, or has worked for so many seconds."""
+    until = time.monotonic() + max(PATIENCE, seconds)
+    while process.exitcode is None and time.monotonic() < until:
+        process.join(0.1)
+        with suppress(OSError, IndexError):
+            # Those in the process itself and in the system, after its name in brackets.
+            fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
+            if (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK") > seconds:
+                break
+    return process.exitcode is not None
 
 
 def _run(code: str, arguments: list[str], folder: Path, beside: Path) -> None:

@@ -24,7 +24,8 @@ def nested(depth: int) -> list[Any]:
 EXTREMES: tuple[Any, ...] = (
     *(None, True, False, 0, 1, -1, 3, 2**31, 2**63, -(2**63), 10**12, 10**400),
     *(0.5, 1e-320, 1e308, -1e308, math.nan, math.inf, -math.inf),
-    *("", "x", "auto", "???", "${seed}", "../..", "a=b", "ü ö", "\0", "\ud800", "9" * 400, "y" * 9999),
+    *("", "x", "auto", "???", "${seed}", "../..", "a=b", "ü ö", "\0", "\ud800"),
+    *("9" * 400, "y" * 9999),
     *([], {}, [[]], [1, "a", None], {"a": {"b": []}}, {"": 0}, nested(200)),
 )  # fmt: skip
 
@@ -65,9 +66,9 @@ def changed_text(chance: Random, text: str) -> str:
     start = chance.randrange(len(text) + 1)
     end = min(len(text), start + chance.choice((1, 1, 2, 5)))
     pieces = (
-        *("'", '"', "[", "]", "{", "}", "(", ")", "=", ",", ":", "+", "~", "/", ".", "..", " ", "-"),
-        *("???", "${", "}", "${seed}", "ü", "模", "🎲", "\\", "\t", "\n", "\x01", "@", "*", "null", "nan"),
-        *("1e400", "9" * 400, "\ud800", "\u2028", "true", "--"),
+        *("'", '"', "[", "]", "{", "}", "(", ")", "=", ",", ":", "+", "~", "/", ".", ".."),
+        *("???", "${", "}", "${seed}", "ü", "模", "🎲", "\\", "\t", "\n", "\x01", "@", "*"),
+        *(" ", "-", "null", "nan", "1e400", "9" * 400, "\ud800", "\u2028", "true", "--"),
     )  # fmt: skip
     kind = chance.choice(("remove", "double", "replace", "insert", "insert"))
     piece = {"remove": "", "double": 2 * text[start:end]}.get(kind, chance.choice(pieces))

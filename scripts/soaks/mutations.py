@@ -53,7 +53,7 @@ WORDS = (
 #: What a sentence does not say: what Python says of its own objects.
 INTERNAL = re.compile(
     "has no attribute|unexpected keyword|not subscriptable|positional argument|unhashable|"
-    "object is not|0x[0-9a-f]{8}"
+    "object is not|object at 0x"
 )
 
 
