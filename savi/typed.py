@@ -7,6 +7,9 @@ from dataclasses import MISSING, fields, is_dataclass
 from types import NoneType, UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
+import torch
+from torch import Tensor
+
 from savi.errors import InputError
 
 
@@ -53,7 +56,18 @@ def conforms(value: object, hint: Any) -> bool:
         )
     if isinstance(value, bool):
         return hint is bool
+    if isinstance(value, Tensor) and not holds_numbers(value):
+        return False
     return isinstance(value, int | float if hint is float else hint)
+
+
+def holds_numbers(value: Tensor) -> bool:
+    """Whether a tensor has all of its numbers, rather than few that stand for very many."""
+    return (
+        value.layout == torch.strided
+        and not value.is_quantized
+        and value.numel() * value.element_size() <= value.untyped_storage().nbytes()
+    )
 
 
 def _shown(value: object) -> str:

@@ -21,6 +21,7 @@ from savi.errors import InputError
 from savi.runs.seal import is_damaged, seal
 from savi.runs.stop import STOP
 from savi.runs.whole import whole
+from savi.typed import holds_numbers
 
 CONFIG_KEY = "savi_config"
 #: Where Lightning keeps the state of the data module, which is the preprocessing.
@@ -212,7 +213,7 @@ def _check_weights(weights: object) -> None:
     if not isinstance(weights, dict):
         raise InputError("its weights are no mapping")
     for name, value in weights.items():
-        if not isinstance(value, Tensor) or value.layout != torch.strided or value.is_quantized:
+        if not isinstance(value, Tensor) or not holds_numbers(value):
             raise InputError(f"its weights '{name}' are no tensor of numbers")
         if value.is_floating_point() and not value.isfinite().all():
             raise InputError(f"its weights '{name}' have NaN or infinite values")

@@ -191,8 +191,8 @@ def _line(chance: Random, right: Path, place: Path) -> Trial:
         elif change == "drop" and len(words) > 1:
             del words[number]
     # What the system hands to no program.
-    words = [word.replace("\0", "").encode("utf-8", "surrogatepass").decode("utf-8", "surrogateescape")
-             for word in words]  # fmt: skip
+    encoded = [word.replace("\0", "").encode("utf-8", "surrogatepass") for word in words]
+    words = [word.decode("utf-8", "surrogateescape") for word in encoded]
     return Trial(code, words, f"{kind} {words[first:]}")
 
 
@@ -294,10 +294,9 @@ def _arrays(chance: Random, right: Path, place: Path) -> Trial:
                 np.savez(target, allow_pickle=True, **named)
             except (ValueError, OSError):
                 target.write_bytes(b"")
-    return Trial(
-        TRAIN, [*TINY, "experiment=vae", "data=arrays", f"data.path={target.name}", "hydra.run.dir=run"],
-        f"{target.name} {what}",
-    )  # fmt: skip
+    data = ["data=arrays", f"data.path={target.name}"]
+    words = [*TINY, "experiment=vae", *data, "hydra.run.dir=run"]
+    return Trial(TRAIN, words, f"{target.name} {what}")
 
 
 def _idx(chance: Random, right: Path, place: Path) -> Trial:
