@@ -44,7 +44,7 @@ class Bounds:
             raise SettingError(name, f"'{value}': choose one of {known}", before="unknown ")
         if value is None or isinstance(value, str):
             return
-        if whole and isinstance(value, Integral) and abs(value) > LARGEST:
+        if whole and isinstance(value, Integral) and abs(int(value)) > LARGEST:
             raise SettingError(name, f"has {len(str(abs(value)))} digits: set it to fewer")
         for inside, advice in (
             (self.at_least is None or value >= self.at_least, f"to {self.at_least} or more"),

@@ -10,6 +10,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from savi.config import schema
 from savi.config.words import unreadable
+from savi.errors import InputError
 from savi.settings import keys_of
 
 #: How Hydra's complaint of flags that exclude each other begins.
@@ -21,6 +22,8 @@ def sentence(error: BaseException, schemas: Iterable[type] = ()) -> str:
 
     ``schemas`` are those of configs that :mod:`savi.config.schema` does not hold.
     """
+    if isinstance(error, InputError):
+        return " ".join(str(error).split())
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
         group, _, name = error.missing_cfg_file.rpartition("/")
         return f"unknown {group} '{name}': choose one of {', '.join(sorted(error.options))}"
