@@ -117,7 +117,7 @@ def fail(error: Exception, code: int) -> NoReturn:
     if HydraConfig.get().mode is RunMode.MULTIRUN:
         raise error
     # Hydra prints a preamble of its own before every exception, but not before an exit.
-    say(sentence(error))
+    say(sentence(error) if isinstance(error, OmegaConfBaseException) else str(error))
     sys.exit(code)
 
 
