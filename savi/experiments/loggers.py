@@ -148,7 +148,7 @@ def start_run(config: Mapping[str, Any], folder: Path, origin: Origin) -> Run:
     try:
         try:
             # Whoever has no key that can be found is not asked for one.
-            wandb.setup(wandb.Settings(silent=True))
+            wandb.setup(wandb.Settings(silent=True, mode=mode))
             if mode == "online" and not wandb.login(prompt=False, verify=False):
                 raise wandb.Error("there is no key")
             run = _init(config, folder, origin, mode)
