@@ -16,10 +16,12 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from savi import console
 from savi.config import store
 from savi.config.schema import Config
+from savi.config.words import GROUPS, repeated
 from savi.errors import InputError, unknown_option
 from savi.gradients import ImplicitGradientError
 from savi.plugins import import_modules
@@ -46,9 +48,9 @@ def _train(config: DictConfig) -> float:
 
     hydra_config = HydraConfig.get()
     folder = Path(hydra_config.runtime.output_dir)
-    values = store.plain(config)
-    values["experiment"] = hydra_config.runtime.choices.get("experiment")
     try:
+        values = store.plain(config)
+        values["experiment"] = hydra_config.runtime.choices.get("experiment")
         if hydra_config.mode is RunMode.RUN and hydra_config.runtime.choices.get("sweep"):
             raise InputError(f"sweep={hydra_config.runtime.choices['sweep']} without -m: add -m")
         if values["replay"] is not None:
@@ -57,15 +59,21 @@ def _train(config: DictConfig) -> float:
             return _train_job(values, folder, hydra_config)
         _refuse_extras(values, hydra_config)
         words = hydra_config.overrides.task
-        origin = Origin(command(words), again=again(words, console.short(folder)))
+        again_by = again(words, console.short(folder))
+        origin = Origin(command(words), again=again_by, remarks=tuple(repeated(words)))
         if values["trainer"]["replicas"] > 1:
             return _train_replicas(values, folder, origin)
         metrics = run(values, folder, origin)
-    except InputError as error:
+    except (InputError, OmegaConfBaseException) as error:
         console.remove_if_empty(folder)
         console.fail(error, 2)
     except (FloatingPointError, ImplicitGradientError, NotWritten) as error:
         console.fail(error, 1)
+    except (MemoryError, RuntimeError) as error:
+        if not console.lacks_memory(error):
+            raise
+        console.remove_if_empty(folder)
+        console.fail(MemoryError(console.NO_MEMORY), 1)
     except KeyboardInterrupt:
         if hydra_config.mode is RunMode.MULTIRUN:
             sys.exit(STOP.code)
@@ -177,9 +185,10 @@ def _evaluate(config: DictConfig) -> float:
     if OmegaConf.is_missing(config, "checkpoint"):
         console.fail(InputError("no checkpoint is given: savi-evaluate checkpoint=PATH"), 2)
     try:
+        values = store.plain(config)
         console.check_output(config.output)
-        evaluation, ood = evaluate_checkpoint(store.plain(config))
-    except InputError as error:
+        evaluation, ood = evaluate_checkpoint(values)
+    except (InputError, OmegaConfBaseException) as error:
         console.fail(error, 2)
     except FloatingPointError as error:
         console.fail(error, 1)
@@ -201,7 +210,7 @@ def _evaluate(config: DictConfig) -> float:
 
 def train() -> None:
     """``savi-train``."""
-    console.guarded(_train_with_imports)
+    console.guarded(_train_with_imports, groups=GROUPS)
 
 
 def _train_with_imports() -> None:

@@ -38,6 +38,10 @@ class KLConfig:
     free_bits: float = setting(0.0, at_least=0)
 
 
+#: More layers than any network of perceptrons or convolutions has.
+MAX_DEPTH = 1_000
+
+
 @dataclass
 class ModelConfig:
     """The generative model and the inference network (``encoder: none`` for SVI).
@@ -49,10 +53,10 @@ class ModelConfig:
     decoder: str = "mlp"
     encoder: str = "mlp"
     hidden: int = setting(256, at_least=1)
-    depth: int = setting(2, at_least=0)
+    depth: int = setting(2, at_least=0, at_most=MAX_DEPTH)
     activation: str = "softplus"
     encoder_hidden: int | None = setting(None, at_least=1)
-    encoder_depth: int | None = setting(None, at_least=0)
+    encoder_depth: int | None = setting(None, at_least=0, at_most=MAX_DEPTH)
     samples: int = setting(1, at_least=1)
     gamma: GammaConfig = field(default_factory=GammaConfig)
     kl: KLConfig = field(default_factory=KLConfig)

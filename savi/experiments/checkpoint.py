@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import io
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,15 @@ import pytorch_lightning as pl
 import torch
 from lightning_fabric.plugins import TorchCheckpointIO
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint
+from torch import Tensor
 
+from savi.config.stored import check_stored
 from savi.data import TensorDataModule
 from savi.errors import InputError
 from savi.runs.seal import is_damaged, seal
 from savi.runs.stop import STOP
 from savi.runs.whole import whole
+from savi.typed import holds_numbers
 
 CONFIG_KEY = "savi_config"
 #: Where that of a training step that was left out holds what the step was made of.
@@ -196,7 +200,50 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         raise InputError(
             f"'{path}' is not a checkpoint of savi: give one that savi-train wrote, {example}"
         )
+    try:
+        check_stored(checkpoint[CONFIG_KEY])
+        _check_weights(checkpoint["state_dict"])
+    except InputError as error:
+        raise InputError(
+            f"checkpoint '{path}' was not written by savi-train as it is: {error}"
+        ) from error
     return checkpoint
+
+
+def _check_weights(weights: object) -> None:
+    """Refuse weights that no training has left.
+
+    Raises:
+        InputError: for the first that is no tensor of numbers, or has one that is not finite.
+    """
+    if not isinstance(weights, dict):
+        raise InputError("its weights are no mapping")
+    for name, value in weights.items():
+        if not isinstance(value, Tensor) or not holds_numbers(value):
+            raise InputError(f"its weights '{name}' are no tensor of numbers")
+        if value.is_floating_point() and not value.isfinite().all():
+            raise InputError(f"its weights '{name}' have NaN or infinite values")
+
+
+@contextmanager
+def restoring(path: Path | None, begun: Callable[[], bool]) -> Iterator[None]:
+    """Tell an error that comes before the training of a checkpoint has begun as one of its file.
+
+    Raises:
+        InputError: in place of whatever was raised until then.
+    """
+    try:
+        yield
+    except (InputError, OSError, MemoryError):
+        raise
+    except Exception as error:
+        if path is None or begun():
+            raise
+        raise InputError(
+            f"a training cannot go on from '{path}', which lacks what belongs to it "
+            f"({type(error).__name__}: {' '.join(str(error).split())}): choose another "
+            "hydra.run.dir"
+        ) from error
 
 
 def load_weights(module: pl.LightningModule, path: str | Path) -> None:
@@ -205,8 +252,24 @@ def load_weights(module: pl.LightningModule, path: str | Path) -> None:
     Raises:
         InputError: if they do not fit.
     """
+    put_weights(module, read_checkpoint(path)["state_dict"], path)
+
+
+def put_weights(module: pl.LightningModule, weights: Mapping[str, Tensor], path: object) -> None:
+    """Put weights into a module, which can be one without memory, to see whether they fit.
+
+    Raises:
+        InputError: if they do not.
+    """
     try:
-        module.load_state_dict(read_checkpoint(path)["state_dict"])
+        with warnings.catch_warnings():
+            # That nothing is kept is what is wanted of a module without memory.
+            warnings.simplefilter("ignore", UserWarning)
+            module.load_state_dict(weights)
+        kinds = {name: value.dtype for name, value in module.state_dict().items()}
+        for name, value in weights.items():
+            if value.is_floating_point() != kinds[name].is_floating_point or value.is_complex():
+                raise RuntimeError(f"'{name}' is of type {value.dtype} and not {kinds[name]}")
     except RuntimeError as error:
         problem = " ".join(str(error).split())
         raise InputError(f"the weights in '{path}' do not fit its config: {problem}") from error

@@ -28,6 +28,7 @@ from savi.experiments.checkpoint import (
     LastEpoch,
     StoreConfig,
     WholeCheckpoints,
+    restoring,
     save_weights,
 )
 from savi.experiments.conclude import conclude, keep_what_there_is
@@ -188,6 +189,7 @@ class Run:
         with (
             contextlib.suppress(SystemExit),
             factorised(self.data, lambda: self.trainer.current_epoch),
+            restoring(checkpoint, lambda: self.state.begun),
             STOP.patient(),
         ):
             self.trainer.fit(
@@ -213,6 +215,8 @@ class Run:
         """
         config, folder, trainer, done = self.config, self.folder, self.trainer, self.progress
         print(_headline(config, self.data, self.module), flush=True)
+        for remark in origin.remarks:
+            print(f"warning: {remark}", file=sys.stderr, flush=True)
         if done is None:
             warn_of_data(self.data, self.module)
         # Loggers open files and a wandb run, so they come when nothing can be refused any more.

@@ -50,7 +50,8 @@ def has_login() -> bool:
         known = netrc.netrc().hosts
     except (OSError, netrc.NetrcParseError):
         return False
-    return urlsplit(wandb.Settings().base_url).hostname in known
+    host = os.environ.get("WANDB_BASE_URL") or wandb.Settings().base_url
+    return urlsplit(host).hostname in known
 
 
 def sync_help(folder: Path) -> str:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import yaml
 from filelock import FileLock, Timeout
 
 from savi.errors import InputError
+from savi.runs.mappings import Unreadable, read_mapping
 from savi.runs.record import BAD_STEP, FINISHED, RECORD, state_of
 from savi.runs.whole import remove_parts
 from savi.settings import flatten
@@ -62,22 +61,24 @@ def finished_metrics(
 
 def read_config(folder: Path) -> dict[str, Any] | None:
     """The ``config.yaml`` of a run folder; None where there is none that can be read."""
-    try:
-        text = (folder / "config.yaml").read_text(encoding="utf-8")
-        config = yaml.safe_load(text)
-    except (OSError, ValueError, yaml.YAMLError):
-        return None
-    # A part of a file can be read too; its last value may be a part of a value.
-    return config if isinstance(config, dict) and text.endswith("\n") else None
+    return _mapping(folder / "config.yaml")
 
 
 def read_metrics_json(folder: Path) -> dict[str, float] | None:
     """The ``metrics.json`` of a run folder; None where there is none that can be read."""
+    metrics = _mapping(folder / "metrics.json")
+    return metrics if metrics is None or all(map(_is_number, metrics.values())) else None
+
+
+def _mapping(path: Path) -> dict[str, Any] | None:
     try:
-        metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return read_mapping(path)
+    except (OSError, Unreadable):
         return None
-    return metrics if isinstance(metrics, dict) else None
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def contents(folder: Path) -> list[str]:
@@ -132,13 +133,16 @@ def claimed(folder: Path, *, again: bool) -> Iterator[None]:
 
 def is_claimed(folder: Path) -> bool:
     """Whether a process is at work in the folder."""
-    if not (folder / LOCK).exists():
+    # Whatever else there is by that name, no process holds it.
+    if not (folder / LOCK).is_file():
         return False
     try:
         with FileLock(folder / LOCK, timeout=0):
             return False
     except Timeout:
         return True
+    except OSError:
+        return False
 
 
 def differences(
