@@ -73,7 +73,8 @@ def _sentences_of_argparse() -> Iterator[None]:
     def refuse(parser: ArgumentParser, message: str) -> NoReturn:
         raise InputError(f"{message}: flags such as -m come before the words KEY=VALUE, see --help")
 
-    before, ArgumentParser.error = ArgumentParser.error, refuse  # type: ignore[method-assign]
+    before: Any = ArgumentParser.error
+    ArgumentParser.error = refuse  # type: ignore
     try:
         yield
     finally:

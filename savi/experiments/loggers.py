@@ -188,7 +188,7 @@ def _init(config: Mapping[str, Any], folder: Path, origin: Origin, mode: str) ->
         # A run that goes on is the same run; its parts come together when they are synced.
         id=earlier,
         resume="allow" if earlier is not None and mode == "online" else None,
-        mode=mode,
+        mode=cast(Any, mode),
         settings=wandb.Settings(
             silent=True,
             reinit="create_new",
