@@ -24,12 +24,13 @@ from savi.errors import InputError, unknown_option
 from savi.gradients import ImplicitGradientError
 from savi.plugins import import_modules
 from savi.runs.record import Interrupted, Origin, Record
+from savi.runs.stop import CODES as STOP_CODES
 from savi.runs.stop import STOP
 from savi.runs.whole import NotWritten, write_text
 from savi.settings import key_of
 from savi.sweeps.job import JobFailed, run_job
 from savi.sweeps.jobs import again, command, job_folder, setting
-from savi.sweeps.plan import WritePlan
+from savi.sweeps.plan import WritePlan, goes_on
 from savi.sweeps.summary import summarise
 
 store.register_schemas()
@@ -74,8 +75,9 @@ def _train(config: DictConfig) -> float:
         console.say(f"interrupted; to go on: {again(words, console.short(folder))}")
         sys.exit(STOP.code)
     except Interrupted as error:
-        # Ends a sweep as well: its user wants the terminal back.
-        console.say(str(error))
+        # Ends a sweep as well, which says how to go on: its user wants the terminal back.
+        if hydra_config.mode is RunMode.RUN:
+            console.say(str(error))
         sys.exit(STOP.code)
     if metrics is None:
         return math.nan
@@ -105,8 +107,12 @@ def _train_job(values: dict[str, Any], folder: Path, hydra_config: HydraConf) ->
 
     overrides = list(hydra_config.overrides.task)
     constant = hydra_config.job.config.override_dirname.exclude_keys
+    sweep = Path(hydra_config.sweep.dir)
     origin = Origin(
-        command(overrides), Path(hydra_config.sweep.dir).name, setting(overrides, constant)
+        command(overrides),
+        sweep.name,
+        setting(overrides, constant),
+        again=goes_on(sweep, console.short(sweep)),
     )
     metrics = run_job(folder, origin, values, work)
     return _optimized(metrics, values) if metrics else math.nan
@@ -204,12 +210,14 @@ def _train_and_sum_up() -> None:
         _train()
     except Exception as raised:
         error = raised
-    except (SystemExit, KeyboardInterrupt):
-        if not STOP.asked or WritePlan.folder is None:
+    except (SystemExit, KeyboardInterrupt) as stopped:
+        # The signal may have come to the process of a job.
+        code = stopped.code if isinstance(stopped, SystemExit) else STOP.code
+        if code not in STOP_CODES or (folder := WritePlan.folder) is None:
             raise
-        print(summarise(WritePlan.folder)[0])
-        console.say("interrupted: the same command goes on with what is not finished")
-        sys.exit(STOP.code)
+        print(summarise(folder)[0], flush=True)
+        console.say(f"interrupted; to go on: {goes_on(folder, console.short(folder))}")
+        sys.exit(code)
     if WritePlan.folder is None:
         if error is not None:
             raise error

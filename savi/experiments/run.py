@@ -364,7 +364,8 @@ def build_callbacks(
 ) -> tuple[list[Callback], CostMonitor]:
     """The callbacks of a run; ``best.ckpt`` is the epoch with the highest val/elbo.
 
-    ``last.ckpt`` is the last epoch, also where its val/elbo is lower or it has none.
+    ``last.ckpt`` is the last epoch, also where its val/elbo is lower or it has none, or a step
+    after it.
 
     Raises:
         InputError: for a gradient check that does not fit the module.
@@ -375,7 +376,7 @@ def build_callbacks(
         FiniteLoss(),
         EpochWarnings(),
         BestEpoch(checkpoints),
-        LastEpoch(checkpoints),
+        LastEpoch(checkpoints, config["checkpoint_every_n_minutes"]),
         RichProgressBar(leave=False) if progress_bar else EpochLines(),
     ]
     if (patience := config["early_stopping_patience"]) is not None:

@@ -11,6 +11,9 @@ from types import FrameType
 #: The signals by which a user, a cluster or a shell ends a run.
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
+#: With what a process exits that one of them has ended.
+CODES = tuple(128 + number for number in SIGNALS)
+
 
 class Stop:
     """A handler of :data:`SIGNALS`, which raises ``KeyboardInterrupt`` for either.

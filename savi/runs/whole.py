@@ -80,6 +80,17 @@ def copy(source: Path, target: Path) -> None:
         shutil.copyfile(source, part)
 
 
+def keep_as(source: Path, target: Path) -> None:
+    """Give a file a second name, which stays with it when the first one is given to another."""
+    with whole(target) as part:
+        part.unlink(missing_ok=True)
+        try:
+            part.hardlink_to(source)
+        except OSError:
+            # Not every file system can.
+            shutil.copyfile(source, part)
+
+
 def remove_parts(folder: Path) -> None:
     """Remove what a killed process has left half-written in and below a folder."""
     for part in folder.rglob(f"{_BEGIN}*{_END}"):

@@ -64,6 +64,7 @@ def run_job(
                 ):
                     metrics = work(folder, origin, done, record)
     except Interrupted:
+        _tell(folder, "interrupted")
         raise
     except Exception as error:
         _tell(folder, f"failed: {reason_of(error)}")

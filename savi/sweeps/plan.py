@@ -20,7 +20,7 @@ from savi.runs.whole import write_text
 from savi.settings import key_of
 from savi.sweeps.constants import refuse_other_constants
 from savi.sweeps.direction import follow_metric
-from savi.sweeps.jobs import job_folder
+from savi.sweeps.jobs import job_folder, sweep_again
 
 #: Where the jobs find the keys that have one value in the whole sweep.
 CONSTANT = "hydra.job.config.override_dirname.exclude_keys"
@@ -91,6 +91,11 @@ def _write_plan(config: DictConfig, config_name: str | None) -> Path:
     plan = {"command": line, "swept": sorted(swept), "jobs": jobs, "trials": trials}
     write_text(folder / PLAN, json.dumps(plan, indent=2) + "\n")
     return folder
+
+
+def goes_on(folder: Path, shown: str) -> str:
+    """The command line that goes on with the sweep in a folder, which it calls as it is shown."""
+    return sweep_again(_read(folder / PLAN).get("command", "savi-train -m"), shown)
 
 
 def _overrides(config: DictConfig) -> list[Override]:
