@@ -26,10 +26,8 @@ def flips(trials: int, seed: int, folder: Path) -> Tally:
     for name in (RUN, "replicas"):
         finished(KINDS[name].arguments, folder / name)
     run = folder / RUN / RUNS
-    files = [
-        *sorted((vae / "checkpoints").glob("*.ckpt")),
-        folder / "replicas" / RUNS / "replicas.ckpt",
-    ]
+    joint = folder / "replicas" / RUNS
+    files = sorted([*run.glob("checkpoints/*.ckpt"), *joint.glob("replicas*.ckpt")])
     for trial in range(trials):
         source = chance.choice(files)
         damaged = folder / f"damaged {source.name}"
