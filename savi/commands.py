@@ -30,7 +30,7 @@ from savi.runs.whole import NotWritten, write_text
 from savi.settings import key_of
 from savi.sweeps.job import JobFailed, run_job
 from savi.sweeps.jobs import again, command, job_folder, setting
-from savi.sweeps.plan import WritePlan, goes_on
+from savi.sweeps.plan import WritePlan, goes_on, in_workers
 from savi.sweeps.summary import summarise
 
 store.register_schemas()
@@ -53,7 +53,7 @@ def _train(config: DictConfig) -> float:
         if hydra_config.mode is RunMode.RUN and hydra_config.runtime.choices.get("sweep"):
             raise InputError(f"sweep={hydra_config.runtime.choices['sweep']} without -m: add -m")
         if hydra_config.mode is RunMode.MULTIRUN:
-            return _train_job(values, folder, hydra_config)
+            return _train_in_turn(values, folder, hydra_config)
         _refuse_extras(values, hydra_config)
         words = hydra_config.overrides.task
         origin = Origin(command(words), again=again(words, console.short(folder)))
@@ -64,6 +64,7 @@ def _train(config: DictConfig) -> float:
         console.remove_if_empty(folder)
         console.fail(error, 2)
     except (FloatingPointError, ImplicitGradientError, NotWritten) as error:
+        console.remove_if_empty(folder)
         console.fail(error, 1)
     except KeyboardInterrupt:
         if hydra_config.mode is RunMode.MULTIRUN:
@@ -91,6 +92,19 @@ def _train_replicas(values: dict[str, Any], folder: Path, origin: Origin) -> flo
     results = run(values, folder, origin)
     print(summarise(Path(console.short(folder)))[0], flush=True)
     return mean(_optimized(metrics, values) for metrics in results if metrics)
+
+
+def _train_in_turn(values: dict[str, Any], folder: Path, hydra_config: HydraConf) -> float:
+    """A job of a sweep, in its process or in a launcher's, which has none begun after a signal."""
+    if not in_workers(hydra_config.launcher):
+        return _train_job(values, folder, hydra_config)
+    if STOP.asked:
+        return math.nan
+    try:
+        return _train_job(values, folder, hydra_config)
+    except (Interrupted, KeyboardInterrupt):
+        # Joblib would kill the other workers, whose jobs are stopping too.
+        return math.nan
 
 
 def _train_job(values: dict[str, Any], folder: Path, hydra_config: HydraConf) -> float:
@@ -205,9 +219,11 @@ def _train_with_imports() -> None:
 
 def _train_and_sum_up() -> None:
     """Train; after a sweep, say how its jobs went, and exit 1 if one did not finish."""
-    WritePlan.folder, error = None, None
+    WritePlan.folder, WritePlan.relay, error = None, None, None
     try:
         _train()
+        if WritePlan.relay is not None and STOP.asked:
+            raise KeyboardInterrupt
     except Exception as raised:
         error = raised
     except (SystemExit, KeyboardInterrupt) as stopped:
@@ -218,6 +234,9 @@ def _train_and_sum_up() -> None:
         print(summarise(folder)[0], flush=True)
         console.say(f"interrupted; to go on: {goes_on(folder, console.short(folder))}")
         sys.exit(code)
+    finally:
+        if WritePlan.relay is not None:
+            WritePlan.relay.close()
     if WritePlan.folder is None:
         if error is not None:
             raise error

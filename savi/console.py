@@ -19,6 +19,7 @@ from rich.table import Table
 from savi.config.errors import is_hydras, sentence
 from savi.errors import InputError
 from savi.runs.stop import STOP
+from savi.runs.whole import NotWritten
 
 #: Folders that are older than this were not made by this run.
 STARTED = time.time()
@@ -45,6 +46,14 @@ def guarded(command: Callable[[], Any], schemas: Iterable[type] = ()) -> None:
     except BrokenPipeError:
         # The reader of a pipe has seen enough; Python must not complain at its exit either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except NotWritten as error:
+        say(str(error))
+        sys.exit(1)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        say(f"'{error.filename}' cannot be used: {error.strerror}")
+        sys.exit(2)
 
 
 def say(message: str) -> None:
@@ -68,7 +77,10 @@ def print_verdict(collapse: Mapping[str, Any]) -> None:
 
 def check_output(output: str | None) -> None:
     """Refuse a file that could not be written, before the work that would fill it."""
-    if output is not None and (Path(output).is_dir() or not Path(output).parent.is_dir()):
+    if output is None:
+        return
+    path = Path(output)
+    if path.is_dir() or not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
         raise InputError(f"output '{output}' cannot be written: give a file in an existing folder")
 
 

@@ -29,6 +29,7 @@ from savi.experiments.checkpoint import (
     WholeCheckpoints,
 )
 from savi.experiments.conclude import conclude, keep_what_there_is
+from savi.experiments.devices import led
 from savi.experiments.loggers import build_loggers, finish, quieten_libraries
 from savi.experiments.media import MediaMonitor
 from savi.experiments.options import check_options
@@ -172,6 +173,7 @@ class Run:
             contextlib.suppress(SystemExit),
             factorised(self.data, lambda: self.trainer.current_epoch),
             STOP.patient(),
+            led(self.trainer),
         ):
             self.trainer.fit(
                 self.module, datamodule=self.data, ckpt_path=checkpoint, weights_only=True

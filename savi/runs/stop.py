@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -27,13 +28,24 @@ class Stop:
 
     def __init__(self) -> None:
         self.signal: signal.Signals | None = None
-        self._patient = False
+        self._at, self._patient = 0.0, False
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
         """A signal has come."""
-        first, self.signal = self.signal is None, signal.Signals(number)
-        if not (first and self._patient):
+        if self.note(signal.Signals(number)) or not self._patient:
             raise KeyboardInterrupt
+
+    def note(self, number: signal.Signals) -> bool:
+        """Take note of a signal; returns whether it is another one than the first.
+
+        A terminal and whoever has started the process may both hand on the same one.
+        """
+        now, first = time.monotonic(), self.signal is None
+        second = not first and (number != self.signal or now - self._at > 1)
+        if first:
+            self._at = now
+        self.signal = number
+        return second
 
     @property
     def asked(self) -> bool:
@@ -61,11 +73,16 @@ class Stop:
 
     @contextmanager
     def handled(self) -> Iterator[None]:
-        """Handle the signals inside."""
+        """Handle the signals inside, also those that have come to a process that was deaf."""
         self.signal, before = None, self.install()
+        deaf = signal.pthread_sigmask(signal.SIG_BLOCK, ()) if before else set()
         try:
+            if before:
+                signal.pthread_sigmask(signal.SIG_UNBLOCK, before)
             yield
         finally:
+            if before:
+                signal.pthread_sigmask(signal.SIG_SETMASK, deaf)
             for number, handler in before.items():
                 signal.signal(number, handler)  # type: ignore[arg-type]
 

@@ -198,7 +198,7 @@ class Kind:
 
 
 #: The folder of the runs, in the folder in which a program is started.
-RUNS = "runs"
+RUNS = "disk/runs"
 
 _RUN = (*TINY, f"hydra.run.dir={RUNS}", "resume=auto")
 _SWEEP = (
