@@ -98,10 +98,13 @@ def _train_in_turn(values: dict[str, Any], folder: Path, hydra_config: HydraConf
     """A job of a sweep, in its process or in a launcher's, which has none begun after a signal."""
     if not in_workers(hydra_config.launcher):
         return _train_job(values, folder, hydra_config)
+    from savi.sweeps.relay import in_worker
+
     if STOP.asked:
         return math.nan
     try:
-        return _train_job(values, folder, hydra_config)
+        with in_worker():
+            return _train_job(values, folder, hydra_config)
     except (Interrupted, KeyboardInterrupt):
         # Joblib would kill the other workers, whose jobs are stopping too.
         return math.nan

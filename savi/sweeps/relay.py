@@ -1,4 +1,4 @@
-"""Signals to a sweep whose jobs are at work in processes of a launcher."""
+"""A sweep whose jobs are at work in processes of joblib's launcher: its signals and its end."""
 
 from __future__ import annotations
 
@@ -6,11 +6,19 @@ import os
 import signal
 import sys
 import threading
-from contextlib import suppress
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from functools import cache
 
 from joblib.externals.loky.backend import resource_tracker
 
 from savi.runs.stop import SIGNALS, STOP
+
+#: What tells the workers which process is the sweep's.
+_SWEEP = "SAVI_SWEEP_PROCESS"
+
+_at_work = threading.Lock()
 
 
 class Relay(threading.Thread):
@@ -24,6 +32,7 @@ class Relay(threading.Thread):
     def __init__(self) -> None:
         super().__init__(daemon=True, name="signals")
         self._over = threading.Event()
+        os.environ[_SWEEP] = str(os.getpid())
         # Its start would have this process hear signals again.
         resource_tracker.ensure_running()
         self._before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
@@ -47,6 +56,28 @@ class Relay(threading.Thread):
         self._over.set()
         self.join()
         signal.pthread_sigmask(signal.SIG_SETMASK, self._before)
+
+
+@contextmanager
+def in_worker() -> Iterator[None]:
+    """Do a job in a worker: after a kill of the sweep's process it is the worker's last one."""
+    _outlive_by_a_job()
+    with _at_work:
+        yield
+
+
+@cache
+def _outlive_by_a_job() -> None:
+    """End this process when that of the sweep is gone and no job is at work; joblib's stay."""
+
+    def watch() -> None:
+        sweep = int(os.environ.get(_SWEEP, os.getppid()))
+        while os.getppid() == sweep:
+            time.sleep(0.5)
+        with _at_work:
+            os._exit(1)
+
+    threading.Thread(target=watch, daemon=True, name="sweep").start()
 
 
 def workers() -> set[int]:

@@ -45,10 +45,11 @@ def _killed(name: str, folder: Path, whole: Path, moment: float, to_all: bool) -
     program.send(signal.SIGKILL, to_all=to_all)
     program.wait()
     _wait_for_orphans(folder / RUNS)
+    faults = program.left_behind()
     program = Program(kind.arguments, folder, anew=kind.anew)
     if code := program.wait():
-        return [f"exit code {code}: {program.output()[-1000:]}"]
-    return differences(folder / RUNS, whole)
+        return [*faults, f"exit code {code}: {program.output()[-1000:]}"]
+    return faults + differences(folder / RUNS, whole)
 
 
 def _wait_for_orphans(folder: Path) -> None:

@@ -109,9 +109,30 @@ class Program:
         while not self.over and time.monotonic() < self.begun + moment:
             time.sleep(0.002)
 
+    def left_behind(self) -> list[str]:
+        """Processes of its session that do not end within some seconds; they are killed then."""
+        end = time.monotonic() + 10
+        while (alive := _in_session(self.pid)) and time.monotonic() < end:
+            time.sleep(0.05)
+        if alive:
+            self.send(signal.SIGKILL, to_all=True)
+        return [f"process {process} lives on" for process in alive]
+
     def output(self) -> str:
         """What it has said, with its errors."""
         return self._log.read_text("utf-8", errors="replace")
+
+
+def _in_session(session: int) -> list[str]:
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            words = stat.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if words[3] == str(session) and words[0] != "Z":
+            found.append(stat.parent.name)
+    return found
 
 
 def _forked(arguments: tuple[str, ...], folder: Path, log: Path) -> None:

@@ -58,7 +58,8 @@ def _stopped(
     program.send(number, to_all=to_all)
     code, output = program.wait(), program.output()
     records = [read_record(folder / RUNS / run) for run in runs_in(folder / RUNS)]
-    return [*_faults(code, output, records, number), *_left_behind(program, folder)]
+    faults = [*_faults(code, output, records, number), *program.left_behind()]
+    return faults + [f"a part is left: {part}" for part in folder.rglob("*.part")]
 
 
 def _faults(code: int, output: str, records: list[dict], number: signal.Signals) -> list[str]:
@@ -78,30 +79,6 @@ def _faults(code: int, output: str, records: list[dict], number: signal.Signals)
         if state not in ("interrupted", "finished"):
             faults.append(f"its record says that it is {state}")
     return faults
-
-
-def _left_behind(program: Program, folder: Path) -> list[str]:
-    """Processes and parts of files that have outlived their program."""
-    end = time.monotonic() + 10
-    while (alive := _alive(program.pid)) and time.monotonic() < end:
-        time.sleep(0.05)
-    if alive:
-        program.send(signal.SIGKILL, to_all=True)
-    return [f"process {who} lives on" for who in alive] + [
-        f"a part is left: {part}" for part in folder.rglob("*.part")
-    ]
-
-
-def _alive(session: int) -> list[str]:
-    found = []
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            words = stat.read_text().rpartition(")")[2].split()
-        except OSError:
-            continue
-        if words[3] == str(session) and words[0] != "Z":
-            found.append(stat.parent.name)
-    return found
 
 
 def _wait_for_the_handler(program: Program) -> None:
