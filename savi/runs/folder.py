@@ -15,7 +15,7 @@ from filelock import FileLock, Timeout
 
 from savi.errors import InputError
 from savi.runs.record import FINISHED, RECORD, state_of
-from savi.runs.whole import remove_parts, writing
+from savi.runs.whole import NotWritten, remove_parts
 from savi.settings import flatten
 
 #: What a run leaves in its folder.
@@ -138,12 +138,13 @@ def claimed(folder: Path, *, again: bool) -> Iterator[None]:
     make(folder, "hydra.run.dir")
     lock = FileLock(folder / LOCK)
     try:
-        with writing(folder / LOCK):
-            lock.acquire(timeout=0)
+        lock.acquire(timeout=0)
     except Timeout:
         raise InputError(
             f"another process is at work in '{folder}': wait for it, or choose another folder"
         ) from None
+    except OSError as error:
+        raise NotWritten(folder / LOCK, error) from error
     try:
         remove_parts(folder)
         yield

@@ -112,21 +112,31 @@ def test_a_path_that_leaves_no_room_for_its_files_is_refused(tmp_path):
         make(folder, "hydra.run.dir")
 
 
-def test_a_folder_of_another_user_is_refused_before_any_work(tmp_path):
+MAKES = """
+import os, sys
+from pathlib import Path
+from savi.errors import InputError
+from savi.runs.folder import make
+os.getuid() or os.setuid(65534)
+for name in sys.argv[1:]:
+    try:
+        make(Path(name), "hydra.run.dir")
+    except InputError as error:
+        print(error)
+"""
+
+
+def test_a_folder_of_another_user_is_refused(tmp_path):
     from programs import finished as program
 
     with tempfile.TemporaryDirectory() as name:
         closed = Path(name) / "closed"
         closed.mkdir(mode=0o555)
         Path(name).chmod(0o755)
-        code = "import os, savi.cli; os.getuid() or os.setuid(65534); savi.cli.train()"
-        for folder, problem in (
-            (closed, "written to"),
-            (closed / "run", "used: Permission denied"),
-        ):
-            code_, output = program(code, f"hydra.run.dir={folder}", "logger=csv", cwd=tmp_path)
-            assert code_ == 2
-            assert output == (
-                f"savi: hydra.run.dir '{folder}' cannot be {problem}: choose another folder\n"
-            )
+        assert program(MAKES, str(closed), str(closed / "run"), cwd=tmp_path) == (
+            0,
+            f"hydra.run.dir '{closed}' cannot be written to: choose another folder\n"
+            f"hydra.run.dir '{closed}/run' cannot be used: Permission denied: choose another "
+            "folder\n",
+        )
         assert list(closed.iterdir()) == []
