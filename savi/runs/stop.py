@@ -73,18 +73,23 @@ class Stop:
 
     @contextmanager
     def handled(self) -> Iterator[None]:
-        """Handle the signals inside, also those that have come to a process that was deaf."""
+        """Handle the signals inside."""
         self.signal, before = None, self.install()
-        deaf = signal.pthread_sigmask(signal.SIG_BLOCK, ()) if before else set()
         try:
-            if before:
-                signal.pthread_sigmask(signal.SIG_UNBLOCK, before)
             yield
         finally:
-            if before:
-                signal.pthread_sigmask(signal.SIG_SETMASK, deaf)
             for number, handler in before.items():
                 signal.signal(number, handler)  # type: ignore[arg-type]
+
+    @contextmanager
+    def heard(self) -> Iterator[None]:
+        """Inside, a process that has been started deaf hears signals, those before it too."""
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+        try:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+            yield
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     @contextmanager
     def patient(self) -> Iterator[None]:

@@ -69,7 +69,7 @@ def run_job(
             _tell(folder, "another process is at work on it, skipped")
             return {}
         # Some launchers start jobs in processes of their own.
-        with STOP.handled(), claimed(folder, again=True):
+        with STOP.handled(), STOP.heard(), claimed(folder, again=True):
             done = progress(config, folder, job=True)
             with recorded(folder, origin, config) as record:
                 _tell(folder, "started" if done is None else "taken up again")
