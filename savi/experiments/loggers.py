@@ -139,9 +139,9 @@ def start_run(config: Mapping[str, Any], folder: Path, origin: Origin) -> Run:
             config=dict(config),
             # Absolute: the service that writes the run may serve other processes from elsewhere.
             dir=str(folder.resolve()),
-            # A run that goes on is the same run; its parts come together when they are synced.
+            # A run that goes on is the same run; its offline parts come together when synced.
             id=earlier,
-            resume="allow" if earlier is not None and logger["mode"] == "online" else None,
+            resume=None if earlier is None else "allow",
             mode=logger["mode"],
             settings=wandb.Settings(silent=True, reinit="create_new"),
         )
