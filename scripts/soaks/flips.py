@@ -6,9 +6,9 @@ import random
 import shutil
 from pathlib import Path
 
-import savi
 from savi.errors import InputError
 from savi.experiments.checkpoint import read_checkpoint
+from savi.experiments.reload import load
 from soaks import Tally, soak
 from soaks.programs import KINDS, RUNS, Program, differences, finished
 
@@ -50,7 +50,7 @@ def _flip(source: Path, target: Path, chance: random.Random) -> int:
 
 def _accepted(path: Path) -> list[str]:
     faults = []
-    for read in (read_checkpoint, savi.load):
+    for read in (read_checkpoint, load):
         try:
             read(path)
         except InputError:

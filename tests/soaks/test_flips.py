@@ -2,8 +2,6 @@ import pytest
 from soaks import flips, known
 from soaks.programs import KINDS
 
-import savi
-
 pytestmark = pytest.mark.slow
 
 
@@ -21,6 +19,6 @@ def test_no_flipped_bit_is_accepted(few, tmp_path):
 
 def test_what_is_accepted_is_counted(few, tmp_path, monkeypatch):
     monkeypatch.setattr(flips, "read_checkpoint", lambda path: path)
-    monkeypatch.setattr(savi, "load", lambda path: path)
+    monkeypatch.setattr(flips, "load", lambda path: path)
     tally = known("flips").run(3, 0, tmp_path)
     assert sum("accepts it" in fault for fault in tally.faults) == 6
