@@ -16,6 +16,8 @@ from savi.runs.stop import SIGNALS
 #: So many seconds the first process has to notice that it is alone, and to say why.
 GRACE = 10.0
 
+_LOOK = _ChildProcessObserver._run
+
 
 @contextmanager
 def led(trainer: pl.Trainer) -> Iterator[None]:
@@ -28,13 +30,13 @@ def led(trainer: pl.Trainer) -> Iterator[None]:
     if not isinstance(launcher, _SubprocessScriptLauncher):
         yield
         return
-    over, look = threading.Event(), _ChildProcessObserver._run
+    over = threading.Event()
 
     def looked(observer: _ChildProcessObserver) -> bool:
         # Lightning kills the first process if another one has ended badly. It may have ended that
         # one itself, and be about to write down why.
         ended = [child for child in observer._child_processes if child.poll()]
-        return (bool(ended) and over.wait(GRACE)) or look(observer)
+        return (bool(ended) and over.wait(GRACE)) or _LOOK(observer)
 
     _ChildProcessObserver._run = looked  # type: ignore[method-assign]
     launcher._call_children_scripts = _deaf(launcher._call_children_scripts)  # type: ignore[method-assign]
