@@ -22,6 +22,7 @@ from savi.config.errors import is_hydras, sentence
 from savi.config.words import check_words
 from savi.errors import InputError
 from savi.runs.stop import STOP
+from savi.runs.whole import NotWritten
 
 #: Folders that are older than this were not made by this run.
 STARTED = time.time()
@@ -60,9 +61,13 @@ def guarded(
     except BrokenPipeError:
         # The reader of a pipe has seen enough; Python must not complain at its exit either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except NotWritten as error:
+        say(str(error))
+        sys.exit(1)
     except OSError as error:
-        # A folder or a file that a command cannot make, before it has begun.
-        say(f"'{error.filename}' cannot be used: {error.strerror or error}")
+        if error.filename is None:
+            raise
+        say(f"'{error.filename}' cannot be used: {error.strerror}")
         sys.exit(2)
 
 
@@ -129,7 +134,10 @@ def print_verdict(collapse: Mapping[str, Any]) -> None:
 
 def check_output(output: str | None) -> None:
     """Refuse a file that could not be written, before the work that would fill it."""
-    if output is not None and (Path(output).is_dir() or not Path(output).parent.is_dir()):
+    if output is None:
+        return
+    path = Path(output)
+    if path.is_dir() or not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
         raise InputError(f"output '{output}' cannot be written: give a file in an existing folder")
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import math
+import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -20,7 +22,7 @@ from savi.data import TensorDataModule
 from savi.errors import InputError
 from savi.runs.seal import is_damaged, seal
 from savi.runs.stop import STOP
-from savi.runs.whole import whole
+from savi.runs.whole import keep_as, whole
 from savi.typed import holds_numbers
 
 CONFIG_KEY = "savi_config"
@@ -75,6 +77,23 @@ class BestEpoch(_Keep):
     def __init__(self, folder: str) -> None:
         super().__init__(folder, "best", monitor="val/elbo")
         self._validated = False
+        self._step: int | None = None
+
+    def _save_checkpoint(self, trainer: pl.Trainer, filepath: str) -> None:
+        """Keep the one before it too: should this one be lost, the run can get to it again."""
+        if trainer.is_global_zero and (best := Path(filepath)).is_file():
+            keep_as(best, best.with_name("best.before.ckpt"))
+        self._step = trainer.global_step
+        super()._save_checkpoint(trainer, filepath)
+
+    def state_dict(self) -> dict[str, Any]:
+        """With the step after which the best epoch was over."""
+        return {**super().state_dict(), "step": self._step}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on where that run was."""
+        super().load_state_dict(state_dict)
+        self._step = state_dict.get("step")
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Look at this epoch once it is over."""
@@ -88,13 +107,21 @@ class BestEpoch(_Keep):
 
 
 class LastEpoch(_Keep):
-    """Keeps the last epoch as ``last.ckpt``, or the step after which a signal stops the training.
+    """Keeps the last epoch as ``last.ckpt``, or a step within a later one.
 
-    A run on several devices, which would not all stop at the same step, keeps its last epoch.
+    That is the step after which a signal stops the training, and before that one every so many
+    minutes. A run on several devices, which would not all stop at the same step, keeps its last
+    epoch.
+
+    Args:
+        folder: of the checkpoints.
+        minutes: so much training may be lost by a kill; None for the epoch.
     """
 
-    def __init__(self, folder: str) -> None:
+    def __init__(self, folder: str, minutes: float | None = None) -> None:
         super().__init__(folder, "last")
+        self.seconds = math.inf if minutes is None else 60 * minutes
+        self._saved = 0.0
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Take the signals back from Lightning, which would stop where nothing goes on from."""
@@ -104,18 +131,33 @@ class LastEpoch(_Keep):
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Stop between two epochs."""
+        self._saved = time.monotonic()
         if STOP.asked and trainer.is_global_zero:
             raise KeyboardInterrupt
 
     def on_train_batch_end(self, trainer: pl.Trainer, *args: Any, **kwargs: Any) -> None:
-        """Stop after a step; after the last one of an epoch, when that has been validated."""
-        if not STOP.asked or trainer.is_last_batch or not trainer.is_global_zero:
+        """Save and stop after a step; after the last one of an epoch, when that is validated."""
+        if trainer.is_last_batch:
             return
-        if trainer.world_size == 1:
-            # Lightning hands the figures of a step to the loggers after this hook.
-            trainer._logger_connector.update_train_step_metrics()
-            trainer.save_checkpoint(Path(str(self.dirpath)) / "last.ckpt", weights_only=False)
-        raise KeyboardInterrupt
+        due = time.monotonic() - self._saved >= self.seconds
+        if trainer.world_size == 1 and (STOP.asked or due):
+            self._save_step(trainer)
+        if STOP.asked and trainer.is_global_zero:
+            raise KeyboardInterrupt
+
+    def _save_step(self, trainer: pl.Trainer) -> None:
+        """Save in the middle of an epoch."""
+        connector = trainer._logger_connector
+        # Lightning hands the figures of a step to the loggers after this hook, ...
+        connector.update_train_step_metrics()
+        trainer.save_checkpoint(Path(str(self.dirpath)) / "last.ckpt", weights_only=False)
+        self._saved = time.monotonic()
+
+        def once_only() -> None:
+            del connector.update_train_step_metrics
+
+        # ... which must not be done twice.
+        connector.update_train_step_metrics = once_only  # type: ignore[method-assign]
 
 
 class WholeCheckpoints(TorchCheckpointIO):

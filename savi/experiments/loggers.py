@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Mapping
 from hashlib import sha1
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from pytorch_lightning.loggers import Logger, WandbLogger
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
@@ -185,9 +185,9 @@ def _init(config: Mapping[str, Any], folder: Path, origin: Origin, mode: str) ->
         config=dict(config),
         # Absolute: the service that writes the run may serve other processes from elsewhere.
         dir=str(folder.resolve()),
-        # A run that goes on is the same run; its parts come together when they are synced.
+        # A run that goes on is the same run; its offline parts come together when synced.
         id=earlier,
-        resume="allow" if earlier is not None and mode == "online" else None,
+        resume=None if earlier is None else "allow",
         mode=cast(Any, mode),
         settings=wandb.Settings(
             silent=True,

@@ -32,6 +32,7 @@ from savi.experiments.checkpoint import (
     save_weights,
 )
 from savi.experiments.conclude import conclude, keep_what_there_is
+from savi.experiments.devices import led
 from savi.experiments.loggers import build_loggers, finish, quieten_libraries
 from savi.experiments.media import MediaMonitor
 from savi.experiments.options import check_options
@@ -191,6 +192,7 @@ class Run:
             factorised(self.data, lambda: self.trainer.current_epoch),
             restoring(checkpoint, lambda: self.state.begun),
             STOP.patient(),
+            led(self.trainer),
         ):
             self.trainer.fit(
                 self.module, datamodule=self.data, ckpt_path=checkpoint, weights_only=True
@@ -386,7 +388,8 @@ def build_callbacks(
 ) -> tuple[list[Callback], CostMonitor]:
     """The callbacks of a run; ``best.ckpt`` is the epoch with the highest val/elbo.
 
-    ``last.ckpt`` is the last epoch, also where its val/elbo is lower or it has none.
+    ``last.ckpt`` is the last epoch, also where its val/elbo is lower or it has none, or a step
+    after it.
 
     Raises:
         InputError: for a gradient check that does not fit the module.
@@ -397,7 +400,7 @@ def build_callbacks(
         FiniteLoss(),
         EpochWarnings(),
         BestEpoch(checkpoints),
-        LastEpoch(checkpoints),
+        LastEpoch(checkpoints, config["checkpoint_every_n_minutes"]),
         RichProgressBar(leave=False) if progress_bar else EpochLines(),
     ]
     if (patience := config["early_stopping_patience"]) is not None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ctypes
+import math
 import sys
+import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -60,7 +62,7 @@ def train(
     """
     quieten_libraries()
     again = config.get("resume") is not None
-    state = read_joint_state(config, folder) if again else None
+    state = read_joint_state(config, folder, origin or Origin()) if again else None
     training = prepare(config, folder, origin or Origin(), state)
     cost = training.cost
     with STOP.handled(), opened(training.runs, again, training.over if state else None):
@@ -110,7 +112,9 @@ class JointTraining:
             if run.module.warm_starts is not None:
                 run.module.warm_starts.begin(self.examples)
         self.epoch, self.cost = 0, CostMonitor(runs=len(runs))
-        self._batch = 0
+        self._batch, self._saved = 0, time.monotonic()
+        minutes = whole_config["callbacks"]["checkpoint_every_n_minutes"]
+        self._seconds = math.inf if minutes is None else 60 * minutes
         self._sources: list[Tensor] | None = None
 
     @property
@@ -156,8 +160,10 @@ class JointTraining:
         batches = _together(self._train_loaders, left)
         self._restore_sources()
         for batch in batches:
-            if STOP.asked:
+            # Before the first batch, nothing has been done since the end of the last epoch.
+            if self._batch > 0 and (STOP.asked or time.monotonic() - self._saved >= self._seconds):
                 self._save()
+            if STOP.asked:
                 raise KeyboardInterrupt
             self._batch += 1
             self.cost.start(self.ensemble)
@@ -245,6 +251,7 @@ class JointTraining:
             "runs": [run.state_dict() for run in self.runs],
         }
         write_joint_state(self.folder, self.whole_config, state)
+        self._saved = time.monotonic()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on where an earlier start was."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from filelock import FileLock, Timeout
 from savi.errors import InputError
 from savi.runs.mappings import Unreadable, read_mapping
 from savi.runs.record import BAD_STEP, FINISHED, RECORD, state_of
-from savi.runs.whole import remove_parts
+from savi.runs.whole import NotWritten, remove_parts
 from savi.settings import flatten
 
 #: What a run leaves in its folder.
@@ -21,6 +22,9 @@ CONTENTS = (
     "metrics.csv", "metrics.json", "collapse.json", "checkpoints", "figures", "config.yaml", RECORD,
     "error.txt", "log.txt", "wandb", BAD_STEP,
 )  # fmt: skip
+
+#: No file of a run has a longer name while it is written.
+_LONGEST = "checkpoints/.best.before.ckpt.part"
 
 #: The file that a process locks for as long as it works in the folder.
 LOCK = ".lock"
@@ -95,6 +99,28 @@ def clear(folder: Path) -> None:
             path.unlink()
 
 
+def make(folder: Path, key: str) -> None:
+    """Make a folder for runs, if need be.
+
+    Args:
+        folder: that is needed.
+        key: of the setting that names it.
+
+    Raises:
+        InputError: if it cannot be, or cannot be written to.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with suppress(FileNotFoundError):
+            (folder / _LONGEST).lstat()
+    except OSError as error:
+        raise InputError(
+            f"{key} '{folder}' cannot be used: {error.strerror}: choose another folder"
+        ) from error
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise InputError(f"{key} '{folder}' cannot be written to: choose another folder")
+
+
 @contextmanager
 def claimed(folder: Path, *, again: bool) -> Iterator[None]:
     """Hold the folder, made if need be, for this process alone.
@@ -113,7 +139,7 @@ def claimed(folder: Path, *, again: bool) -> Iterator[None]:
             f"hydra.run.dir '{folder}' holds a run already ({', '.join(held)}): choose another, or "
             "go on with it by resume=auto"
         )
-    folder.mkdir(parents=True, exist_ok=True)
+    make(folder, "hydra.run.dir")
     lock = FileLock(folder / LOCK)
     try:
         lock.acquire(timeout=0)
@@ -121,6 +147,8 @@ def claimed(folder: Path, *, again: bool) -> Iterator[None]:
         raise InputError(
             f"another process is at work in '{folder}': wait for it, or choose another folder"
         ) from None
+    except OSError as error:
+        raise NotWritten(folder / LOCK, error) from error
     try:
         remove_parts(folder)
         yield

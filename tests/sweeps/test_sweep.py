@@ -232,7 +232,10 @@ def test_a_stopped_job_goes_on(sweep, tmp_path, monkeypatch):
     code, out = sweep("seed=0,1", *long)
     assert code == 143
     assert states(tmp_path / "sweep") == {"seed-0": "finished", "seed-1": "interrupted"}
-    assert out.rstrip().endswith("the same command goes on with what is not finished")
+    assert "seed-1: interrupted" in out
+    *_, last = out.rstrip().splitlines()
+    assert last.startswith("savi: interrupted; to go on: savi-train -m debug=quick ")
+    assert last.endswith(" hydra.sweep.dir=sweep")
     code, out = sweep("seed=0,1", *long)
     assert (code, out.count("seed-1: taken up again")) == (0, 1)
     for job in ("seed-0", "seed-1"):
