@@ -16,20 +16,23 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from savi import console
 from savi.config import store
 from savi.config.schema import Config
+from savi.config.words import GROUPS, repeated
 from savi.errors import InputError, unknown_option
 from savi.gradients import ImplicitGradientError
 from savi.plugins import import_modules
 from savi.runs.record import Interrupted, Origin, Record
+from savi.runs.stop import CODES as STOP_CODES
 from savi.runs.stop import STOP
 from savi.runs.whole import NotWritten, write_text
 from savi.settings import key_of
 from savi.sweeps.job import JobFailed, run_job
 from savi.sweeps.jobs import again, command, job_folder, setting
-from savi.sweeps.plan import WritePlan
+from savi.sweeps.plan import WritePlan, goes_on, in_workers
 from savi.sweeps.summary import summarise
 
 store.register_schemas()
@@ -46,24 +49,33 @@ def _train(config: DictConfig) -> float:
 
     hydra_config = HydraConfig.get()
     folder = Path(hydra_config.runtime.output_dir)
-    values = store.plain(config)
-    values["experiment"] = hydra_config.runtime.choices.get("experiment")
     try:
+        values = store.plain(config)
+        values["experiment"] = hydra_config.runtime.choices.get("experiment")
         if hydra_config.mode is RunMode.RUN and hydra_config.runtime.choices.get("sweep"):
             raise InputError(f"sweep={hydra_config.runtime.choices['sweep']} without -m: add -m")
+        if values["replay"] is not None:
+            return _replay(values["replay"], folder, hydra_config)
         if hydra_config.mode is RunMode.MULTIRUN:
-            return _train_job(values, folder, hydra_config)
+            return _train_in_turn(values, folder, hydra_config)
         _refuse_extras(values, hydra_config)
         words = hydra_config.overrides.task
-        origin = Origin(command(words), again=again(words, console.short(folder)))
+        again_by = again(words, console.short(folder))
+        origin = Origin(command(words), again=again_by, remarks=tuple(repeated(words)))
         if values["trainer"]["replicas"] > 1:
             return _train_replicas(values, folder, origin)
         metrics = run(values, folder, origin)
-    except InputError as error:
+    except (InputError, OmegaConfBaseException) as error:
         console.remove_if_empty(folder)
         console.fail(error, 2)
     except (FloatingPointError, ImplicitGradientError, NotWritten) as error:
+        console.remove_if_empty(folder)
         console.fail(error, 1)
+    except (MemoryError, RuntimeError) as error:
+        if not console.lacks_memory(error):
+            raise
+        console.remove_if_empty(folder)
+        console.fail(MemoryError(console.NO_MEMORY), 1)
     except KeyboardInterrupt:
         if hydra_config.mode is RunMode.MULTIRUN:
             sys.exit(STOP.code)
@@ -74,13 +86,33 @@ def _train(config: DictConfig) -> float:
         console.say(f"interrupted; to go on: {again(words, console.short(folder))}")
         sys.exit(STOP.code)
     except Interrupted as error:
-        # Ends a sweep as well: its user wants the terminal back.
-        console.say(str(error))
+        # Ends a sweep as well, which says how to go on: its user wants the terminal back.
+        if hydra_config.mode is RunMode.RUN:
+            console.say(str(error))
         sys.exit(STOP.code)
     if metrics is None:
         return math.nan
     _print_results(metrics, values, folder)
     return _optimized(metrics, values)
+
+
+def _replay(path: str, folder: Path, hydra_config: HydraConf) -> float:
+    others = [word for word in hydra_config.overrides.task if key_of(word) != "replay"]
+    if others or hydra_config.mode is RunMode.MULTIRUN:
+        given = others[0] if others else "-m"
+        raise InputError(
+            f"replay with {given}: the step is repeated with the settings of its run, so leave it "
+            "out"
+        )
+    from savi.experiments.replay import replay
+
+    repeated = replay(path)
+    for table in repeated.tables():
+        console.print_table(table)
+        print()
+    print(repeated.summary(), flush=True)
+    console.remove_if_empty(folder)
+    return math.nan
 
 
 def _train_replicas(values: dict[str, Any], folder: Path, origin: Origin) -> float:
@@ -89,6 +121,22 @@ def _train_replicas(values: dict[str, Any], folder: Path, origin: Origin) -> flo
     results = run(values, folder, origin)
     print(summarise(Path(console.short(folder)))[0], flush=True)
     return mean(_optimized(metrics, values) for metrics in results if metrics)
+
+
+def _train_in_turn(values: dict[str, Any], folder: Path, hydra_config: HydraConf) -> float:
+    """A job of a sweep, in its process or in a launcher's, which has none begun after a signal."""
+    if not in_workers(hydra_config.launcher):
+        return _train_job(values, folder, hydra_config)
+    from savi.sweeps.relay import in_worker
+
+    if STOP.asked:
+        return math.nan
+    try:
+        with in_worker():
+            return _train_job(values, folder, hydra_config)
+    except (Interrupted, KeyboardInterrupt):
+        # Joblib would kill the other workers, whose jobs are stopping too.
+        return math.nan
 
 
 def _train_job(values: dict[str, Any], folder: Path, hydra_config: HydraConf) -> float:
@@ -105,8 +153,12 @@ def _train_job(values: dict[str, Any], folder: Path, hydra_config: HydraConf) ->
 
     overrides = list(hydra_config.overrides.task)
     constant = hydra_config.job.config.override_dirname.exclude_keys
+    sweep = Path(hydra_config.sweep.dir)
     origin = Origin(
-        command(overrides), Path(hydra_config.sweep.dir).name, setting(overrides, constant)
+        command(overrides),
+        sweep.name,
+        setting(overrides, constant),
+        again=goes_on(sweep, console.short(sweep)),
     )
     metrics = run_job(folder, origin, values, work)
     return _optimized(metrics, values) if metrics else math.nan
@@ -156,9 +208,10 @@ def _evaluate(config: DictConfig) -> float:
     if OmegaConf.is_missing(config, "checkpoint"):
         console.fail(InputError("no checkpoint is given: savi-evaluate checkpoint=PATH"), 2)
     try:
+        values = store.plain(config)
         console.check_output(config.output)
-        evaluation, ood = evaluate_checkpoint(store.plain(config))
-    except InputError as error:
+        evaluation, ood = evaluate_checkpoint(values)
+    except (InputError, OmegaConfBaseException) as error:
         console.fail(error, 2)
     except FloatingPointError as error:
         console.fail(error, 1)
@@ -180,7 +233,7 @@ def _evaluate(config: DictConfig) -> float:
 
 def train() -> None:
     """``savi-train``."""
-    console.guarded(_train_with_imports)
+    console.guarded(_train_with_imports, groups=GROUPS)
 
 
 def _train_with_imports() -> None:
@@ -199,17 +252,24 @@ def _train_with_imports() -> None:
 
 def _train_and_sum_up() -> None:
     """Train; after a sweep, say how its jobs went, and exit 1 if one did not finish."""
-    WritePlan.folder, error = None, None
+    WritePlan.folder, WritePlan.relay, error = None, None, None
     try:
         _train()
+        if WritePlan.relay is not None and STOP.asked:
+            raise KeyboardInterrupt
     except Exception as raised:
         error = raised
-    except (SystemExit, KeyboardInterrupt):
-        if not STOP.asked or WritePlan.folder is None:
+    except (SystemExit, KeyboardInterrupt) as stopped:
+        # The signal may have come to the process of a job.
+        code = stopped.code if isinstance(stopped, SystemExit) else STOP.code
+        if code not in STOP_CODES or (folder := WritePlan.folder) is None:
             raise
-        print(summarise(WritePlan.folder)[0])
-        console.say("interrupted: the same command goes on with what is not finished")
-        sys.exit(STOP.code)
+        print(summarise(folder)[0], flush=True)
+        console.say(f"interrupted; to go on: {goes_on(folder, console.short(folder))}")
+        sys.exit(code)
+    finally:
+        if WritePlan.relay is not None:
+            WritePlan.relay.close()
     if WritePlan.folder is None:
         if error is not None:
             raise error

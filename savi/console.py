@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
+from argparse import ArgumentParser
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -17,39 +19,103 @@ from rich.console import Console
 from rich.table import Table
 
 from savi.config.errors import is_hydras, sentence
+from savi.config.words import check_words
 from savi.errors import InputError
 from savi.runs.stop import STOP
+from savi.runs.whole import NotWritten
 
 #: Folders that are older than this were not made by this run.
 STARTED = time.time()
 
 
-def guarded(command: Callable[[], Any], schemas: Iterable[type] = ()) -> None:
+def guarded(
+    command: Callable[[], Any], schemas: Iterable[type] = (), groups: Collection[str] = ()
+) -> None:
     """Exit 2 with one sentence for a mistake in the input, 130 after Ctrl-C, 143 after SIGTERM.
 
-    ``schemas`` are those of its configs that :mod:`savi.config.schema` does not hold.
+    Args:
+        command: reads ``sys.argv``.
+        schemas: those of its configs that :mod:`savi.config.schema` does not hold.
+        groups: what it calls those whose choices it takes by name.
     """
     # Hydra would otherwise print its own account of an error and exit before it gets here.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     try:
-        command()
+        check_words(sys.argv[1:], groups)
+        with _sentences_of_argparse():
+            command()
     except (ValueError, HydraException, OmegaConfBaseException) as error:
         ours = isinstance(error, InputError | HydraException | OmegaConfBaseException)
         if not ours and not is_hydras(error):
             raise
         say(sentence(error, schemas))
         sys.exit(2)
+    except (MemoryError, RuntimeError) as error:
+        if not lacks_memory(error):
+            raise
+        say(NO_MEMORY)
+        sys.exit(1)
     except KeyboardInterrupt:
         say("interrupted")
         sys.exit(STOP.code)
     except BrokenPipeError:
         # The reader of a pipe has seen enough; Python must not complain at its exit either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except NotWritten as error:
+        say(str(error))
+        sys.exit(1)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        say(f"'{error.filename}' cannot be used: {error.strerror}")
+        sys.exit(2)
+
+
+@contextmanager
+def _sentences_of_argparse() -> Iterator[None]:
+    """Inside, a complaint of Hydra's parser of flags is one sentence, without its usage."""
+
+    def refuse(parser: ArgumentParser, message: str) -> NoReturn:
+        raise InputError(f"{message}: flags such as -m come before the words KEY=VALUE, see --help")
+
+    before: Any = ArgumentParser.error
+    ArgumentParser.error = refuse  # type: ignore
+    try:
+        yield
+    finally:
+        ArgumentParser.error = before  # type: ignore[method-assign]
+
+
+#: What is said in place of torch's and NumPy's own words, which name a function of theirs.
+NO_MEMORY = (
+    "there is not enough memory: lower the sizes that were asked for (model.hidden, "
+    "data.batch_size, inner.samples, the samples of an evaluation), or data.limit"
+)
+
+
+#: By which torch's own are known.
+_NO_MEMORY_WORDS = (
+    "allocate memory",
+    "out of memory",
+    "Storage size calculation",
+    "numel: integer",
+)
+
+
+def lacks_memory(error: BaseException) -> bool:
+    """Whether memory has run out, on the machine or on its GPU."""
+    text = str(error)
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and any(words in text for words in _NO_MEMORY_WORDS)
+    )
 
 
 def say(message: str) -> None:
-    """One sentence on the error stream."""
-    print(f"savi: {message}", file=sys.stderr)
+    """One sentence on one line of the error stream."""
+    shown = "".join(
+        c if c.isprintable() else " " if c.isspace() else ascii(c)[1:-1] for c in message
+    )
+    print(f"savi: {shown}", file=sys.stderr)
 
 
 def fail(error: Exception, code: int) -> NoReturn:
@@ -57,7 +123,7 @@ def fail(error: Exception, code: int) -> NoReturn:
     if HydraConfig.get().mode is RunMode.MULTIRUN:
         raise error
     # Hydra prints a preamble of its own before every exception, but not before an exit.
-    say(str(error))
+    say(sentence(error) if isinstance(error, OmegaConfBaseException) else str(error))
     sys.exit(code)
 
 
@@ -68,7 +134,10 @@ def print_verdict(collapse: Mapping[str, Any]) -> None:
 
 def check_output(output: str | None) -> None:
     """Refuse a file that could not be written, before the work that would fill it."""
-    if output is not None and (Path(output).is_dir() or not Path(output).parent.is_dir()):
+    if output is None:
+        return
+    path = Path(output)
+    if path.is_dir() or not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
         raise InputError(f"output '{output}' cannot be written: give a file in an existing folder")
 
 

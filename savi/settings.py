@@ -15,6 +15,10 @@ from savi.errors import SettingError, within
 BOUNDS = "savi.bounds"
 
 
+#: Beyond it torch takes no size, which would not fit into any memory.
+LARGEST = 2**62
+
+
 @dataclass(frozen=True)
 class Bounds:
     """What a setting may be: a name of ``one_of``, or a number within the other bounds.
@@ -40,6 +44,8 @@ class Bounds:
             raise SettingError(name, f"'{value}': choose one of {known}", before="unknown ")
         if value is None or isinstance(value, str):
             return
+        if whole and isinstance(value, Integral) and abs(int(value)) > LARGEST:
+            raise SettingError(name, f"has {len(str(abs(value)))} digits: set it to fewer")
         for inside, advice in (
             (self.at_least is None or value >= self.at_least, f"to {self.at_least} or more"),
             (self.above is None or value > self.above, f"above {self.above}"),

@@ -17,7 +17,7 @@ PAGE = ROOT / "docs" / "architecture.md"
 #: From the bottom to the top; what stands on one line knows nothing of its neighbours.
 LAYERS = (
     ("errors", "types"),
-    ("settings",),
+    ("settings", "typed"),
     ("registry", "plugins"),
     ("linear",),
     ("inner",),

@@ -13,6 +13,7 @@ import torch
 from benchmarks import BENCHMARKS, RESUMABLE, SCHEMAS, register_schemas
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
 
 from savi.config.store import plain, refuse_unknown_keys
 from savi.console import fail, guarded, print_table, remove_if_empty, short
@@ -28,8 +29,8 @@ register_schemas()
 def _benchmark(config: DictConfig) -> None:
     name = str(HydraConfig.get().runtime.choices.get("benchmark"))
     folder = Path(HydraConfig.get().runtime.output_dir)
-    values = plain(config)
     try:
+        values = plain(config)
         benchmark = BENCHMARKS[name]
         refuse_unknown_keys(values, SCHEMAS[name])
         check_settings(SCHEMAS[name], values)
@@ -40,7 +41,7 @@ def _benchmark(config: DictConfig) -> None:
         if values["threads"] is not None:
             torch.set_num_threads(values["threads"])
         tables = benchmark(values, folder)
-    except InputError as error:
+    except (InputError, OmegaConfBaseException) as error:
         remove_if_empty(folder)
         fail(error, 2)
     for table in tables:

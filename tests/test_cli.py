@@ -83,6 +83,18 @@ REFUSED = [
     ("data.foo=1", "unknown key 'data.foo': choose one of batch_size"),
     ("inner.foo=1", "unknown key 'inner.foo': choose one of adapt_lr, atol"),
     ("foo", "cannot read 'foo': write KEY=VALUE"),
+    ("seed=???", "seed: Missing mandatory value"),
+    ("seed=${foo}", "Interpolation key 'foo' not found"),
+    ("data.path=a=b", "cannot read 'data.path=a=b': quote the value: 'data.path=\"a=b\"'"),
+    ("=", "cannot read '=': there is no key before the '='"),
+    ("model=3", "a group is set to something that is no name ('model=3'): write model=NAME"),
+    ("seed=", "'seed=' cannot be: Value '' of type 'str' could not be converted to Integer"),
+    ("model.kl=null", "null is no value for it, so leave it out or give one"),
+    ("+seed=3", "An item is already at 'seed': leave out the +"),
+    ("--foo", "unrecognized arguments: --foo: flags such as -m come before the words KEY=VALUE"),
+    ("hydra.run.dir=/dev/null", "'/dev/null' cannot be used: File exists"),
+    ("model.depth=1000000000", "model.depth is 1000000000: set it to at most 1000"),
+    ("inner.samples=9999999999999999999999", "inner.samples has 22 digits: set it to fewer"),
     ("sweep=rho", "sweep=rho without -m: add -m"),
     ("trainer.vary={inner.rho: [1, 2]}", "trainer.vary without replicas: set trainer.replicas=2"),
     ("trainer.vary=3", "trainer.vary is 3: give a list of numbers for each key"),
@@ -159,10 +171,14 @@ def test_a_loss_that_is_no_number_ends_in_one_sentence(command, capsys, tmp_path
         command(train, *TINY, "experiment=vae", "logger=csv", "optimizer.lr=1e12",
                 "trainer.max_epochs=4", "inner.max_steps=0")  # fmt: skip
     assert exit_.value.code == 1
-    assert "savi: the parameters became non-finite" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "warning: epoch 2: step 1 is left out (number 1): the loss is inf" in told
+    assert "savi-train replay=" in told
     record = json.loads((tmp_path / "run" / "status.json").read_text())
     assert record["state"] == "failed"
-    assert record["reason"].startswith("the parameters became non-finite in epoch")
+    assert "training steps" in record["reason"]
+    assert "had to be left out (trainer.max_bad_steps=10; " in record["reason"]
+    assert "in epoch" in record["reason"]
 
 
 @pytest.fixture(scope="module")
@@ -404,3 +420,27 @@ def test_a_checkpoint_is_never_executed(command, capsys, tmp_path):
         command(evaluate, "checkpoint=bad.ckpt")
     assert exit_.value.code == 2
     assert not (tmp_path / "executed").exists()
+
+
+def test_what_does_not_fit_into_memory(command, capsys, tmp_path):
+    with pytest.raises(SystemExit) as exit_:
+        command(train, *TINY, "model.hidden=1000000000000")
+    assert exit_.value.code == 1
+    assert capsys.readouterr().err.startswith("savi: there is not enough memory: lower the sizes")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_key_that_is_given_twice_is_remarked(command, capsys):
+    command(train, *TINY, "experiment=vae", "logger=csv", "callbacks.figures=false",
+            "evaluation.ais_examples=0", "evaluation.gap_examples=0", "seed=1", "seed=2",
+            "evaluation.autoencoder_steps=0", "inner.max_steps=0")  # fmt: skip
+    assert "warning: seed is given twice, of which the last one counts: seed=2\n" in (
+        capsys.readouterr().err
+    )
+
+
+def test_a_sentence_stays_on_its_line(command, capsys):
+    with pytest.raises(SystemExit):
+        command(report, "no\u2028where\n\x01")
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line == r"savi: 'no where \x01' is no folder: give a run's folder or a sweep's"

@@ -1,6 +1,7 @@
 """Signals at any moment of a command, each in a process of its own."""
 
 import json
+import shlex
 import signal
 
 import pytest
@@ -72,15 +73,31 @@ def test_a_signal_while_a_run_is_taken_up_again(tmp_path):
     assert (code, output) == (143, f"savi: interrupted; to go on: {told['again']}\n")
 
 
-@pytest.mark.parametrize("module", ["savi.data.module:TensorDataModule.setup",
-                                    "savi.sweeps.job:is_claimed"])  # fmt: skip
-def test_a_signal_to_a_sweep(module, tmp_path):
-    sweep = ("-m", *TINY[:-1], "hydra.sweep.dir=sweep", "seed=0,1")
-    code, output = finished(PROGRAM, "SIGTERM", module, *sweep, cwd=tmp_path)
+@pytest.mark.parametrize(
+    "place",
+    [
+        "savi.data.module:TensorDataModule.setup",
+        "savi.sweeps.job:is_claimed",
+        "savi.training.module:SemiAmortizedVAE.training_step",
+    ],
+)
+def test_a_signal_to_a_sweep(place, tmp_path):
+    sweep = ("-m", *TINY[:-1], "hydra.sweep.dir=a sweep", "seed=0,1")
+    code, output = finished(PROGRAM, "SIGTERM", place, *sweep, cwd=tmp_path)
     assert code == 143
-    last = "savi: interrupted: the same command goes on with what is not finished"
-    assert output.strip().splitlines()[-1] == last
+    *_, last = output.strip().splitlines()
     assert output.count("savi: ") == 1
+    begin, _, again = last.partition("; to go on: ")
+    assert begin == "savi: interrupted"
+    assert again == shlex.join(["savi-train", *sweep[:-2], "seed=0,1", "hydra.sweep.dir='a sweep'"])
+    if place.endswith("training_step"):
+        told = json.loads((tmp_path / "a sweep/seed-0/status.json").read_text())
+        assert (told["state"], told["again"]) == ("interrupted", again)
+        code, output = finished(
+            "import savi.cli; savi.cli.train()", *shlex.split(again)[1:], cwd=tmp_path
+        )
+        assert code == 0, output
+        assert "seed-0: taken up again" in output
 
 
 @pytest.mark.parametrize(

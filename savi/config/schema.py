@@ -39,6 +39,10 @@ class KLConfig:
     free_bits: float = setting(0.0, at_least=0)
 
 
+#: More layers than any network of perceptrons or convolutions has.
+MAX_DEPTH = 1_000
+
+
 @dataclass
 class ModelConfig:
     """The generative model and the inference network (``encoder: none`` for SVI).
@@ -50,10 +54,10 @@ class ModelConfig:
     decoder: str = "mlp"
     encoder: str = "mlp"
     hidden: int = setting(256, at_least=1)
-    depth: int = setting(2, at_least=0)
+    depth: int = setting(2, at_least=0, at_most=MAX_DEPTH)
     activation: str = "softplus"
     encoder_hidden: int | None = setting(None, at_least=1)
-    encoder_depth: int | None = setting(None, at_least=0)
+    encoder_depth: int | None = setting(None, at_least=0, at_most=MAX_DEPTH)
     samples: int = setting(1, at_least=1)
     gamma: GammaConfig = field(default_factory=GammaConfig)
     kl: KLConfig = field(default_factory=KLConfig)
@@ -114,6 +118,9 @@ class EvaluationConfig:
 class TrainerConfig:
     """Options of Lightning's Trainer, the number of CPU threads, and of replicas in one process.
 
+    A step whose loss or gradient is not finite is left out; with more than ``max_bad_steps`` of
+    them the run stops.
+
     ``replicas`` trains so many runs at once: seeds ``seed``, ``seed`` + 1, …, or, with ``vary``
     (config key -> one value for each replica), runs of the same seed that differ in those keys.
     """
@@ -127,6 +134,7 @@ class TrainerConfig:
     # The inner solves run in float32 under the mixed ones, and support no others.
     precision: str = setting("32-true", one_of=("32-true", "64-true", "bf16-mixed", "16-mixed"))
     gradient_clip_val: float | None = setting(None, above=0)
+    max_bad_steps: int = setting(10, at_least=0)
     check_val_every_n_epoch: int = setting(1, at_least=1)
     log_every_n_steps: int = setting(50, at_least=1)
     limit_train_batches: int | None = setting(None, at_least=1)
@@ -158,7 +166,8 @@ class CallbacksConfig:
     """Optional callbacks; those that are None are off.
 
     ``figures`` draws the run when it ends; ``media_every_n_epochs`` draws the model while it
-    trains too, which takes a second or two each time.
+    trains too, which takes a second or two each time. ``checkpoint_every_n_minutes`` bounds what a
+    kill can cost: a run goes on from there, in the middle of an epoch.
 
     The gradient check compares the gradient of a run with a ``gradient_check_reference`` in
     float64, ``ift`` (the exact implicit gradient) or ``unrolled`` (the exact derivative of the
@@ -168,6 +177,7 @@ class CallbacksConfig:
     early_stopping_patience: int | None = setting(None, at_least=1)
     figures: bool = True
     media_every_n_epochs: int | None = setting(None, at_least=1)
+    checkpoint_every_n_minutes: float | None = positive(10.0)
     gradient_check_every_n_steps: int | None = setting(None, at_least=1)
     gradient_check_examples: int = setting(32, at_least=1)
     gradient_check_reference: str = setting("ift", one_of=REFERENCES)
@@ -211,12 +221,14 @@ class Config:
     ``optimized_metric`` names the figure of ``metrics.json`` by which a sweeper judges a job, and
     ``imports`` the modules whose names a config may use. ``resume`` is ``auto`` where a run that
     the run folder holds is to go on, or a checkpoint from which one is to go on in a new folder.
+    ``replay`` is the ``bad_step.ckpt`` of a run, whose step is repeated and shown.
     """
 
     seed: int = setting(0, at_least=0, at_most=MAX_SEED)
     imports: list[str] = field(default_factory=list)
     optimized_metric: str = "val/elbo"
     resume: str | None = None
+    replay: str | None = None
     experiment: Any = None
     data: DataConfig = MISSING
     model: ModelConfig = field(default_factory=ModelConfig)
@@ -240,7 +252,7 @@ def defaults() -> dict[str, Any]:
     return flatten(asdict(Config(data=DataConfig())))
 
 
-def completed(group: str, given: Mapping[str, Any] | None) -> dict[str, Any]:
+def with_defaults(group: str, given: Mapping[str, Any] | None) -> dict[str, Any]:
     """A group of the config with the defaults of all keys that it leaves out, at any depth."""
     return _merged(asdict(Config(data=DataConfig()))[group], given or {})
 

@@ -73,7 +73,13 @@ def refuse_dropped_groups(chosen: Mapping[str, Any], schema: type) -> None:
 
 
 def plain(config: DictConfig) -> dict[str, Any]:
-    """The config as dicts, lists and plain values."""
-    container = OmegaConf.to_container(config, resolve=True, enum_to_str=True)
+    """The config as dicts, lists and plain values.
+
+    Raises:
+        OmegaConfBaseException: for a key without a value, and for one that names another wrongly.
+    """
+    container = OmegaConf.to_container(
+        config, resolve=True, enum_to_str=True, throw_on_missing=True
+    )
     assert isinstance(container, dict)
     return {str(key): value for key, value in container.items()}

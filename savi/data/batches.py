@@ -1,5 +1,6 @@
 """Whole batches by position, in an order keyed by seed and epoch: no work for single examples."""
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -11,6 +12,7 @@ from torch.utils.data.distributed import DistributedSampler
 
 from savi.data.randomness import generator
 from savi.data.units import Units
+from savi.errors import InputError
 
 
 class Batch(NamedTuple):
@@ -24,12 +26,21 @@ class Batch(NamedTuple):
 AnyBatch = Batch | Sequence[Tensor] | Tensor
 
 
-def as_batch(batch: AnyBatch) -> Batch:
-    """The batch with its examples flattened; the positions of another loader's are none."""
-    if isinstance(batch, Batch):
-        return batch
-    x = batch if isinstance(batch, Tensor) else batch[0]
-    return Batch(x.flatten(1), torch.empty(0, dtype=torch.int64))
+def as_batch(batch: AnyBatch, shape: tuple[int, ...]) -> Batch:
+    """The batch with its examples flattened; the positions of another loader's are none.
+
+    Raises:
+        InputError: for examples that have not the size of this shape.
+    """
+    if not isinstance(batch, Batch):
+        x = batch if isinstance(batch, Tensor) else batch[0]
+        batch = Batch(x.flatten(1), torch.empty(0, dtype=torch.int64))
+    if batch.x.shape[1] != math.prod(shape):
+        raise InputError(
+            f"a batch has examples of {batch.x.shape[1]} numbers, and data_shape {shape} has "
+            f"{math.prod(shape)}: give data_shape those of the data"
+        )
+    return batch
 
 
 class Visit(NamedTuple):

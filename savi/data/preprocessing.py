@@ -1,5 +1,6 @@
 """What a run has taken from its data before training: it belongs to every checkpoint."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
@@ -12,6 +13,7 @@ from savi.data.partition import Partition
 from savi.data.raw import RawData
 from savi.data.units import Units
 from savi.errors import InputError
+from savi.typed import check_types
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,10 +46,41 @@ class Preprocessing:
 
     @classmethod
     def of(cls, state: Mapping[str, Any], dtype: torch.dtype) -> Self:
-        """From a `state_dict`."""
-        units = Units(**state["units"], dtype=dtype)
-        partition, shape = Partition(**state["partition"]), tuple(state["shape"])
-        return cls(**{**state, "units": units, "shape": shape, "partition": partition})
+        """From a `state_dict`.
+
+        Raises:
+            InputError: for a state that no run has written.
+        """
+        try:
+            check_types(cls, state)
+            units = Units(**state["units"], dtype=dtype)
+            partition, shape = Partition(**state["partition"]), tuple(state["shape"])
+            made = cls(**{**state, "units": units, "shape": shape, "partition": partition})
+            made._require_sense()
+        except (InputError, TypeError) as error:
+            raise InputError(
+                f"the preprocessing of a checkpoint is not a run's: {error}"
+            ) from error
+        return made
+
+    def _require_sense(self) -> None:
+        """See that the numbers fit together.
+
+        Raises:
+            InputError: if not.
+        """
+        dim, units = math.prod(self.shape), self.units
+        sensible = {
+            "shape": bool(self.shape) and min(self.shape) > 0,
+            "levels": self.levels is None or 2 <= self.levels <= 256,
+            "units.divisor": units.divisor > 0,
+            "units.centre": units.centre.shape == (dim,) and bool(units.centre.isfinite().all()),
+            "units.scale": units.scale.shape in ((1,), (dim,))
+            and bool((units.scale.isfinite() & (units.scale > 0)).all()),
+            "units.variance": math.isfinite(units.variance),
+        }
+        if wrong := [name for name, fine in sensible.items() if not fine]:
+            raise InputError(f"{wrong[0]} cannot be that of data of shape {list(self.shape)}")
 
     def require(self, name: str, raw: RawData) -> None:
         """See that other data can be looked at as those of the run were.

@@ -32,9 +32,20 @@ def bind(
     if path is not None:
         if takes_path is None:
             raise InputError(f"data set '{name}' reads no files: leave data.path at null")
-        settings["path"] = Path(path).expanduser()
-        if not settings["path"].exists():
+        try:
+            settings["path"] = Path(path).expanduser()
+        except RuntimeError as error:
+            raise InputError(f"data.path '{path}' names an unknown user: write it out") from error
+        if not path or not _exists(settings["path"]):
             raise InputError(f"data.path '{path}' does not exist: set it to what '{name}' reads")
     elif takes_path is not None and takes_path.default is takes_path.empty:
         raise InputError(f"data set '{name}' needs data.path: set it to what is to be read")
     return partial(DATASETS[name], **settings)
+
+
+def _exists(path: Path) -> bool:
+    """Whether there is something, also by a name that no file can have."""
+    try:
+        return path.exists()
+    except (OSError, ValueError):
+        return False

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import io
+import math
+import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +15,19 @@ import pytorch_lightning as pl
 import torch
 from lightning_fabric.plugins import TorchCheckpointIO
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint
+from torch import Tensor
 
+from savi.config.stored import check_stored
 from savi.data import TensorDataModule
 from savi.errors import InputError
 from savi.runs.seal import is_damaged, seal
 from savi.runs.stop import STOP
-from savi.runs.whole import whole
+from savi.runs.whole import keep_as, whole
+from savi.typed import holds_numbers
 
 CONFIG_KEY = "savi_config"
+#: Where that of a training step that was left out holds what the step was made of.
+STEP_KEY = "savi_step"
 #: Where Lightning keeps the state of the data module, which is the preprocessing.
 DATA_KEY = TensorDataModule.__qualname__
 
@@ -69,6 +77,23 @@ class BestEpoch(_Keep):
     def __init__(self, folder: str) -> None:
         super().__init__(folder, "best", monitor="val/elbo")
         self._validated = False
+        self._step: int | None = None
+
+    def _save_checkpoint(self, trainer: pl.Trainer, filepath: str) -> None:
+        """Keep the one before it too: should this one be lost, the run can get to it again."""
+        if trainer.is_global_zero and (best := Path(filepath)).is_file():
+            keep_as(best, best.with_name("best.before.ckpt"))
+        self._step = trainer.global_step
+        super()._save_checkpoint(trainer, filepath)
+
+    def state_dict(self) -> dict[str, Any]:
+        """With the step after which the best epoch was over."""
+        return {**super().state_dict(), "step": self._step}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on where that run was."""
+        super().load_state_dict(state_dict)
+        self._step = state_dict.get("step")
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Look at this epoch once it is over."""
@@ -82,13 +107,21 @@ class BestEpoch(_Keep):
 
 
 class LastEpoch(_Keep):
-    """Keeps the last epoch as ``last.ckpt``, or the step after which a signal stops the training.
+    """Keeps the last epoch as ``last.ckpt``, or a step within a later one.
 
-    A run on several devices, which would not all stop at the same step, keeps its last epoch.
+    That is the step after which a signal stops the training, and before that one every so many
+    minutes. A run on several devices, which would not all stop at the same step, keeps its last
+    epoch.
+
+    Args:
+        folder: of the checkpoints.
+        minutes: so much training may be lost by a kill; None for the epoch.
     """
 
-    def __init__(self, folder: str) -> None:
+    def __init__(self, folder: str, minutes: float | None = None) -> None:
         super().__init__(folder, "last")
+        self.seconds = math.inf if minutes is None else 60 * minutes
+        self._saved = 0.0
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Take the signals back from Lightning, which would stop where nothing goes on from."""
@@ -98,18 +131,33 @@ class LastEpoch(_Keep):
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Stop between two epochs."""
+        self._saved = time.monotonic()
         if STOP.asked and trainer.is_global_zero:
             raise KeyboardInterrupt
 
     def on_train_batch_end(self, trainer: pl.Trainer, *args: Any, **kwargs: Any) -> None:
-        """Stop after a step; after the last one of an epoch, when that has been validated."""
-        if not STOP.asked or trainer.is_last_batch or not trainer.is_global_zero:
+        """Save and stop after a step; after the last one of an epoch, when that is validated."""
+        if trainer.is_last_batch:
             return
-        if trainer.world_size == 1:
-            # Lightning hands the figures of a step to the loggers after this hook.
-            trainer._logger_connector.update_train_step_metrics()
-            trainer.save_checkpoint(Path(str(self.dirpath)) / "last.ckpt", weights_only=False)
-        raise KeyboardInterrupt
+        due = time.monotonic() - self._saved >= self.seconds
+        if trainer.world_size == 1 and (STOP.asked or due):
+            self._save_step(trainer)
+        if STOP.asked and trainer.is_global_zero:
+            raise KeyboardInterrupt
+
+    def _save_step(self, trainer: pl.Trainer) -> None:
+        """Save in the middle of an epoch."""
+        connector = trainer._logger_connector
+        # Lightning hands the figures of a step to the loggers after this hook, ...
+        connector.update_train_step_metrics()
+        trainer.save_checkpoint(Path(str(self.dirpath)) / "last.ckpt", weights_only=False)
+        self._saved = time.monotonic()
+
+        def once_only() -> None:
+            del connector.update_train_step_metrics
+
+        # ... which must not be done twice.
+        connector.update_train_step_metrics = once_only  # type: ignore[method-assign]
 
 
 class WholeCheckpoints(TorchCheckpointIO):
@@ -145,8 +193,12 @@ def save_weights(
     config: Mapping[str, Any],
     epoch: int,
     step: int,
+    more: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write a checkpoint for evaluation: one of Lightning's, without the state of a training."""
+    """Write a checkpoint for evaluation: one of Lightning's, without the state of a training.
+
+    ``more`` is what else it is to hold.
+    """
     # Copies: of a view, the whole tensor would be saved.
     contents: dict[str, Any] = {
         "epoch": epoch,
@@ -157,7 +209,7 @@ def save_weights(
         CONFIG_KEY: config,
         DATA_KEY: data.state_dict(),
     }
-    write_checkpoint(path, contents)
+    write_checkpoint(path, contents | dict(more or {}))
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
@@ -190,7 +242,50 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         raise InputError(
             f"'{path}' is not a checkpoint of savi: give one that savi-train wrote, {example}"
         )
+    try:
+        check_stored(checkpoint[CONFIG_KEY])
+        _check_weights(checkpoint["state_dict"])
+    except InputError as error:
+        raise InputError(
+            f"checkpoint '{path}' was not written by savi-train as it is: {error}"
+        ) from error
     return checkpoint
+
+
+def _check_weights(weights: object) -> None:
+    """Refuse weights that no training has left.
+
+    Raises:
+        InputError: for the first that is no tensor of numbers, or has one that is not finite.
+    """
+    if not isinstance(weights, dict):
+        raise InputError("its weights are no mapping")
+    for name, value in weights.items():
+        if not isinstance(value, Tensor) or not holds_numbers(value):
+            raise InputError(f"its weights '{name}' are no tensor of numbers")
+        if value.is_floating_point() and not value.isfinite().all():
+            raise InputError(f"its weights '{name}' have NaN or infinite values")
+
+
+@contextmanager
+def restoring(path: Path | None, begun: Callable[[], bool]) -> Iterator[None]:
+    """Tell an error that comes before the training of a checkpoint has begun as one of its file.
+
+    Raises:
+        InputError: in place of whatever was raised until then.
+    """
+    try:
+        yield
+    except (InputError, OSError, MemoryError):
+        raise
+    except Exception as error:
+        if path is None or begun():
+            raise
+        raise InputError(
+            f"a training cannot go on from '{path}', which lacks what belongs to it "
+            f"({type(error).__name__}: {' '.join(str(error).split())}): choose another "
+            "hydra.run.dir"
+        ) from error
 
 
 def load_weights(module: pl.LightningModule, path: str | Path) -> None:
@@ -199,8 +294,24 @@ def load_weights(module: pl.LightningModule, path: str | Path) -> None:
     Raises:
         InputError: if they do not fit.
     """
+    put_weights(module, read_checkpoint(path)["state_dict"], path)
+
+
+def put_weights(module: pl.LightningModule, weights: Mapping[str, Tensor], path: object) -> None:
+    """Put weights into a module, which can be one without memory, to see whether they fit.
+
+    Raises:
+        InputError: if they do not.
+    """
     try:
-        module.load_state_dict(read_checkpoint(path)["state_dict"])
+        with warnings.catch_warnings():
+            # That nothing is kept is what is wanted of a module without memory.
+            warnings.simplefilter("ignore", UserWarning)
+            module.load_state_dict(weights)
+        kinds = {name: value.dtype for name, value in module.state_dict().items()}
+        for name, value in weights.items():
+            if value.is_floating_point() != kinds[name].is_floating_point or value.is_complex():
+                raise RuntimeError(f"'{name}' is of type {value.dtype} and not {kinds[name]}")
     except RuntimeError as error:
         problem = " ".join(str(error).split())
         raise InputError(f"the weights in '{path}' do not fit its config: {problem}") from error

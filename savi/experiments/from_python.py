@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,6 @@ from omegaconf.errors import OmegaConfBaseException
 from savi.config import store
 from savi.config.errors import sentence
 from savi.config.schema import Config
-from savi.console import remove_if_empty
 from savi.data.form import Values
 from savi.errors import InputError
 from savi.experiments.options import check_options
@@ -107,5 +106,6 @@ def _kept(data: Values, folder: Path) -> Iterator[Path]:
     except InputError:
         # Nothing has come of it.
         path.unlink()
-        remove_if_empty(path.parent)
+        with suppress(OSError):
+            path.parent.rmdir()
         raise

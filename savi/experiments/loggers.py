@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
+import sys
+import textwrap
 import warnings
 from collections.abc import Mapping
 from hashlib import sha1
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from pytorch_lightning.loggers import Logger, WandbLogger
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
@@ -25,6 +28,13 @@ if TYPE_CHECKING:
 TAG_LENGTH, NAME_LENGTH = 64, 128
 
 WANDB_MODES = ("offline", "online", "disabled")
+
+#: The variable of the environment that the configs take the mode from.
+MODE_VARIABLE = "WANDB_MODE"
+
+#: How many seconds an online run may take to begin, and to upload its rest when it ends: what is
+#: not there yet lies on disk.
+BEGIN_SECONDS, END_SECONDS = 10.0, 120.0
 
 #: Characters that the name of a project must not have.
 PROJECT_REFUSES = "/\\#?%:"
@@ -90,7 +100,9 @@ def check_wandb(mode: str, project: str) -> None:
             f"among {' '.join(PROJECT_REFUSES)}"
         )
     if mode not in WANDB_MODES:
-        raise unknown_option("logger.mode", mode, WANDB_MODES)
+        by_environment = os.environ.get(MODE_VARIABLE) == mode
+        name = MODE_VARIABLE if by_environment else "logger.mode"
+        raise unknown_option(name, mode, WANDB_MODES)
     if mode == "online" and not has_login():
         raise InputError(
             "logger.mode 'online' without a wandb login: run 'wandb login' or set WANDB_API_KEY, "
@@ -120,36 +132,80 @@ def start_run(config: Mapping[str, Any], folder: Path, origin: Origin) -> Run:
 
     In a sweep its group is the sweep and its job type the setting, so that wandb can average over
     seeds; ``logger.group`` overrides the group. Its notes are the command that repeats the run.
+    Where an online run cannot begin, it is an offline one, which a line says.
 
     Raises:
         InputError: for what wandb refuses.
     """
+    mode, asked = config["logger"]["mode"], os.environ.get(MODE_VARIABLE)
+    if asked and asked != mode:
+        _warn(f"logger.mode={mode} counts, and not {MODE_VARIABLE}={asked}: leave out one of them")
+    # It would tell wandb of errors and speed, offline too, and complain where it cannot.
+    os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
+    import wandb
+
+    before = set((folder / "wandb").glob("*"))
+    try:
+        try:
+            # Whoever has no key that can be found is not asked for one.
+            wandb.setup(wandb.Settings(silent=True, mode=mode))
+            if mode == "online" and not wandb.login(prompt=False, verify=False):
+                raise wandb.Error("there is no key")
+            run = _init(config, folder, origin, mode)
+        except wandb.Error as error:
+            if mode != "online":
+                raise
+            for left in set((folder / "wandb").glob("*")) - before:
+                shutil.rmtree(left, ignore_errors=True)
+            _warn(
+                f"wandb cannot be used online ({_brief(error)}): this run is logged offline; "
+                f"'savi-report sync-help {folder}' says how to upload it"
+            )
+            run = _init(config, folder, origin, "offline")
+    except (wandb.Error, ValueError) as error:
+        # Of a variable of the environment it says so in several lines.
+        raise InputError(f"logger: wandb refuses {_brief(error)}") from error
+    define_axes(run)
+    link(Path(run.dir).parent, Path(config["logger"]["folder"]))
+    return run
+
+
+def _init(config: Mapping[str, Any], folder: Path, origin: Origin, mode: str) -> Run:
     import wandb
 
     logger, earlier = config["logger"], earlier_id(folder)
     group = logger["group"] or origin.sweep
-    try:
-        run = wandb.init(
-            project=logger["project"],
-            name=fitted(logger["name"] or folder.name, NAME_LENGTH),
-            group=None if group is None else fitted(group, NAME_LENGTH),
-            job_type=fitted(origin.setting or "train", NAME_LENGTH),
-            tags=tags(config),
-            notes=origin.command or None,
-            config=dict(config),
-            # Absolute: the service that writes the run may serve other processes from elsewhere.
-            dir=str(folder.resolve()),
-            # A run that goes on is the same run; its parts come together when they are synced.
-            id=earlier,
-            resume="allow" if earlier is not None and logger["mode"] == "online" else None,
-            mode=logger["mode"],
-            settings=wandb.Settings(silent=True, reinit="create_new"),
-        )
-    except wandb.Error as error:
-        raise InputError(f"logger: {error}") from error
-    define_axes(run)
-    link(Path(run.dir).parent, Path(logger["folder"]))
-    return run
+    return wandb.init(
+        project=logger["project"],
+        name=fitted(logger["name"] or folder.name, NAME_LENGTH),
+        group=None if group is None else fitted(group, NAME_LENGTH),
+        job_type=fitted(origin.setting or "train", NAME_LENGTH),
+        tags=tags(config),
+        notes=origin.command or None,
+        config=dict(config),
+        # Absolute: the service that writes the run may serve other processes from elsewhere.
+        dir=str(folder.resolve()),
+        # A run that goes on is the same run; its offline parts come together when synced.
+        id=earlier,
+        resume=None if earlier is None else "allow",
+        mode=cast(Any, mode),
+        settings=wandb.Settings(
+            silent=True,
+            reinit="create_new",
+            init_timeout=BEGIN_SECONDS,
+            finish_timeout=END_SECONDS,
+        ),
+    )
+
+
+def _warn(message: str) -> None:
+    print(f"warning: {message}", file=sys.stderr, flush=True)
+
+
+def _brief(error: Exception) -> str:
+    """The first lines of an error, which say it, on one."""
+    text = " ".join(str(error).split("For further information")[0].split())
+    return textwrap.shorten(text or type(error).__name__, 200)
 
 
 def earlier_id(folder: Path) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,20 +12,22 @@ from jaxtyping import Float
 from torch import Tensor
 
 from savi.config.schema import EvaluateConfig, EvaluationConfig
+from savi.config.stored import completed
 from savi.data import DATASETS, TensorDataModule
 from savi.data.preprocessing import Preprocessing
 from savi.errors import InputError, unknown_option
 from savi.evaluation import Evaluation, evaluate
 from savi.evaluation.regret import out_of_distribution
-from savi.experiments.checkpoint import CONFIG_KEY, DATA_KEY, load_weights, read_checkpoint
+from savi.experiments.checkpoint import CONFIG_KEY, DATA_KEY, put_weights, read_checkpoint
 from savi.experiments.conclude import course_of
 from savi.experiments.loggers import quieten_libraries
 from savi.experiments.options import check_options
-from savi.experiments.run import build, precision_of
+from savi.experiments.run import GROUPS, build, precision_of
 from savi.plugins import import_modules
 from savi.report.table import shown
 from savi.settings import check_settings, keys_of
 from savi.training import SemiAmortizedVAE
+from savi.typed import check_types
 
 #: The settings of an evaluation that may differ from those of the run.
 SETTINGS = [key for key in keys_of(EvaluationConfig) if key != "val_samples"]
@@ -56,14 +59,51 @@ def restore(
         best = path / "checkpoints" / "best.ckpt"
         path = best if best.is_file() else best.with_name("last.ckpt")
     checkpoint = read_checkpoint(path)
-    admit(checkpoint[CONFIG_KEY], imports)
-    module = SemiAmortizedVAE(**checkpoint["hyper_parameters"])
-    dtype = precision_of(checkpoint[CONFIG_KEY])
+    config = completed(checkpoint[CONFIG_KEY])
+    admit(config, imports)
+    hyper_parameters = _fitting(checkpoint, config, path)
+    module, dtype = SemiAmortizedVAE(**hyper_parameters), precision_of(config)
     module.to(dtype)
     if (state := checkpoint.get(DATA_KEY)) is not None:
         module.preprocessing = Preprocessing.of(state, dtype)
-    load_weights(module, path)
+    put_weights(module, checkpoint["state_dict"], path)
     return module.eval(), checkpoint[CONFIG_KEY]["data"]
+
+
+@dataclass
+class _OfData:
+    """What a module is told of its data."""
+
+    data_shape: tuple[int, ...]
+    data_variance: float
+    seed: int = 0
+
+
+def _fitting(
+    checkpoint: Mapping[str, Any], config: Mapping[str, Any], path: object
+) -> dict[str, Any]:
+    """The arguments of a checkpoint's module, whose weights fit it.
+
+    A module without memory says so: the config of a file can ask for any amount of it.
+
+    Raises:
+        InputError: if they do not fit.
+    """
+    held = checkpoint.get("hyper_parameters")
+    try:
+        check_types(_OfData, held, "hyper_parameters.")
+    except InputError as error:
+        raise InputError(f"checkpoint '{path}' cannot be built: {error}") from error
+    assert isinstance(held, Mapping)
+    arguments = {key: held[key] for key in keys_of(_OfData) if key in held}
+    arguments |= {group: config[group] for group in GROUPS}
+    try:
+        with torch.device("meta"):
+            module = SemiAmortizedVAE(**arguments)
+    except (RuntimeError, NotImplementedError):
+        return arguments  # A network of the user's own needs memory to be built.
+    put_weights(module, checkpoint["state_dict"], path)
+    return arguments
 
 
 def admit(config: dict[str, Any], imports: Sequence[str] | None) -> None:
@@ -110,8 +150,9 @@ def evaluate_checkpoint(options: Mapping[str, Any]) -> tuple[Evaluation, dict[st
     check_settings(EvaluationConfig, options)
     _check_ood(options)
     checkpoint = read_checkpoint(options["checkpoint"])
-    config = checkpoint[CONFIG_KEY]
+    config = completed(checkpoint[CONFIG_KEY])
     admit(config, options["imports"])
+    _fitting(checkpoint, config, options["checkpoint"])
     for group, key, name in (
         *(("evaluation", name, name) for name in SETTINGS),
         ("inner", "test_max_steps", "test_max_steps"),
@@ -120,8 +161,10 @@ def evaluate_checkpoint(options: Mapping[str, Any]) -> tuple[Evaluation, dict[st
     ):
         if options[name] is not None:
             config[group][key] = options[name]
+    # Nothing is logged, whatever the run's login was.
+    config["logger"] = {**config["logger"], "wandb": False}
     data, module = build(config, checkpoint.get(DATA_KEY))
-    load_weights(module, options["checkpoint"])
+    put_weights(module, checkpoint["state_dict"], options["checkpoint"])
     module.to(_device(options["device"]))
     others = None if options["ood"] is None else _other_data(config, options, data)
     with shown("evaluating") as progress:

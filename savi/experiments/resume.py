@@ -21,11 +21,16 @@ AUTO = "auto"
 #: The checkpoints of a run, below its folder; the first is the one that it goes on from.
 LAST, BEST = Path("checkpoints/last.ckpt"), Path("checkpoints/best.ckpt")
 
+#: The best one before it.
+BEFORE = Path("checkpoints/best.before.ckpt")
+
 #: What may change while a run goes on: it leaves the results as they are, or only adds to them.
 MAY_CHANGE = frozenset(
     {
         *("logger", "resume", "trainer.threads", "trainer.enable_progress_bar"),
-        *("trainer.max_epochs", "callbacks.figures", "callbacks.media_every_n_epochs"),
+        *("trainer.max_epochs", "trainer.max_bad_steps"),
+        *("callbacks.figures", "callbacks.media_every_n_epochs"),
+        "callbacks.checkpoint_every_n_minutes",
     }
 )
 
@@ -130,31 +135,51 @@ def _require_a_run(folder: Path) -> None:
 def _newest(folder: Path) -> dict[str, Any] | None:
     """The contents of the newest checkpoint, which ``last.ckpt`` is afterwards.
 
-    Between the two, at the end of an epoch, a run may be killed; either may be damaged.
+    Between the two, at the end of an epoch, a run may be killed; either may be damaged. Where the
+    best epoch is lost, it is one from which the run gets to it again.
     """
-    found: dict[Path, dict[str, Any]] = {}
-    for name in (LAST, BEST):
-        if (folder / name).is_file():
-            try:
-                found[name] = read_checkpoint(folder / name)
-            except InputError as error:
-                warn(f"{error}: not used")
-    if not found:
-        if any((folder / name).is_file() for name in (LAST, BEST)):
-            warn(f"the run in '{folder}' has no checkpoint to go on from: begun again")
-        return None
-    newest = max(found, key=lambda name: found[name]["global_step"])
-    if newest == BEST:
+    last, best = (_whole(folder / name) for name in (LAST, BEST))
+    if best is not None and (last is None or last["global_step"] < best["global_step"]):
         copy(folder / BEST, folder / LAST)
-    if BEST not in found and _has_a_best(found[newest]):
-        warn(f"the best epoch of the run in '{folder}' is lost: begun again")
+        return best
+    if best is not None or (last is not None and _step_of_best(last) is None):
+        return last
+    if last is not None and _step_of_best(last) == last["global_step"]:
+        copy(folder / LAST, folder / BEST)
+        return last
+    if (before := _whole(folder / BEFORE)) is not None:
+        warn(
+            f"the best epoch of the run in '{folder}' is lost: gone on from the best one before "
+            f"it, epoch {before['epoch'] + 1}"
+        )
+        copy(folder / BEFORE, folder / BEST)
+        copy(folder / BEFORE, folder / LAST)
+        return before
+    if any((folder / name).is_file() for name in (LAST, BEST)):
+        warn(f"the run in '{folder}' has no checkpoint from which it gets to its best: begun again")
+    return None
+
+
+def _whole(path: Path) -> dict[str, Any] | None:
+    """The contents of a checkpoint; None if there is none, or it is damaged, which is said."""
+    if not path.is_file():
         return None
-    return found[newest]
+    try:
+        return read_checkpoint(path)
+    except InputError as error:
+        warn(f"{error}: not used")
+        return None
 
 
-def _has_a_best(checkpoint: Mapping[str, Any]) -> bool:
-    states = checkpoint.get("callbacks", {}).items()
-    return any("val/elbo" in key and state.get("best_model_path") for key, state in states)
+def _step_of_best(contents: Mapping[str, Any]) -> int | None:
+    """After which step of a training its best epoch was over; None if it has none yet.
+
+    It is -1 where an earlier version has not written it down.
+    """
+    for name, state in contents.get("callbacks", {}).items():
+        if "val/elbo" in name and state.get("best_model_path"):
+            return -1 if state.get("step") is None else state["step"]
+    return None
 
 
 def _judged(checkpoint: Mapping[str, Any], config: Mapping[str, Any], folder: Path) -> Progress:

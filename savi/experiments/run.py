@@ -23,12 +23,16 @@ from savi.data.suitability import few_values, unusual_scale
 from savi.errors import InputError
 from savi.experiments.check import check
 from savi.experiments.checkpoint import (
+    STEP_KEY,
     BestEpoch,
     LastEpoch,
     StoreConfig,
     WholeCheckpoints,
+    restoring,
+    save_weights,
 )
 from savi.experiments.conclude import conclude, keep_what_there_is
+from savi.experiments.devices import led
 from savi.experiments.loggers import build_loggers, finish, quieten_libraries
 from savi.experiments.media import MediaMonitor
 from savi.experiments.options import check_options
@@ -37,6 +41,7 @@ from savi.experiments.training_state import TrainingState
 from savi.plugins import import_modules
 from savi.runs.folder import claimed, contents
 from savi.runs.record import (
+    BAD_STEP,
     FIGURES,
     TRAINING,
     Interrupted,
@@ -120,6 +125,19 @@ def build_again(
     return data, module
 
 
+def allow_bad_steps(
+    config: Mapping[str, Any], folder: Path, data: TensorDataModule, module: SemiAmortizedVAE
+) -> None:
+    """Have a run end if it leaves out too many steps, and keep the first for ``replay``."""
+
+    def keep(file: Path, step: Mapping[str, Any]) -> None:
+        epoch, number = step["epoch"], step["step"]
+        save_weights(file, module, data, config, epoch, number, {STEP_KEY: dict(step)})
+
+    bad = module.bad_steps
+    bad.most, bad.file, bad.keep = config["trainer"]["max_bad_steps"], folder / BAD_STEP, keep
+
+
 def precision_of(config: Mapping[str, Any]) -> torch.dtype:
     """The type of the weights and of the data."""
     return torch.float64 if config["trainer"]["precision"] == "64-true" else torch.float32
@@ -159,6 +177,7 @@ class Run:
         if module.tuned:
             # First, so that it runs before the clock of the cost monitor starts.
             callbacks.insert(0, HypergradientTuner(config["hypergradient"], data, config["seed"]))
+        allow_bad_steps(config, folder, data, module)
         state = TrainingState()
         callbacks = [state, *callbacks, StoreConfig(config), KeepRandomState()]
         trainer = build_trainer(config["trainer"], data, callbacks, interactive)
@@ -171,7 +190,9 @@ class Run:
         with (
             contextlib.suppress(SystemExit),
             factorised(self.data, lambda: self.trainer.current_epoch),
+            restoring(checkpoint, lambda: self.state.begun),
             STOP.patient(),
+            led(self.trainer),
         ):
             self.trainer.fit(
                 self.module, datamodule=self.data, ckpt_path=checkpoint, weights_only=True
@@ -196,6 +217,8 @@ class Run:
         """
         config, folder, trainer, done = self.config, self.folder, self.trainer, self.progress
         print(_headline(config, self.data, self.module), flush=True)
+        for remark in origin.remarks:
+            print(f"warning: {remark}", file=sys.stderr, flush=True)
         if done is None:
             warn_of_data(self.data, self.module)
         # Loggers open files and a wandb run, so they come when nothing can be refused any more.
@@ -237,7 +260,8 @@ class Run:
         for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
             if isinstance(callback, GradientMonitor | HypergradientTuner | Refining):
                 figures |= callback.last
-        return figures | self.cost.metrics() | self.module.solves.metrics()
+        counted = self.module.solves.metrics() | self.module.bad_steps.metrics()
+        return figures | self.cost.metrics() | counted
 
 
 def train(
@@ -341,7 +365,7 @@ def build_trainer(
         raise InputError(f"trainer: {' '.join(str(error).split())}") from error
 
 
-_NOT_LIGHTNING = frozenset({"threads", "enable_progress_bar", "replicas", "vary"})
+_NOT_LIGHTNING = frozenset({"threads", "max_bad_steps", "enable_progress_bar", "replicas", "vary"})
 
 
 @contextlib.contextmanager
@@ -364,7 +388,8 @@ def build_callbacks(
 ) -> tuple[list[Callback], CostMonitor]:
     """The callbacks of a run; ``best.ckpt`` is the epoch with the highest val/elbo.
 
-    ``last.ckpt`` is the last epoch, also where its val/elbo is lower or it has none.
+    ``last.ckpt`` is the last epoch, also where its val/elbo is lower or it has none, or a step
+    after it.
 
     Raises:
         InputError: for a gradient check that does not fit the module.
@@ -375,7 +400,7 @@ def build_callbacks(
         FiniteLoss(),
         EpochWarnings(),
         BestEpoch(checkpoints),
-        LastEpoch(checkpoints),
+        LastEpoch(checkpoints, config["checkpoint_every_n_minutes"]),
         RichProgressBar(leave=False) if progress_bar else EpochLines(),
     ]
     if (patience := config["early_stopping_patience"]) is not None:

@@ -31,11 +31,13 @@ class TrainingState(Callback):
 
     Attributes:
         figures: those of the last step.
+        begun: whether everything has been restored, and a step has begun.
     """
 
     def __init__(self) -> None:
         self.figures: dict[str, float] = {}
         self._random: Mapping[str, Any] | None = None
+        self.begun = False
 
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
@@ -83,6 +85,7 @@ class TrainingState(Callback):
     def on_train_batch_start(self, *args: Any) -> None:
         """Go on in the middle of an epoch."""
         self._restore()
+        self.begun = True
 
     def metrics(self, trainer: pl.Trainer) -> dict[str, float]:
         """The figures of the last step that was logged."""

@@ -14,10 +14,13 @@ from savi.errors import Conflict, InputError, refuse
 from savi.inner.loop import JUDGED
 from savi.inner.optimizers import OPTIMIZERS, InnerOptimizer
 from savi.inner.solution import Solution, Status
-from savi.vae.variance import whole_batch_mean
+from savi.vae.variance import whole_batch
 
 #: How far one batch moves the step size, of the way in logarithms.
 MOMENTUM = 0.1
+
+#: Which of the examples' step sizes the next solves begin with.
+QUANTILE = 0.75
 
 #: The least step size beside ``lr``. In shorter steps float32 sees no decrease of J, and nothing
 #: would lead back.
@@ -25,10 +28,13 @@ FLOOR = 2.0**-20
 
 
 class AdaptedStepSize(nn.Module):
-    """α, at which every solve begins: log α ← log α + 0.1 (mean_b log α_b − log α), at most log lr.
+    """α, at which every solve begins: log α ← log α + 0.1 (log α' − log α), at most log lr.
 
-    α_b is the step size that an example's trials have led to: smaller where they were turned down.
-    Few steps leave no time to find it anew in every solve, and while the decoder is young it may be
+    α' is the upper quartile of α_b over the batch, the step sizes that the examples' trials have
+    led to: smaller where they were turned down. Each is the length at which J is least along its
+    step, and steps as short as most examples would have them gain less in the end: the few
+    directions of large curvature are where they are cautious, and the rest is where the gain is.
+    Few steps leave no time to find α anew in every solve, and while the decoder is young it may be
     far from the one that suits the end of training. It stays above lr·2⁻²⁰.
 
     Args:
@@ -81,9 +87,10 @@ class AdaptedStepSize(nn.Module):
         """Learn from a training batch; nothing from the examples whose solve has diverged."""
         found = optimizer.step_sizes(solution.state).log().to(self.log_alpha)
         known = torch.isfinite(found) & (solution.status != Status.DIVERGED)
-        mean = whole_batch_mean(torch.where(known, found, self.log_alpha))
-        ceiling = self.log_ceiling.to(mean)
-        # Of an empty batch there is none.
-        mean = torch.where(mean.isnan(), self.log_alpha, mean)
-        moved = self.log_alpha.lerp(mean, MOMENTUM)
+        of_all = whole_batch(torch.where(known, found, torch.nan))
+        quartile = of_all.nanquantile(QUANTILE) if of_all.numel() else self.log_alpha
+        ceiling = self.log_ceiling.to(quartile)
+        # Of examples that all diverged there is none.
+        quartile = torch.where(quartile.isnan(), self.log_alpha, quartile)
+        moved = self.log_alpha.lerp(quartile, MOMENTUM)
         self.log_alpha.copy_(moved.clamp(ceiling + math.log(FLOOR), ceiling))

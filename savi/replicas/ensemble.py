@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import fields, is_dataclass, replace
 from typing import Any, TypeVar
 
@@ -16,6 +17,7 @@ from savi.inference.outer_loss import OuterLoss, OuterStep
 from savi.inference.semi_amortized import Inference
 from savi.replicas.model import StackedInference, StackedVAE
 from savi.training import SemiAmortizedVAE
+from savi.training.finite import all_finite, gradients, in_words, not_finite
 from savi.training.module import kl_weight, outer_optimizer
 from savi.training.step_metrics import evaluation_metrics, gradient_norms, training_metrics
 from savi.types import Observations, Rows
@@ -75,19 +77,69 @@ class Ensemble(nn.Module):
         step = self.outer_loss(batch.x, beta, init=self._starts(batch), measured=measured, **noise)
         # A mean over all rows weighs each module by 1/R.
         (len(self.replicas) * step.loss).backward()
-        self._keep_ends(batch, step.inference)
         return step
 
-    def update(self, step: OuterStep) -> None:
-        """Move the weights by the gradients, and a closed-form γ."""
-        self.vae.gamma.observe(step.bound.squared_error.unflatten(0, (len(self.replicas), -1)))
-        if self.max_norm is not None:
-            for module in self.replicas:
-                nn.utils.clip_grad_norm_(module.parameters(), self.max_norm)
-        self.optimizer.step()
+    def not_finite(self, step: OuterStep) -> dict[int, str]:
+        """What is not finite, in words, in the step of each module where something is not."""
+        if all_finite([step.loss, *gradients(self)]):
+            return {}
+        found = {}
+        for number, rows in enumerate(self.rows(step.bound.elbo)):
+            loss = -float(step.bound.elbo[rows].detach().mean())
+            names = not_finite(self.replicas[number])
+            if names or loss - loss != 0:
+                found[number] = in_words(loss, names)
+        return found or dict.fromkeys(range(len(self.replicas)), "the joint loss is not finite")
+
+    def update(self, batch: Batch, step: OuterStep, bad: Collection[int] = ()) -> None:
+        """Move the weights by the gradients, and what no gradient moves, but for bad steps.
+
+        ``bad`` are the numbers of the modules whose step is left out.
+        """
+        with self._unmoved(bad):
+            self.vae.gamma.observe(step.bound.squared_error.unflatten(0, (len(self.replicas), -1)))
+            if self.max_norm is not None:
+                for module in self.replicas:
+                    nn.utils.clip_grad_norm_(module.parameters(), self.max_norm)
+            self.optimizer.step()
+        self._keep_ends(batch, step.inference, bad)
+        self.count()
+
+    def count(self) -> None:
+        """One more step has been taken, or left out."""
         if self.schedule is not None:
             self.schedule.step()
         self.taken += 1
+
+    @contextmanager
+    def _unmoved(self, numbers: Collection[int]) -> Iterator[None]:
+        """Whatever happens inside happens to the other modules alone.
+
+        Where the modules share stacked weights, the optimiser counts the step for all of them.
+        """
+        modules = [self.replicas[number] for number in numbers]
+        held = [{k: v.clone() for k, v in module.state_dict().items()} for module in modules]
+        states = [(rows, rows.clone()) for rows in self._rows_of_states(numbers)]
+        slices = [(p, p.grad) for module in modules for p in module.parameters()]
+        for p, gradient in slices:
+            if gradient is not None:
+                gradient.zero_()
+            p.grad = None
+        yield
+        for module, own in zip(modules, held, strict=True):
+            module.load_state_dict(own)
+        for rows, before in states:
+            rows.copy_(before)
+        for p, gradient in slices:
+            p.grad = gradient
+
+    def _rows_of_states(self, numbers: Collection[int]) -> Iterator[Tensor]:
+        """What the optimiser keeps of the modules' slices of stacked weights."""
+        alone = {p for module in self.replicas for p in module.parameters()}
+        for p, state in self.optimizer.state.items():
+            for value in state.values():
+                if p not in alone and isinstance(value, Tensor) and value.shape == p.shape:
+                    yield from (value[number] for number in numbers)
 
     def training_metrics(self, step: OuterStep) -> list[dict[str, Any]]:
         """What each module would log of a step, between its gradients and its update."""
@@ -173,11 +225,12 @@ class Ensemble(nn.Module):
         rows = [own[i] for own, i in zip(tables, indices, strict=True) if own is not None]
         return torch.cat(rows) if rows else None
 
-    def _keep_ends(self, batch: Batch, inference: Inference) -> None:
+    def _keep_ends(self, batch: Batch, inference: Inference, bad: Collection[int]) -> None:
         parts = (part.chunk(len(self.replicas)) for part in (batch.index, inference.value))
-        for module, index, end in zip(self.replicas, *parts, strict=True):
-            if module.warm_starts is not None:
-                module.warm_starts[index] = end
+        for number, (index, end) in enumerate(zip(*parts, strict=True)):
+            starts = self.replicas[number].warm_starts
+            if starts is not None and number not in bad:
+                starts[index] = end
 
 
 def joined(batches: Sequence[Batch]) -> Batch:

@@ -9,6 +9,8 @@ from typing import Any
 from savi.errors import InputError
 from savi.experiments.checkpoint import CONFIG_KEY, read_checkpoint, write_checkpoint
 from savi.experiments.resume import refuse_another, refuse_epochs, warn
+from savi.replicas.configs import plans
+from savi.runs.record import FINISHED, Origin, state_of
 
 #: The file in the folder above those of the runs, and the one that was there before it.
 FILE, BEFORE = "replicas.ckpt", "replicas.before.ckpt"
@@ -24,8 +26,10 @@ def write_joint_state(folder: Path, config: Mapping[str, Any], training: Mapping
     )
 
 
-def read_joint_state(config: Mapping[str, Any], folder: Path) -> dict[str, Any] | None:
+def read_joint_state(config: dict[str, Any], folder: Path, origin: Origin) -> dict[str, Any] | None:
     """The state from which the runs of this config go on; None if there is none.
+
+    Nor is there one where the best epoch of a run is lost that has not been evaluated.
 
     Raises:
         InputError: for runs of another config.
@@ -38,6 +42,14 @@ def read_joint_state(config: Mapping[str, Any], folder: Path) -> dict[str, Any] 
     refuse_epochs(
         checkpoint[CONFIG_KEY], config, training["epoch"] + (training["batch"] > 0), folder
     )
+    for plan, own in zip(plans(config, folder, origin), training["runs"], strict=True):
+        if own["best"] is None or own["error"] or state_of(plan.folder) == FINISHED:
+            continue
+        try:
+            read_checkpoint(plan.folder / "checkpoints" / "best.ckpt")
+        except InputError as error:
+            warn(f"{error}: the runs are begun again")
+            return None
     return training
 
 

@@ -13,7 +13,7 @@ from savi.experiments.checkpoint import DATA_KEY, save_weights
 from savi.experiments.conclude import conclude, keep_what_there_is
 from savi.experiments.loggers import build_loggers
 from savi.experiments.metrics_log import MetricsLog
-from savi.experiments.run import build_again, finishing
+from savi.experiments.run import allow_bad_steps, build_again, finishing
 from savi.replicas.configs import Plan
 from savi.runs.folder import claimed, clear, read_metrics_json
 from savi.runs.record import FIGURES, FINISHED, TRAINING, read_record, recorded, state_of
@@ -36,6 +36,7 @@ class ReplicaRun:
         self.config, self.folder, self.origin = plan
         own = None if state is None else state[DATA_KEY]
         self.data, self.module = build_again(self.config, self.folder, own)
+        allow_bad_steps(self.config, self.folder, self.data, self.module)
         self.source = torch.Generator()
         self.source.set_state(torch.get_rng_state())
         self.error: Exception | None = None
@@ -98,6 +99,7 @@ class ReplicaRun:
             "source": self.source.get_state(),
             "starts": None if starts is None else starts.table,
             "solves": self.module.solves.state_dict(),
+            "bad_steps": self.module.bad_steps.state_dict(),
             "error": None if self.error is None else str(self.error),
             "logged": self.logged,
             "best": self._best,
@@ -111,6 +113,9 @@ class ReplicaRun:
         if self.module.warm_starts is not None:
             self.module.warm_starts.table = state["starts"]
         self.module.solves.load_state_dict(state["solves"])
+        if "bad_steps" in state:
+            # Earlier versions left out none.
+            self.module.bad_steps.load_state_dict(state["bad_steps"])
         self.error = None if state["error"] is None else FloatingPointError(state["error"])
         self.logged, self._best = dict(state["logged"]), state["best"]
         self._rows = state["rows"]
@@ -154,7 +159,8 @@ class ReplicaRun:
         """After a signal: the figures and curves so far; an evaluated run has them."""
         if self._record.content["stage"] == FIGURES:
             return
-        figures = self.logged | dict(cost) | self.module.solves.metrics()
+        counted = self.module.solves.metrics() | self.module.bad_steps.metrics()
+        figures = self.logged | dict(cost) | counted
         keep_what_there_is(self.folder, self._loggers, figures)
 
     def conclude(self, cost: Mapping[str, float]) -> dict[str, float]:
@@ -165,7 +171,7 @@ class ReplicaRun:
         for logger in self._loggers:
             logger.finalize("success")
         of_training = {k: v for k, v in self.logged.items() if k.startswith("ift/")} | dict(cost)
-        of_training |= self.module.solves.metrics()
+        of_training |= self.module.solves.metrics() | self.module.bad_steps.metrics()
         if self._best is not None:
             of_training["val/elbo"] = self._best
         subject = self.config, self.folder, self.data, self.module

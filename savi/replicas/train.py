@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ctypes
+import math
 import sys
+import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -12,6 +14,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from savi.data.batches import Batch, Batches
@@ -26,6 +29,7 @@ from savi.replicas.joint_state import read_joint_state, write_joint_state
 from savi.replicas.run import ReplicaRun
 from savi.runs.record import Interrupted, Origin
 from savi.runs.stop import STOP
+from savi.training.bad_steps import StepInputs
 from savi.training.callbacks import CostMonitor, print_findings
 from savi.training.divergence import factorised, require_finite
 from savi.training.solve_totals import in_words
@@ -58,7 +62,7 @@ def train(
     """
     quieten_libraries()
     again = config.get("resume") is not None
-    state = read_joint_state(config, folder) if again else None
+    state = read_joint_state(config, folder, origin or Origin()) if again else None
     training = prepare(config, folder, origin or Origin(), state)
     cost = training.cost
     with STOP.handled(), opened(training.runs, again, training.over if state else None):
@@ -108,7 +112,9 @@ class JointTraining:
             if run.module.warm_starts is not None:
                 run.module.warm_starts.begin(self.examples)
         self.epoch, self.cost = 0, CostMonitor(runs=len(runs))
-        self._batch = 0
+        self._batch, self._saved = 0, time.monotonic()
+        minutes = whole_config["callbacks"]["checkpoint_every_n_minutes"]
+        self._seconds = math.inf if minutes is None else 60 * minutes
         self._sources: list[Tensor] | None = None
 
     @property
@@ -154,25 +160,64 @@ class JointTraining:
         batches = _together(self._train_loaders, left)
         self._restore_sources()
         for batch in batches:
-            if STOP.asked:
+            # Before the first batch, nothing has been done since the end of the last epoch.
+            if self._batch > 0 and (STOP.asked or time.monotonic() - self._saved >= self._seconds):
                 self._save()
+            if STOP.asked:
                 raise KeyboardInterrupt
             self._batch += 1
             self.cost.start(self.ensemble)
             logging = (self.ensemble.taken + 1) % self._log_every == 0
-            step = self.ensemble.gradients(batch, measured=logging)
-            self._count_solves(step.inference)
-            if logging:
-                self._log(self.ensemble.training_metrics(step), self.ensemble.taken)
-            self.ensemble.update(step)
+            self._step(batch, logging)
             self.cost.stop(self.ensemble, len(batch.x))
 
-    def _count_solves(self, inference: Inference) -> None:
-        """Tell every run how its own solves of a step went."""
+    def _step(self, batch: Batch, logging: bool) -> None:
+        """One step of all runs; those whose loss or gradient is not finite leave it out."""
+        noise = [run.source.get_state() for run in self.runs]
+        try:
+            step = self.ensemble.gradients(batch, measured=logging)
+        except torch.linalg.LinAlgError as error:
+            every = range(len(self.runs))
+            self._leave_out(batch, noise, dict.fromkeys(every, f"a factorisation failed ({error})"))
+            self.ensemble.count()
+            return
+        bad = self.ensemble.not_finite(step)
+        self._leave_out(batch, noise, bad)
+        self._count_solves(step.inference, bad)
+        if logging:
+            figures = self.ensemble.training_metrics(step)
+            for number, (run, own) in enumerate(zip(self.runs, figures, strict=True)):
+                figures[number] = run.module.bad_steps.metrics() | ({} if number in bad else own)
+            self._log(figures, self.ensemble.taken)
+        self.ensemble.update(batch, step, bad)
+
+    def _leave_out(self, batch: Batch, noise: Sequence[Tensor], bad: Mapping[int, str]) -> None:
+        """Count bad steps, by the number of the run; one too many ends its run.
+
+        Args:
+            batch: of the joint step.
+            noise: the states of the runs' sources before it.
+            bad: what is not finite.
+        """
+        for number, what in bad.items():
+            run, rows = self.runs[number], self.ensemble.rows(batch.x)[number]
+            if run.error is not None:
+                continue
+            own, starts = Batch(*(part[rows] for part in batch)), run.module.warm_starts
+            start = None if starts is None else starts[own.index]
+            inputs = StepInputs(own, start, True, self.ensemble.taken, self.epoch, noise[number])
+            name = f"{run.folder.name}: "
+            try:
+                run.module.bad_steps.add(what, inputs, run.module, run.data, name)
+            except FloatingPointError as error:
+                run.close(error)
+
+    def _count_solves(self, inference: Inference, bad: Mapping[int, str]) -> None:
+        """Tell every run how its own solves of a step went, unless it was a bad one."""
         if inference.solution is not None:
-            rows = self.ensemble.rows(inference.value)
-            for run, own in zip(self.runs, rows, strict=True):
-                run.module.solves.add(inference.solution, own)
+            for number, own in enumerate(self.ensemble.rows(inference.value)):
+                if number not in bad:
+                    self.runs[number].module.solves.add(inference.solution, own)
 
     def _validate(self) -> None:
         self.ensemble.eval()
@@ -206,6 +251,7 @@ class JointTraining:
             "runs": [run.state_dict() for run in self.runs],
         }
         write_joint_state(self.folder, self.whole_config, state)
+        self._saved = time.monotonic()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on where an earlier start was."""
@@ -234,6 +280,8 @@ class JointTraining:
         for run in self.active:
             try:
                 require_finite(run.module, self.epoch, run.data)
+                bad = run.module.bad_steps
+                bad.require_most(self.epoch, self._batch, run.module, run.data)
             except FloatingPointError as error:
                 run.close(error)
         bounds = "  ".join(

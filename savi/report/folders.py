@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from savi.errors import InputError
 from savi.report.runs import Run, is_run, missing_run, read_run
+from savi.runs.mappings import read_mapping
 
 NOT_SEARCHED = frozenset({"wandb", "checkpoints", "figures"})
 """Folders of a run in which no other run lies."""
@@ -92,12 +92,23 @@ def _walk(top: Path) -> tuple[list[Path], list[Sweep]]:
     return own_runs, sweeps
 
 
-def _tree(folder: Path) -> Iterator[Path]:
-    yield folder
-    for child in sorted(folder.iterdir()):
-        searched = child.name not in NOT_SEARCHED and not child.name.startswith(".")
-        if searched and child.is_dir() and not child.is_symlink():
-            yield from _tree(child)
+def _tree(top: Path) -> Iterator[Path]:
+    """A folder and those below it, in the order of their names; one that is closed is passed over.
+
+    Not by calls of itself, which only go so deep.
+    """
+    waiting = [top]
+    while waiting:
+        folder = waiting.pop()
+        yield folder
+        with suppress(OSError):
+            children = sorted(folder.iterdir(), reverse=True)
+            waiting += [child for child in children if _is_searched(child)]
+
+
+def _is_searched(child: Path) -> bool:
+    named = child.name not in NOT_SEARCHED and not child.name.startswith(".")
+    return named and child.is_dir() and not child.is_symlink()
 
 
 def _sweep(folder: Path) -> Sweep:
@@ -107,14 +118,19 @@ def _sweep(folder: Path) -> Sweep:
         InputError: if it is damaged, since the missing jobs would go unnoticed.
     """
     try:
-        content: dict[str, Any] = json.loads((folder / "sweep.json").read_text(encoding="utf-8"))
+        content = read_mapping(folder / "sweep.json")
         jobs = {
             folder / job["folder"]: tuple(map(str, job.get("overrides") or ()))
             for job in content.get("jobs") or ()
         }
         trials = content.get("trials")
+        for job in jobs:
+            # Whether it can be a folder at all.
+            is_run(job.resolve())
         return Sweep(folder, str(content.get("command") or ""), jobs, trials and int(trials))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (
+        *(OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RuntimeError),
+    ) as error:
         raise InputError(
             f"{folder / 'sweep.json'} is damaged ({' '.join(str(error).split())}): mend it, or "
             "give the folders of the runs"

@@ -98,6 +98,7 @@ METRICS: dict[str, Metric] = {
         "… constraint just active", "", "lower", SOLVES, ",.0f"
     ),
     "inner/solves_failed/diverged": Metric("… diverged", "", "lower", SOLVES, ",.0f"),
+    "bad_steps": Metric("Steps left out, not finite", "", "lower", "Gradient", ",.0f"),
     "gradient/norm_encoder": Metric("Norm, encoder", "", None, "Gradient", ".3g"),
     "gradient/norm_decoder": Metric("Norm, decoder", "", None, "Gradient", ".3g"),
     "gradient/cosine_to_reference": Metric(

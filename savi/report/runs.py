@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,13 +10,17 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import yaml
+from PIL import Image, UnidentifiedImageError
 
 from savi.errors import InputError
 from savi.report.figures.curves import Series, read_metrics
 from savi.runs.folder import LOCK, is_claimed
+from savi.runs.mappings import Unreadable, read_mapping
 from savi.runs.record import RECORD, TRACEBACK
 from savi.settings import flatten
+
+#: The most that a page takes of what no run writes so large: curves, a picture, a traceback.
+CSV_BYTES, PICTURE_BYTES, TRACEBACK_BYTES = 1 << 28, 1 << 24, 1 << 16
 
 STATES = ("failed", "interrupted", "missing", "unknown", "running", "finished")
 """Every state of a run; those that ask for attention come first."""
@@ -108,7 +111,6 @@ def read_run(folder: Path, name: str, overrides: tuple[str, ...] = ()) -> Run:
         if isinstance(value, int | float) and not isinstance(value, bool)
     }
     state, reason = _state(folder, record, metrics)
-    error = folder / TRACEBACK
     return Run(
         folder=folder,
         name=name,
@@ -121,9 +123,9 @@ def read_run(folder: Path, name: str, overrides: tuple[str, ...] = ()) -> Run:
         overrides=overrides,
         metrics=metrics,
         curves=_curves(folder / "metrics.csv", faults),
-        figures=tuple(sorted((folder / "figures").glob("*.png"))),
+        figures=_pictures(folder / "figures", faults),
         verdict=_verdict(_mapping(folder / "collapse.json", faults)),
-        traceback=error.read_text("utf-8", errors="replace") if error.is_file() else "",
+        traceback=_traceback(folder / TRACEBACK),
         faults=tuple(faults),
     )
 
@@ -150,29 +152,70 @@ def _state(
     return "unknown", "there is no record of how it ended"
 
 
+def _is_there(path: Path, faults: list[str]) -> bool:
+    """Whether there is a file; anything else by its name is a fault."""
+    if path.is_file():
+        return True
+    if path.exists() or path.is_symlink():
+        kind = "a folder" if path.is_dir() else "no file"
+        faults.append(f"{path.name} is {kind}")
+    return False
+
+
+def _pictures(folder: Path, faults: list[str]) -> tuple[Path, ...]:
+    """The pictures that can be shown, in alphabetical order."""
+    found = []
+    for path in sorted(folder.glob("*.png")):
+        if not _is_there(path, faults):
+            continue
+        try:
+            if path.stat().st_size > PICTURE_BYTES:
+                raise InputError(f"it has more than {PICTURE_BYTES:,} bytes")
+            with Image.open(path, formats=["png"]) as image:
+                image.verify()
+        except Exception as error:  # Image libraries fail on foreign bytes in any way they like.
+            problem = "it is no picture" if isinstance(error, UnidentifiedImageError) else error
+            faults.append(f"{path.name} cannot be shown: {' '.join(str(problem).split())}")
+        else:
+            found.append(path)
+    return tuple(found)
+
+
+def _traceback(path: Path) -> str:
+    """The last of it, where it says what went wrong."""
+    if not path.is_file():
+        return ""
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - TRACEBACK_BYTES))
+        return file.read(TRACEBACK_BYTES).decode("utf-8", errors="replace")
+
+
 def _mapping(path: Path, faults: list[str]) -> dict[str, Any]:
     """The mapping in a JSON or YAML file; empty, with a fault noted, where there is none."""
-    if not path.is_file():
+    if not _is_there(path, faults):
         return {}
     try:
-        text = path.read_text(encoding="utf-8")
-        content = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        faults.append(f"{path.name} cannot be read: {' '.join(str(error).split())}")
-        return {}
-    if not isinstance(content, dict):
-        faults.append(f"{path.name} holds no mapping")
-        return {}
-    return content
+        return read_mapping(path)
+    except Unreadable as error:
+        faults.append(f"{path.name} {error}")
+    except OSError as error:
+        faults.append(f"{path.name} cannot be read: {error.strerror or error}")
+    return {}
 
 
 def _curves(path: Path, faults: list[str]) -> dict[str, Series]:
-    if not path.is_file() or not path.stat().st_size:
+    if not _is_there(path, faults) or not path.stat().st_size:
         return {}
     try:
+        if path.stat().st_size > CSV_BYTES:
+            raise InputError(f"it has more than {CSV_BYTES:,} bytes")
         curves = read_metrics(path)
+        with path.open("rb") as file:
+            file.seek(-1, 2)
+            if file.read() != b"\n":
+                faults.append("metrics.csv is cut short: its last row may lack figures, or digits")
     except (InputError, OSError, ValueError) as error:
-        faults.append(f"metrics.csv cannot be read: {error}")
+        faults.append(f"metrics.csv cannot be read: {' '.join(str(error).split())}")
         return {}
     return {name: series for name, series in curves.items() if name != "epoch"}
 

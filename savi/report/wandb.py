@@ -50,7 +50,8 @@ def has_login() -> bool:
         known = netrc.netrc().hosts
     except (OSError, netrc.NetrcParseError):
         return False
-    return urlsplit(wandb.Settings().base_url).hostname in known
+    host = os.environ.get("WANDB_BASE_URL") or wandb.Settings().base_url
+    return urlsplit(host).hostname in known
 
 
 def sync_help(folder: Path) -> str:
@@ -80,7 +81,8 @@ def sync_help(folder: Path) -> str:
 
 With --dry-run it tells what it would upload. Each run goes to the project that it was logged for
 (logger.project), under your default entity; --project NAME and --entity NAME choose others. Runs
-that have been uploaded are skipped. New runs upload by themselves with logger.mode=online."""
+that have been uploaded are skipped; the parts of one that was stopped, and went on, come together.
+New runs upload by themselves with logger.mode=online."""
 
 
 def offline_runs(folder: Path) -> list[Path]:

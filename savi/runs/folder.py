@@ -2,33 +2,39 @@
 
 from __future__ import annotations
 
-import json
+import os
 import shutil
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import yaml
 from filelock import FileLock, Timeout
 
 from savi.errors import InputError
-from savi.runs.record import FINISHED, RECORD, state_of
-from savi.runs.whole import remove_parts
+from savi.runs.mappings import Unreadable, read_mapping
+from savi.runs.record import BAD_STEP, FINISHED, RECORD, state_of
+from savi.runs.whole import NotWritten, remove_parts
 from savi.settings import flatten
 
 #: What a run leaves in its folder.
 CONTENTS = (
     "metrics.csv", "metrics.json", "collapse.json", "checkpoints", "figures", "config.yaml", RECORD,
-    "error.txt", "log.txt", "wandb",
+    "error.txt", "log.txt", "wandb", BAD_STEP,
 )  # fmt: skip
+
+#: No file of a run has a longer name while it is written.
+_LONGEST = "checkpoints/.best.before.ckpt.part"
 
 #: The file that a process locks for as long as it works in the folder.
 LOCK = ".lock"
 
 #: Settings that leave the results of a run as they are.
 INCIDENTAL = frozenset(
-    {"logger", "callbacks", "resume", "trainer.threads", "trainer.enable_progress_bar"}
+    {
+        *("logger", "callbacks", "resume", "trainer.threads", "trainer.enable_progress_bar"),
+        "trainer.max_bad_steps",
+    }
 )
 
 
@@ -59,22 +65,24 @@ def finished_metrics(
 
 def read_config(folder: Path) -> dict[str, Any] | None:
     """The ``config.yaml`` of a run folder; None where there is none that can be read."""
-    try:
-        text = (folder / "config.yaml").read_text(encoding="utf-8")
-        config = yaml.safe_load(text)
-    except (OSError, ValueError, yaml.YAMLError):
-        return None
-    # A part of a file can be read too; its last value may be a part of a value.
-    return config if isinstance(config, dict) and text.endswith("\n") else None
+    return _mapping(folder / "config.yaml")
 
 
 def read_metrics_json(folder: Path) -> dict[str, float] | None:
     """The ``metrics.json`` of a run folder; None where there is none that can be read."""
+    metrics = _mapping(folder / "metrics.json")
+    return metrics if metrics is None or all(map(_is_number, metrics.values())) else None
+
+
+def _mapping(path: Path) -> dict[str, Any] | None:
     try:
-        metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return read_mapping(path)
+    except (OSError, Unreadable):
         return None
-    return metrics if isinstance(metrics, dict) else None
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def contents(folder: Path) -> list[str]:
@@ -89,6 +97,28 @@ def clear(folder: Path) -> None:
             shutil.rmtree(path)
         else:
             path.unlink()
+
+
+def make(folder: Path, key: str) -> None:
+    """Make a folder for runs, if need be.
+
+    Args:
+        folder: that is needed.
+        key: of the setting that names it.
+
+    Raises:
+        InputError: if it cannot be, or cannot be written to.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with suppress(FileNotFoundError):
+            (folder / _LONGEST).lstat()
+    except OSError as error:
+        raise InputError(
+            f"{key} '{folder}' cannot be used: {error.strerror}: choose another folder"
+        ) from error
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise InputError(f"{key} '{folder}' cannot be written to: choose another folder")
 
 
 @contextmanager
@@ -109,7 +139,7 @@ def claimed(folder: Path, *, again: bool) -> Iterator[None]:
             f"hydra.run.dir '{folder}' holds a run already ({', '.join(held)}): choose another, or "
             "go on with it by resume=auto"
         )
-    folder.mkdir(parents=True, exist_ok=True)
+    make(folder, "hydra.run.dir")
     lock = FileLock(folder / LOCK)
     try:
         lock.acquire(timeout=0)
@@ -117,6 +147,8 @@ def claimed(folder: Path, *, again: bool) -> Iterator[None]:
         raise InputError(
             f"another process is at work in '{folder}': wait for it, or choose another folder"
         ) from None
+    except OSError as error:
+        raise NotWritten(folder / LOCK, error) from error
     try:
         remove_parts(folder)
         yield
@@ -129,13 +161,16 @@ def claimed(folder: Path, *, again: bool) -> Iterator[None]:
 
 def is_claimed(folder: Path) -> bool:
     """Whether a process is at work in the folder."""
-    if not (folder / LOCK).exists():
+    # Whatever else there is by that name, no process holds it.
+    if not (folder / LOCK).is_file():
         return False
     try:
         with FileLock(folder / LOCK, timeout=0):
             return False
     except Timeout:
         return True
+    except OSError:
+        return False
 
 
 def differences(

@@ -15,11 +15,15 @@ import yaml
 
 from savi.errors import InputError
 from savi.gradients import ImplicitGradientError
+from savi.runs.mappings import Unreadable, read_mapping
 from savi.runs.stop import STOP
 from savi.runs.whole import NotWritten, write_over, write_text
 
 #: The files of a run folder that hold the record, and the traceback of an unforeseen error.
 RECORD, TRACEBACK = "status.json", "error.txt"
+
+#: The first training step that was left out, to be repeated.
+BAD_STEP = "bad_step.ckpt"
 
 RUNNING, FINISHED, FAILED, INTERRUPTED = "running", "finished", "failed", "interrupted"
 
@@ -32,13 +36,15 @@ class Origin:
     """How a run was started: the command line for it alone (empty for a start from Python).
 
     A job has the name of its sweep, and what all seeds of its setting share, in a word.
-    ``again`` is the command line that goes on with a run that has been stopped.
+    ``again`` is the command line that goes on with a run that has been stopped, and ``remarks``
+    what is to be said of the words of this one.
     """
 
     command: str = ""
     sweep: str | None = None
     setting: str | None = None
     again: str = ""
+    remarks: tuple[str, ...] = ()
 
 
 class Interrupted(Exception):
@@ -109,10 +115,9 @@ def recorded(folder: Path, origin: Origin, config: Mapping[str, Any]) -> Iterato
 def read_record(folder: Path) -> dict[str, Any]:
     """What ``status.json`` holds; empty where there is none that can be read."""
     try:
-        content = json.loads((folder / RECORD).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return read_mapping(folder / RECORD)
+    except (OSError, Unreadable):
         return {}
-    return content if isinstance(content, dict) else {}
 
 
 def reason_of(error: BaseException) -> str:

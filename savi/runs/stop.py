@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
 #: The signals by which a user, a cluster or a shell ends a run.
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+#: With what a process exits that one of them has ended.
+CODES = tuple(128 + number for number in SIGNALS)
 
 
 class Stop:
@@ -24,13 +28,24 @@ class Stop:
 
     def __init__(self) -> None:
         self.signal: signal.Signals | None = None
-        self._patient = False
+        self._at, self._patient = 0.0, False
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
         """A signal has come."""
-        first, self.signal = self.signal is None, signal.Signals(number)
-        if not (first and self._patient):
+        if self.note(signal.Signals(number)) or not self._patient:
             raise KeyboardInterrupt
+
+    def note(self, number: signal.Signals) -> bool:
+        """Take note of a signal; returns whether it is another one than the first.
+
+        A terminal and whoever has started the process may both hand on the same one.
+        """
+        now, first = time.monotonic(), self.signal is None
+        second = not first and (number != self.signal or now - self._at > 1)
+        if first:
+            self._at = now
+        self.signal = number
+        return second
 
     @property
     def asked(self) -> bool:
@@ -65,6 +80,16 @@ class Stop:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)  # type: ignore[arg-type]
+
+    @contextmanager
+    def heard(self) -> Iterator[None]:
+        """Inside, a process that has been started deaf hears signals, those before it too."""
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+        try:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+            yield
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     @contextmanager
     def patient(self) -> Iterator[None]:

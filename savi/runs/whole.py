@@ -40,11 +40,17 @@ def whole(path: Path) -> Iterator[Path]:
 
     A reader finds the old file or the new one, never a part of either; so does whoever comes after
     a kill or on a full disk. What is written stands under the name that this yields. The folder is
-    made if need be.
+    made if need be. A device or a pipe holds nothing, and is written as it is.
 
     Raises:
         NotWritten: if there is no room, or the like.
     """
+    with writing(path):
+        special = path.exists() and not (path.is_file() or path.is_dir())
+    if special:
+        with writing(path):
+            yield path
+        return
     part = path.with_name(f"{_BEGIN}{path.name}{_END}")
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -78,6 +84,17 @@ def copy(source: Path, target: Path) -> None:
     """Copy a file as a whole."""
     with whole(target) as part:
         shutil.copyfile(source, part)
+
+
+def keep_as(source: Path, target: Path) -> None:
+    """Give a file a second name, which stays with it when the first one is given to another."""
+    with whole(target) as part:
+        part.unlink(missing_ok=True)
+        try:
+            part.hardlink_to(source)
+        except OSError:
+            # Not every file system can.
+            shutil.copyfile(source, part)
 
 
 def remove_parts(folder: Path) -> None:

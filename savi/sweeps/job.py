@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import shlex
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -13,6 +14,7 @@ from savi.experiments.resume import Progress, progress
 from savi.runs.folder import claimed, finished_metrics, is_claimed
 from savi.runs.record import Interrupted, Origin, Record, reason_of, recorded
 from savi.runs.stop import STOP
+from savi.runs.whole import writing
 
 #: The file of a job's folder that its output goes to, since several jobs may run side by side.
 LOG = "log.txt"
@@ -22,6 +24,20 @@ Work = Callable[[Path, Origin, Progress | None, Record], Mapping[str, float]]
 
 class JobFailed(Exception):
     """A job of a sweep failed, and has said why."""
+
+
+class _Log(io.TextIOWrapper):
+    """Text at the end of a file; on a full disk it says which one."""
+
+    def __init__(self, path: Path) -> None:
+        with writing(path):
+            super().__init__(path.open("ab", buffering=0), encoding="utf-8", write_through=True)
+        self._path = path
+
+    def write(self, text: str) -> int:
+        """Write it through to the disk."""
+        with writing(self._path):
+            return super().write(text)
 
 
 def run_job(
@@ -53,17 +69,18 @@ def run_job(
             _tell(folder, "another process is at work on it, skipped")
             return {}
         # Some launchers start jobs in processes of their own.
-        with STOP.handled(), claimed(folder, again=True):
+        with STOP.handled(), STOP.heard(), claimed(folder, again=True):
             done = progress(config, folder, job=True)
             with recorded(folder, origin, config) as record:
                 _tell(folder, "started" if done is None else "taken up again")
                 with (
-                    (folder / LOG).open("a", encoding="utf-8", buffering=1) as log,
+                    _Log(folder / LOG) as log,
                     contextlib.redirect_stdout(log),
                     contextlib.redirect_stderr(log),
                 ):
                     metrics = work(folder, origin, done, record)
     except Interrupted:
+        _tell(folder, "interrupted")
         raise
     except Exception as error:
         _tell(folder, f"failed: {reason_of(error)}")

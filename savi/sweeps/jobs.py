@@ -50,6 +50,15 @@ def command(overrides: Iterable[str]) -> str:
 
 def again(overrides: Iterable[str], folder: str) -> str:
     """The command line that goes on with the run in a folder."""
-    quoted = folder if not _UNSAFE.search(folder.replace("/", "")) else f"'{folder}'"
     kept = [word for word in own_overrides(overrides) if key_of(word) != "resume"]
-    return shlex.join(["savi-train", *kept, f"hydra.run.dir={quoted}", "resume=auto"])
+    return shlex.join(["savi-train", *kept, _override("hydra.run.dir", folder), "resume=auto"])
+
+
+def sweep_again(command: str, folder: str) -> str:
+    """The command line that goes on with the sweep in a folder, by the one that has begun it."""
+    kept = [word for word in shlex.split(command) if key_of(word) != "hydra.sweep.dir"]
+    return shlex.join([*kept, _override("hydra.sweep.dir", folder)])
+
+
+def _override(key: str, folder: str) -> str:
+    return f"{key}={folder}" if not _UNSAFE.search(folder.replace("/", "")) else f"{key}='{folder}'"

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import shlex
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -16,11 +18,15 @@ from omegaconf import DictConfig, OmegaConf
 
 from savi.errors import InputError
 from savi.experiments.check import check_job
-from savi.runs.whole import write_text
+from savi.runs.folder import make
+from savi.runs.whole import NotWritten, write_text
 from savi.settings import key_of
 from savi.sweeps.constants import refuse_other_constants
 from savi.sweeps.direction import follow_metric
-from savi.sweeps.jobs import job_folder
+from savi.sweeps.jobs import job_folder, sweep_again
+
+if TYPE_CHECKING:
+    from savi.sweeps.relay import Relay
 
 #: Where the jobs find the keys that have one value in the whole sweep.
 CONSTANT = "hydra.job.config.override_dirname.exclude_keys"
@@ -30,7 +36,7 @@ PLAN = "sweep.json"
 
 
 class WritePlan(Callback):
-    """A Hydra callback that writes ``sweep.json`` into the sweep folder.
+    """A Hydra callback that writes ``sweep.json`` into the folder of a sweep, made if need be.
 
     It holds ``command``, the keys that are ``swept``, and either ``jobs`` (a list of ``folder``
     and ``overrides``), or ``trials``, their number, where the sweeper chooses as it goes. A sweep
@@ -39,20 +45,39 @@ class WritePlan(Callback):
 
     Attributes:
         folder: the folder of the sweep that this process runs, or None.
+        relay: what hands signals on to the processes of its launcher, or None.
     """
 
     folder: Path | None = None
+    relay: Relay | None = None
 
     def on_multirun_start(
         self, config: DictConfig, config_name: str | None = None, **kwargs: Any
     ) -> None:
         """Write the plan; refuse what no sweep could do, before any job runs."""
-        try:
+        with _refusing():
             WritePlan.folder = _write_plan(config, config_name)
-        except InputError as error:
-            # Hydra makes a mere warning of an exception here.
-            print(f"savi: {error}", file=sys.stderr)
-            raise SystemExit(2) from error
+        if in_workers(config.hydra.launcher):
+            from savi.sweeps.relay import Relay
+
+            WritePlan.relay = Relay()
+
+    def on_run_start(
+        self, config: DictConfig, config_name: str | None = None, **kwargs: Any
+    ) -> None:
+        """Refuse a folder that cannot be, before Hydra makes it."""
+        with _refusing():
+            make(Path(config.hydra.run.dir), "hydra.run.dir")
+
+
+@contextmanager
+def _refusing() -> Iterator[None]:
+    """Say what is refused: Hydra makes a mere warning of an exception of its callbacks."""
+    try:
+        yield
+    except (InputError, NotWritten) as error:
+        print(f"savi: {error}", file=sys.stderr)
+        raise SystemExit(2 if isinstance(error, InputError) else 1) from error
 
 
 def _write_plan(config: DictConfig, config_name: str | None) -> Path:
@@ -68,7 +93,7 @@ def _write_plan(config: DictConfig, config_name: str | None) -> Path:
     follow_metric(config.hydra, _objective(config, overrides))
     refuse_other_constants(folder, config_name, swept, list(fixed.values()))
     # Before the number of trials is asked for: their study lies in it.
-    folder.mkdir(parents=True, exist_ok=True)
+    make(folder, "hydra.sweep.dir")
     # Every job is composed anew, with these among its overrides.
     config.hydra.overrides.hydra.append(f"{CONSTANT}=[{','.join(constant)}]")
     trials = OmegaConf.select(config, "hydra.sweeper.n_trials")
@@ -91,6 +116,16 @@ def _write_plan(config: DictConfig, config_name: str | None) -> Path:
     plan = {"command": line, "swept": sorted(swept), "jobs": jobs, "trials": trials}
     write_text(folder / PLAN, json.dumps(plan, indent=2) + "\n")
     return folder
+
+
+def in_workers(launcher: Any) -> bool:
+    """Whether a launcher has jobs done by processes that end with the sweep's."""
+    return "joblib" in launcher._target_
+
+
+def goes_on(folder: Path, shown: str) -> str:
+    """The command line that goes on with the sweep in a folder, which it calls as it is shown."""
+    return sweep_again(_read(folder / PLAN).get("command", "savi-train -m"), shown)
 
 
 def _overrides(config: DictConfig) -> list[Override]:

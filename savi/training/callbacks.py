@@ -6,16 +6,17 @@ import resource
 import sys
 import time
 from contextlib import ExitStack
-from statistics import median
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback
+from torch import Tensor
 
 from savi.data import TensorDataModule
 from savi.implicit.reporter import Tally, collected
 from savi.training.divergence import require_finite
+from savi.training.durations import Durations
 
 
 class CostMonitor(Callback):
@@ -32,7 +33,7 @@ class CostMonitor(Callback):
 
     def __init__(self, runs: int = 1) -> None:
         self.runs = runs
-        self.seconds: list[float] = []
+        self.seconds = Durations()
         self.evaluations = 0
         self.examples = 0
         self.peak_memory_mb = 0.0
@@ -56,7 +57,7 @@ class CostMonitor(Callback):
 
     def stop(self, module: Any, examples: int) -> None:
         """A step on so many examples is over."""
-        self.seconds.append(time.perf_counter() - self._start)
+        self.seconds.add(time.perf_counter() - self._start)
         self.evaluations += module.vae.decoder_evaluations
         self.examples += examples
         self.peak_memory_mb = max(self.peak_memory_mb, peak_memory_mb(module.device))
@@ -64,23 +65,26 @@ class CostMonitor(Callback):
     def state_dict(self) -> dict[str, Any]:
         """What has been counted, for a checkpoint."""
         counted = {"evaluations": self.evaluations, "examples": self.examples}
-        seconds = torch.tensor(self.seconds, dtype=torch.float64)
+        seconds = self.seconds.state_dict()
         return counted | {"seconds": seconds, "peak_memory_mb": self.peak_memory_mb}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on counting."""
         self.evaluations, self.examples = state_dict["evaluations"], state_dict["examples"]
-        self.seconds, self.peak_memory_mb = (
-            state_dict["seconds"].tolist(),
-            state_dict["peak_memory_mb"],
-        )
+        self.peak_memory_mb, seconds = state_dict["peak_memory_mb"], state_dict["seconds"]
+        if isinstance(seconds, Tensor):
+            # Earlier versions kept every one.
+            for one in seconds.tolist():
+                self.seconds.add(one)
+        else:
+            self.seconds.load_state_dict(seconds)
 
     def metrics(self) -> dict[str, float]:
         """The figures so far; empty before the first step."""
         if not self.seconds:
             return {}
         return {
-            "cost/step_seconds": median(self.seconds) / self.runs,
+            "cost/step_seconds": self.seconds.median / self.runs,
             "cost/decoder_evaluations": self.evaluations / self.examples,
             "cost/peak_memory_mb": self.peak_memory_mb,
         }

@@ -27,9 +27,7 @@ def require_finite(
         FloatingPointError: if any is not.
     """
     if not all(bool(torch.isfinite(p).all()) for p in module.parameters()):
-        inference = getattr(module, "inference", None)
-        trusting = getattr(inference, "last_step", JUDGED) != JUDGED
-        raise _diverged("the parameters became non-finite", epoch, data, trusting)
+        raise diverged("the parameters became non-finite", epoch, data, module)
 
 
 @contextmanager
@@ -46,13 +44,18 @@ def factorised(data: TensorDataModule, epoch: Callable[[], int]) -> Iterator[Non
     try:
         yield
     except torch.linalg.LinAlgError as error:
-        raise _diverged("a matrix became singular or non-finite", epoch(), data) from error
+        raise diverged("a matrix became singular or non-finite", epoch(), data) from error
 
 
-def _diverged(
-    what: str, epoch: int, data: TensorDataModule | None, trusting: bool = False
+def diverged(
+    what: str,
+    epoch: int,
+    data: TensorDataModule | None,
+    module: pl.LightningModule | None = None,
 ) -> FloatingPointError:
-    """By the scale of the data, if that explains it."""
+    """What happened in an epoch, counted from 0: by the scale of the data, if that explains it."""
+    inference = getattr(module, "inference", None)
+    trusting = getattr(inference, "last_step", JUDGED) != JUDGED
     fault = None if data is None else scale_fault(data)
     why = (
         ": lower optimizer.lr, raise model.gamma.floor, or set trainer.gradient_clip_val"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -12,16 +11,18 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler
 
-from savi.config.schema import Config, completed
+from savi.config.schema import Config, with_defaults
+from savi.data import TensorDataModule
 from savi.data.batches import AnyBatch, Batch, as_batch
 from savi.data.preprocessing import Preprocessing
 from savi.errors import InputError, within
 from savi.inference.encoder_losses import EncoderObjective
-from savi.inference.outer_loss import OuterLoss
+from savi.inference.outer_loss import OuterLoss, OuterStep
 from savi.inference.refinement import Refinement, WhenItPays
 from savi.inference.semi_amortized import Inference, SemiAmortizedInference
-from savi.inner.solution import Certified, Solution
 from savi.settings import check_settings
+from savi.training.bad_steps import BAD_STEPS, BadSteps, StepInputs, source_of_noise
+from savi.training.finite import all_finite, gradients, in_words, not_finite
 from savi.training.hypergradient.hyperparameters import make_tunable
 from savi.training.outer_optimizers import OUTER_OPTIMIZERS
 from savi.training.refining import Refining
@@ -87,11 +88,11 @@ class SemiAmortizedVAE(pl.LightningModule):
         super().__init__()
         # Without any, the encoder learns as that of a plain VAE does.
         encoder_loss = {"through": 1.0} if encoder_loss is None else encoder_loss
-        model, posterior = completed("model", model), completed("posterior", posterior)
-        inner, gradient = completed("inner", inner), completed("gradient", gradient)
-        encoder_loss = completed("encoder_loss", encoder_loss)
-        optimizer = completed("optimizer", optimizer)
-        evaluation = completed("evaluation", evaluation)
+        model, posterior = with_defaults("model", model), with_defaults("posterior", posterior)
+        inner, gradient = with_defaults("inner", inner), with_defaults("gradient", gradient)
+        encoder_loss = with_defaults("encoder_loss", encoder_loss)
+        optimizer = with_defaults("optimizer", optimizer)
+        evaluation = with_defaults("evaluation", evaluation)
         self.save_hyperparameters(logger=False)
         groups = {"model": model, "optimizer": optimizer, "evaluation": evaluation}
         check_settings(Config, groups)
@@ -114,9 +115,12 @@ class SemiAmortizedVAE(pl.LightningModule):
         self.preprocessing: Preprocessing | None = None
         #: How the inner solves of the training steps went.
         self.solves = SolveTotals()
-        self._solution: Solution | None = None
-        self._certificate: Certified | None = None
-        self._squared_error: Tensor | None = None
+        #: The training steps that were left out.
+        self.bad_steps = BadSteps()
+        self._inputs: StepInputs | None = None
+        self._step: OuterStep | None = None
+        self._error: torch.linalg.LinAlgError | None = None
+        self._is_bad = False
         if self.kl_weight == 0 and self.family.name == "laplace":
             raise InputError("model.kl.weight 0 with posterior 'laplace': set it above 0")
         make_tunable(self, self.tuned)
@@ -152,21 +156,8 @@ class SemiAmortizedVAE(pl.LightningModule):
         return dict(vars(self.family.distribution(lam, self.vae)))
 
     def _batch(self, batch: AnyBatch) -> Batch:
-        """The batch as :class:`savi.data.TensorDataModule` yields it.
-
-        Raises:
-            InputError: for examples of another dimension, and where warm starts would have to know
-                which examples these are.
-        """
-        known = as_batch(batch)
-        expected = math.prod(self.hparams["data_shape"])
-        if known.x.shape[1:] != (expected,):
-            raise InputError(
-                f"a batch has examples of {known.x[0].numel()} numbers, and data_shape "
-                f"{tuple(self.hparams['data_shape'])} has {expected}: give data_shape those of the "
-                "data"
-            )
-        return known
+        """The batch as :class:`savi.data.TensorDataModule` yields it."""
+        return as_batch(batch, tuple(self.hparams["data_shape"]))
 
     def training_step(self, batch: AnyBatch, batch_idx: int) -> Tensor:
         """The outer loss of a batch."""
@@ -179,16 +170,38 @@ class SemiAmortizedVAE(pl.LightningModule):
             )
         init = None if starts is None else starts[batch.index]
         logging, refine = self._is_logging_step(), self.refinement.refines(self.global_step)
-        noise = self._shared_noise(batch.x, refine)
-        step = self.outer_loss(
-            batch.x, self.beta, init=init, measured=logging, refine=refine, **noise
+        self._inputs = StepInputs(
+            *(batch, init, refine, self.global_step, self.current_epoch),
+            source_of_noise(batch.x.device),
         )
-        if starts is not None:
-            starts[batch.index] = step.inference.value
-        self._squared_error, self._solution = step.bound.squared_error, step.inference.solution
-        if logging:
-            self._log_training(step.bound, step.inference)
+        noise = self._shared_noise(batch.x, refine)
+        try:
+            step = self.outer_loss(
+                batch.x, self.beta, init=init, measured=logging, refine=refine, **noise
+            )
+        except torch.linalg.LinAlgError as error:
+            self._fail(error)
+            # Without a loss Lightning would warn, and ask nobody whether to step.
+            return torch.nan * torch.stack([p.sum() for p in self.parameters()]).sum()
+        self._step = step
         return step.loss
+
+    def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
+        """The backward of a loss; a factorisation that fails in it makes the step a bad one."""
+        try:
+            super().backward(loss, *args, **kwargs)
+        except torch.linalg.LinAlgError as error:
+            self._fail(error)
+
+    def _fail(self, error: torch.linalg.LinAlgError) -> None:
+        """Take note of a factorisation that has failed.
+
+        Raises:
+            LinAlgError: on one of several devices: the others wait for its part of the gradient.
+        """
+        if self.trainer.world_size > 1:
+            raise error
+        self._error = error
 
     def _shared_noise(self, x: Observations, refine: bool) -> dict[str, Any]:
         """On one of several devices, its share of the noise that one device alone would draw.
@@ -251,8 +264,10 @@ class SemiAmortizedVAE(pl.LightningModule):
         self.log(f"{split}/elbo", elbo, prog_bar=True, batch_size=len(x), sync_dist=True)
 
     def configure_callbacks(self) -> list[pl.Callback]:
-        """The table of warm starts, and what decides when to refine: saved with the training."""
-        callbacks: list[pl.Callback] = [] if self.warm_starts is None else [self.warm_starts]
+        """Bad steps, warm starts, and what decides when to refine: saved with the training."""
+        callbacks: list[pl.Callback] = [self.bad_steps]
+        if self.warm_starts is not None:
+            callbacks.append(self.warm_starts)
         if isinstance(self.refinement, WhenItPays):
             callbacks.append(Refining(self.refinement))
         return callbacks
@@ -272,8 +287,12 @@ class SemiAmortizedVAE(pl.LightningModule):
         return optimizer if schedule is None else ([optimizer], [scheduled])
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        """Log the gradient norms of encoder and decoder."""
-        if self._is_logging_step():
+        """Log the gradient norms of encoder and decoder; take the gradient of a bad step away."""
+        if self._is_bad:
+            self._is_bad = False
+            # An optimiser passes over parameters without one: they, and its own state, stay.
+            self.zero_grad(set_to_none=True)
+        elif self._is_logging_step():
             self.log_dict(gradient_norms(self.vae, self.inference.encoder))
 
     def _is_logging_step(self) -> bool:
@@ -284,26 +303,58 @@ class SemiAmortizedVAE(pl.LightningModule):
         values = training_metrics(self.vae, bound, inference)
         self.log("train/elbo", values.pop("train/elbo"), prog_bar=True, sync_dist=True)
         self.log_dict(values, sync_dist=True)
-        # The backward fills the certificate; the next hook after it logs it.
-        self._certificate = inference.solution.certificate if inference.solution else None
 
     def on_after_backward(self) -> None:
-        """Do what must wait for the backward.
+        """Do what must wait for the backward, unless the step is a bad one.
 
-        A closed-form γ, and the step size of inner solves, move only now, because a backward that
-        recomputes inner steps must find the model as it was; and the backward has filled the
-        certificate of an implicit gradient.
+        A closed-form γ, warm starts and the step size of inner solves move only now, because a
+        backward that recomputes inner steps must find the model as it was; and the backward has
+        filled the certificate of an implicit gradient.
         """
-        if self._squared_error is not None:
-            self.vae.gamma.observe(self._squared_error)
-            self._squared_error = None
-        if self._solution is not None:
-            self.solves.add(self._solution)
-            self.inference.learn_from(self._solution)
-            self._solution = None
-        if self._certificate is not None:
-            self.log_dict(self._certificate.metrics())
-            self._certificate = None
+        step, inputs, error = self._step, self._inputs, self._error
+        self._step = self._inputs = self._error = None
+        if inputs is None:
+            return
+        if (what := self._what_is_not_finite(step, error)) is not None:
+            self._is_bad = True
+            data = getattr(self.trainer, "datamodule", None)
+            known = data if isinstance(data, TensorDataModule) else None
+            self.bad_steps.add(what, inputs, self, known)
+        elif step is not None:
+            self._learn_from(step, inputs.batch)
+        if self.bad_steps.count and self._is_logging_step():
+            self.log(BAD_STEPS, float(self.bad_steps.count))
+
+    def _what_is_not_finite(
+        self, step: OuterStep | None, error: torch.linalg.LinAlgError | None
+    ) -> str | None:
+        """What makes the step whose backward has run a bad one, in words; None for a good one."""
+        if error is not None or step is None:
+            return f"a factorisation has failed ({error})"
+        loss = step.loss.detach()
+        if all_finite([loss, *gradients(self)]):
+            return None
+        scaler = getattr(self.trainer.precision_plugin, "scaler", None)
+        if scaler is not None and scaler.get_scale() > 1 and all_finite([loss]):
+            # Too large a scale, which the scaler lowers; it leaves the step out itself.
+            return None
+        return in_words(float(loss), not_finite(self))
+
+    def _learn_from(self, step: OuterStep, batch: Batch) -> None:
+        """Log a good step, count it, and let it move what no gradient moves."""
+        logging = self._is_logging_step()
+        if logging:
+            self._log_training(step.bound, step.inference)
+        self.vae.gamma.observe(step.bound.squared_error)
+        if self.warm_starts is not None:
+            self.warm_starts[batch.index] = step.inference.value
+        solution = step.inference.solution
+        if solution is None:
+            return
+        self.solves.add(solution)
+        self.inference.learn_from(solution)
+        if solution.certificate is not None and logging:
+            self.log_dict(solution.certificate.metrics())
 
     def on_train_end(self) -> None:
         """Add up what the devices have counted."""

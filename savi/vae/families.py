@@ -10,7 +10,6 @@ from typing import ClassVar, TypeAlias, cast
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.distributions import MultivariateNormal
 
 from savi.errors import InputError, unknown_option
 from savi.registry import Registry
@@ -79,7 +78,8 @@ class PosteriorFamily(ABC):
                 torch.autograd.grad(column.sum(), moved, retain_graph=True, create_graph=True)[0]
                 for column in slope.unbind(dim=-1)
             ]
-            step = torch.linalg.solve(torch.stack(rows, dim=-2), gradient)
+            # An example whose F is singular gets a step that is not finite, and no other does.
+            step, _ = torch.linalg.solve_ex(torch.stack(rows, dim=-2), gradient)
         return step if differentiable else step.detach()
 
     def natural_step(self, lam: Rows, gradient: Rows, length: PerExample) -> Rows:
@@ -397,6 +397,16 @@ class LaplaceFamily(_MapFamily):
         exact = torch.is_grad_enabled() and self.covariance_gradient == "exact"
         with torch.set_grad_enabled(exact):
             precision = model.precision(lam, beta)
-        # One factorisation and a triangular solve: the covariance itself is never factorised.
-        law = MultivariateNormal(lam, precision_matrix=precision, validate_args=False)
-        return FullGaussian(lam, law.scale_tril)
+        return FullGaussian(lam, _factor_of_inverse(precision))
+
+
+def _factor_of_inverse(precision: Float[Tensor, "B d d"]) -> Float[Tensor, "B d d"]:
+    """The lower triangle L with L Lᵀ = Λ⁻¹; NaN where Λ has no factors, there alone.
+
+    One factorisation and a triangular solve: the inverse itself is never factorised.
+    """
+    flipped, info = torch.linalg.cholesky_ex(precision.flip((-2, -1)))
+    flipped = torch.where((info == 0)[:, None, None], flipped, torch.nan)
+    upper = flipped.flip((-2, -1)).mT
+    identity = torch.eye(precision.shape[-1], dtype=precision.dtype, device=precision.device)
+    return torch.linalg.solve_triangular(upper, identity, upper=False)

@@ -4,10 +4,13 @@ import signal
 import subprocess
 import sys
 import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import pytest
 import torch
+from programs import finished_alone
 from wandb_runs import history_of, records_of, summary_of
 
 from savi.errors import InputError
@@ -230,3 +233,65 @@ def test_torch_is_not_disturbed(opened):
     state = torch.get_rng_state()
     opened()
     assert torch.get_rng_state().equal(state)
+
+
+@pytest.fixture
+def server():
+    """One that knows nobody."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            asked.append(self.path)
+            self.send_response(401)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    asked: list[str] = []
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as made:
+        Thread(target=made.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{made.server_port}", asked
+        made.shutdown()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("key", ["a" * 40, "short"])
+def test_a_key_that_nobody_knows_leads_to_an_offline_run(key, server, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("WANDB_BASE_URL", server[0])
+    monkeypatch.setenv("WANDB_API_KEY", key)
+    code, output = finished_alone(JOB.replace('"offline"', '"online"'), "finished", cwd=tmp_path)
+    started, warning = output.splitlines()
+    assert (code, started) == (0, "started")
+    assert warning.startswith("warning: wandb cannot be used online (")
+    assert warning.endswith("'savi-report sync-help run' says how to upload it")
+    (kept,) = (tmp_path / "run" / "wandb").glob("*run-*-*")
+    assert summary_of(kept)["exit_code"] == 0
+    assert ("/graphql" in server[1]) == (key != "short")
+
+
+def test_an_offline_run_asks_nobody(server, tmp_path, monkeypatch):
+    monkeypatch.setenv("WANDB_BASE_URL", server[0])
+    code, output = finished_alone(JOB, "finished", cwd=tmp_path)
+    assert (code, output) == (0, "started\n")
+    assert server[1] == []
+
+
+def test_the_environment_chooses_the_mode(config, monkeypatch):
+    assert config()["logger"]["mode"] == "offline"
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    assert config()["logger"]["mode"] == "disabled"
+    assert config("logger.mode=online")["logger"]["mode"] == "online"
+    monkeypatch.setenv("WANDB_MODE", "nonsense")
+    with pytest.raises(InputError, match="unknown WANDB_MODE 'nonsense': choose one of disabled"):
+        check_wandb(config()["logger"]["mode"], "savi")
+    with pytest.raises(InputError, match=r"unknown logger\.mode 'x'"):
+        check_wandb("x", "savi")
+
+
+def test_a_mode_that_the_environment_contradicts_is_told(opened, capsys, monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    opened("run", "logger.mode=offline")
+    said = capsys.readouterr().err
+    assert said.startswith("warning: logger.mode=offline counts, and not WANDB_MODE=disabled: ")

@@ -3,6 +3,7 @@
 import itertools
 import json
 import os
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 import torch
 import yaml
 from programs import started, streams
-from resumed_runs import Signals, assert_same_runs
+from resumed_runs import Signals, assert_same_runs, differing
 
 from savi.errors import InputError
 from savi.experiments.checkpoint import read_checkpoint
@@ -27,6 +28,22 @@ pytestmark = [
 ]
 
 PROGRAM = "import savi.cli; savi.cli.train()"
+
+#: Killed in the n-th step.
+KILLED = """
+import os, signal
+import savi.cli
+from savi.training.module import SemiAmortizedVAE
+step, left = SemiAmortizedVAE.training_step, STEP
+def training_step(*args):
+    global left
+    left -= 1
+    if left == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return step(*args)
+SemiAmortizedVAE.training_step = training_step
+savi.cli.train()
+"""
 
 #: Three steps in an epoch, the last of them on a smaller batch.
 TINY = (
@@ -250,17 +267,70 @@ def flip(path: Path) -> None:
     path.write_bytes(content)
 
 
-@pytest.mark.parametrize("damaged", [("last",), ("best",), ("last", "best")], ids=str)
-def test_a_damaged_checkpoint_is_named_and_another_used(damaged, run, tmp_path, capsys):
+@pytest.mark.parametrize(
+    ("damaged", "from_epoch"),
+    [
+        (("last",), None),
+        (("best",), 1),
+        pytest.param(("last", "best"), 1, marks=pytest.mark.long),
+        pytest.param(("best", "best.before"), 0, marks=pytest.mark.long),
+        (("last", "best", "best.before"), 0),
+    ],
+    ids=str,
+)
+def test_a_damaged_checkpoint_is_named_and_another_used(damaged, from_epoch, run, tmp_path, capsys):
+    """The best epoch is the last one, and a signal comes in the one after it."""
     run("whole", "experiment=vae")
     run("run", "experiment=vae", "resume=auto", stopped_in=8)
     for name in damaged:
         flip(tmp_path / f"run/checkpoints/{name}.ckpt")
+    capsys.readouterr()
     run("run", "experiment=vae", "resume=auto")
-    errors = capsys.readouterr().err
+    output, errors = capsys.readouterr()
     for name in damaged:
         assert f"{name}.ckpt' is damaged" in errors
-    assert ("begun again" in errors) == ("best" in damaged)
+    assert ("begun again" in errors) == (from_epoch == 0)
+    assert ("gone on from the best one before it, epoch 1" in errors) == (from_epoch == 1)
+    assert ("epoch 1/3" in output) == (from_epoch == 0)
+    assert ("epoch 2/3" in output) == (from_epoch is not None)
+    assert_same_runs(tmp_path / "run", tmp_path / "whole")
+
+
+def test_a_best_epoch_that_is_damaged_is_the_last_one(run, tmp_path, capsys):
+    run("run", "experiment=vae")
+    whole = shutil.copytree(tmp_path / "run", tmp_path / "whole")
+    flip(tmp_path / "run/checkpoints/best.ckpt")
+    capsys.readouterr()
+    run("run", "experiment=vae", "resume=auto", "trainer.max_epochs=3")
+    output, errors = capsys.readouterr()
+    assert "best.ckpt' is damaged" in errors
+    assert "epoch 3/3" not in output
+    for name in ("best", "last"):
+        weights = (
+            read_checkpoint(f / f"checkpoints/{name}.ckpt") for f in (tmp_path / "run", whole)
+        )
+        first, second = (contents["state_dict"] for contents in weights)
+        assert not differing(first, second, name)
+    assert (tmp_path / "run/metrics.json").read_bytes() == (whole / "metrics.json").read_bytes()
+
+
+@pytest.mark.parametrize("experiment", ["savi_ift", pytest.param("svi", marks=pytest.mark.long)])
+def test_a_kill_within_an_epoch_costs_what_was_trained_since_the_last_checkpoint(
+    experiment, tmp_path
+):
+    often = ("callbacks.checkpoint_every_n_minutes=1e-9", f"experiment={experiment}")
+    whole = started(PROGRAM, *TINY, f"experiment={experiment}", "hydra.run.dir=whole", cwd=tmp_path)
+    whole.join()
+    assert whole.exitcode == 0, streams(tmp_path)
+    code = KILLED.replace("STEP", "8")
+    process = started(code, *TINY, *often, "hydra.run.dir=run", "resume=auto", cwd=tmp_path)
+    process.join()
+    assert process.exitcode == -signal.SIGKILL, streams(tmp_path)
+    # The step at work is lost.
+    assert read_checkpoint(tmp_path / "run/checkpoints/last.ckpt")["global_step"] == 7
+    process = started(PROGRAM, *TINY, *often, "hydra.run.dir=run", "resume=auto", cwd=tmp_path)
+    process.join()
+    assert process.exitcode == 0, streams(tmp_path)
     assert_same_runs(tmp_path / "run", tmp_path / "whole")
 
 

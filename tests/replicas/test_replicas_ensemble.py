@@ -72,7 +72,8 @@ def check(config, *overrides: str, atol: float = 1e-8, vary=lambda seed: ()) -> 
     for number in range(STEPS):
         index = torch.arange(SIZE * number, SIZE * (number + 1))
         batches = [Batch(x[index], index) for x in examples]
-        ensemble.update(ensemble.gradients(joined(batches)))
+        batch = joined(batches)
+        ensemble.update(batch, ensemble.gradients(batch))
         for one, batch in zip(alone, batches, strict=True):
             one.step(batch)
     for one, module in zip(alone, modules, strict=True):
@@ -157,7 +158,8 @@ def test_a_replica_that_is_not_finite_hurts_no_other(config):
     index = torch.arange(SIZE)
     batches = [Batch(x[index], index) for x in examples]
     for _ in range(2):
-        ensemble.update(ensemble.gradients(joined(batches)))
+        batch = joined(batches)
+        ensemble.update(batch, ensemble.gradients(batch))
         alone.step(batches[0])
     for name, value in alone.module.state_dict().items():
         torch.testing.assert_close(modules[0].state_dict()[name], value, rtol=0, atol=1e-8)
@@ -169,7 +171,8 @@ def test_gradients_are_clipped_for_each_replica_alone(config):
     sources = [torch.Generator().set_state(state) for state in states]
     ensemble = Ensemble(modules, sources, STEPS, max_norm=0.5)
     index = torch.arange(SIZE)
-    ensemble.update(ensemble.gradients(joined([Batch(x[index], index) for x in examples])))
+    batch = joined([Batch(x[index], index) for x in examples])
+    ensemble.update(batch, ensemble.gradients(batch))
     for module in modules:
         norm = torch.nn.utils.get_total_norm([p.grad for p in module.parameters()])
         assert float(norm) == pytest.approx(0.5, rel=1e-5)
@@ -184,8 +187,41 @@ def test_warm_starts_are_kept_by_each_replica(config):
     sources = [torch.Generator().set_state(state) for state in states]
     ensemble = Ensemble(modules, sources, STEPS)
     index = torch.arange(SIZE)
-    ensemble.gradients(joined([Batch(x[index], index) for x in examples]))
+    batch = joined([Batch(x[index], index) for x in examples])
+    ensemble.update(batch, ensemble.gradients(batch))
     tables = [module.warm_starts.table for module in modules]
     assert all(isinstance(module.warm_starts, WarmStarts) for module in modules)
     assert all(bool((table[index] != 0).any()) for table in tables)
     assert not torch.equal(tables[0], tables[1])
+
+
+@pytest.mark.parametrize("rates", [(1e-3, 1e-3, 1e-3), (1e-3, 2e-3, 3e-3)])
+@pytest.mark.parametrize("first", [0, 1])
+def test_a_step_that_a_replica_leaves_out_moves_the_others_alone(config, rates, first):
+    """Whether the optimiser moves stacked weights or each replica's own; at its first step too."""
+    modules, examples, states = built(
+        config, "experiment=savi", "inner.max_steps=2", "optimizer.weight_decay=0.1",
+        vary=lambda seed: (f"optimizer.lr={rates[seed]}",),
+    )  # fmt: skip
+    alone = [Alone(deepcopy(m), state) for m, state in zip(modules, states, strict=True)]
+    sources = [torch.Generator().set_state(state) for state in states]
+    ensemble = Ensemble(modules, sources, STEPS)
+    for number in range(3):
+        index = torch.arange(SIZE * number, SIZE * (number + 1))
+        batches = [Batch(x[index].clone(), index) for x in examples]
+        if number == first:
+            batches[1].x[2, 3] = torch.nan
+        batch = joined(batches)
+        step = ensemble.gradients(batch)
+        bad = ensemble.not_finite(step)
+        assert bad == ({1: "the loss is nan"} if number == first else {})
+        before = {name: value.clone() for name, value in modules[1].state_dict().items()}
+        ensemble.update(batch, step, bad)
+        same = [torch.equal(before[k], v) for k, v in modules[1].state_dict().items()]
+        assert all(same) == (number == first)
+        for place in (0, 2):
+            alone[place].step(batches[place])
+    for place in (0, 2):
+        for name, value in alone[place].module.state_dict().items():
+            torch.testing.assert_close(modules[place].state_dict()[name], value, rtol=0, atol=1e-8)
+    assert all(p.isfinite().all() for p in modules[1].parameters())

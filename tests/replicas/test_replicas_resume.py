@@ -7,6 +7,7 @@ import pytest
 from resumed_runs import assert_same_runs
 
 from savi.errors import InputError
+from savi.experiments.checkpoint import read_checkpoint
 from savi.experiments.run import train as train_alone
 from savi.replicas import train
 from savi.replicas.ensemble import Ensemble
@@ -61,6 +62,7 @@ def run(config, tmp_path, monkeypatch):
         assert STOP.code == 143
         return None
 
+    start.config = lambda *overrides: config(*TINY, "experiment=vae", *overrides)
     return start
 
 
@@ -139,6 +141,40 @@ def test_a_damaged_state_is_named_and_the_one_before_used(damaged, run, tmp_path
         file.write_bytes(content)
     run("run", "experiment=vae", "resume=auto")
     assert capsys.readouterr().err.count("is damaged") == len(damaged)
+    for name in ("seed-0", "seed-1"):
+        assert_same_runs(tmp_path / "run" / name, tmp_path / "whole" / name)
+
+
+def test_a_best_epoch_that_is_damaged_is_trained_again(run, tmp_path, capsys):
+    run("whole", "experiment=vae")
+    run("run", "experiment=vae", "resume=auto", stopped_in=8)
+    best = tmp_path / "run/seed-1/checkpoints/best.ckpt"
+    best.write_bytes(best.read_bytes()[:-1] + b"?")
+    run("run", "experiment=vae", "resume=auto")
+    assert "best.ckpt' is damaged" in capsys.readouterr().err
+    for name in ("seed-0", "seed-1"):
+        assert_same_runs(tmp_path / "run" / name, tmp_path / "whole" / name)
+
+
+def test_a_failure_within_an_epoch_costs_what_was_trained_since_the_last_state(
+    run, tmp_path, monkeypatch
+):
+    run("whole", "experiment=vae")
+    often = "callbacks.checkpoint_every_n_minutes=1e-9"
+    update, left = Ensemble.update, [8]
+
+    def failing(self, *args):
+        left[0] -= 1
+        if left[0] == 0:
+            raise MemoryError("none")
+        return update(self, *args)
+
+    monkeypatch.setattr(Ensemble, "update", failing)
+    with pytest.raises(MemoryError):
+        train(run.config(often), tmp_path / "run")
+    training = read_checkpoint(tmp_path / "run/replicas.ckpt")["training"]
+    assert (training["epoch"], training["batch"], training["taken"]) == (2, 1, 7)
+    run("run", "experiment=vae", often, "resume=auto")
     for name in ("seed-0", "seed-1"):
         assert_same_runs(tmp_path / "run" / name, tmp_path / "whole" / name)
 

@@ -4,15 +4,19 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import yaml
+from bad_steps import breaking
 
 from savi.config.schema import EvaluateConfig
 from savi.errors import InputError
 from savi.experiments.checkpoint import CONFIG_KEY, read_checkpoint
 from savi.experiments.reload import evaluate_checkpoint
+from savi.experiments.replay import replay
 from savi.experiments.run import train
+from savi.inference.outer_loss import OuterLoss
 from savi.replicas import train as train_together
 from savi.replicas.ensemble import Ensemble
 from savi.report.figures import read_metrics
@@ -124,7 +128,8 @@ def test_a_diverged_replica_is_recorded_and_the_others_go_on(config, tmp_path):
     assert second == {}
     failed = record(tmp_path / "optimizer.lr-1e+30")
     assert failed["state"] == "failed"
-    assert "non-finite in epoch 1" in failed["reason"]
+    assert "training steps of an epoch had to be left out" in failed["reason"]
+    assert "in epoch 1" in failed["reason"]
     assert record(tmp_path / "optimizer.lr-0.001")["state"] == "finished"
     assert first == metrics(tmp_path / "optimizer.lr-0.001")
     assert not (tmp_path / "optimizer.lr-1e+30" / "metrics.json").exists()
@@ -162,8 +167,8 @@ def test_splits_of_different_sizes_are_refused(config, tmp_path, monkeypatch):
 def test_an_interrupted_training_keeps_what_there_is(config, tmp_path, monkeypatch):
     update, steps = Ensemble.update, []
 
-    def interrupted(self, taken):
-        update(self, taken)
+    def interrupted(self, *taken):
+        update(self, *taken)
         steps.append(1)
         if len(steps) == 3:
             raise KeyboardInterrupt
@@ -180,3 +185,28 @@ def test_an_interrupted_training_keeps_what_there_is(config, tmp_path, monkeypat
         assert (
             torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 3
         )
+
+
+def test_a_bad_step_of_a_replica_is_its_own(config, tmp_path, monkeypatch):
+    settings = (*QUICK, "experiment=savi_ift", "trainer.max_epochs=1", "trainer.replicas=2")
+    expected = train_together(config(*settings), tmp_path / "whole")
+    # The last example of the joint batch is the second run's.
+    faults = breaking({1: "data"}, rows=slice(-1, None))
+    monkeypatch.setattr(OuterLoss, "__call__", faults)
+    first, second = train_together(config(*settings), tmp_path / "broken")
+    assert_same(first, expected[0])
+    assert second["train/bad_steps"] == 1
+    assert np.isfinite(list(second.values())).all()
+    assert not (tmp_path / "broken" / "seed-0" / "bad_step.ckpt").exists()
+    monkeypatch.undo()
+    repeated = replay(tmp_path / "broken" / "seed-1" / "bad_step.ckpt")
+    assert repeated.inputs["step"] == 1
+    assert repeated.step.loss.isfinite()
+    monkeypatch.setattr(OuterLoss, "__call__", breaking({1: "factorisation"}))
+    both = train_together(config(*settings), tmp_path / "both")
+    assert [run["train/bad_steps"] for run in both] == [1, 1]
+    monkeypatch.setattr(OuterLoss, "__call__", breaking({1: "data"}, rows=slice(-1, None)))
+    kept, ended = train_together(config(*settings, "trainer.max_bad_steps=0"), tmp_path / "ended")
+    assert ended == {}
+    assert_same(kept, expected[0])
+    assert record(tmp_path / "ended" / "seed-1")["reason"].startswith("a training step had to be")

@@ -3,8 +3,9 @@ import shutil
 from datetime import timedelta
 
 import pytest
-from run_folders import CONFIG, METRICS, write_run
+from run_folders import CONFIG, CURVES, METRICS, write_run
 
+from savi.report.html import write_report
 from savi.report.runs import is_run, read_run
 from savi.runs.folder import claimed
 
@@ -112,3 +113,47 @@ def test_a_run_whose_process_is_gone_has_failed(tmp_path):
     run = read_run(folder, "a")
     assert run.state == "failed"
     assert "its process ended without a word" in run.reason
+
+
+@pytest.mark.parametrize(
+    ("end", "fault"), [("\n5,6,3", "cut short"), ("\n5,x,3\n", "'x' in column 'step'")]
+)
+def test_a_torn_file_of_curves_is_told(tmp_path, end, fault):
+    folder = write_run(tmp_path / "a", curves=CURVES.strip() + end)
+    (told,) = read_run(folder, "a").faults
+    assert told.startswith("metrics.csv")
+    assert fault in told
+
+
+def test_whatever_stands_in_place_of_a_file_costs_its_own_part_alone(tmp_path):
+    folder = write_run(tmp_path / "a")
+    for name in ("metrics.csv", "collapse.json", "error.txt", ".lock"):
+        (folder / name).unlink(missing_ok=True)
+    (folder / "collapse.json").mkdir()
+    (folder / ".lock").mkdir()
+    (folder / "metrics.csv").symlink_to("metrics.csv")
+    (folder / "figures" / "noise.png").write_bytes(bytes(range(256)))
+    (folder / "figures" / "folder.png").mkdir()
+    whole = (folder / "figures" / "reconstructions.png").read_bytes()
+    (folder / "figures" / "torn.png").write_bytes(whole[:-20])
+    with (folder / "error.txt").open("wb") as file:
+        file.truncate(1 << 40)
+        file.seek(-5, 2)
+        file.write(b"Error")
+    (folder / "status.json").write_text('{"state": "running"}')
+    run = read_run(folder, "a")
+    assert (run.state, run.metrics, run.curves) == ("failed", METRICS, {})
+    assert [path.name for path in run.figures] == ["reconstructions.png"]
+    assert len(run.traceback) < 70_000
+    assert run.traceback.endswith("Error")
+    told = {fault.partition(" ")[0]: fault for fault in run.faults}
+    assert told["metrics.csv"] == "metrics.csv is no file"
+    assert told["collapse.json"] == "collapse.json is a folder"
+    assert told["noise.png"] == "noise.png cannot be shown: it is no picture"
+    assert {"folder.png", "torn.png"} <= told.keys()
+
+
+def test_the_page_tells_of_what_is_torn(tmp_path):
+    folder = write_run(tmp_path / "a", curves=CURVES.strip())
+    page = write_report([folder], tmp_path / "report.html").read_text()
+    assert "metrics.csv is cut short" in page

@@ -1,12 +1,14 @@
 import json
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 
 import pytest
 import yaml
 
 from savi.errors import InputError
-from savi.runs.folder import claimed, clear, finished_metrics, is_claimed
+from savi.runs.folder import claimed, clear, finished_metrics, is_claimed, make
 
 CONFIG = {
     "seed": 0,
@@ -81,3 +83,60 @@ def test_a_folder_belongs_to_one_process(tmp_path):
     assert "another process is at work" in process.stderr
     assert process.stdout == ""
     assert not is_claimed(folder)
+
+
+@pytest.mark.parametrize(
+    ("folder", "problem"),
+    [
+        ("file", "File exists"),
+        ("file/below", "Not a directory"),
+        ("/dev/null/x", "Not a directory"),
+        ("n" * 300, "File name too long"),
+        ("/".join(["n" * 200] * 25), "File name too long"),
+    ],
+    ids=["file", "below a file", "device", "long name", "long path"],
+)
+def test_what_cannot_be_a_folder_is_refused(folder, problem, tmp_path):
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(InputError, match=rf"hydra.run.dir '.*' cannot be used: {problem}: choose"):
+        make(tmp_path / folder, "hydra.run.dir")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_path_that_leaves_no_room_for_its_files_is_refused(tmp_path):
+    folder = tmp_path
+    while len(str(folder)) < 3_850:
+        folder = folder / ("n" * 180)
+    folder = folder / ("n" * (4_080 - len(str(folder)) - 1))
+    with pytest.raises(InputError, match="File name too long"):
+        make(folder, "hydra.run.dir")
+
+
+MAKES = """
+import os, sys
+from pathlib import Path
+from savi.errors import InputError
+from savi.runs.folder import make
+os.getuid() or os.setuid(65534)
+for name in sys.argv[1:]:
+    try:
+        make(Path(name), "hydra.run.dir")
+    except InputError as error:
+        print(error)
+"""
+
+
+def test_a_folder_of_another_user_is_refused(tmp_path):
+    from programs import finished as program
+
+    with tempfile.TemporaryDirectory() as name:
+        closed = Path(name) / "closed"
+        closed.mkdir(mode=0o555)
+        Path(name).chmod(0o755)
+        assert program(MAKES, str(closed), str(closed / "run"), cwd=tmp_path) == (
+            0,
+            f"hydra.run.dir '{closed}' cannot be written to: choose another folder\n"
+            f"hydra.run.dir '{closed}/run' cannot be used: Permission denied: choose another "
+            "folder\n",
+        )
+        assert list(closed.iterdir()) == []

@@ -1,8 +1,10 @@
 """Files that are whole or absent."""
 
+from pathlib import Path
+
 import pytest
 
-from savi.runs.whole import copy, remove_parts, whole, write_text
+from savi.runs.whole import copy, keep_as, remove_parts, whole, write_text
 
 
 def test_a_file_is_replaced_as_a_whole(tmp_path):
@@ -57,3 +59,18 @@ def test_what_a_kill_has_left_is_removed(tmp_path):
     remove_parts(tmp_path)
     names = sorted(path.name for path in (tmp_path / "figures").iterdir())
     assert names == ["a.png", "b.png"]
+
+
+def test_a_device_is_written_and_stays_one():
+    write_text(Path("/dev/null"), "nothing")
+    assert Path("/dev/null").is_char_device()
+
+
+def test_a_second_name_stays_with_what_it_was_given_to(tmp_path):
+    write_text(tmp_path / "best", "old")
+    keep_as(tmp_path / "best", tmp_path / "before")
+    write_text(tmp_path / "best", "new")
+    keep_as(tmp_path / "best", tmp_path / "other")
+    assert [(tmp_path / name).read_text() for name in ("before", "best", "other")] == [
+        "old", "new", "new",
+    ]  # fmt: skip

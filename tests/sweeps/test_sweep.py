@@ -209,7 +209,8 @@ def test_a_diverged_job_is_recorded(sweep, tmp_path):
     (status,) = (tmp_path / "sweep").glob("optimizer.lr-1e+30/status.json")
     told = json.loads(status.read_text())
     assert told["state"] == "failed"
-    assert "non-finite" in told["reason"]
+    assert "training steps of an epoch had to be left out" in told["reason"]
+    assert "at step 1 in epoch 2" in told["reason"]
     assert "1 finished, 1 failed" in out
 
 
@@ -231,7 +232,10 @@ def test_a_stopped_job_goes_on(sweep, tmp_path, monkeypatch):
     code, out = sweep("seed=0,1", *long)
     assert code == 143
     assert states(tmp_path / "sweep") == {"seed-0": "finished", "seed-1": "interrupted"}
-    assert out.rstrip().endswith("the same command goes on with what is not finished")
+    assert "seed-1: interrupted" in out
+    *_, last = out.rstrip().splitlines()
+    assert last.startswith("savi: interrupted; to go on: savi-train -m debug=quick ")
+    assert last.endswith(" hydra.sweep.dir=sweep")
     code, out = sweep("seed=0,1", *long)
     assert (code, out.count("seed-1: taken up again")) == (0, 1)
     for job in ("seed-0", "seed-1"):

@@ -1,6 +1,7 @@
 """Data-parallel runs end to end, on two processes that talk by gloo."""
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import pytest
 from pytorch_lightning.plugins.environments import SLURMEnvironment
 
 from savi.cli import train
+from savi.experiments.checkpoint import STEP_KEY, read_checkpoint
 from savi.experiments.run import build, build_trainer
 
 #: Each device starts the same program again, so that it must be a file.
@@ -60,6 +62,41 @@ def test_two_devices_give_the_figures_of_one(experiment, tmp_path):
     assert {"metrics.csv", "metrics.json", "config.yaml", "checkpoints", "status.json"} <= held
     rows = [(tmp_path / name / "metrics.csv").read_text().splitlines() for name in ("one", "two")]
     assert len(rows[0]) == len(rows[1])
+
+
+#: Makes the loss of one device infinite at its second step.
+FAULTY = """
+import torch
+import torch.distributed as dist
+from savi.inference.outer_loss import OuterLoss
+
+plain, calls = OuterLoss.__call__, []
+
+
+def broken(self, *args, **kwargs):
+    step = plain(self, *args, **kwargs)
+    calls.append(step)
+    if len(calls) == 2 and dist.get_rank() == 1:
+        object.__setattr__(step, "loss", step.loss + torch.inf)
+    return step
+
+
+OuterLoss.__call__ = broken
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.long
+def test_a_bad_step_of_one_device_is_left_out_by_all(tmp_path):
+    (tmp_path / "faulty.py").write_text(FAULTY)
+    metrics = run(tmp_path, "two", "experiment=savi_ift", "imports=[faulty]", *TWO)
+    assert metrics["train/bad_steps"] == 1
+    assert all(math.isfinite(value) for value in metrics.values())
+    kept = read_checkpoint(tmp_path / "two" / "bad_step.ckpt")[STEP_KEY]
+    assert (kept["step"], kept["what"]) == (1, "the loss is inf")
+    # The whole batch, of which each device had a half.
+    assert kept["x"].shape == (32, 64)
+    assert len(set(kept["index"].tolist())) == 32
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,13 @@
 """A training on numbers out of range ends in a sentence, whatever broke down first."""
 
 import json
+from contextlib import suppress
 
 import numpy as np
 import pytest
 import torch
 
+from savi.experiments.checkpoint import read_checkpoint
 from savi.experiments.run import build, train
 from savi.replicas import train as train_together
 from savi.training.divergence import factorised, require_finite
@@ -52,6 +54,7 @@ def test_each_method_names_the_scale_or_ends_well(config, file, tmp_path, capsys
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:most inner solves diverge")
 def test_replicas_end_in_a_sentence_too(config, file, tmp_path):
     method = (*TINY, "experiment=vlae", file(1e20), "trainer.replicas=2")
     with pytest.raises(FloatingPointError, match=r"in epoch 1, likely because .*data\.scale"):
@@ -85,3 +88,25 @@ def test_a_matrix_without_factors_is_explained(config, file):
         factorised(data, lambda: 0),
     ):
         torch.linalg.cholesky(-torch.eye(2))
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:most inner solves diverge")
+@pytest.mark.filterwarnings("ignore::savi.gradients.ImplicitGradientWarning")
+@pytest.mark.parametrize(
+    "experiment",
+    ["laplace_ift", *(pytest.param(name, marks=pytest.mark.long) for name in ("vlae", "svi"))],
+)
+def test_no_matrix_without_factors_reaches_the_user(config, file, tmp_path, experiment):
+    settings = config(*TINY, file(1.0), f"experiment={experiment}", "optimizer.lr=1e3")
+    # Of steps that were left out, or of figures that no trained model can have.
+    with suppress(FloatingPointError):
+        train(settings, tmp_path / "run")
+    told = json.loads((tmp_path / "run" / "status.json").read_text())
+    assert told["state"] in ("finished", "failed")
+    assert not (tmp_path / "run" / "error.txt").exists()
+    kept = [*(tmp_path / "run").glob("checkpoints/last.ckpt"), *(tmp_path / "run").glob("*.ckpt")]
+    assert kept
+    for file in kept:
+        weights = read_checkpoint(file)["state_dict"]
+        assert all(value.isfinite().all() for value in weights.values())

@@ -7,11 +7,12 @@ import pytest
 import torch
 from linear_gaussian import linear_gaussian, randn, vae
 from torch import Tensor
+from torch.distributions import MultivariateNormal
 from torch.func import hessian, jacrev, vmap
 
 from savi.errors import InputError
 from savi.vae import POSTERIORS, FullGaussian, PosteriorFamily
-from savi.vae.families import ClosedFormFamily
+from savi.vae.families import ClosedFormFamily, _factor_of_inverse
 
 B, S = 4, 2
 
@@ -261,3 +262,14 @@ def test_a_laplace_covariance_that_is_held_constant():
 def test_an_unknown_covariance_gradient_lists_the_known_ones():
     with pytest.raises(InputError, match="exact, stop"):
         POSTERIORS["laplace"](3, "none")
+
+
+def test_a_precision_without_factors_is_no_neighbours_fault():
+    root = torch.randn(3, 4, 4, dtype=torch.float64)
+    precision = root @ root.mT + torch.eye(4, dtype=torch.float64)
+    sound = MultivariateNormal(torch.zeros(3, 4).double(), precision_matrix=precision).scale_tril
+    assert torch.equal(_factor_of_inverse(precision), sound)
+    precision[1] = -precision[1]
+    broken = _factor_of_inverse(precision)
+    assert torch.equal(broken[[0, 2]], sound[[0, 2]])
+    assert broken[1].isnan().any()

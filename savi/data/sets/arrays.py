@@ -1,7 +1,10 @@
 """A user's own arrays, from a NumPy file."""
 
+import math
+import os
 import zipfile
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import torch
@@ -9,6 +12,9 @@ import torch
 from savi.data.raw import Examples, RawData
 from savi.data.registry import DATASETS
 from savi.errors import InputError, unknown_option
+
+#: So many times smaller a compressed file can be at most (deflate, Technical Details of zlib).
+_RATIO = 1032
 
 _SPLITS = ("train", "val", "test")
 _KEYS = (*_SPLITS, *(f"{split}_labels" for split in _SPLITS))
@@ -46,7 +52,9 @@ def _contents(path: Path) -> dict[str, np.ndarray]:
         raise InputError(f"data.path '{path}' is no .npy or .npz file: save the arrays as one")
     try:
         found = _load(path)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except MemoryError as error:
+        raise InputError(f"data.path '{path}' does not fit into memory: save fewer rows") from error
+    except Exception as error:  # NumPy, zipfile and zlib fail on foreign bytes in many ways.
         raise InputError(
             f"data.path '{path}' cannot be read as arrays of numbers: save it again with numpy.save"
         ) from error
@@ -60,15 +68,52 @@ def _contents(path: Path) -> dict[str, np.ndarray]:
 
 
 def _load(path: Path) -> dict[str, np.ndarray]:
+    """Read them all; a header that claims more than there is costs no memory.
+
+    Raises:
+        Exception: for a damaged file.
+    """
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+            for name in names:
+                member = archive.getinfo(name)
+                if member.file_size > _RATIO * (member.compress_size + _RATIO):
+                    raise ValueError(f"{name} claims more than its bytes can hold")
+                with archive.open(member) as stream:
+                    _check_size(stream, member.file_size)
+            loaded = np.load(path, allow_pickle=False)
+            keys = [name.removesuffix(".npy") for name in names]
+            only = len(keys) == 1
+            return {"train" if only else key: loaded[key] for key in keys}
     with path.open("rb") as stream:
-        loaded = np.load(stream, allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
-            return {"train": loaded}
-        only = len(loaded.files) == 1
-        return {"train" if only else key: loaded[key] for key in loaded.files}
+        _check_size(stream, os.fstat(stream.fileno()).st_size)
+        stream.seek(0)
+        return {"train": np.load(stream, allow_pickle=False)}
+
+
+def _check_size(stream: IO[bytes], size: int) -> None:
+    """See that an array in a stream of so many bytes has as many as its header claims.
+
+    Raises:
+        ValueError: if it has not, or has a header of another kind.
+    """
+    version = np.lib.format.read_magic(stream)
+    read = {
+        (1, 0): np.lib.format.read_array_header_1_0,
+        (2, 0): np.lib.format.read_array_header_2_0,
+    }
+    shape, _, dtype = read[version](stream)
+    if stream.tell() + math.prod(shape) * dtype.itemsize != size:
+        raise ValueError(f"{size} bytes are not what its header claims")
 
 
 def _values(path: Path, split: str, array: np.ndarray) -> torch.Tensor:
+    if array.ndim > 4:
+        raise InputError(
+            f"'{split}' in '{path}' has {array.ndim} axes: save vectors [N, D], or images "
+            "[N, H, W] or [N, C, H, W]"
+        )
     if array.dtype != np.uint8 and array.dtype.kind != "f":
         raise InputError(
             f"'{split}' in '{path}' has type {array.dtype}: save it as floating-point numbers, "

@@ -15,6 +15,9 @@ from savi.data.sets.published import Published
 
 _UNSIGNED_BYTE = 8
 
+#: So many bytes are read at once.
+_PART = 1 << 20
+
 
 def read_idx(file: Path) -> Tensor:
     """Read an idx file of unsigned bytes, compressed by gzip if its name ends in ``.gz``.
@@ -25,17 +28,26 @@ def read_idx(file: Path) -> Tensor:
     Raises:
         ValueError: for a file that is not of this format or holds too few or too many values.
     """
-    content = gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes()
-    if len(content) < 4 or content[:3] != bytes([0, 0, _UNSIGNED_BYTE]):
-        raise ValueError(f"{file.name} is not an idx file of unsigned bytes")
-    dims = content[3]
-    start = 4 + 4 * dims
-    if len(content) < start:
-        raise ValueError(f"{file.name} ends within its header")
-    shape = struct.unpack(f">{dims}I", content[4:start])
-    if len(content) - start != math.prod(shape):
-        raise ValueError(f"{file.name} holds {len(content) - start} values, not {math.prod(shape)}")
-    return torch.frombuffer(bytearray(content), dtype=torch.uint8)[start:].view(shape)
+    with gzip.open(file) if file.suffix == ".gz" else file.open("rb") as stream:
+        header = stream.read(4)
+        if len(header) < 4 or header[:3] != bytes([0, 0, _UNSIGNED_BYTE]):
+            raise ValueError(f"{file.name} is not an idx file of unsigned bytes")
+        dims = header[3]
+        sizes = stream.read(4 * dims)
+        if len(sizes) < 4 * dims:
+            raise ValueError(f"{file.name} ends within its header")
+        shape = struct.unpack(f">{dims}I", sizes)
+        claimed = math.prod(shape)
+        # Nothing is set aside for what is claimed and not there, and no more is read than that.
+        content = bytearray()
+        while len(content) <= claimed and (part := stream.read(_PART)):
+            content += part
+        unread = len(content) > claimed and stream.read(1)
+    if len(content) != claimed:
+        held = f"{'at least ' if unread else ''}{len(content)}"
+        raise ValueError(f"{file.name} holds {held} values, not {claimed}")
+    values = torch.frombuffer(content, dtype=torch.uint8) if content else torch.empty(0).byte()
+    return values.view(shape)
 
 
 # Where Debian's package dataset-fashion-mnist puts its files.
@@ -73,6 +85,8 @@ def _read(name: str, publisher: type[MNIST], path: Path | None, *elsewhere: Path
         def examples(prefix: str) -> Examples:
             images = read_idx(published.locate(folder, f"{prefix}-images-idx3-ubyte.gz"))
             labels = read_idx(published.locate(folder, f"{prefix}-labels-idx1-ubyte.gz"))
+            if images.ndim != 3:
+                raise ValueError(f"{prefix}-images-idx3-ubyte has {images.ndim} axes, not 3")
             return Examples(images.unsqueeze(1), labels.long())
 
         return RawData(train=examples("train"), test=examples("t10k"), levels=256)

@@ -24,7 +24,7 @@ _PACKED = (".gz", ".zip")
 
 # What the readers of images, archives and arrays raise for a damaged file.
 _DAMAGE = (
-    OSError, EOFError, ValueError, KeyError, RuntimeError,
+    OSError, EOFError, ValueError, LookupError, RuntimeError, TypeError, OverflowError, MemoryError,
     zlib.error, zipfile.BadZipFile, pickle.UnpicklingError,
 )  # fmt: skip
 

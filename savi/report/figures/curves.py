@@ -38,11 +38,18 @@ def read_metrics(path: Path | str) -> dict[str, Series]:
 
     Raises:
         InputError: if the file does not exist, has no ``step`` column, or holds a cell that is
-            not a number.
+            not a number, or is no file of rows at all.
     """
     path = Path(path)
     if not path.is_file():
         raise InputError(f"there is no file {path}: give the metrics.csv of a run")
+    try:
+        return _series(path)
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{path} is not a file of rows: {error}") from error
+
+
+def _series(path: Path) -> dict[str, Series]:
     points: dict[str, list[tuple[int, float]]] = {}
     with path.open(newline="", encoding="utf-8") as file:
         rows = csv.DictReader(file, restval="", restkey="")
@@ -56,7 +63,9 @@ def read_metrics(path: Path | str) -> dict[str, Series]:
             for name in filter(row.get, names):
                 try:
                     numbers[name] = float(row[name])
-                except ValueError:
+                    if name == "step":
+                        np.int64(int(numbers[name]))  # Not too large for one.
+                except (ValueError, OverflowError):
                     raise InputError(
                         f"{path}, line {rows.line_num}: '{row[name]}' in column '{name}' is not a "
                         "number: mend the row"

@@ -77,6 +77,11 @@ _failed = _either(
     "None failed in the whole training.",
     "Some failed in training: the metrics tell of how many, and why.",
 )
+_left_out = _either(
+    lambda value: value == 0,
+    "None in the whole training.",
+    "The weights are those of the other steps: savi-train replay=bad_step.ckpt shows the first.",
+)
 _curvature = _either(
     lambda value: value > 0,
     "Positive: the solutions are strict minima of the inner problem.",
@@ -113,6 +118,9 @@ STATEMENTS: dict[str, tuple[str, Judge]] = {
     "inner/solves_failed": (
         "Inner solves that failed, of one for each training example and step.",
         _failed),
+    "train/bad_steps": (
+        "Training steps that were left out, because their loss or their gradient was not finite.",
+        _left_out),
     "ift/failures": (
         "Share of training examples that broke a condition of the implicit function theorem in the "
         "last logged step: a solved problem, a positive definite Hessian, a solved linear system, "

@@ -19,7 +19,8 @@ def gain(activation: str) -> float:
     This is the argument of He et al. 2015 (arXiv 1502.01852), whose √2 for ``relu`` it reproduces,
     for any φ. The expectation is computed by the trapezoidal rule on [-10, 10].
     """
-    u = torch.linspace(-10.0, 10.0, 4001, dtype=torch.float64)
+    # A number, also where networks are built without memory.
+    u = torch.linspace(-10.0, 10.0, 4001, dtype=torch.float64, device="cpu")
     density = torch.exp(-(u**2) / 2) / math.sqrt(2 * math.pi)
     second_moment = torch.trapezoid(ACTIVATIONS[activation].build()(u) ** 2 * density, u)
     return float(second_moment.rsqrt())

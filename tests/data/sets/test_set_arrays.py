@@ -1,3 +1,5 @@
+import zipfile
+
 import numpy as np
 import pytest
 import torch
@@ -136,3 +138,53 @@ def test_other_files_and_folders(tmp_path):
     for path in (tmp_path / "data.csv", tmp_path / "folder.npy", tmp_path):
         with pytest.raises(InputError, match=r"is no \.npy or \.npz file"):
             arrays(path)
+
+
+def header(shape: str, kind: str = "<f4") -> bytes:
+    text = f"{{'descr': '{kind}', 'fortran_order': False, 'shape': {shape}, }}".ljust(117) + "\n"
+    return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text.encode()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        header("(1000000000000, 6)") + bytes(96),
+        header("(4, 7)") + bytes(96),
+        header("(4,)", "|O") + bytes(32),
+        header("(9000000000000000000,)", "<U0"),
+        header("(" * 90),
+        b"",
+        b"\x93NUMPY",
+        bytes(1000),
+    ],
+)
+def test_a_file_that_is_not_what_its_header_claims(tmp_path, content):
+    """Nothing is set aside for rows that are not there."""
+    (tmp_path / "x.npy").write_bytes(content)
+    with pytest.raises(InputError, match=r"cannot be read as arrays of numbers|has type <U0"):
+        arrays(tmp_path / "x.npy")
+
+
+def test_packed_arrays_that_are_damaged(tmp_path):
+    path = tmp_path / "x.npz"
+    np.savez_compressed(path, train=np.random.default_rng(0).normal(size=(50, 8)))
+    whole = path.read_bytes()
+    for content in (whole[:-30], whole[:200] + bytes(100) + whole[300:], whole[:50]):
+        path.write_bytes(content)
+        with pytest.raises(InputError, match="cannot be read as arrays of numbers"):
+            arrays(path)
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("train.npy", header("(1000000000000, 6)") + bytes(96))
+    with pytest.raises(InputError, match="cannot be read as arrays of numbers"):
+        arrays(path)
+
+
+def test_more_axes_than_an_image_has(file):
+    with pytest.raises(InputError, match=r"'train' in .* has 5 axes: save vectors \[N, D\], or im"):
+        arrays(file(np.zeros((4, 1, 2, 2, 2))))
+
+
+@pytest.mark.parametrize("path", ["", "a" * 5000, "~nobody-of-that-name/x"])
+def test_paths_that_no_file_can_have(path):
+    with pytest.raises(InputError, match=r"data\.path '.*"):
+        TensorDataModule("arrays", path=path).setup()

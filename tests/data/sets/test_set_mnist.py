@@ -115,3 +115,21 @@ def test_idx_files_that_are_not(tmp_path, content, message):
     (tmp_path / "file").write_bytes(content)
     with pytest.raises(ValueError, match=message):
         read_idx(tmp_path / "file")
+
+
+def test_a_claim_of_more_than_there_is_costs_no_memory(tmp_path):
+    lying = idx(3, 4)[:4] + b"\xff" * 8 + idx(3, 4)[12:]
+    (tmp_path / "file.gz").write_bytes(gzip.compress(lying))
+    with pytest.raises(ValueError, match="holds 12 values, not 18446744065119617025"):
+        read_idx(tmp_path / "file.gz")
+    # A small file that unpacks to a large one is read no further than it says.
+    (tmp_path / "file.gz").write_bytes(gzip.compress(idx(3, 4) + bytes(3 << 20)))
+    with pytest.raises(ValueError, match=r"holds at least 1048\d+ values, not 12"):
+        read_idx(tmp_path / "file.gz")
+
+
+def test_images_with_other_axes(tmp_path):
+    folder = write(tmp_path / "files", packed=False)
+    (folder / "train-images-idx3-ubyte").write_bytes(idx(20))
+    with pytest.raises(InputError, match="train-images-idx3-ubyte has 1 axes, not 3"):
+        DATASETS["mnist"](folder)

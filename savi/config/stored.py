@@ -1,0 +1,38 @@
+"""A config that a checkpoint holds, of this version, an earlier one, or made up."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from savi.config.schema import Config
+from savi.data.config import DataConfig
+from savi.typed import check_types
+
+#: Groups that came later: a config of an earlier version has none of them.
+LATER = ("hypergradient",)
+
+
+def check_stored(config: object) -> None:
+    """Refuse what is no whole run's config; keys of groups may be missing.
+
+    Raises:
+        InputError: for the first group that is missing, and the first key of another type.
+    """
+    check_types(Config, config, optional=LATER)
+
+
+def completed(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A config in which the keys that came later are what their absence meant: their defaults."""
+    return _over(asdict(Config(data=DataConfig())), config)
+
+
+def _over(defaults: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    found = dict(values)
+    for key, default in defaults.items():
+        if key not in values:
+            found[key] = default
+        elif isinstance(default, dict):
+            found[key] = _over(default, values[key])
+    return found
