@@ -3,6 +3,9 @@
 import re
 from pathlib import Path
 
+import numpy as np
+from sklearn.datasets import load_digits
+
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 
 
@@ -16,6 +19,28 @@ def test_the_example_of_minimize(capsys):
     said = re.search(r"held-out error falls from (\d+\.\d+) to (\d+\.\d+)", README)
     assert [f"{errors[0]:.2f}", f"{errors[-1]:.2f}"] == list(said.groups())
     assert lines[-1].startswith("32 CONVERGED")
+
+
+def test_the_example_of_a_trained_model(tmp_path, monkeypatch, capsys):
+    code = next(
+        block
+        for block in re.findall(r"```python\n(.*?)```", README, re.S)
+        if "savi.train(" in block
+    )
+    # Two epochs instead of 20, and no long evaluation.
+    short = ["trainer.max_epochs=2", "model.hidden=8", "logger=csv", "callbacks.figures=false"]
+    off = [f"evaluation.{key}=0" for key in ("ais_examples", "gap_examples", "autoencoder_steps")]
+    code = code.replace('"trainer.max_epochs=20"', ", ".join(map(repr, short + off)))
+    stamp = re.search(r"\d{4}-\d\d-\d\d_[\d-]+", code).group()
+    training, loading = code.split("# or, of a run folder or\n")
+    monkeypatch.chdir(tmp_path)
+    np.save("images.npy", load_digits().images.astype(np.uint8)[:120])
+    names: dict = {"__name__": "readme"}
+    exec(compile(training, "README.md", "exec"), names)
+    (run,) = Path("runs/arrays/savi_ift").iterdir()
+    assert re.fullmatch(r"[\d_-]+", run.name)
+    exec(compile(loading.replace(stamp, run.name), "README.md", "exec"), names)
+    assert names["posterior"].mean.shape == (120, 16)
 
 
 def test_tables_name_every_backend_and_solver():
