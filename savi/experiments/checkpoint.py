@@ -244,7 +244,8 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         )
     try:
         check_stored(checkpoint[CONFIG_KEY])
-        _check_weights(checkpoint["state_dict"])
+        # A step that was left out may have had any weights.
+        _check_weights(checkpoint["state_dict"], finite=STEP_KEY not in checkpoint)
     except InputError as error:
         raise InputError(
             f"checkpoint '{path}' was not written by savi-train as it is: {error}"
@@ -252,18 +253,18 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     return checkpoint
 
 
-def _check_weights(weights: object) -> None:
+def _check_weights(weights: object, *, finite: bool) -> None:
     """Refuse weights that no training has left.
 
     Raises:
-        InputError: for the first that is no tensor of numbers, or has one that is not finite.
+        InputError: for the first that is no tensor of numbers, or has one that is not ``finite``.
     """
     if not isinstance(weights, dict):
         raise InputError("its weights are no mapping")
     for name, value in weights.items():
         if not isinstance(value, Tensor) or not holds_numbers(value):
             raise InputError(f"its weights '{name}' are no tensor of numbers")
-        if value.is_floating_point() and not value.isfinite().all():
+        if finite and value.is_floating_point() and not value.isfinite().all():
             raise InputError(f"its weights '{name}' have NaN or infinite values")
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.experimental.callback import Callback
@@ -66,6 +67,8 @@ class WritePlan(Callback):
         self, config: DictConfig, config_name: str | None = None, **kwargs: Any
     ) -> None:
         """Refuse a folder that cannot be, before Hydra makes it."""
+        # As Hydra does next: the folder may be named by what was chosen.
+        HydraConfig.instance().set_config(config)
         with _refusing():
             make(Path(config.hydra.run.dir), "hydra.run.dir")
 

@@ -47,5 +47,5 @@ def test_no_room_for_a_checkpoint(checkpoint, tmp_path):
     assert not list((tmp_path / "run").rglob(".*.part"))
     kept = {path.stem: read_checkpoint(path) for path in file.parent.glob("*.ckpt")}
     assert {stem: contents["epoch"] for stem, contents in kept.items()} == (
-        {} if checkpoint == 1 else {"best": 1, "last": 0}
+        {} if checkpoint == 1 else {"best": 1, "best.before": 0, "last": 0}
     )

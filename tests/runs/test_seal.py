@@ -1,10 +1,13 @@
 """Checkpoints that carry a digest of themselves."""
 
 import random
+from dataclasses import asdict
 
 import pytest
 import torch
 
+from savi.config.schema import Config
+from savi.data.config import DataConfig
 from savi.errors import InputError
 from savi.experiments.checkpoint import read_checkpoint, write_checkpoint
 from savi.runs.seal import is_damaged, seal
@@ -55,8 +58,9 @@ def test_no_part_passes_for_the_whole(archive):
 
 def test_a_damaged_checkpoint_is_named(tmp_path):
     file = tmp_path / "a.ckpt"
-    write_checkpoint(file, {"savi_config": {"seed": 1}, "state_dict": {"w": torch.ones(3)}})
-    assert read_checkpoint(file)["savi_config"] == {"seed": 1}
+    config = asdict(Config(data=DataConfig(name="digits")))
+    write_checkpoint(file, {"savi_config": config, "state_dict": {"w": torch.ones(3)}})
+    assert read_checkpoint(file)["savi_config"] == config
     content = bytearray(file.read_bytes())
     content[content.index(torch.ones(3).numpy().tobytes())] ^= 1
     file.write_bytes(content)
