@@ -101,7 +101,9 @@ def test_a_run_of_a_users_own_methods_and_its_evaluation(run, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("launcher", ["basic", "joblib", "submitit_local"])
+@pytest.mark.parametrize(
+    "launcher", ["basic", "joblib", pytest.param("submitit_local", marks=pytest.mark.long)]
+)
 def test_every_launcher_imports_them_in_its_jobs(launcher, here):
     if launcher != "basic":
         pytest.importorskip(f"hydra_plugins.hydra_{launcher.partition('_')[0]}_launcher")

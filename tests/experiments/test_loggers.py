@@ -208,7 +208,11 @@ finally:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("end", "code", "state"),
-    [("finished", 0, "finished"), ("failed", 1, "failed"), ("interrupted", 1, "failed")],
+    [
+        ("finished", 0, "finished"),
+        pytest.param("failed", 1, "failed", marks=pytest.mark.long),
+        ("interrupted", 1, "failed"),
+    ],
 )
 def test_a_run_says_how_it_ended(end, code, state, tmp_path):
     process = subprocess.Popen(
@@ -256,7 +260,7 @@ def server():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("key", ["a" * 40, "short"])
+@pytest.mark.parametrize("key", ["a" * 40, pytest.param("short", marks=pytest.mark.long)])
 def test_a_key_that_nobody_knows_leads_to_an_offline_run(key, server, tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("WANDB_BASE_URL", server[0])

@@ -145,6 +145,7 @@ def test_a_damaged_state_is_named_and_the_one_before_used(damaged, run, tmp_path
         assert_same_runs(tmp_path / "run" / name, tmp_path / "whole" / name)
 
 
+@pytest.mark.long
 def test_a_best_epoch_that_is_damaged_is_trained_again(run, tmp_path, capsys):
     run("whole", "experiment=vae")
     run("run", "experiment=vae", "resume=auto", stopped_in=8)

@@ -245,7 +245,14 @@ def test_a_stopped_job_goes_on(sweep, tmp_path, monkeypatch):
     assert re.findall(r"epoch (\d)/3", log) == ["1", "2", "3"]
 
 
-@pytest.mark.parametrize("torn", ["config.yaml", "status.json", "metrics.json", "last.ckpt"])
+@pytest.mark.parametrize(
+    "torn",
+    [
+        "status.json",
+        "last.ckpt",
+        *(pytest.param(name, marks=pytest.mark.long) for name in ("config.yaml", "metrics.json")),
+    ],
+)
 def test_an_unreadable_file_makes_a_job_unfinished(torn, sweep, tmp_path):
     assert sweep("seed=0,1", "experiment=vae")[0] == 0
     job = tmp_path / "sweep/seed-1"
