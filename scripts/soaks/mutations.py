@@ -389,7 +389,7 @@ def _change_values(chance: Random, target: Path) -> str:
 
     import yaml
 
-    text = target.read_text()
+    text = target.read_text("utf-8", "replace")
     if target.suffix == ".csv":
         rows = [line.split(",") for line in text.splitlines()]
         row = chance.choice(rows)
