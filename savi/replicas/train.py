@@ -219,6 +219,7 @@ class JointTraining:
                 if number not in bad:
                     self.runs[number].module.solves.add(inference.solution, own)
 
+    @torch.no_grad()
     def _validate(self) -> None:
         self.ensemble.eval()
         sums: list[Counter[str]] = [Counter() for _ in self.runs]

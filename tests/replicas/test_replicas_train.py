@@ -68,9 +68,9 @@ def assert_same(together: dict[str, float], alone: dict[str, float]) -> None:
         assert together[name] == close, name
 
 
-@pytest.mark.parametrize("experiment", ["vae", "savi_ift"])
-def test_two_replicas_are_two_separate_runs(config, tmp_path, experiment):
-    overrides = (*QUICK, f"experiment={experiment}")
+@pytest.mark.parametrize(("experiment", "gamma"), [("vae", "learned"), ("savi_ift", "optimal")])
+def test_two_replicas_are_two_separate_runs(config, tmp_path, experiment, gamma):
+    overrides = (*QUICK, f"experiment={experiment}", f"model.gamma.mode={gamma}")
     results = train_together(config(*overrides, "trainer.replicas=2"), tmp_path / "together")
     for seed in (0, 1):
         alone, ours = tmp_path / f"alone-{seed}", tmp_path / "together" / f"seed-{seed}"
