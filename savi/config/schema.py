@@ -254,16 +254,17 @@ def defaults() -> dict[str, Any]:
 
 def with_defaults(group: str, given: Mapping[str, Any] | None) -> dict[str, Any]:
     """A group of the config with the defaults of all keys that it leaves out, at any depth."""
-    return _merged(asdict(Config(data=DataConfig()))[group], given or {})
+    return filled(given or {}, asdict(Config(data=DataConfig()))[group])
 
 
-def _merged(known: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+def filled(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """The values, and at any depth the defaults of the keys that they leave out."""
     inner = {
-        key: _merged(known[key], value)
-        for key, value in given.items()
-        if isinstance(value, Mapping) and isinstance(known.get(key), Mapping)
+        key: filled(value, defaults[key])
+        for key, value in values.items()
+        if isinstance(value, Mapping) and isinstance(defaults.get(key), Mapping)
     }
-    return {**known, **given, **inner}
+    return {**defaults, **values, **inner}
 
 
 #: Groups, or mappings in them, that take keys besides those of their schema.

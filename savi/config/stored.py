@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from savi.config.schema import Config
+from savi.config.schema import Config, filled
 from savi.data.config import DataConfig
 from savi.typed import check_types
 
@@ -25,14 +25,4 @@ def check_stored(config: object) -> None:
 
 def completed(config: Mapping[str, Any]) -> dict[str, Any]:
     """A config in which the keys that came later are what their absence meant: their defaults."""
-    return _over(asdict(Config(data=DataConfig())), config)
-
-
-def _over(defaults: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
-    found = dict(values)
-    for key, default in defaults.items():
-        if key not in values:
-            found[key] = default
-        elif isinstance(default, dict):
-            found[key] = _over(default, values[key])
-    return found
+    return filled(config, asdict(Config(data=DataConfig())))

@@ -18,7 +18,7 @@ from savi.evaluation.optimum import LocalOptimum, local_optimum
 from savi.evaluation.proposals import with_density
 from savi.experiments.reload import restore
 from savi.training.module import SemiAmortizedVAE
-from savi.types import Codes, Observations, PerExample
+from savi.types import Codes, Observations, PerExample, Rows
 from savi.vae.distributions import Posterior, stack
 from savi.vae.monte_carlo import expected_bound
 
@@ -69,7 +69,8 @@ class TrainedModel:
             InputError: for examples unlike the run's data, and without ``refine`` for a model that
                 has no encoder.
         """
-        return stack([_on_cpu(q) for _, q in self._inferred(values, refine)])
+        inferred = self._inferred(values, refine)
+        return stack([_on_cpu(self._posterior(lam)) for _, lam in inferred])
 
     def decode(self, codes: Codes) -> Float[Tensor, "N ..."]:
         """The mean of p(x|z) at each code [N, d], as examples."""
@@ -105,8 +106,14 @@ class TrainedModel:
         count = self.module.settings["samples"] if samples is None else samples
         require_at_least("samples", count, 1)
         bounds = [
-            expected_bound(self.module.vae, q, x, count, self.module.evaluation_noise(-1 - part))
-            for part, (x, q) in enumerate(self._inferred(values, refine))
+            expected_bound(
+                self.module.vae,
+                self._posterior(lam),
+                x,
+                count,
+                self.module.evaluation_noise(-1 - part),
+            )
+            for part, (x, lam) in enumerate(self._inferred(values, refine))
         ]
         return torch.cat([bound.elbo.cpu() for bound in bounds])
 
@@ -120,12 +127,12 @@ class TrainedModel:
         estimates = [
             importance_log_likelihood(
                 self.module.vae,
-                self._proposal(q),
+                with_density(self.module.family, self.module.vae, lam),
                 x,
                 samples,
                 self.module.evaluation_noise(-1 - part),
             )
-            for part, (x, q) in enumerate(self._inferred(values, True))
+            for part, (x, lam) in enumerate(self._inferred(values, True))
         ]
         return torch.cat([estimate.log_likelihood.cpu() for estimate in estimates])
 
@@ -144,7 +151,7 @@ class TrainedModel:
             found = local_optimum(
                 self.module.vae, family, x, start, steps=max_steps, generator=noise
             )
-            q = _on_cpu(family.distribution(found.value, self.module.vae))
+            q = _on_cpu(self._posterior(found.value))
             parts.append((q, LocalOptimum(*(field.cpu() for field in vars(found).values()))))
         fields = zip(*(vars(optimum).values() for _, optimum in parts), strict=True)
         return Refined(stack([q for q, _ in parts]), LocalOptimum(*map(torch.cat, fields)))
@@ -155,8 +162,8 @@ class TrainedModel:
             yield x.to(self.module.device)
 
     @torch.no_grad()
-    def _inferred(self, values: Values, refine: bool) -> Iterator[tuple[Observations, Posterior]]:
-        """The batches in the model's units, and their posteriors."""
+    def _inferred(self, values: Values, refine: bool) -> Iterator[tuple[Observations, Rows]]:
+        """The batches in the model's units, and their λ."""
         inference = self.module.inference
         if not refine and inference.encoder is None:
             raise InputError(
@@ -166,15 +173,11 @@ class TrainedModel:
         steps = inference.test_max_steps if refine else 0
         for part, x in enumerate(self._batches(values)):
             noise = self.module.evaluation_noise(part)
-            lam = inference(self.module.vae, x, max_steps=steps, generator=noise).value
-            yield x, self.module.family.distribution(lam, self.module.vae)
+            yield x, inference(self.module.vae, x, max_steps=steps, generator=noise).value
 
-    def _proposal(self, q: Posterior) -> Posterior:
-        return with_density(self.module.family, self.module.vae, q.mean) if self._is_point else q
-
-    @property
-    def _is_point(self) -> bool:
-        return not self.module.family.has_density
+    @torch.no_grad()
+    def _posterior(self, lam: Rows) -> Posterior:
+        return self.module.family.distribution(lam, self.module.vae)
 
 
 def _on_cpu(q: Posterior) -> Posterior:

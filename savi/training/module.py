@@ -143,17 +143,15 @@ class SemiAmortizedVAE(pl.LightningModule):
             self.weight_decay if self.tuned else 0.0,
         )
 
-    def forward(self, x: Observations) -> Posterior:
+    def forward(self, x: Observations, generator: torch.Generator | None = None) -> Posterior:
         """q(z|x) for examples [B, D] in the model's units, refined as in a test."""
-        lam = self.inference(self.vae, x, max_steps=self.inference.test_max_steps).value
+        steps = self.inference.test_max_steps
+        lam = self.inference(self.vae, x, max_steps=steps, generator=generator).value
         return self.family.distribution(lam, self.vae)
 
     def predict_step(self, batch: AnyBatch, batch_idx: int) -> dict[str, Tensor]:
         """The parameters of q(z|x) by name, with noise that is the same at every call."""
-        x, noise = self._batch(batch).x, self.evaluation_noise(batch_idx)
-        steps = self.inference.test_max_steps
-        lam = self.inference(self.vae, x, max_steps=steps, generator=noise).value
-        return dict(vars(self.family.distribution(lam, self.vae)))
+        return dict(vars(self(self._batch(batch).x, self.evaluation_noise(batch_idx))))
 
     def _batch(self, batch: AnyBatch) -> Batch:
         """The batch as :class:`savi.data.TensorDataModule` yields it."""
