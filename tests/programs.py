@@ -1,13 +1,12 @@
 """Programs in processes of their own."""
 
-import atexit
 import multiprocessing
 import os
 import subprocess
 import sys
 from pathlib import Path
 
-import torch
+from soaks.forked import execute
 
 #: A process that has imported everything, and from which others are forked: the imports take
 #: longer than most of the programs.
@@ -56,15 +55,5 @@ def finished_alone(code: str, *arguments: str, cwd: Path) -> tuple[int, str]:
 
 def _run(code: str, arguments: tuple[str, ...], cwd: Path) -> None:
     os.chdir(cwd)
-    for stream, name in enumerate(STREAMS, start=1):
-        os.dup2(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), stream)
-    sys.stdout, sys.stderr = (os.fdopen(s, "w", 1, "utf-8", closefd=False) for s in (1, 2))
-    sys.argv = ["-c", *arguments]
     sys.path.insert(0, "")
-    os.environ["OMP_NUM_THREADS"] = "1"
-    torch.set_num_threads(1)
-    try:
-        exec(code, {"__name__": "__main__"})
-    finally:
-        # Processes of multiprocessing leave these out.
-        atexit._run_exitfuncs()
+    execute(code, ["-c", *arguments], (cwd / STREAMS[0], cwd / STREAMS[1]))

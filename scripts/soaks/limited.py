@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import atexit
 import multiprocessing
 import os
 import resource
 import signal
-import sys
 import time
 from contextlib import suppress
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import NamedTuple
+
+from soaks.forked import execute
 
 SCRIPTS = Path(__file__).resolve().parents[1]
 
@@ -84,23 +84,10 @@ def _over(process: ForkServerProcess, seconds: float) -> bool:
 
 
 def _run(code: str, arguments: list[str], folder: Path, beside: Path) -> None:
-    import torch
-
     resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
     os.chdir(folder)
-    for stream in (1, 2):
-        os.dup2(os.open(beside / str(stream), os.O_WRONLY | os.O_CREAT | os.O_TRUNC), stream)
-    sys.stdout, sys.stderr = (
-        os.fdopen(s, "w", 1, "utf-8", "backslashreplace" if s == 2 else "strict", closefd=False)
-        for s in (1, 2)
-    )
-    sys.argv = ["savi", *arguments]
-    os.environ["OMP_NUM_THREADS"] = "1"
-    torch.set_num_threads(1)
     try:
-        exec(code, {"__name__": "__main__"})
+        execute(code, ["savi", *arguments], (beside / "1", beside / "2"))
     finally:
-        # Processes of multiprocessing leave these out.
-        atexit._run_exitfuncs()
         held = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         (beside / "memory").write_text(str(1024 * held))
