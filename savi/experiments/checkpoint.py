@@ -28,6 +28,8 @@ from savi.typed import holds_numbers
 CONFIG_KEY = "savi_config"
 #: Where that of a training step that was left out holds what the step was made of.
 STEP_KEY = "savi_step"
+#: Where Lightning keeps what an optimiser knows besides the weights.
+OPTIMIZERS_KEY = "optimizer_states"
 #: Where Lightning keeps the state of the data module, which is the preprocessing.
 DATA_KEY = TensorDataModule.__qualname__
 
@@ -210,6 +212,18 @@ def save_weights(
         DATA_KEY: data.state_dict(),
     }
     write_checkpoint(path, contents | dict(more or {}))
+
+
+def leave_optimizer_to_last(folder: Path) -> None:
+    """Drop from the checkpoints of a training that is over what only going on would need.
+
+    That is the optimisers' state, twice the size of the weights under Adam, of the best epoch, and
+    the best epoch before it: ``last.ckpt`` can be gone on from all the same.
+    """
+    best = folder / "best.ckpt"
+    best.with_name("best.before.ckpt").unlink(missing_ok=True)
+    if best.is_file() and (contents := read_checkpoint(best)).get(OPTIMIZERS_KEY):
+        write_checkpoint(best, contents | {OPTIMIZERS_KEY: []})
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from savi.errors import InputError
-from savi.experiments.checkpoint import CONFIG_KEY, DATA_KEY, read_checkpoint
+from savi.experiments.checkpoint import CONFIG_KEY, DATA_KEY, OPTIMIZERS_KEY, read_checkpoint
 from savi.experiments.earlier import meant_by_absence
 from savi.experiments.training_state import STATE_KEY
 from savi.runs.folder import clear, contents, differences, read_config, read_metrics_json
@@ -111,16 +111,31 @@ def _adopt(source: Path, folder: Path) -> None:
             f"'{folder}' holds a run already: to go on from '{source}', choose another "
             "hydra.run.dir; to go on with the run in it, set resume=auto"
         )
-    read_checkpoint(source)
-    log = Path("metrics.csv")
-    beside = source.resolve().parent
+    beside, log = source.resolve().parent, Path("metrics.csv")
     # The last one last: it is what says that the folder holds a run.
     for name, origin in (
         *((log, beside.parent / log), (BEST, beside / BEST.name)),
-        (LAST, source.resolve()),
+        (LAST, _with_optimizer(source).resolve()),
     ):
         if origin.is_file() and origin != (folder / name).resolve():
             copy(origin, folder / name)
+
+
+def _with_optimizer(source: Path) -> Path:
+    """A checkpoint, or the last one beside it if that is of the same step and knows more.
+
+    The best epoch of a training that is over knows nothing of the optimiser.
+    """
+    contents, last = read_checkpoint(source), source.resolve().with_name(LAST.name)
+    if contents.get(OPTIMIZERS_KEY) or STATE_KEY not in contents:
+        return source
+    if (other := _whole(last)) is not None and other["global_step"] == contents["global_step"]:
+        return last
+    warn(
+        f"'{source}' is of a training that was over, and holds its weights without the state of "
+        f"its optimiser, which begins anew: only {LAST.name} keeps it"
+    )
+    return source
 
 
 def _require_a_run(folder: Path) -> None:
@@ -136,18 +151,21 @@ def _newest(folder: Path) -> dict[str, Any] | None:
     """The contents of the newest checkpoint, which ``last.ckpt`` is afterwards.
 
     Between the two, at the end of an epoch, a run may be killed; either may be damaged. Where the
-    best epoch is lost, it is one from which the run gets to it again.
+    best epoch is lost, it is one from which the run gets to it again. One without the state of its
+    optimiser would not get there.
     """
     last, best = (_whole(folder / name) for name in (LAST, BEST))
-    if best is not None and (last is None or last["global_step"] < best["global_step"]):
+    newer = best is not None and (last is None or last["global_step"] < best["global_step"])
+    if best is not None and newer and best.get(OPTIMIZERS_KEY):
         copy(folder / BEST, folder / LAST)
         return best
-    if best is not None or (last is not None and _step_of_best(last) is None):
+    if last is not None and (best is not None or _step_of_best(last) is None):
         return last
     if last is not None and _step_of_best(last) == last["global_step"]:
         copy(folder / LAST, folder / BEST)
         return last
-    if (before := _whole(folder / BEFORE)) is not None:
+    before = _whole(folder / BEFORE)
+    if before is not None and before.get(OPTIMIZERS_KEY):
         warn(
             f"the best epoch of the run in '{folder}' is lost: gone on from the best one before "
             f"it, epoch {before['epoch'] + 1}"

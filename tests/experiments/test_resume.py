@@ -198,6 +198,11 @@ def test_a_killed_process_goes_on_to_the_same_result(tmp_path):
 def test_more_epochs_continue_a_finished_run(run, tmp_path):
     run("whole", "experiment=vae", "trainer.max_epochs=4")
     run("longer", "experiment=vae", "trainer.max_epochs=2")
+    left = sorted((tmp_path / "longer/checkpoints").iterdir())
+    assert [path.name for path in left] == ["best.ckpt", "last.ckpt"]
+    best, last = map(read_checkpoint, left)
+    assert last["optimizer_states"][0]["state"]
+    assert best["optimizer_states"] == []
     with pytest.raises(InputError, match=r"holds a run already .*resume=auto"):
         run("longer", "experiment=vae", "trainer.max_epochs=4")
     run("longer", "experiment=vae", "trainer.max_epochs=4", "resume=auto")
@@ -368,6 +373,28 @@ def test_a_run_goes_back_to_its_best_epoch(run, tmp_path):
     best = tmp_path / "run/checkpoints/best.ckpt"
     run("run", "experiment=vae", f"resume={best}")
     assert_same_runs(tmp_path / "run", tmp_path / "whole")
+
+
+def test_a_best_epoch_whose_optimiser_nobody_kept_is_gone_on_from(run, tmp_path, capsys):
+    run("first", "experiment=vae", "trainer.max_epochs=2")
+    shutil.move(tmp_path / "first/checkpoints/last.ckpt", tmp_path / "kept.ckpt")
+    best = tmp_path / "first/checkpoints/best.ckpt"
+    step = read_checkpoint(best)["global_step"]
+    capsys.readouterr()
+    run("second", "experiment=vae", f"resume={best}")
+    errors = capsys.readouterr().err
+    assert f"'{best}' is of a training that was over" in errors
+    assert "state of its optimiser, which begins anew" in errors
+    last = read_checkpoint(tmp_path / "second/checkpoints/last.ckpt")
+    (moments, *_) = last["optimizer_states"][0]["state"].values()
+    assert moments["step"] == last["global_step"] - step == 9 - step
+    # A run in its own folder comes to its own result instead.
+    capsys.readouterr()
+    run("first", "experiment=vae", "trainer.max_epochs=2", "resume=auto")
+    assert "begun again" in capsys.readouterr().err
+    kept = read_checkpoint(tmp_path / "kept.ckpt")["state_dict"]
+    again = read_checkpoint(tmp_path / "first/checkpoints/last.ckpt")["state_dict"]
+    assert not differing(kept, again, "last")
 
 
 def test_a_moved_folder_goes_on(run, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Sequence
 from functools import wraps
 from pathlib import Path
@@ -14,6 +15,7 @@ from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatterSciNotation, LogLocator
+from PIL import Image
 from torch import Tensor
 
 from savi.runs.whole import whole
@@ -27,6 +29,9 @@ BLUE, VERMILION, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
 PALETTE = (BLUE, VERMILION, GREEN, PURPLE)
 """Colours that stay apart under colour blindness (Okabe and Ito, Color Universal Design, 2008)."""
 INK, GREY, PALE = "#333333", "#8A8A8A", "#E6E6E6"
+
+DRAWN_COLOURS = 4096
+"""Lines, points and grey images have fewer colours, soft edges included; photographs more."""
 
 FEW = 30
 """Up to this many points on a line, each is marked."""
@@ -98,10 +103,19 @@ def save(figure: Figure, path: Path | str) -> Path:
 
     The same figure gives the same bytes: no time, no version in the metadata.
     """
-    path = Path(path)
-    with whole(path) as part, matplotlib.style.context(["default", STYLE]):
-        figure.savefig(part, format="png", metadata={"Software": None}, bbox_inches="tight")
+    path, drawn = Path(path), io.BytesIO()
+    with matplotlib.style.context(["default", STYLE]):
+        figure.savefig(drawn, format="png", bbox_inches="tight")
+    with whole(path) as part, Image.open(drawn) as image:
+        compact(image.convert("RGB")).save(part, format="png", optimize=True)
     return path
+
+
+def compact(image: Image.Image) -> Image.Image:
+    """A drawing in a palette, which takes a third of the room; photographs stay as they are."""
+    if image.getcolors(DRAWN_COLOURS) is None:
+        return image
+    return image.quantize(256, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
 
 
 def array(values: Tensor) -> np.ndarray:
