@@ -148,7 +148,8 @@ class TrainerConfig:
 class LoggerConfig:
     """Logging besides ``metrics.csv``, which every run writes.
 
-    A ``group`` of None is the sweep that a run is a job of; ``tags`` add to those of method and
+    A ``name`` of None is method, data and seed, and a ``group`` of None method and data, or the
+    sweep that a run is a job of; ``tags`` add to those of method and
     seed. ``folder`` holds links to the wandb runs of all runs.
     """
 

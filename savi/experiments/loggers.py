@@ -18,7 +18,16 @@ from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 from savi.errors import InputError, unknown_option
 from savi.experiments.metrics_log import MetricsLog
-from savi.report.wandb import AXES, FIGURES, HISTOGRAMS, OBJECTIVE, STEP, has_login
+from savi.report.wandb import (
+    AXES,
+    FIGURES,
+    FIRST_PANELS,
+    HISTOGRAMS,
+    OBJECTIVE,
+    STEP,
+    axis,
+    has_login,
+)
 from savi.runs.record import Origin
 
 if TYPE_CHECKING:
@@ -58,8 +67,17 @@ def build_loggers(
     if not logger["wandb"] or logger["mode"] == "disabled" or rank_zero_only.rank:  # type: ignore[attr-defined]
         return [csv], None
     run = start_run(config, folder, origin)
-    wandb_logger = WandbLogger(experiment=run, project=logger["project"], save_dir=folder)
+    wandb_logger = PanelsFirst(experiment=run, project=logger["project"], save_dir=folder)
     return [csv, wandb_logger], wandb_logger
+
+
+class PanelsFirst(WandbLogger):
+    """Logs the curves that matter most under names that come first, too."""
+
+    def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
+        """Log to wandb."""
+        first = {FIRST_PANELS[name]: metrics[name] for name in metrics if name in FIRST_PANELS}
+        super().log_metrics({**metrics, **first}, step)
 
 
 def log_results(logger: WandbLogger | None, metrics: Mapping[str, float]) -> None:
@@ -130,9 +148,9 @@ def quieten_libraries() -> None:
 def start_run(config: Mapping[str, Any], folder: Path, origin: Origin) -> Run:
     """Open a run of its own, whatever other runs are open in this process.
 
-    In a sweep its group is the sweep and its job type the setting, so that wandb can average over
-    seeds; ``logger.group`` overrides the group. Its notes are the command that repeats the run.
-    Where an online run cannot begin, it is an offline one, which a line says.
+    Its group is method and data, in a sweep the sweep, and its job type there the setting, so that
+    wandb can average over seeds; ``logger.group`` overrides the group. Its notes are the command
+    that repeats the run. Where an online run cannot begin, it is an offline one, which a line says.
 
     Raises:
         InputError: for what wandb refuses.
@@ -174,11 +192,11 @@ def _init(config: Mapping[str, Any], folder: Path, origin: Origin, mode: str) ->
     import wandb
 
     logger, earlier = config["logger"], earlier_id(folder)
-    group = logger["group"] or origin.sweep
+    group = logger["group"] or origin.sweep or method_and_data(config)
     return wandb.init(
         project=logger["project"],
-        name=fitted(logger["name"] or folder.name, NAME_LENGTH),
-        group=None if group is None else fitted(group, NAME_LENGTH),
+        name=fitted(logger["name"] or run_name(config, folder, origin), NAME_LENGTH),
+        group=fitted(group, NAME_LENGTH),
         job_type=fitted(origin.setting or "train", NAME_LENGTH),
         tags=tags(config),
         notes=origin.command or None,
@@ -196,6 +214,19 @@ def _init(config: Mapping[str, Any], folder: Path, origin: Origin, mode: str) ->
             finish_timeout=END_SECONDS,
         ),
     )
+
+
+def run_name(config: Mapping[str, Any], folder: Path, origin: Origin) -> str:
+    """Method, data and seed of a run; of a job, what the sweep has it differ in as well."""
+    seed = f"seed-{config['seed']}"
+    own = seed if origin.sweep is None else folder.name
+    parts = [method_and_data(config), own, *([] if seed in own else [seed])]
+    return "_".join(parts)
+
+
+def method_and_data(config: Mapping[str, Any]) -> str:
+    """What runs have in common that differ in their seeds."""
+    return f"{config['experiment'] or config['gradient']['name']}_{config['data']['name']}"
 
 
 def _warn(message: str) -> None:
@@ -216,10 +247,12 @@ def earlier_id(folder: Path) -> str | None:
 
 def define_axes(run: Run) -> None:
     """Give every curve its axis, and the objective the best epoch as its summary."""
-    for axis in dict.fromkeys(AXES.values()):
-        run.define_metric(axis, hidden=True)
-    for prefix, axis in (AXES | {FIGURES: STEP, HISTOGRAMS: STEP}).items():
-        run.define_metric(f"{prefix}/*", step_metric=axis)
+    for name in dict.fromkeys(AXES.values()):
+        run.define_metric(name, hidden=True)
+    for prefix, against in (AXES | {FIGURES: STEP, HISTOGRAMS: STEP}).items():
+        run.define_metric(f"{prefix}/*", step_metric=against)
+    for name, panel in FIRST_PANELS.items():
+        run.define_metric(panel, step_metric=axis(name), summary="none")
     run.define_metric(OBJECTIVE, step_metric=AXES["val"], summary="max")
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 import torch.distributed as dist
-from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint, RichProgressBar
+from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from pytorch_lightning.loggers import WandbLogger
 from pytorch_lightning.plugins.environments import SLURMEnvironment
 from pytorch_lightning.utilities import rank_zero_only
@@ -61,6 +61,7 @@ from savi.training.divergence import factorised
 from savi.training.gradient_monitor import GradientMonitor
 from savi.training.hypergradient.tuner import HypergradientTuner
 from savi.training.module import SemiAmortizedVAE
+from savi.training.progress_bar import RunProgressBar
 from savi.training.refining import Refining
 
 #: The groups of a config that describe a model and its training.
@@ -401,7 +402,7 @@ def build_callbacks(
         EpochWarnings(),
         BestEpoch(checkpoints),
         LastEpoch(checkpoints, config["checkpoint_every_n_minutes"]),
-        RichProgressBar(leave=False) if progress_bar else EpochLines(),
+        RunProgressBar() if progress_bar else EpochLines(),
     ]
     if (patience := config["early_stopping_patience"]) is not None:
         callbacks.append(EarlyStopping("val/elbo", patience=patience, mode="max"))

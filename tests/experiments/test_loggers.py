@@ -55,7 +55,7 @@ def test_a_run_keeps_its_config_and_its_origin(opened, config, tmp_path):
     _, logger = opened("run", "seed=3", "logger.tags=[mine,digits]", origin=origin)
     finish(logger, False)
     (run,) = records_of(run_of(tmp_path / "run"), "run")
-    assert (run["project"], run["display_name"]) == ("savi", "run")
+    assert (run["project"], run["display_name"]) == ("savi", "unrolled_digits_run_seed-3")
     assert (run["run_group"], run["job_type"]) == ("sweep-1", "inner.rho=1")
     assert run["notes"] == "savi-train seed=3"
     assert set(run["tags"]) == {"mine", "digits", "unrolled", "diagonal_gaussian", "seed-3"}
@@ -66,11 +66,11 @@ def test_a_run_keeps_its_config_and_its_origin(opened, config, tmp_path):
     assert {key: stored[key] for key in expected} == expected
 
 
-def test_outside_of_sweeps_there_is_no_group(opened, tmp_path):
+def test_outside_of_sweeps_seeds_are_a_group(opened, tmp_path):
     _, logger = opened()
     finish(logger, False)
     (run,) = records_of(run_of(tmp_path / "run"), "run")
-    assert "run_group" not in run
+    assert (run["run_group"], run["display_name"]) == ("unrolled_digits", "unrolled_digits_seed-0")
     assert run["job_type"] == "train"
 
 
@@ -107,6 +107,26 @@ def test_every_curve_has_its_axis(opened, tmp_path):
     (objective,) = [metric for metric in metrics if metric.get("name") == "val/elbo"]
     assert objective["step_metric"] == EPOCH
     assert objective["summary"] == {"max": True}
+
+
+def test_the_curves_that_matter_most_are_the_first_by_name(opened, tmp_path):
+    _, logger = opened()
+    curves = ("cost/seconds", "val/elbo", "inner/improvement", "train/elbo", "train/kl")
+    logger.log_metrics(dict(zip(curves, range(5), strict=True)), step=0)
+    finish(logger, False)
+    (row,) = history_of(run_of(tmp_path / "run"))
+    # As wandb leet sorts them.
+    panels = sorted(name for name in row if "/" in name)
+    assert panels[:3] == [
+        "Bound/1 val/elbo",
+        "Bound/2 train/elbo",
+        "Bound/3 gap closed by inner steps",
+    ]
+    assert [row[name] for name in panels[:3]] == [1, 3, 2]
+    assert [row[name] for name in curves] == [0, 1, 2, 3, 4]
+    axes = {m["name"]: m["step_metric"] for m in records_of(run_of(tmp_path / "run"), "metric")
+            if "step_metric" in m and "name" in m}  # fmt: skip
+    assert [axes[name] for name in panels[:3]] == [EPOCH, STEP, STEP]
 
 
 def test_the_summary_has_the_best_bound_and_the_last_of_the_others(opened, tmp_path):
@@ -169,7 +189,9 @@ def test_all_runs_can_be_read_through_the_shared_folder(opened, tmp_path):
         finish(opened(name)[1], False)
     links = sorted((tmp_path / "runs" / "wandb").iterdir())
     assert all(path.is_symlink() for path in links)
-    assert {summary_of(path)["name"] for path in links} == {"a", "b"}
+    runs = {(tmp_path / name / "wandb").resolve() for name in "ab"}
+    assert {path.resolve().parent for path in links} == runs
+    assert {summary_of(path)["name"] for path in links} == {"unrolled_digits_seed-0"}
 
 
 @pytest.mark.parametrize("project", ["a/b", "a:b", "", "x" * 129])

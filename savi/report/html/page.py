@@ -17,9 +17,9 @@ from savi.errors import InputError
 from savi.report.folders import Found, find_runs
 from savi.report.html.comparison_page import comparison_context
 from savi.report.html.run_page import run_context, run_title
-from savi.report.html.words import duration, figure, moment
+from savi.report.html.words import figure, moment
 from savi.report.settings import show
-from savi.report.table import described, full_label
+from savi.report.table import described, duration, full_label
 from savi.runs.whole import write_text
 
 STYLES = ("theme.css", "page.css", "tables.css", "plots.css")

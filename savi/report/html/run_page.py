@@ -12,9 +12,9 @@ from PIL import Image
 from savi.report.html.certificate import statements
 from savi.report.html.plots.curves import panels
 from savi.report.html.plots.latents import latent_plots
-from savi.report.html.words import data_of, duration, figure, method, moment
+from savi.report.html.words import data_of, figure, method, moment
 from savi.report.runs import Run
-from savi.report.table import described, grouped
+from savi.report.table import described, duration, grouped
 
 
 class Card(NamedTuple):
