@@ -130,14 +130,20 @@ def test_curves_come_with_their_axes(logged):
         for metric in records_of(run, "metric")
         if "glob_name" in metric
     }
+    own = {
+        metric["name"]: metric["step_metric"]
+        for metric in records_of(run, "metric")
+        if metric.keys() >= {"name", "step_metric"}
+    }
     rows = history_of(run)
     seen = set()
     for row in rows:
         for name in row:
             prefix, slash, _ = name.partition("/")
             if slash and name not in axes.values():
-                seen.add(prefix)
+                seen.update([prefix] if name not in own else [])
                 assert row.keys() & set(axes.values()), name
+                assert own.get(name, axes.get(f"{prefix}/*")) in row, name
     assert {"train", "val", "inner", "ift", "gradient", "inner_trace"} <= seen
     assert all(f"{prefix}/*" in axes for prefix in seen)
 

@@ -5,6 +5,7 @@ from datetime import timedelta
 
 import pytest
 import pytorch_lightning as pl
+from pytorch_lightning.loggers.logger import DummyLogger
 from rich.console import Console
 
 from savi.experiments.run import build
@@ -48,7 +49,7 @@ def test_the_time_left_is_that_of_all_epochs_by_what_this_start_has_done(clock):
     assert column.left() is None
 
 
-def test_a_line_at_80_columns_holds_epoch_time_and_bounds_and_no_id(config, clock, monkeypatch):
+def test_a_line_at_80_columns_holds_epoch_time_and_bounds_and_no_id(config, clock):
     seen = []
     data, module = build(
         config("experiment=vae", "data.limit=48", "data.batch_size=16", "model.hidden=8")
@@ -62,17 +63,14 @@ def test_a_line_at_80_columns_holds_epoch_time_and_bounds_and_no_id(config, cloc
             console.print(self.progress)
             seen.append(console.file.getvalue())
 
-        def get_metrics(self, trainer, pl_module):
-            monkeypatch.setattr(type(trainer), "loggers", [Wandb()])
-            return super().get_metrics(trainer, pl_module)
-
-    class Wandb:
+    class Wandb(DummyLogger):
         version = "95vd643b"
 
     trainer = pl.Trainer(
         max_epochs=2,
-        logger=False,
+        logger=Wandb(),
         callbacks=[Bar()],
+        log_every_n_steps=1,
         enable_checkpointing=False,
         enable_model_summary=False,
         inference_mode=False,
