@@ -106,7 +106,8 @@ def check_settings(schema: Any, values: Mapping[str, Any]) -> None:
                 with within(declared.name):
                     check_settings(kind, value)
         elif bounds := declared.metadata.get(BOUNDS):
-            whole = re.search(r"\bint\b", str(declared.type)) is not None
+            kinds = set(re.findall(r"\w+", str(declared.type)))
+            whole = "int" in kinds and "float" not in kinds
             bounds.check(declared.name, value, whole)
 
 

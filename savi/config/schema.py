@@ -14,6 +14,7 @@ from typing import Any
 
 from omegaconf import MISSING
 
+from savi.config.lightning import LightningConfig
 from savi.data.config import DataConfig
 from savi.inference.config import InnerConfig
 from savi.inference.gradient_check import REFERENCES
@@ -115,7 +116,7 @@ class EvaluationConfig:
 
 
 @dataclass
-class TrainerConfig:
+class TrainerConfig(LightningConfig):
     """Options of Lightning's Trainer, the number of CPU threads, and of replicas in one process.
 
     A step whose loss or gradient is not finite is left out; with more than ``max_bad_steps`` of
@@ -137,8 +138,6 @@ class TrainerConfig:
     max_bad_steps: int = setting(10, at_least=0)
     check_val_every_n_epoch: int = setting(1, at_least=1)
     log_every_n_steps: int = setting(50, at_least=1)
-    limit_train_batches: int | None = setting(None, at_least=1)
-    limit_val_batches: int | None = setting(None, at_least=1)
     enable_progress_bar: bool = True
     deterministic: bool = True
     threads: int | None = setting(None, at_least=1)

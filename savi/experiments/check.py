@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import nn
 
+from savi.config.lightning import SHARES, check_share
 from savi.config.schema import Config
 from savi.errors import Conflict, InputError, refuse, within
 from savi.experiments.check_hypergradient import check_hypergradient
@@ -81,6 +82,8 @@ def _check_trainer(config: Mapping[str, Any]) -> None:
             f"trainer.check_val_every_n_epoch {every} is above trainer.max_epochs {epochs}, so "
             "that no epoch would be validated: lower it"
         )
+    for name in SHARES:
+        check_share(name, trainer.get(name))
     _check_vary(trainer["vary"], trainer["replicas"])
     devices = trainer["devices"]
     if devices == 1:

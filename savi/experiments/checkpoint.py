@@ -99,7 +99,7 @@ class BestEpoch(_Keep):
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Look at this epoch once it is over."""
-        self._validated = True
+        self._validated = not trainer.sanity_checking
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Keep it if it is better; of an epoch without a validation nothing is known."""
@@ -140,6 +140,9 @@ class LastEpoch(_Keep):
     def on_train_batch_end(self, trainer: pl.Trainer, *args: Any, **kwargs: Any) -> None:
         """Save and stop after a step; after the last one of an epoch, when that is validated."""
         if trainer.is_last_batch:
+            return
+        if (args[-1] + 1) % trainer.accumulate_grad_batches:
+            # A part of a gradient would be lost.
             return
         due = time.monotonic() - self._saved >= self.seconds
         if trainer.world_size == 1 and (STOP.asked or due):

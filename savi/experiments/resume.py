@@ -28,7 +28,8 @@ BEFORE = Path("checkpoints/best.before.ckpt")
 MAY_CHANGE = frozenset(
     {
         *("logger", "resume", "trainer.threads", "trainer.enable_progress_bar"),
-        *("trainer.max_epochs", "trainer.max_bad_steps"),
+        *("trainer.max_epochs", "trainer.max_bad_steps", "trainer.profiler"),
+        *("trainer.enable_model_summary", "trainer.enable_autolog_hparams"),
         *("callbacks.figures", "callbacks.media_every_n_epochs"),
         "callbacks.checkpoint_every_n_minutes",
     }
@@ -211,7 +212,12 @@ def _judged(checkpoint: Mapping[str, Any], config: Mapping[str, Any], folder: Pa
     epochs = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]
     refuse_epochs(checkpoint[CONFIG_KEY], config, epochs["started"], folder)
     state, record = checkpoint[STATE_KEY], read_record(folder)
-    over = state["stopped"] or epochs["processed"] >= config["trainer"]["max_epochs"]
+    steps = config["trainer"].get("max_steps")
+    over = (
+        state["stopped"]
+        or epochs["processed"] >= config["trainer"]["max_epochs"]
+        or (steps is not None and checkpoint["global_step"] >= steps)
+    )
     ended = record.get("state") == FINISHED
     evaluated = over and (ended or record.get("stage") == FIGURES)
     metrics = read_metrics_json(folder) if evaluated else None

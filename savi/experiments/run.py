@@ -14,9 +14,7 @@ import torch
 import torch.distributed as dist
 from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from pytorch_lightning.loggers import WandbLogger
-from pytorch_lightning.plugins.environments import SLURMEnvironment
 from pytorch_lightning.utilities import rank_zero_only
-from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from savi.data import TensorDataModule
 from savi.data.suitability import few_values, unusual_scale
@@ -27,7 +25,6 @@ from savi.experiments.checkpoint import (
     BestEpoch,
     LastEpoch,
     StoreConfig,
-    WholeCheckpoints,
     restoring,
     save_weights,
 )
@@ -37,6 +34,7 @@ from savi.experiments.loggers import build_loggers, finish, quieten_libraries
 from savi.experiments.media import MediaMonitor
 from savi.experiments.options import check_options
 from savi.experiments.resume import AUTO, Progress, followed, progress
+from savi.experiments.trainer import build_trainer
 from savi.experiments.training_state import TrainingState
 from savi.plugins import import_modules
 from savi.runs.folder import claimed, contents
@@ -181,7 +179,7 @@ class Run:
         allow_bad_steps(config, folder, data, module)
         state = TrainingState()
         callbacks = [state, *callbacks, StoreConfig(config), KeepRandomState()]
-        trainer = build_trainer(config["trainer"], data, callbacks, interactive)
+        trainer = build_trainer(config["trainer"], data, callbacks, interactive, folder)
         return cls(config, folder, data, module, trainer, cost, state, progress)
 
     def fit(self) -> None:
@@ -335,38 +333,6 @@ def warn_of_data(data: TensorDataModule, module: SemiAmortizedVAE) -> None:
     for remark in (few_values(data, module.vae.gamma.free), unusual_scale(data)):
         if remark is not None:
             print(f"warning: {remark}", file=sys.stderr, flush=True)
-
-
-def build_trainer(
-    config: Mapping[str, Any], data: TensorDataModule, callbacks: list[Callback], progress_bar: bool
-) -> pl.Trainer:
-    """Lightning's Trainer, with the options that inner gradients need.
-
-    Raises:
-        InputError: for what Lightning does not accept, such as a GPU that is not there.
-    """
-    batches = -(-len(data.split("train")) // data.batch_size)
-    options = {key: value for key, value in config.items() if key not in _NOT_LIGHTNING}
-    options["log_every_n_steps"] = min(config["log_every_n_steps"], batches)
-    # A job that has run out of time is the sweep's to start again, not Lightning's.
-    slurm = SLURMEnvironment(auto_requeue=False) if SLURMEnvironment.detect() else None
-    try:
-        return pl.Trainer(
-            **options,
-            plugins=[plugin for plugin in (WholeCheckpoints(), slurm) if plugin is not None],
-            logger=False,
-            callbacks=callbacks,
-            enable_progress_bar=progress_bar,
-            enable_model_summary=False,
-            num_sanity_val_steps=0,
-            # Validation and test solve inner problems, which inference mode makes impossible.
-            inference_mode=False,
-        )
-    except (MisconfigurationException, ValueError) as error:
-        raise InputError(f"trainer: {' '.join(str(error).split())}") from error
-
-
-_NOT_LIGHTNING = frozenset({"threads", "max_bad_steps", "enable_progress_bar", "replicas", "vary"})
 
 
 @contextlib.contextmanager

@@ -68,11 +68,18 @@ METHODS = {
     "schedule": ("experiment=vae", "optimizer.schedule=cosine", "model.kl.warmup_steps=7"),
     "learned variance": ("experiment=vae", "model.gamma.mode=learned"),
     "gradient check": ("callbacks.gradient_check_every_n_steps=4",),
+    "accumulated": (
+        "experiment=vae",
+        "trainer.accumulate_grad_batches=2",
+        "trainer.val_check_interval=1",
+        "trainer.num_sanity_val_steps=1",
+    ),
     "float64": ("experiment=laplace_ift", "trainer.precision=64-true"),
 }
 
 #: Those whose states the others have too.
-LONG = {"dequantised", "step size", "learned variance", "gradient check", "schedule", "float64"}
+LONG = {"dequantised", "step size", "learned variance", "gradient check", "schedule", "float64",
+        "accumulated"}  # fmt: skip
 
 
 @pytest.fixture
@@ -215,6 +222,15 @@ def test_a_finished_run_is_left_as_it_is(run, tmp_path, capsys):
     assert run("run", "experiment=vae", "resume=auto") == figures
     assert "had finished before" in capsys.readouterr().out
     assert {p: p.stat().st_mtime_ns for p in before} == before
+
+
+def test_a_run_that_has_taken_its_steps_is_over(run, tmp_path, capsys):
+    figures = run("run", "experiment=vae", "trainer.max_steps=4")
+    assert read_checkpoint(tmp_path / "run/checkpoints/last.ckpt")["global_step"] == 4
+    assert run("run", "experiment=vae", "trainer.max_steps=4", "resume=auto") == figures
+    assert "had finished before" in capsys.readouterr().out
+    with pytest.raises(InputError, match=r"another trainer\.max_steps: set it to 4 again"):
+        run("run", "experiment=vae", "resume=auto")
 
 
 def test_auto_begins_where_there_is_nothing(run, tmp_path):
