@@ -138,11 +138,13 @@ class LastEpoch(_Keep):
             raise KeyboardInterrupt
 
     def on_train_batch_end(self, trainer: pl.Trainer, *args: Any, **kwargs: Any) -> None:
-        """Save and stop after a step; after the last one of an epoch, when that is validated."""
-        if trainer.is_last_batch:
-            return
-        if (args[-1] + 1) % trainer.accumulate_grad_batches:
-            # A part of a gradient would be lost.
+        """Save and stop after a step; not before what belongs to it is done.
+
+        That is a validation, of an epoch or within one, and the rest of an accumulated gradient.
+        """
+        batches = args[-1] + 1
+        validated = trainer.is_last_batch or not batches % trainer.val_check_batch
+        if validated or batches % trainer.accumulate_grad_batches:
             return
         due = time.monotonic() - self._saved >= self.seconds
         if trainer.world_size == 1 and (STOP.asked or due):

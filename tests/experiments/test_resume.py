@@ -71,7 +71,7 @@ METHODS = {
     "accumulated": (
         "experiment=vae",
         "trainer.accumulate_grad_batches=2",
-        "trainer.val_check_interval=1",
+        "trainer.val_check_interval=2",
         "trainer.num_sanity_val_steps=1",
     ),
     "float64": ("experiment=laplace_ift", "trainer.precision=64-true"),
