@@ -145,7 +145,9 @@ class TrainerConfig(LightningConfig):
 
 @dataclass
 class LoggerConfig:
-    """Logging besides ``metrics.csv``, which every run writes.
+    """Logging besides ``metrics.csv``, which every run writes: to any of three, or to all.
+
+    The packages of ``tensorboard`` and ``mlflow`` are installed by whoever uses them.
 
     A ``name`` of None is method, data and seed, and a ``group`` of None method and data, or the
     sweep that a run is a job of; ``tags`` add to those of method and
@@ -153,6 +155,8 @@ class LoggerConfig:
     """
 
     wandb: bool = True
+    tensorboard: bool = False
+    mlflow: bool = False
     project: str = "savi"
     mode: str = "offline"
     name: str | None = None

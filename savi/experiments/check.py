@@ -12,6 +12,7 @@ from savi.config.schema import Config
 from savi.errors import Conflict, InputError, refuse, within
 from savi.experiments.check_hypergradient import check_hypergradient
 from savi.experiments.loggers import check_wandb
+from savi.experiments.trackers import check_trackers
 from savi.inference.encoder_losses import EncoderObjective
 from savi.inference.gradient_check import check_reference
 from savi.inference.refinement import Refinement
@@ -41,6 +42,7 @@ def check(config: Mapping[str, Any]) -> None:
     if tuned:
         check_hypergradient(config, tuned)
     _check_method(config)
+    check_trackers(config["logger"])
     if config["logger"]["wandb"]:
         check_wandb(config["logger"]["mode"], config["logger"]["project"])
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pytorch_lightning.loggers import Logger, WandbLogger
+from pytorch_lightning.loggers import Logger
 
 from savi.data import TensorDataModule
 from savi.errors import InputError
@@ -31,7 +31,7 @@ def conclude(
     data: TensorDataModule,
     module: SemiAmortizedVAE,
     of_training: Mapping[str, float],
-    wandb_logger: WandbLogger | None,
+    loggers: Sequence[Logger],
     record: Record,
     metrics: dict[str, float] | None = None,
 ) -> dict[str, float]:
@@ -65,9 +65,10 @@ def conclude(
             write_text(folder / "collapse.json", collapse)
         write_metrics(folder, metrics)
         record.enter(FIGURES)
-    log_results(wandb_logger, metrics)
+    step = steps_of(folder) or 0
+    log_results(loggers, config, metrics, step)
     if config["callbacks"]["figures"]:
-        log_final_media(wandb_logger, final_media(module, data, folder))
+        log_final_media(loggers, final_media(module, data, folder), step)
     judgement.require_plausible()
     if judgement.remark is not None:
         print(f"warning: {judgement.remark}", file=sys.stderr, flush=True)

@@ -8,7 +8,7 @@ import shutil
 import sys
 import textwrap
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from hashlib import sha1
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -17,7 +17,9 @@ from pytorch_lightning.loggers import Logger, WandbLogger
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 from savi.errors import InputError, unknown_option
+from savi.experiments import trackers
 from savi.experiments.metrics_log import MetricsLog
+from savi.experiments.trackers import build_trackers
 from savi.report.wandb import (
     AXES,
     FIGURES,
@@ -51,12 +53,12 @@ PROJECT_REFUSES = "/\\#?%:"
 
 def build_loggers(
     config: dict[str, Any], folder: Path, origin: Origin, rows: int = 0
-) -> tuple[list[Logger], WandbLogger | None]:
-    """The log in ``metrics.csv``, and wandb's if asked for.
+) -> list[Logger]:
+    """The log in ``metrics.csv``, and those that are asked for.
 
     Several runs can be open in one process, each with its own loggers; see :func:`finish`. The
     wandb run lies in the run folder; a link to it in the shared ``logger.folder`` lets
-    ``wandb leet`` show all runs together. Of several processes only the first logs to wandb.
+    ``wandb leet`` show all runs together. Of several processes only the first has the others.
     A run that is continued keeps so many ``rows`` of its ``metrics.csv``.
 
     Raises:
@@ -64,11 +66,14 @@ def build_loggers(
     """
     csv = MetricsLog(folder, rows)
     logger = config["logger"]
-    if not logger["wandb"] or logger["mode"] == "disabled" or rank_zero_only.rank:  # type: ignore[attr-defined]
-        return [csv], None
-    run = start_run(config, folder, origin)
-    wandb_logger = PanelsFirst(experiment=run, project=logger["project"], save_dir=folder)
-    return [csv, wandb_logger], wandb_logger
+    if rank_zero_only.rank:  # type: ignore[attr-defined]
+        return [csv]
+    name, group = run_name(config, folder, origin), group_name(config, origin)
+    loggers = [csv, *build_trackers(config, folder, name, group)]
+    if logger["wandb"] and logger["mode"] != "disabled":
+        run = start_run(config, folder, origin)
+        loggers.append(PanelsFirst(experiment=run, project=logger["project"], save_dir=folder))
+    return loggers
 
 
 class PanelsFirst(WandbLogger):
@@ -80,12 +85,20 @@ class PanelsFirst(WandbLogger):
         super().log_metrics({**metrics, **first}, step)
 
 
-def log_results(logger: WandbLogger | None, metrics: Mapping[str, float]) -> None:
-    """Put the final figures into the summary of the wandb run."""
+def wandb_of(loggers: Sequence[Logger]) -> WandbLogger | None:
+    """The logger of the wandb run, if there is one."""
+    return next((logger for logger in loggers if isinstance(logger, WandbLogger)), None)
+
+
+def log_results(
+    loggers: Sequence[Logger], config: Mapping[str, Any], metrics: Mapping[str, float], step: int
+) -> None:
+    """Hand the final figures to the loggers; wandb has them in the summary of its run."""
     # The best val/elbo among them replaces the nested maximum that wandb keeps: its own sweeps and
     # their plots know plain numbers only.
-    if logger is not None:
+    if (logger := wandb_of(loggers)) is not None:
         logger.experiment.summary.update(metrics)
+    trackers.log_results(loggers, config, metrics, step)
 
 
 def log_pictures(
@@ -99,9 +112,10 @@ def log_pictures(
         logger.experiment.log(images | dict(also or {}))
 
 
-def finish(logger: WandbLogger | None, failed: bool) -> None:
-    """Close this wandb run, and no other, with exit code 1 if it failed or was interrupted."""
-    if logger is not None:
+def finish(loggers: Sequence[Logger], failed: bool) -> None:
+    """Close the logs of this run, and no other's, as those of one that failed or ended well."""
+    trackers.finish(loggers, failed)
+    if (logger := wandb_of(loggers)) is not None:
         logger.experiment.finish(exit_code=int(failed))
 
 
@@ -192,11 +206,10 @@ def _init(config: Mapping[str, Any], folder: Path, origin: Origin, mode: str) ->
     import wandb
 
     logger, earlier = config["logger"], earlier_id(folder)
-    group = logger["group"] or origin.sweep or method_and_data(config)
     return wandb.init(
         project=logger["project"],
-        name=fitted(logger["name"] or run_name(config, folder, origin), NAME_LENGTH),
-        group=fitted(group, NAME_LENGTH),
+        name=fitted(run_name(config, folder, origin), NAME_LENGTH),
+        group=fitted(group_name(config, origin), NAME_LENGTH),
         job_type=fitted(origin.setting or "train", NAME_LENGTH),
         tags=tags(config),
         notes=origin.command or None,
@@ -218,10 +231,17 @@ def _init(config: Mapping[str, Any], folder: Path, origin: Origin, mode: str) ->
 
 def run_name(config: Mapping[str, Any], folder: Path, origin: Origin) -> str:
     """Method, data and seed of a run; of a job, what the sweep has it differ in as well."""
+    if config["logger"]["name"]:
+        return str(config["logger"]["name"])
     seed = f"seed-{config['seed']}"
     own = seed if origin.sweep is None else folder.name
     parts = [method_and_data(config), own, *([] if seed in own else [seed])]
     return "_".join(parts)
+
+
+def group_name(config: Mapping[str, Any], origin: Origin) -> str:
+    """What a run is grouped by: its sweep, or what it has in common with those of other seeds."""
+    return config["logger"]["group"] or origin.sweep or method_and_data(config)
 
 
 def method_and_data(config: Mapping[str, Any]) -> str:

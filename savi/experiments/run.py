@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import pytorch_lightning as pl
 import torch
 import torch.distributed as dist
 from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint
-from pytorch_lightning.loggers import WandbLogger
+from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities import rank_zero_only
 
 from savi.data import TensorDataModule
@@ -222,9 +222,9 @@ class Run:
             warn_of_data(self.data, self.module)
         # Loggers open files and a wandb run, so they come when nothing can be refused any more.
         rows = 0 if done is None else done.rows
-        trainer.loggers, wandb_logger = build_loggers(dict(config), folder, origin, rows)
+        trainer.loggers = build_loggers(dict(config), folder, origin, rows)
         metrics = None if done is None else done.metrics
-        with finishing(wandb_logger):
+        with finishing(trainer.loggers):
             try:
                 if metrics is None:
                     record.enter(TRAINING)
@@ -234,7 +234,7 @@ class Run:
                 # Lightning has moved it to the CPU.
                 self.module.to(trainer.strategy.root_device)
                 subject = config, folder, self.data, self.module
-                return conclude(*subject, self._of_training(), wandb_logger, record, metrics)
+                return conclude(*subject, self._of_training(), trainer.loggers, record, metrics)
             except KeyboardInterrupt:
                 logged = trainer.callback_metrics.items()
                 so_far = {k: float(v) for k, v in logged} | self._of_training()
@@ -336,14 +336,14 @@ def warn_of_data(data: TensorDataModule, module: SemiAmortizedVAE) -> None:
 
 
 @contextlib.contextmanager
-def finishing(logger: WandbLogger | None) -> Iterator[None]:
-    """Close the wandb run at the end, and say there whether it ended well."""
+def finishing(loggers: Sequence[Logger]) -> Iterator[None]:
+    """Close the logs at the end, and say there whether the run ended well."""
     failed = True
     try:
         yield
         failed = False
     finally:
-        finish(logger, failed)
+        finish(loggers, failed)
 
 
 def build_callbacks(
