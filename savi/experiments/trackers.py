@@ -48,8 +48,11 @@ def build_trackers(config: Mapping[str, Any], folder: Path, name: str, group: st
         # One below the other, as in `tensorboard --logdir runs`.
         built.append(TensorBoardLogger(folder, "tensorboard", "", default_hp_metric=False))
     if logger.get("mlflow"):
+        begun = (folder / MLFLOW_RUN).is_file()
         built.append(_mlflow(logger["project"], folder, name, group))
-        built[-1].log_hyperparams(flatten(dict(config)))
+        if not begun:
+            # It takes no other value for a setting, such as another number of epochs.
+            built[-1].log_hyperparams(flatten(dict(config)))
     return built
 
 
