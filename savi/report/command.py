@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentParser
+from argparse import ArgumentParser, ArgumentTypeError
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
@@ -43,7 +43,7 @@ def parser() -> ArgumentParser:
 
 def _port(text: str) -> int:
     if not text.isdecimal() or not 0 < int(text) < 65536:
-        raise InputError(f"--port {text}: give a number from 1 to 65535")
+        raise ArgumentTypeError(f"'{text}' is no number from 1 to 65535")
     return int(text)
 
 

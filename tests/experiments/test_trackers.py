@@ -21,6 +21,8 @@ class Recorder:
         self.calls: list[tuple] = []
 
     def __getattr__(self, name: str):
+        if name.startswith("__"):
+            raise AttributeError(name)
         return lambda *args, **kwargs: self.calls.append((name, args, kwargs))
 
 

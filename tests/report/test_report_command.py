@@ -16,7 +16,7 @@ def test_folders_output_and_title_are_read(tmp_path):
     ("words", "told"),
     [
         (["--port", "80"], "--port without --watch"),
-        (["--watch", "--port", "x"], "--port x: give a number from 1 to 65535"),
+        (["--watch", "--port", "x"], "--port: 'x' is no number from 1 to 65535: savi-report RUN"),
         (["--watch", "--output", "a.html"], "--output with --watch"),
         (["--watch"], "'a' is no folder"),
     ],

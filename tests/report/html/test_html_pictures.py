@@ -47,7 +47,8 @@ def test_light_and_dark_change_places_and_images_stay(run):
         # The pixels of the data, from the first to the last one.
         assert light[top + 3, left + 3, 0] == pytest.approx(first, abs=2)
         assert light[bottom - 4, right - 4, 0] == pytest.approx(last, abs=2)
-    assert (light[inside] == dark[inside]).all()
+    # But for the palette of 256 colours.
+    assert np.abs(light[inside].astype(int) - dark[inside]).max() <= 8
     # The rest is ink on paper, which is light on dark now.
     assert light[~inside].max() == 255
     assert dark[~inside].mean() < 60 < 200 < dark[~inside].max()
