@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import signal
 import threading
 from collections.abc import Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -15,6 +16,7 @@ from savi.errors import InputError
 from savi.report.folders import tree
 from savi.report.html.page import PLOTLY, VERSION, report_page, waiting_page
 from savi.runs.record import RECORD
+from savi.runs.stop import SIGNALS
 
 #: The only address that is listened at: nobody else is to see the runs.
 HOST = "127.0.0.1"
@@ -123,10 +125,15 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def watch(server: ReportServer) -> None:
-    """Serve the page until Ctrl-C."""
+    """Serve the page until Ctrl-C or SIGTERM."""
+    # A shell has those that it starts in the background ignore Ctrl-C.
+    before = {number: signal.signal(number, signal.default_int_handler) for number in SIGNALS}
     with server:
         print(f"The report is at {server.address}, and follows the runs until Ctrl-C", flush=True)
         try:
             server.serve_forever(poll_interval=0.1)
         except KeyboardInterrupt:
             print("The runs are no longer watched; what they do goes on", flush=True)
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)

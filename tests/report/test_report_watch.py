@@ -2,12 +2,12 @@
 
 import os
 import signal
-import socket
 import threading
 from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
 import pytest
+from ports import free_port
 from run_folders import write_run
 
 from savi.errors import InputError
@@ -19,19 +19,13 @@ def served(tmp_path):
     """The server of a folder, at work."""
     runs = tmp_path / "runs"
     runs.mkdir()
-    server = ReportServer([runs], "Mine", _free_port())
+    server = ReportServer([runs], "Mine", free_port())
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
     yield server, runs
     server.shutdown()
     thread.join()
     server.server_close()
-
-
-def _free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return found.getsockname()[1]
 
 
 def got(server: ReportServer, path: str = "", **headers: str) -> str:
@@ -84,7 +78,7 @@ def test_nobody_else_can_reach_it_or_have_its_port(served):
 
 def test_it_ends_at_ctrl_c_with_a_sentence(tmp_path, capsys):
     write_run(tmp_path / "run")
-    server = ReportServer([tmp_path], port=_free_port())
+    server = ReportServer([tmp_path], port=free_port())
     seen = []
 
     def look_and_interrupt() -> None:
