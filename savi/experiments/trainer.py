@@ -41,6 +41,16 @@ def build_trainer(
     given = {key: value for key, value in config.items() if key not in _OWN}
     unset = [key for key in LIGHTNING if given.get(key) is None]
     options = _DEFAULTS | {key: value for key, value in given.items() if key not in unset}
+    for name, split in (
+        *(("limit_train_batches", "train"), ("limit_val_batches", "val")),
+        *(("overfit_batches", "train"), ("overfit_batches", "val")),
+    ):
+        share, whole = options.get(name), _count(data, split)
+        if isinstance(share, float) and share * whole < 1:
+            raise InputError(
+                f"trainer.{name} {share} of the {whole} batches of the {split} split is less than "
+                "one: raise it, or give a number of batches"
+            )
     batches = _batches(config, data)
     options["log_every_n_steps"] = min(config["log_every_n_steps"], batches)
     if isinstance(every := options.get("val_check_interval"), int) and every > batches:
@@ -67,9 +77,14 @@ def build_trainer(
         raise InputError(f"trainer: {' '.join(str(error).split())}") from error
 
 
+def _count(data: TensorDataModule, split: str) -> int:
+    """How many batches a split has."""
+    return -(-len(data.split(split)) // data.batch_size)
+
+
 def _batches(config: Mapping[str, Any], data: TensorDataModule) -> int:
     """How many batches an epoch of training has."""
-    whole = -(-len(data.split("train")) // data.batch_size)
+    whole = _count(data, "train")
     limits = [config.get(key) or 1.0 for key in ("limit_train_batches", "overfit_batches")]
     shares = [n / whole if isinstance(n, int) else n for n in limits]
     return max(1, int(whole * min(1.0, *shares)))

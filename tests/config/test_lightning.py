@@ -72,6 +72,7 @@ def test_what_is_set_is_lightnings_and_the_rest_is_its_default(trainer):
     [
         ("limit_val_batches=1.5", r"limit_val_batches is 1\.5: a share is at most 1\.0"),
         ("limit_val_batches=0", r"limit_val_batches is 0: set it above 0"),
+        ("limit_val_batches=0.01", "0.01 of the .* batches of the val split is less than one: ra"),
         ("val_check_interval=5", "val_check_interval 5 is above the 4 batches of an epoch: lower"),
         ("accumulate_grad_batches=0", "accumulate_grad_batches is 0: set it to 1 or more"),
         ("profiler=fast", "unknown trainer.profiler 'fast': choose one of advanced, pytorch, sim"),
@@ -132,7 +133,8 @@ def test_the_debug_modes_are_small_runs(config):
         config("experiment=vae", f"debug={name}") for name in ("overfit", "limit", "profiler")
     )
     assert overfit["trainer"]["overfit_batches"] == 2
-    assert limit["trainer"]["limit_train_batches"] == limit["trainer"]["limit_val_batches"] == 0.1
+    assert limit["trainer"]["limit_train_batches"] == 4
+    assert limit["trainer"]["limit_val_batches"] == 2
     assert profiler["trainer"]["profiler"] == "simple"
     for values in (overfit, limit, profiler):
         check(values)
