@@ -58,9 +58,9 @@ def build_trainer(
             f"trainer.val_check_interval {every} is above the {batches} batches of an epoch: lower "
             "it, or set trainer.check_val_every_n_epoch instead"
         )
-    if (name := options.get("profiler")) is not None:
+    if (profiler := options.get("profiler")) is not None:
         # Lightning would print what it has measured.
-        options["profiler"] = PROFILERS[name](dirpath=folder, filename="profile")
+        options["profiler"] = PROFILERS[profiler](dirpath=folder, filename="profile")
     # A job that has run out of time is the sweep's to start again, not Lightning's.
     slurm = SLURMEnvironment(auto_requeue=False) if SLURMEnvironment.detect() else None
     try:

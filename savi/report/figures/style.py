@@ -41,6 +41,9 @@ IMAGES = "savi:images"
 DRAWN_COLOURS = 4096
 """Lines, points and grey images have fewer colours, soft edges included; photographs more."""
 
+PAD = 0.1
+"""Inches around what is drawn."""
+
 FEW = 30
 """Up to this many points on a line, each is marked."""
 TITLE_PAD = 20
@@ -49,7 +52,6 @@ TITLE_PAD = 20
 STYLE = {
     "figure.dpi": 120,
     "savefig.dpi": 120,
-    "savefig.pad_inches": 0.1,
     "figure.titlesize": 11,
     "figure.titleweight": "bold",
     "figure.constrained_layout.h_pad": 0.08,
@@ -116,7 +118,7 @@ def save(figure: Figure, path: Path | str) -> Path:
     with matplotlib.style.context(["default", STYLE]):
         renderer = FigureCanvasAgg(figure).get_renderer()
         figure.draw(renderer)
-        cut = figure.get_tightbbox(renderer).padded(STYLE["savefig.pad_inches"])
+        cut = figure.get_tightbbox(renderer).padded(PAD)
         figure.savefig(drawn, format="png", bbox_inches=cut)
     with whole(path) as part, Image.open(drawn) as image:
         facts.add_text(IMAGES, json.dumps(_images(figure, cut, image.height)))
