@@ -35,7 +35,7 @@ def test_the_example_of_a_trained_model(tmp_path, monkeypatch, capsys):
     exec(compile(training, "use.md", "exec"), names)
     assert names["posterior"].mean.shape == (120, 16)
     (run,) = Path("runs/arrays/savi_ift").iterdir()
-    assert re.fullmatch(r"[\d_-]+", run.name)
+    assert re.fullmatch(r"seed-0_[\d_-]+", run.name)
     exec(compile(loading.replace(stamp, run.name), "use.md", "exec"), names)
     assert np.allclose(
         names["model"].encode(names["images"]).mean, names["posterior"].mean, atol=1e-4

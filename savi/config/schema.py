@@ -171,7 +171,8 @@ class CallbacksConfig:
 
     ``figures`` draws the run when it ends; ``media_every_n_epochs`` draws the model while it
     trains too, which takes a second or two each time. ``checkpoint_every_n_minutes`` bounds what a
-    kill can cost: a run goes on from there, in the middle of an epoch.
+    kill can cost: a run goes on from there, in the middle of an epoch. ``keep_optimizer`` is for
+    training a run for longer once it is over, as if it had never stopped.
 
     The gradient check compares the gradient of a run with a ``gradient_check_reference`` in
     float64, ``ift`` (the exact implicit gradient) or ``unrolled`` (the exact derivative of the
@@ -182,6 +183,7 @@ class CallbacksConfig:
     figures: bool = True
     media_every_n_epochs: int | None = setting(None, at_least=1)
     checkpoint_every_n_minutes: float | None = positive(10.0)
+    keep_optimizer: bool = True
     gradient_check_every_n_steps: int | None = setting(None, at_least=1)
     gradient_check_examples: int = setting(32, at_least=1)
     gradient_check_reference: str = setting("ift", one_of=REFERENCES)

@@ -219,16 +219,16 @@ def save_weights(
     write_checkpoint(path, contents | dict(more or {}))
 
 
-def leave_optimizer_to_last(folder: Path) -> None:
+def drop_optimizer(folder: Path, *, keep_last: bool) -> None:
     """Drop from the checkpoints of a training that is over what only going on would need.
 
-    That is the optimisers' state, twice the size of the weights under Adam, of the best epoch, and
-    the best epoch before it: ``last.ckpt`` can be gone on from all the same.
+    That is the optimisers' state, twice the size of the weights under Adam, and the best epoch
+    before the best one. With ``keep_last``, ``last.ckpt`` can be gone on from all the same.
     """
-    best = folder / "best.ckpt"
-    best.with_name("best.before.ckpt").unlink(missing_ok=True)
-    if best.is_file() and (contents := read_checkpoint(best)).get(OPTIMIZERS_KEY):
-        write_checkpoint(best, contents | {OPTIMIZERS_KEY: []})
+    (folder / "best.before.ckpt").unlink(missing_ok=True)
+    for path in [folder / "best.ckpt", *([] if keep_last else [folder / "last.ckpt"])]:
+        if path.is_file() and (contents := read_checkpoint(path)).get(OPTIMIZERS_KEY):
+            write_checkpoint(path, contents | {OPTIMIZERS_KEY: []})
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:

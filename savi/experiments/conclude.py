@@ -13,7 +13,7 @@ from pytorch_lightning.loggers import Logger
 from savi.data import TensorDataModule
 from savi.errors import InputError
 from savi.evaluation import Judgement, evaluate, judge
-from savi.experiments.checkpoint import leave_optimizer_to_last, load_weights
+from savi.experiments.checkpoint import drop_optimizer, load_weights
 from savi.experiments.loggers import log_results
 from savi.experiments.media import final_media, log_final_media
 from savi.report.figures import learning_curves, read_metrics, save
@@ -46,7 +46,8 @@ def conclude(
     Raises:
         FloatingPointError: for figures that no trained model can have, when all is written.
     """
-    leave_optimizer_to_last(folder / "checkpoints")
+    keep_last = config["callbacks"].get("keep_optimizer", True)
+    drop_optimizer(folder / "checkpoints", keep_last=keep_last)
     best = folder / "checkpoints" / "best.ckpt"
     load_weights(module, best if best.is_file() else folder / "checkpoints" / "last.ckpt")
     judgement: Judgement

@@ -31,7 +31,7 @@ MAY_CHANGE = frozenset(
         *("trainer.max_epochs", "trainer.max_bad_steps", "trainer.profiler"),
         *("trainer.enable_model_summary", "trainer.enable_autolog_hparams"),
         *("callbacks.figures", "callbacks.media_every_n_epochs"),
-        "callbacks.checkpoint_every_n_minutes",
+        *("callbacks.checkpoint_every_n_minutes", "callbacks.keep_optimizer"),
     }
 )
 
@@ -78,7 +78,7 @@ def progress(config: Mapping[str, Any], folder: Path, *, job: bool = False) -> P
         return None
     try:
         _require_a_run(folder)
-        found = _newest(folder)
+        found = _newest(config, folder)
         if found is not None:
             return _judged(found, config, folder)
         if (earlier := read_config(folder)) is not None:
@@ -128,15 +128,9 @@ def _with_optimizer(source: Path) -> Path:
     The best epoch of a training that is over knows nothing of the optimiser.
     """
     contents, last = read_checkpoint(source), source.resolve().with_name(LAST.name)
-    if contents.get(OPTIMIZERS_KEY) or STATE_KEY not in contents:
-        return source
-    if (other := _whole(last)) is not None and other["global_step"] == contents["global_step"]:
-        return last
-    warn(
-        f"'{source}' is of a training that was over, and holds its weights without the state of "
-        f"its optimiser, which begins anew: only {LAST.name} keeps it"
-    )
-    return source
+    other = None if contents.get(OPTIMIZERS_KEY) else _whole(last)
+    same = other is not None and other["global_step"] == contents["global_step"]
+    return last if same else source
 
 
 def _require_a_run(folder: Path) -> None:
@@ -148,16 +142,16 @@ def _require_a_run(folder: Path) -> None:
         )
 
 
-def _newest(folder: Path) -> dict[str, Any] | None:
+def _newest(config: Mapping[str, Any], folder: Path) -> dict[str, Any] | None:
     """The contents of the newest checkpoint, which ``last.ckpt`` is afterwards.
 
     Between the two, at the end of an epoch, a run may be killed; either may be damaged. Where the
     best epoch is lost, it is one from which the run gets to it again. One without the state of its
-    optimiser would not get there.
+    optimiser gets nowhere, unless it is the end of the training.
     """
     last, best = (_whole(folder / name) for name in (LAST, BEST))
     newer = best is not None and (last is None or last["global_step"] < best["global_step"])
-    if best is not None and newer and best.get(OPTIMIZERS_KEY):
+    if best is not None and newer and (best.get(OPTIMIZERS_KEY) or _is_over(best, config)):
         copy(folder / BEST, folder / LAST)
         return best
     if last is not None and (best is not None or _step_of_best(last) is None):
@@ -212,15 +206,15 @@ def _judged(checkpoint: Mapping[str, Any], config: Mapping[str, Any], folder: Pa
     epochs = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]
     refuse_epochs(checkpoint[CONFIG_KEY], config, epochs["started"], folder)
     state, record = checkpoint[STATE_KEY], read_record(folder)
-    steps = config["trainer"].get("max_steps")
-    over = (
-        state["stopped"]
-        or epochs["processed"] >= config["trainer"]["max_epochs"]
-        or (steps is not None and checkpoint["global_step"] >= steps)
-    )
+    over = _is_over(checkpoint, config)
     ended = record.get("state") == FINISHED
     evaluated = over and (ended or record.get("stage") == FIGURES)
     metrics = read_metrics_json(folder) if evaluated else None
+    if not over and not checkpoint.get(OPTIMIZERS_KEY):
+        warn(
+            f"the run in '{folder}' goes on from a training that was over, and of which nothing "
+            "has kept the state of the optimiser, which begins anew"
+        )
     return Progress(
         folder / LAST,
         checkpoint[DATA_KEY],
@@ -228,6 +222,19 @@ def _judged(checkpoint: Mapping[str, Any], config: Mapping[str, Any], folder: Pa
         over,
         metrics,
         finished=ended and metrics is not None,
+    )
+
+
+def _is_over(checkpoint: Mapping[str, Any], config: Mapping[str, Any]) -> bool:
+    """Whether the training of a checkpoint is."""
+    if STATE_KEY not in checkpoint:
+        return False
+    epochs = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]
+    steps = config["trainer"].get("max_steps")
+    return (
+        checkpoint[STATE_KEY]["stopped"]
+        or epochs["processed"] >= config["trainer"]["max_epochs"]
+        or (steps is not None and checkpoint["global_step"] >= steps)
     )
 
 
