@@ -151,7 +151,7 @@ def _newest(config: Mapping[str, Any], folder: Path) -> dict[str, Any] | None:
     """
     last, best = (_whole(folder / name) for name in (LAST, BEST))
     newer = best is not None and (last is None or last["global_step"] < best["global_step"])
-    if best is not None and newer and (best.get(OPTIMIZERS_KEY) or _is_over(best, config)):
+    if best is not None and newer and _leads_on(best, config):
         copy(folder / BEST, folder / LAST)
         return best
     if last is not None and (best is not None or _step_of_best(last) is None):
@@ -225,10 +225,15 @@ def _judged(checkpoint: Mapping[str, Any], config: Mapping[str, Any], folder: Pa
     )
 
 
+def _leads_on(checkpoint: Mapping[str, Any], config: Mapping[str, Any]) -> bool:
+    """Whether a run has the same end from a checkpoint on; one without any state is refused."""
+    if STATE_KEY not in checkpoint:
+        return True
+    return bool(checkpoint.get(OPTIMIZERS_KEY)) or _is_over(checkpoint, config)
+
+
 def _is_over(checkpoint: Mapping[str, Any], config: Mapping[str, Any]) -> bool:
     """Whether the training of a checkpoint is."""
-    if STATE_KEY not in checkpoint:
-        return False
     epochs = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]
     steps = config["trainer"].get("max_steps")
     return (
