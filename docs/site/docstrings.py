@@ -1,6 +1,7 @@
-"""What the docstrings' readers should see: roles as links, and settings as their defaults."""
+"""What the readers of docstrings should see, where the code says it in another way."""
 
 import re
+from itertools import takewhile
 from typing import Any
 
 import griffe
@@ -15,17 +16,23 @@ DECLARATIONS = ("setting", "positive")
 class Docstrings(griffe.Extension):
     """Prepare what griffe has read for Markdown."""
 
-    def on_object(self, *, obj: griffe.Object, **_: Any) -> None:
-        """Link the roles, if what they name is on a page."""
-        if obj.docstring:
-            obj.docstring.value = ROLE.sub(lambda role: linked(obj, role[1]), obj.docstring.value)
-
-    def on_attribute(self, *, attr: griffe.Attribute, **_: Any) -> None:
-        """Leave of ``setting(1e-3, at_least=0)`` the 1e-3, before dataclasses get signatures."""
+    def on_attribute_instance(self, *, attr: griffe.Attribute, **_: Any) -> None:
+        """Take a comment ``#:`` for a docstring, and the 1e-3 of ``setting(1e-3, at_least=0)``."""
         call = attr.value
         if isinstance(call, griffe.ExprCall) and str(call.function) in DECLARATIONS:
             given = [a for a in call.arguments if not isinstance(a, griffe.ExprKeyword)]
             attr.value = given[0] if given else None
+        if attr.docstring is None and attr.lineno:
+            before = reversed(attr.parent.lines_collection[attr.filepath][: attr.lineno - 1])
+            comment = takewhile(lambda line: line.lstrip().startswith("#:"), before)
+            if said := [line.strip().removeprefix("#:").strip() for line in comment]:
+                attr.docstring = griffe.Docstring("\n".join(reversed(said)), parent=attr)
+
+    def on_object(self, *, obj: griffe.Object, **_: Any) -> None:
+        """Link the roles, if what they name is on a page, and let code follow one colon."""
+        if obj.docstring:
+            text = ROLE.sub(lambda role: linked(obj, role[1]), obj.docstring.value)
+            obj.docstring.value = re.sub(r"::$", ":", text, flags=re.MULTILINE)
 
 
 def linked(scope: griffe.Object, name: str) -> str:
