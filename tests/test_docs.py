@@ -1,9 +1,11 @@
 """What the pages of docs/ show works, and prints what they say."""
 
 import re
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
+import pytest
 from sklearn.datasets import load_digits
 
 ROOT = Path(__file__).parents[1]
@@ -94,3 +96,29 @@ def test_pictures_are_there():
     assert len(pictures) > 5
     for picture in pictures:
         assert (DOCS / picture).is_file(), picture
+
+
+PACKAGES = ("data", "evaluation", "gradients", "implicit", "inference", "inner", "linear")
+
+
+@pytest.fixture(scope="module")
+def described() -> list[object]:
+    """What the pages of the reference describe."""
+    found = []
+    for file in (DOCS / "api").glob("*.md"):
+        for path in re.findall(r"^::: (\S+)$", file.read_text(encoding="utf-8"), re.M):
+            module, _, name = path.rpartition(".")
+            if path != "savi.types":
+                found.append(getattr(import_module(module), name))
+    return found
+
+
+@pytest.mark.parametrize(
+    "package", ["savi", *(f"savi.{name}" for name in (*PACKAGES, "training", "vae"))]
+)
+def test_the_reference_has_every_public_name(package, described):
+    module = import_module(package)
+    for name in module.__all__:
+        public = getattr(module, name)
+        if public.__class__.__name__ != "module":
+            assert any(public is one for one in described), f"{package}.{name}"
