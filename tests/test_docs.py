@@ -1,12 +1,15 @@
 """What the pages of docs/ show works, and prints what they say."""
 
 import re
+import shlex
 from importlib import import_module
 from pathlib import Path
 
 import numpy as np
 import pytest
 from sklearn.datasets import load_digits
+
+from savi import cli
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -23,16 +26,43 @@ def code(name: str, words: str) -> str:
     )
 
 
-def test_the_example_of_a_trained_model(tmp_path, monkeypatch, capsys):
-    # Two epochs instead of 20, and no long evaluation.
-    short = ["trainer.max_epochs=2", "model.hidden=8", "logger=csv", "callbacks.figures=false"]
-    off = [f"evaluation.{key}=0" for key in ("ais_examples", "gap_examples", "autoencoder_steps")]
-    training = code("use", "savi.train(")
-    training = training.replace('"trainer.max_epochs=20"', ", ".join(map(repr, short + off)))
-    loading = code("use", "savi.load(")
-    stamp = re.search(r"\d{4}-\d\d-\d\d_[\d-]+", loading).group()
+#: Two epochs, and no long evaluation.
+SHORT = ("trainer.max_epochs=2", "model.hidden=8", "logger=csv", "callbacks.figures=false")
+OFF = ("evaluation.ais_examples=0", "evaluation.gap_examples=0", "evaluation.autoencoder_steps=0")
+
+
+@pytest.fixture
+def images(tmp_path, monkeypatch) -> np.ndarray:
+    """A user's own data in the current folder, which is empty otherwise."""
     monkeypatch.chdir(tmp_path)
     np.save("images.npy", load_digits().images.astype(np.uint8)[:120])
+    return np.load("images.npy")
+
+
+@pytest.mark.slow
+def test_own_data_become_a_model_codes_and_a_page(command, images, capsys):
+    section = page("start").partition("## Your own data")[2].partition("\n## ")[0]
+    shell, python = re.findall(r"```(?:bash|python)\n(.*?)```", section, re.S)
+    assert len((shell + python).split("\n")) <= 12
+    train, report = (shlex.split(line) for line in shell.splitlines())
+    assert (train[0], report[0]) == ("savi-train", "savi-report")
+    # The last value of a key counts.
+    command(cli.train, *train[1:], *SHORT, *OFF)
+    command(cli.report, *report[1:])
+    assert "runs/mine" in Path("mine.html").read_text("utf-8")
+    capsys.readouterr()
+    exec(compile(python, "start.md", "exec"), {"__name__": "docs"})
+    assert capsys.readouterr().out.startswith("tensor([")
+    assert np.load("codes.npy").shape == (120, 16)
+
+
+@pytest.mark.slow
+def test_the_example_of_a_trained_model(images):
+    training = code("use", "savi.train(")
+    short = ", ".join(map(repr, SHORT + OFF))
+    training = training.replace('"trainer.max_epochs=20"', short)
+    loading = code("use", "savi.load(")
+    stamp = re.search(r"\d{4}-\d\d-\d\d_[\d-]+", loading).group()
     names: dict = {"__name__": "docs"}
     exec(compile(training, "use.md", "exec"), names)
     assert names["posterior"].mean.shape == (120, 16)
