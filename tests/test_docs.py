@@ -75,7 +75,7 @@ def test_the_example_of_a_trained_model(images):
 
 
 def test_tables_name_every_backend_and_solver():
-    from benchmarks import BENCHMARKS
+    from benchmarks.known import BENCHMARKS
 
     from savi.gradients import BACKENDS, OnFailure
     from savi.linear import SOLVERS
