@@ -9,6 +9,9 @@ import griffe
 #: A role such as :class:`Solution` or :func:`~savi.minimize`.
 ROLE = re.compile(r":(?:class|meth|func|attr|mod|data):`~?([\w.]+)`")
 
+#: A paragraph of a Python session.
+SESSION = re.compile(r"^>>> .*(?:\n.+)*", re.MULTILINE)
+
 #: The functions of savi.settings that declare a field with its bounds.
 DECLARATIONS = ("setting", "positive")
 
@@ -29,9 +32,10 @@ class Docstrings(griffe.Extension):
                 attr.docstring = griffe.Docstring("\n".join(reversed(said)), parent=attr)
 
     def on_object(self, *, obj: griffe.Object, **_: Any) -> None:
-        """Link the roles, if what they name is on a page, and let code follow one colon."""
+        """Link the roles, if what they name is on a page, and let code look like code."""
         if obj.docstring:
             text = ROLE.sub(lambda role: linked(obj, role[1]), obj.docstring.value)
+            text = SESSION.sub(lambda said: f"```pycon\n{said[0]}\n```", text)
             obj.docstring.value = re.sub(r"::$", ":", text, flags=re.MULTILINE)
 
 
