@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import shutil
 from importlib import import_module
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
+import savi
 from savi import cli
 
 ROOT = Path(__file__).parents[1]
@@ -69,9 +71,14 @@ def test_the_example_of_a_trained_model(images):
     (run,) = Path("runs/arrays/savi_ift").iterdir()
     assert re.fullmatch(r"[\d_-]+", run.name)
     exec(compile(loading.replace(stamp, run.name), "use.md", "exec"), names)
-    assert np.allclose(
-        names["model"].encode(names["images"]).mean, names["posterior"].mean, atol=1e-4
-    )
+    again = names["model"].encode(images).mean
+    assert np.allclose(again, names["posterior"].mean, atol=1e-4)
+    # As a hub's client keeps a file: alone, and by a link.
+    Path("blobs").mkdir()
+    shutil.move(run / "checkpoints" / "best.ckpt", "blobs/0123abcd")
+    shutil.rmtree("runs")
+    Path("best.ckpt").symlink_to(Path("blobs/0123abcd").resolve())
+    assert np.allclose(savi.load("best.ckpt").encode(images).mean, again, atol=1e-4)
 
 
 def test_tables_name_every_backend_and_solver():
