@@ -118,8 +118,11 @@ def save(figure: Figure, path: Path | str) -> Path:
     with matplotlib.style.context(["default", STYLE]):
         renderer = FigureCanvasAgg(figure).get_renderer()
         figure.draw(renderer)
-        cut = figure.get_tightbbox(renderer).padded(PAD)
+        cut, layout = figure.get_tightbbox(renderer).padded(PAD), figure.get_layout_engine()
+        # What has been laid out stays so.
+        figure.set_layout_engine("none")
         figure.savefig(drawn, format="png", bbox_inches=cut)
+        figure.set_layout_engine(layout)
     with whole(path) as part, Image.open(drawn) as image:
         facts.add_text(IMAGES, json.dumps(_images(figure, cut, image.height)))
         compact(image.convert("RGB")).save(part, format="png", optimize=True, pnginfo=facts)
