@@ -20,20 +20,19 @@ from omegaconf.errors import OmegaConfBaseException
 
 from savi import console
 from savi.config import store
+from savi.config.options import check_options, describe_options, register_groups
 from savi.config.schema import Config
 from savi.config.words import GROUPS, repeated
-from savi.errors import InputError, unknown_option
-from savi.gradients import ImplicitGradientError
+from savi.errors import ImplicitGradientError, InputError, unknown_option
+from savi.experiments.check_values import check_evaluation, check_job, check_values
 from savi.plugins import import_modules
 from savi.runs.record import Interrupted, Origin, Record
 from savi.runs.stop import CODES as STOP_CODES
 from savi.runs.stop import STOP
 from savi.runs.whole import NotWritten, write_text
 from savi.settings import key_of
-from savi.sweeps.job import JobFailed, run_job
 from savi.sweeps.jobs import again, command, job_folder, setting
 from savi.sweeps.plan import WritePlan, goes_on, in_workers
-from savi.sweeps.summary import summarise
 
 store.register_schemas()
 # ``conf/config.yaml`` uses it.
@@ -45,8 +44,6 @@ SHARED_RUNS = "runs/wandb"
 
 @hydra.main(version_base="1.3", config_path=store.conf_dir(), config_name="config")
 def _train(config: DictConfig) -> float:
-    from savi.experiments.run import train as run
-
     hydra_config = HydraConfig.get()
     folder = Path(hydra_config.runtime.output_dir)
     try:
@@ -58,12 +55,15 @@ def _train(config: DictConfig) -> float:
             return _replay(values["replay"], folder, hydra_config)
         if hydra_config.mode is RunMode.MULTIRUN:
             return _train_in_turn(values, folder, hydra_config)
-        _refuse_extras(values, hydra_config)
+        _check(values, hydra_config)
         words = hydra_config.overrides.task
         again_by = again(words, console.short(folder))
         origin = Origin(command(words), again=again_by, remarks=tuple(repeated(words)))
         if values["trainer"]["replicas"] > 1:
             return _train_replicas(values, folder, origin)
+        # PyTorch is imported from here on.
+        from savi.experiments.run import train as run
+
         metrics = run(values, folder, origin)
     except (InputError, OmegaConfBaseException) as error:
         console.remove_if_empty(folder)
@@ -118,6 +118,7 @@ def _replay(path: str, folder: Path, hydra_config: HydraConf) -> float:
 def _train_replicas(values: dict[str, Any], folder: Path, origin: Origin) -> float:
     from savi.replicas import train as run
 
+    
     results = run(values, folder, origin)
     print(summarise(Path(console.short(folder)))[0], flush=True)
     return mean(_optimized(metrics, values) for metrics in results if metrics)
@@ -140,14 +141,14 @@ def _train_in_turn(values: dict[str, Any], folder: Path, hydra_config: HydraConf
 
 
 def _train_job(values: dict[str, Any], folder: Path, hydra_config: HydraConf) -> float:
-    from savi.experiments.check import check_job
     from savi.experiments.resume import Progress
     from savi.experiments.run import Run
+    from savi.sweeps.job import run_job
 
     def work(
         folder: Path, origin: Origin, done: Progress | None, record: Record
     ) -> Mapping[str, float]:
-        _refuse_extras(values, hydra_config)
+        _check(values, hydra_config)
         check_job(values)
         return Run.build(values, folder, done).execute(origin, record)
 
@@ -164,14 +165,13 @@ def _train_job(values: dict[str, Any], folder: Path, hydra_config: HydraConf) ->
     return _optimized(metrics, values) if metrics else math.nan
 
 
-def _refuse_extras(values: Mapping[str, Any], hydra_config: HydraConf) -> None:
-    """Refuse what Hydra lets through."""
-    from savi.experiments.options import check_options
-
+def _check(values: Mapping[str, Any], hydra_config: HydraConf) -> None:
+    """Refuse what Hydra lets through, and what can be seen to be wrong without PyTorch."""
     store.refuse_unknown_keys(values, Config)
     import_modules(values["imports"])
     check_options(values)
     store.refuse_dropped_groups(hydra_config.runtime.choices, Config)
+    check_values(values)
 
 
 def _optimized(metrics: Mapping[str, float], values: Mapping[str, Any]) -> float:
@@ -202,14 +202,16 @@ def _print_results(metrics: Mapping[str, float], values: Mapping[str, Any], fold
 
 @hydra.main(version_base="1.3", config_path=store.conf_dir(), config_name="evaluate")
 def _evaluate(config: DictConfig) -> float:
-    from savi.experiments.reload import evaluate_checkpoint
-    from savi.report.table import results_table
-
     if OmegaConf.is_missing(config, "checkpoint"):
         console.fail(InputError("no checkpoint is given: savi-evaluate checkpoint=PATH"), 2)
     try:
         values = store.plain(config)
         console.check_output(config.output)
+        check_evaluation(values)
+        # PyTorch is imported from here on.
+        from savi.experiments.reload import evaluate_checkpoint
+        from savi.report.table import results_table
+
         evaluation, ood = evaluate_checkpoint(values)
     except (InputError, OmegaConfBaseException) as error:
         console.fail(error, 2)
@@ -238,8 +240,6 @@ def train() -> None:
 
 def _train_with_imports() -> None:
     """Import the modules of the command line first: what they register, its groups may name."""
-    from savi.experiments.options import describe_options, register_groups
-
     given = [word for word in sys.argv[1:] if key_of(word) == "imports"]
     for override in OverridesParser.create().parse_overrides(given):
         names = override.value()
@@ -252,6 +252,9 @@ def _train_with_imports() -> None:
 
 def _train_and_sum_up() -> None:
     """Train; after a sweep, say how its jobs went, and exit 1 if one did not finish."""
+    from savi.sweeps.jobs import JobFailed
+    from savi.sweeps.summary import summarise
+
     WritePlan.folder, WritePlan.relay, error = None, None, None
     try:
         _train()

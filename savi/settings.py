@@ -76,6 +76,11 @@ def setting(
     return field(default=default, metadata={BOUNDS: bounds})
 
 
+def is_whole(kind: object) -> bool:
+    """Whether numbers of a declared type, an ``int`` or the text of one, have to be whole."""
+    return re.search(r"\bint\b", str(kind)) is not None
+
+
 def positive(default: float | None) -> Any:
     """A dataclass field for a finite number above 0."""
     return setting(default, above=0, below=inf)
@@ -106,8 +111,7 @@ def check_settings(schema: Any, values: Mapping[str, Any]) -> None:
                 with within(declared.name):
                     check_settings(kind, value)
         elif bounds := declared.metadata.get(BOUNDS):
-            whole = re.search(r"\bint\b", str(declared.type)) is not None
-            bounds.check(declared.name, value, whole)
+            bounds.check(declared.name, value, is_whole(declared.type))
 
 
 def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

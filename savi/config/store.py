@@ -11,7 +11,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 
 from savi.config.schema import OPEN, Config, EvaluateConfig
-from savi.data.config import DataConfig
+from savi.config.data import DataConfig
 from savi.errors import InputError, unknown_option
 from savi.settings import keys_of
 

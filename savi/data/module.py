@@ -17,7 +17,7 @@ from savi.data.batches import (
     OrderedBatches,
     ShuffledBatches,
 )
-from savi.data.config import DataConfig
+from savi.config.data import DataConfig
 from savi.data.partition import fingerprint
 from savi.data.preprocessing import Preprocessing
 from savi.data.randomness import generator

@@ -35,7 +35,7 @@ from savi.experiments.conclude import conclude, keep_what_there_is
 from savi.experiments.devices import led
 from savi.experiments.loggers import build_loggers, finish, quieten_libraries
 from savi.experiments.media import MediaMonitor
-from savi.experiments.options import check_options
+from savi.config.options import check_options
 from savi.experiments.resume import AUTO, Progress, followed, progress
 from savi.experiments.training_state import TrainingState
 from savi.plugins import import_modules

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from savi.config.schema import Config
-from savi.data.config import DataConfig
+from savi.config.data import DataConfig
 from savi.errors import InputError
 from savi.experiments.checkpoint import read_checkpoint, write_checkpoint
 from savi.runs.seal import is_damaged, seal

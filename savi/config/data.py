@@ -1,0 +1,93 @@
+"""The schema of the config group ``data``, and what it leaves to the data set that it names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from savi.errors import InputError, unknown_option
+from savi.registry import Choices
+from savi.settings import setting
+
+#: What values are divided by: nothing, one number, or one for each dimension.
+SCALES = ("none", "global", "per_feature")
+
+#: The order of an image's axes: [C, H, W] or [H, W, C].
+LAYOUTS = ("channels_first", "channels_last")
+
+
+@dataclass
+class DataConfig:
+    """The arguments of `savi.data.TensorDataModule`, which documents them.
+
+    A ``val_size`` of 1 or more is a count of examples, below 1 it is a fraction of them.
+    """
+
+    name: str = "digits"
+    path: str | None = None
+    limit: int | None = setting(None, at_least=1)
+    batch_size: int = setting(128, at_least=1)
+    dequantise: bool = True
+    centre: bool = True
+    scale: str = setting("none", one_of=SCALES)
+    layout: str = setting("channels_first", one_of=LAYOUTS)
+    val_size: float = 0.1
+    seed: int = setting(0, at_least=0)
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+def check_data_options(sets: Choices[Any], name: str, options: Mapping[str, Any]) -> None:
+    """Refuse ``data.options`` that a data set does not take.
+
+    Raises:
+        InputError: for the first of them, and for an unknown data set.
+    """
+    known = sets.options(name).keys() - {"path"}
+    for option in options:
+        if not known:
+            raise InputError(
+                f"data set '{name}' has no options: remove '{option}' from data.options"
+            )
+        if option not in known:
+            raise unknown_option(f"data.options of '{name}'", option, known)
+
+
+def settings_of(
+    sets: Choices[Any], name: str, path: str | None, options: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    """What a data set's loader is to be called with: its path, if it takes one, and its options.
+
+    Args:
+        sets: the known ones.
+        name: of one of them.
+        path: ``data.path``.
+        options: ``data.options``.
+
+    Raises:
+        InputError: for an unknown data set or option, for a path that does not exist, that the
+            loader has no use for, or that it needs and was not given.
+    """
+    check_data_options(sets, name, options or {})
+    settings, takes_path = dict(options or {}), sets.options(name).get("path")
+    if path is not None:
+        if takes_path is None:
+            raise InputError(f"data set '{name}' reads no files: leave data.path at null")
+        try:
+            settings["path"] = Path(path).expanduser()
+        except RuntimeError as error:
+            raise InputError(f"data.path '{path}' names an unknown user: write it out") from error
+        if not path or not _exists(settings["path"]):
+            raise InputError(f"data.path '{path}' does not exist: set it to what '{name}' reads")
+    elif takes_path is not None and takes_path.default is takes_path.empty:
+        raise InputError(f"data set '{name}' needs data.path: set it to what is to be read")
+    return settings
+
+
+def _exists(path: Path) -> bool:
+    """Whether there is something, also by a name that no file can have."""
+    try:
+        return path.exists()
+    except (OSError, ValueError):
+        return False
