@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sys
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from statistics import mean
@@ -20,7 +21,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from savi import console
 from savi.config import store
-from savi.config.options import check_options, describe_options, register_groups
+from savi.config.hydras import own_answers
+from savi.config.options import check_options, register_groups
 from savi.config.schema import Config
 from savi.config.words import GROUPS, repeated
 from savi.errors import ImplicitGradientError, InputError, unknown_option
@@ -118,9 +120,9 @@ def _replay(path: str, folder: Path, hydra_config: HydraConf) -> float:
 def _train_replicas(values: dict[str, Any], folder: Path, origin: Origin) -> float:
     from savi.replicas import train as run
 
-    
+
     results = run(values, folder, origin)
-    print(summarise(Path(console.short(folder)))[0], flush=True)
+    print(_summary(Path(console.short(folder)))[0], flush=True)
     return mean(_optimized(metrics, values) for metrics in results if metrics)
 
 
@@ -235,7 +237,8 @@ def _evaluate(config: DictConfig) -> float:
 
 def train() -> None:
     """``savi-train``."""
-    console.guarded(_train_with_imports, groups=GROUPS)
+    with own_answers("savi-train"):
+        console.guarded(_train_with_imports, groups=GROUPS)
 
 
 def _train_with_imports() -> None:
@@ -246,15 +249,11 @@ def _train_with_imports() -> None:
         import_modules([str(name) for name in names] if isinstance(names, list) else ())
     import_modules(())
     register_groups()
-    OmegaConf.register_new_resolver("options", describe_options, replace=True)
     _train_and_sum_up()
 
 
 def _train_and_sum_up() -> None:
     """Train; after a sweep, say how its jobs went, and exit 1 if one did not finish."""
-    from savi.sweeps.jobs import JobFailed
-    from savi.sweeps.summary import summarise
-
     WritePlan.folder, WritePlan.relay, error = None, None, None
     try:
         _train()
@@ -267,7 +266,7 @@ def _train_and_sum_up() -> None:
         code = stopped.code if isinstance(stopped, SystemExit) else STOP.code
         if code not in STOP_CODES or (folder := WritePlan.folder) is None:
             raise
-        print(summarise(folder)[0], flush=True)
+        print(_summary(folder)[0], flush=True)
         console.say(f"interrupted; to go on: {goes_on(folder, console.short(folder))}")
         sys.exit(code)
     finally:
@@ -277,7 +276,9 @@ def _train_and_sum_up() -> None:
         if error is not None:
             raise error
         return
-    text, states = summarise(WritePlan.folder)
+    from savi.sweeps.job import JobFailed
+
+    text, states = _summary(WritePlan.folder)
     # Hydra raises the first job's error once all have been tried, and have said theirs; where all
     # failed, a sweeper that looks for the best one may have an error of its own.
     all_failed = states["failed"] > 0 and not states["finished"]
@@ -288,9 +289,17 @@ def _train_and_sum_up() -> None:
         sys.exit(1)
 
 
+def _summary(folder: Path) -> tuple[str, Counter[str]]:
+    """How the jobs of a sweep went, in words, and the number of them in each state."""
+    from savi.sweeps.summary import summarise
+
+    return summarise(folder)
+
+
 def evaluate() -> None:
     """``savi-evaluate``."""
-    console.guarded(_evaluate)
+    with own_answers("savi-evaluate"):
+        console.guarded(_evaluate)
 
 
 def report() -> None:
