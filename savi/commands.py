@@ -14,7 +14,6 @@ from typing import Any
 import hydra
 from hydra.conf import HydraConf
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -24,7 +23,7 @@ from savi.config import store
 from savi.config.hydras import own_answers
 from savi.config.options import check_options, register_groups
 from savi.config.schema import Config
-from savi.config.words import GROUPS, repeated
+from savi.config.words import GROUPS, modules_named, repeated
 from savi.errors import ImplicitGradientError, InputError, unknown_option
 from savi.experiments.check_values import check_evaluation, check_job, check_values
 from savi.plugins import import_modules
@@ -33,6 +32,8 @@ from savi.runs.stop import CODES as STOP_CODES
 from savi.runs.stop import STOP
 from savi.runs.whole import NotWritten, write_text
 from savi.settings import key_of
+from savi.shells import FLAGS as COMPLETION_FLAGS
+from savi.shells import answer
 from savi.sweeps.jobs import again, command, job_folder, setting
 from savi.sweeps.plan import WritePlan, goes_on, in_workers
 
@@ -119,7 +120,6 @@ def _replay(path: str, folder: Path, hydra_config: HydraConf) -> float:
 
 def _train_replicas(values: dict[str, Any], folder: Path, origin: Origin) -> float:
     from savi.replicas import train as run
-
 
     results = run(values, folder, origin)
     print(_summary(Path(console.short(folder)))[0], flush=True)
@@ -243,11 +243,7 @@ def train() -> None:
 
 def _train_with_imports() -> None:
     """Import the modules of the command line first: what they register, its groups may name."""
-    given = [word for word in sys.argv[1:] if key_of(word) == "imports"]
-    for override in OverridesParser.create().parse_overrides(given):
-        names = override.value()
-        import_modules([str(name) for name in names] if isinstance(names, list) else ())
-    import_modules(())
+    import_modules(modules_named(sys.argv[1:]))
     register_groups()
     _train_and_sum_up()
 
@@ -308,11 +304,13 @@ def report() -> None:
 
 
 def _report() -> None:
-    from savi.report.command import main
+    from savi.report.command import candidates, main
     from savi.report.wandb import sync_help
 
     arguments = sys.argv[1:]
-    if arguments[:1] == ["sync-help"]:
+    if arguments[:1] and arguments[0] in COMPLETION_FLAGS:
+        print(answer("savi-report", arguments[1:], candidates))
+    elif arguments[:1] == ["sync-help"]:
         if len(arguments) > 2:
             raise InputError(
                 "savi-report sync-help takes one folder: savi-report sync-help [FOLDER]"

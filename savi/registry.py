@@ -10,6 +10,7 @@ from types import UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from savi.errors import InputError, SettingError, unknown_option
+from savi.settings import Bounds, bounds_of
 
 T = TypeVar("T")
 
@@ -50,6 +51,10 @@ class Choices(Mapping[str, T]):
     @abstractmethod
     def hints(self, name: str) -> Mapping[str, Any]:
         """The types of its options as objects; an option that is missing may be anything."""
+
+    @abstractmethod
+    def bounds(self, name: str) -> Mapping[str, Bounds]:
+        """What bounds the values of its options, of those that have bounds."""
 
     @abstractmethod
     def called(self, name: str) -> str:
@@ -159,6 +164,10 @@ class Registry(Choices[T]):
 
     def hints(self, name: str) -> Mapping[str, Any]:
         return _hints(self[name])
+
+    def bounds(self, name: str) -> Mapping[str, Bounds]:
+        """What bounds the values of its options, of those that have bounds."""
+        return bounds_of(self[name]) if is_dataclass(self[name]) else {}
 
     def called(self, name: str) -> str:
         """The name of the class or function that is chosen."""

@@ -91,6 +91,15 @@ def keys_of(schema: Any) -> list[str]:
     return [declared.name for declared in fields(schema)]
 
 
+def bounds_of(schema: Any) -> dict[str, Bounds]:
+    """The bounds of those fields of a dataclass that have some."""
+    return {
+        declared.name: declared.metadata[BOUNDS]
+        for declared in fields(schema)
+        if BOUNDS in declared.metadata
+    }
+
+
 def check_settings(schema: Any, values: Mapping[str, Any]) -> None:
     """Refuse values outside the bounds of a dataclass, and of the dataclasses that it holds.
 

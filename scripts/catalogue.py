@@ -7,7 +7,6 @@ themselves, whose imports take seconds. Write it anew when a choice or an option
 import json
 import re
 import sys
-from dataclasses import fields, is_dataclass
 from inspect import Parameter
 from math import inf
 from pathlib import Path
@@ -18,7 +17,7 @@ sys.path.insert(0, str(ROOT))
 
 from savi.config.catalogue import FILE, HOMES, registry
 from savi.registry import Registry
-from savi.settings import BOUNDS, Bounds
+from savi.settings import Bounds
 
 
 def described() -> str:
@@ -40,9 +39,7 @@ def _choices(registry: Registry[Any]) -> dict[str, Any]:
 
 
 def _options(registry: Registry[Any], name: str) -> dict[str, Any]:
-    entry, hints = registry[name], registry.hints(name)
-    declared = fields(entry) if is_dataclass(entry) else ()
-    bounds = {field.name: field.metadata[BOUNDS] for field in declared if BOUNDS in field.metadata}
+    hints, bounds = registry.hints(name), registry.bounds(name)
     options: dict[str, Any] = {}
     for key, parameter in registry.options(name).items():
         option = options[key] = {"type": _type(hints.get(key, Any))}

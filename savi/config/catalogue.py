@@ -97,6 +97,10 @@ class Catalogued(Choices[Entry]):
             for key, words in kinds.items()
         }
 
+    def bounds(self, name: str) -> Mapping[str, Bounds]:
+        """What bounds the values of its options."""
+        return {key: option.bounds for key, option in self[name].options.items()}
+
     def called(self, name: str) -> str:
         """The name of the class or function that is chosen."""
         return self[name].name

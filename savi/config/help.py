@@ -57,7 +57,7 @@ def help_of(loader: ConfigLoader, config_name: str, words: list[str]) -> str:
     assert isinstance(config, dict)
     chosen = {str(group): name for group, name in composed.hydra.runtime.choices.items()}
     folders = _folders(loader)
-    groups = [group for group in GROUPS if group in chosen]
+    groups = [group for group in dict.fromkeys(["experiment", *GROUPS]) if group in chosen]
     flags = {flag: text for flag, text in FLAGS.items() if groups or flag != "-m, --multirun"}
     parts = [[USAGE[config_name]], ["Flags, which come first:", *_table(flags, 26)]]
     if groups:
@@ -115,17 +115,25 @@ def _values(values: Mapping[str, Any], comments: Mapping[str, str]) -> Iterator[
 
 
 def _options() -> Iterator[list[str]]:
-    """The options of every registered choice."""
-    for group, kinds in CHOICES.items():
+    """The options of registered choices; those of a kind in one paragraph."""
+    for group, kinds in ({"data": {"name": "data set"}} | CHOICES).items():
+        where = "data.options" if group == "data" else group
         for key, kind in kinds.items():
-            known = choices(kind)
+            known, lines = choices(kind), list[str]()
             for name in sorted(known):
                 choice = group if key == "name" else f"{group}.{key}"
                 options = known.options(name)
-                own = [options[option] for option in own_options(known, name, group)]
+                keys = (
+                    own_options(known, name, group)
+                    if group != "data"
+                    else options.keys() - {"path"}
+                )
+                own = [option for option in options.values() if option.name in keys]
                 if own or key != "name":
-                    title = _row(f"  {choice}={name}", _plain(known.doc(name)), OF_KEY)
-                    yield [*title, *(f"    {group}.{_declared(option)}" for option in own)]
+                    lines += _row(f"  {choice}={name}", _plain(known.doc(name)), OF_KEY)
+                    lines += [f"    {where}.{_declared(option)}" for option in own]
+            if lines:
+                yield lines
 
 
 def _declared(option: Parameter) -> str:

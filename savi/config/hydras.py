@@ -5,9 +5,12 @@ from __future__ import annotations
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from hydra._internal.hydra import Hydra
+
+from savi.shells import answer
 
 
 @contextmanager
@@ -33,9 +36,10 @@ def own_answers(command: str) -> Iterator[None]:
         print(help_of(hydra.config_loader, config_name, args.overrides))
 
     def shell_completion(hydra: Hydra, config_name: str, overrides: list[str]) -> None:
-        from savi.config.completion import answer
+        from savi.config.completion import candidates
 
-        print(answer(command, hydra.config_loader, config_name, overrides))
+        ask = partial(candidates, hydra.config_loader, config_name)
+        print(answer(command, overrides, ask))
 
     with (
         replaced(Hydra, "app_help", app_help),

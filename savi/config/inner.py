@@ -36,4 +36,3 @@ class InnerConfig:
     last_step: str = setting("judged", one_of=("judged", "trusted"))
     adapt_lr: bool = False
     when: str = "always"
-

@@ -10,7 +10,6 @@ from typing import Any, get_type_hints
 from hydra.core.config_store import ConfigStore
 
 from savi.config.catalogue import choices
-from savi.config.data import settings_of
 from savi.config.schema import Config, defaults
 from savi.config.store import conf_dir
 from savi.errors import unknown_option, within
