@@ -27,7 +27,7 @@ class Choices(Mapping[str, T]):
         InputError: for an unknown name (the known ones are listed).
     """
 
-    def __init__(self, kind: str, entries: Mapping[str, T]) -> None:
+    def __init__(self, kind: str, entries: dict[str, T]) -> None:
         self.kind, self._entries = kind, entries
 
     def __getitem__(self, name: str) -> T:
@@ -109,8 +109,7 @@ class Registry(Choices[T]):
     """
 
     def __init__(self, kind: str, *, supplied: int = 0, base: type | None = None) -> None:
-        self._registered: dict[str, T] = {}
-        super().__init__(kind, self._registered)
+        super().__init__(kind, {})
         self.supplied, self.base = supplied, base
         self._reserved: frozenset[str] = frozenset()
 
@@ -127,7 +126,7 @@ class Registry(Choices[T]):
                 self._refuse_reserved(name, entry)
             if isinstance(entry, type) and "name" not in vars(entry):
                 entry.name = name  # type: ignore[attr-defined]
-            self._registered[name] = entry
+            self._entries[name] = entry
             return entry
 
         return add
@@ -163,6 +162,7 @@ class Registry(Choices[T]):
         return self._parameters(entry)
 
     def hints(self, name: str) -> Mapping[str, Any]:
+        """The types of its options as objects; an option that is missing may be anything."""
         return _hints(self[name])
 
     def bounds(self, name: str) -> Mapping[str, Bounds]:

@@ -1,7 +1,7 @@
 """Hold ``savi/config/catalogue.json`` to the registries: ``python scripts/catalogue.py [--write]``.
 
-The file is what ``savi-train --help`` and the refusal of a wrong option read in place of the classes
-themselves, whose imports take seconds. Write it anew when a choice or an option has changed.
+The file is what ``savi-train --help`` and the refusal of a wrong option read in place of the
+classes themselves, whose imports take seconds. Write it anew when choices or options change.
 """
 
 import json

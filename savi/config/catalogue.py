@@ -1,10 +1,11 @@
 """What a config may choose, and the options of each choice, known without PyTorch.
 
 The classes and functions that a config names declare their options themselves, as fields or
-keywords; but to import them takes seconds, and ``--help``, a completion or a refusal must not. These
-read ``catalogue.json``, which ``python scripts/catalogue.py --write`` takes from the registries, and
-which a test holds to them. Once the registries are there, because a run begins or a user's own
-module has imported one to add to it, they are asked themselves.
+keywords; but to import them takes seconds, and ``--help``, a completion or a refusal must not take
+them. These read ``catalogue.json``, which ``python scripts/catalogue.py --write`` takes from the
+registries, and which a test holds to them. Once the registries are there, because a run begins or a
+user's own module has imported one to add to it, they are asked themselves. (To move PyTorch out of
+the modules instead would part every class from its options.)
 """
 
 from __future__ import annotations
@@ -91,6 +92,7 @@ class Catalogued(Choices[Entry]):
         }
 
     def hints(self, name: str) -> Mapping[str, Any]:
+        """The types of its options as objects."""
         kinds = {key: option.type.split(" | ") for key, option in self[name].options.items()}
         return {
             key: Union[tuple(TYPES.get(word, Foreign) for word in words)]  # noqa: UP007

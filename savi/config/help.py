@@ -19,7 +19,7 @@ from omegaconf import OmegaConf
 
 from savi.config.catalogue import choices
 from savi.config.comments import comments_of, head_of
-from savi.config.options import CHOICES, NAMED, own_options
+from savi.config.options import CHOICES, NAMED, own_keys
 from savi.config.words import GROUPS
 from savi.settings import flatten
 
@@ -123,12 +123,9 @@ def _options() -> Iterator[list[str]]:
             for name in sorted(known):
                 choice = group if key == "name" else f"{group}.{key}"
                 options = known.options(name)
-                keys = (
-                    own_options(known, name, group)
-                    if group != "data"
-                    else options.keys() - {"path"}
-                )
-                own = [option for option in options.values() if option.name in keys]
+                # Those of a data set are in a mapping of their own, all but its path.
+                taken = {"path"} if group == "data" else {*own_keys(group)}
+                own = [option for key, option in options.items() if key not in taken]
                 if own or key != "name":
                     lines += _row(f"  {choice}={name}", _plain(known.doc(name)), OF_KEY)
                     lines += [f"    {where}.{_declared(option)}" for option in own]
