@@ -10,7 +10,6 @@ from torch import nn
 from savi.errors import within
 from savi.experiments.check_hypergradient import check_hypergradient
 from savi.experiments.check_values import check_values
-from savi.experiments.loggers import check_wandb
 from savi.inference.encoder_losses import EncoderObjective
 from savi.inference.gradient_check import check_reference
 from savi.inference.refinement import Refinement
@@ -34,8 +33,6 @@ def check(config: Mapping[str, Any]) -> None:
     if tuned := config.get("hypergradient", {}).get("tune", []):
         check_hypergradient(config, tuned)
     _check_method(config)
-    if config["logger"]["wandb"]:
-        check_wandb(config["logger"]["mode"], config["logger"]["project"])
 
 
 def _check_method(config: Mapping[str, Any]) -> None:

@@ -10,6 +10,7 @@ from savi.config.catalogue import choices
 from savi.config.data import check_data_options
 from savi.config.schema import Config, EvaluateConfig, EvaluationConfig
 from savi.errors import Conflict, InputError, refuse, unknown_option
+from savi.experiments.check_wandb import check_wandb
 from savi.report.metrics import describe
 from savi.settings import check_settings
 
@@ -32,6 +33,8 @@ def check_values(config: Mapping[str, Any]) -> None:
     check_objective(config["optimized_metric"])
     _check_trainer(config)
     _check_names(config)
+    if config["logger"]["wandb"]:
+        check_wandb(config["logger"]["mode"], config["logger"]["project"])
 
 
 def check_objective(name: str) -> None:
