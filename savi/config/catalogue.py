@@ -140,4 +140,5 @@ def _entry(told: Mapping[str, Any]) -> Entry:
 
 def _bounds(told: Mapping[str, Any]) -> Bounds:
     # JSON has no infinity.
-    return Bounds(**{key: inf if value == "inf" else value for key, value in told.items()})
+    bounds: dict[str, Any] = {k: inf if value == "inf" else value for k, value in told.items()}
+    return Bounds(**bounds)

@@ -13,11 +13,10 @@ from hydra.core.config_loader import ConfigLoader
 from hydra.core.object_type import ObjectType
 from hydra.errors import HydraException
 from hydra.types import RunMode
-from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from savi.config.catalogue import choices
-from savi.config.help import FLAGS, names_in
+from savi.config.help import FLAGS, names_in, own_values
 from savi.config.options import CHOICES, own_options, register_groups
 from savi.config.schema import Config, EvaluateConfig
 from savi.config.words import modules_named
@@ -58,16 +57,13 @@ def candidates(loader: ConfigLoader, config_name: str, words: list[str]) -> list
 
 def _keys(loader: ConfigLoader, config_name: str, given: list[str]) -> Iterator[str]:
     """The groups, and the keys of what was chosen so far, each with its =."""
-    config: Mapping[str, Any] = {}
-    for words in (given, []):
-        try:
-            composed = loader.load_configuration(config_name, words, RunMode.MULTIRUN)
-        except (HydraException, OmegaConfBaseException):
-            continue
-        own = [str(key) for key in composed if key != "hydra"]
-        config = OmegaConf.to_container(OmegaConf.masked_copy(composed, own))  # type: ignore
-        break
-    keys = {f"{key}=" for key in flatten(dict(config))}
+    try:
+        composed = loader.load_configuration(config_name, given, RunMode.MULTIRUN)
+    except (HydraException, OmegaConfBaseException):
+        # A word is wrong that a later one may yet put right.
+        composed = loader.load_configuration(config_name, [], RunMode.MULTIRUN)
+    config = own_values(composed, resolve=False)
+    keys = {f"{key}=" for key in flatten(config)}
     if config_name == "config":
         keys |= {f"{group}=" for group in names_in(loader, "", ObjectType.GROUP)}
         keys |= {f"hydra/{group}=" for group in names_in(loader, "hydra", ObjectType.GROUP)}

@@ -15,7 +15,7 @@ from typing import Any
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.object_type import ObjectType
 from hydra.types import RunMode
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from savi.config.catalogue import choices
 from savi.config.comments import comments_of, head_of
@@ -52,9 +52,7 @@ FLAGS = {
 def help_of(loader: ConfigLoader, config_name: str, words: list[str]) -> str:
     """The help of the command whose config has this name, for what its command line says."""
     composed = loader.load_configuration(config_name, words, RunMode.RUN)
-    own = [str(key) for key in composed if key != "hydra"]
-    config = OmegaConf.to_container(OmegaConf.masked_copy(composed, own), resolve=True)
-    assert isinstance(config, dict)
+    config = own_values(composed, resolve=True)
     chosen = {str(group): name for group, name in composed.hydra.runtime.choices.items()}
     folders = _folders(loader)
     groups = [group for group in dict.fromkeys(["experiment", *GROUPS]) if group in chosen]
@@ -69,6 +67,14 @@ def help_of(loader: ConfigLoader, config_name: str, words: list[str]) -> str:
         parts.append(["Options of the choices, which are keys too, with their defaults:"])
         parts += list(_options())
     return "\n\n".join("\n".join(lines) for lines in parts)
+
+
+def own_values(composed: DictConfig, *, resolve: bool) -> dict[str, Any]:
+    """A composed config without Hydra's part, as plain values; ??? stands for a missing one."""
+    own = [str(key) for key in composed if key != "hydra"]
+    values = OmegaConf.to_container(OmegaConf.masked_copy(composed, own), resolve=resolve)
+    assert isinstance(values, dict)
+    return {str(key): value for key, value in values.items()}
 
 
 def names_in(loader: ConfigLoader, group: str, kind: ObjectType = ObjectType.CONFIG) -> list[str]:
@@ -90,8 +96,8 @@ def _choice(folders: list[Path], group: str, name: str) -> str:
     for folder in folders:
         if (file := folder / group / f"{name}.yaml").is_file():
             return head_of(file)
-    known = choices(NAMED[group]) if group in NAMED else {}
-    return _plain(known.doc(name)) if name in known else ""  # type: ignore[union-attr]
+    known = choices(NAMED[group]) if group in NAMED else None
+    return _plain(known.doc(name)) if known is not None and name in known else ""
 
 
 def _keys(
@@ -106,7 +112,12 @@ def _keys(
             files = [file for folder in folders for file in (folder / group).glob("*.yaml")]
             files.sort(key=lambda file: (file.stem != chosen.get(group), file.stem))
             comments = {f"{group}.{key}": told for key, told in comments_of(files).items()}
-            yield list(_values(flatten({group: values}), comments))
+            owners = {
+                f"{group}.{option}": f"an option of {group}.{key}={values[key]}"
+                for key, kind in CHOICES.get(group, {}).items()
+                for option in (choices(kind).options(values[key]) if values[key] != "none" else ())
+            }
+            yield list(_values(flatten({group: values}), owners | comments))
 
 
 def _values(values: Mapping[str, Any], comments: Mapping[str, str]) -> Iterator[str]:
