@@ -10,7 +10,7 @@ sys.path[:0] = [str(SCRIPTS.parent), str(SCRIPTS)]
 
 import hydra
 import torch
-from benchmarks import BENCHMARKS, RESUMABLE, SCHEMAS, register_schemas
+from benchmarks.known import BENCHMARKS, RESUMABLE, SCHEMAS, register_schemas
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException

@@ -277,10 +277,13 @@ def restoring(path: Path | None, begun: Callable[[], bool]) -> Iterator[None]:
     except Exception as error:
         if path is None or begun():
             raise
+        told = type(error).__name__
+        # Of these two the message speaks of Python's objects alone.
+        if not isinstance(error, TypeError | AttributeError):
+            told += f": {' '.join(str(error).split())}"
         raise InputError(
-            f"a training cannot go on from '{path}', which lacks what belongs to it "
-            f"({type(error).__name__}: {' '.join(str(error).split())}): choose another "
-            "hydra.run.dir"
+            f"a training cannot go on from '{path}', which lacks what belongs to it ({told}): "
+            "choose another hydra.run.dir"
         ) from error
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from pytorch_lightning.loggers import Logger
 from torch import Tensor
 
+from savi.console import say, short
 from savi.runs.whole import write_text, writing
 
 #: So many rows may wait in memory.
@@ -36,6 +38,8 @@ class MetricsLog(Logger):
         self.folder, self.path = folder, folder / "metrics.csv"
         self._waiting: list[dict[str, Any]] = []
         kept = self._read()[:rows]
+        if len(kept) < rows and self.path.is_file():
+            say(f"warning: {short(self.path)} is damaged: {rows - len(kept)} of its rows are lost")
         self._columns = sorted({name for row in kept for name, cell in row.items() if cell})
         self.rows = len(kept)
         if kept:
@@ -88,9 +92,17 @@ class MetricsLog(Logger):
     def _read(self) -> list[dict[str, Any]]:
         if not self.path.is_file():
             return []
-        with self.path.open(encoding="utf-8", errors="replace", newline="") as file:
-            # A kill may have cut the last row short.
-            return [row for row in csv.DictReader(file) if None not in row.values()]
+        rows = []
+        # A kill may have cut the last row short, which has no value for some columns then; and
+        # damage have lengthened one, which has values for no column, or hidden the end of a cell.
+        with (
+            suppress(csv.Error),
+            self.path.open(encoding="utf-8", errors="replace", newline="") as file,
+        ):
+            for row in csv.DictReader(file):
+                if None not in row and None not in row.values():
+                    rows.append(row)
+        return rows
 
     def _rewrite(self, rows: list[dict[str, Any]]) -> None:
         write_text(self.path, self._text(rows, header=True))

@@ -32,8 +32,10 @@ LOCK = ".lock"
 #: Settings that leave the results of a run as they are.
 INCIDENTAL = frozenset(
     {
-        *("logger", "callbacks", "resume", "trainer.threads", "trainer.enable_progress_bar"),
-        "trainer.max_bad_steps",
+        *("logger", "resume", "trainer.threads", "trainer.enable_progress_bar"),
+        *("trainer.max_bad_steps", "callbacks.figures", "callbacks.media_every_n_epochs"),
+        *("callbacks.checkpoint_every_n_minutes", "callbacks.gradient_check_every_n_steps"),
+        *("callbacks.gradient_check_examples", "callbacks.gradient_check_reference"),
     }
 )
 

@@ -2,31 +2,25 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from itertools import islice
 from typing import Any
 
 import torch
-from torch import Tensor
 from torch.optim import Optimizer
 
+from benchmarks.batch import TrainedBatch, with_fixed_gamma
 from benchmarks.harness import Config, SharedConfig, run_config
 from benchmarks.images import Images, read_images
 from savi.config import schema
 from savi.errors import InputError
 from savi.experiments.checkpoint import CONFIG_KEY, load_weights, read_checkpoint
 from savi.experiments.run import build
-from savi.inference.negative_elbo import NegativeELBO
 from savi.inference.outer_loss import OuterStep
 from savi.settings import check_settings, setting
 from savi.training.module import SemiAmortizedVAE
-from savi.types import Codes, Observations, Scalar
-from savi.vae.data_fit import data_fit
-from savi.vae.families import PointMassFamily
-from savi.vae.model import GaussianVAE
-from savi.vae.variance import FixedVariance
+from savi.types import Observations
 
 #: The groups of a run's config that make a module.
 GROUPS: dict[str, Callable[[], Any]] = {
@@ -38,7 +32,6 @@ GROUPS: dict[str, Callable[[], Any]] = {
     "optimizer": schema.OptimizerConfig,
     "evaluation": schema.EvaluationConfig,
 }
-DATA = ("x", "start", "scale", "noise")
 NETWORK = ("latent_dim", "hidden", "depth", "activation")
 
 
@@ -58,65 +51,6 @@ class TrainedConfig(SharedConfig):
     #: a file that savi-train wrote, which then says all about the data and the model but
     #: ``data_path``.
     checkpoint: str | None = None
-
-
-@dataclass(frozen=True)
-class TrainedBatch:
-    """A trained decoder θ, unseen images, and what the trained encoder makes of them.
-
-    The inner problem is MAP inference, J_b(z) = −log p(x_b|z) + ½‖z‖², started at m. The outer
-    loss decodes at z* + s ∘ ε with a fixed ε, so that dz*/dθ carries a signal that the envelope
-    theorem does not cancel.
-    """
-
-    model: GaussianVAE  # the decoder, with γ fixed at its trained value
-    x: Observations  # the images
-    start: Codes  # m, the encoder's mean, where the inner solves begin
-    scale: Codes  # s, the encoder's standard deviation
-    noise: Codes  # ε
-
-    def objective(self, max_steps: int = 0) -> NegativeELBO:
-        """J, made anew as in every training step.
-
-        Args:
-            max_steps: how many evaluations are to be expected: with enough of them J is evaluated
-                below the decoder's affine head (see :func:`savi.vae.data_fit.data_fit`).
-        """
-        family = PointMassFamily(self.model.latent_dim)
-        fit = data_fit(self.model, self.x, self.start, codes=len(self.x) * max_steps)
-        return NegativeELBO(self.model, family, fit, lambda step: self.noise.unsqueeze(0))
-
-    def outer(self, z: Codes) -> Scalar:
-        """L = (1/B) Σ_b [−log p(x_b | z_b + s_b ∘ ε_b) + ½‖z_b‖²]."""
-        sample = torch.addcmul(z, self.scale, self.noise).unsqueeze(0)
-        log_likelihood, _ = self.model.likelihood(self.x, self.model.decode(sample))
-        return (0.5 * z.square().sum(dim=-1) - log_likelihood[0]).mean()
-
-    @property
-    def weights(self) -> list[Tensor]:
-        """The decoder's parameters: what the outer loss is differentiated in."""
-        return list(self.model.decoder.parameters())
-
-    @property
-    def given(self) -> list[Tensor]:
-        """Every tensor that is there before the solve."""
-        data = (getattr(self, name) for name in DATA)
-        return [*self.model.parameters(), *self.model.buffers(), *data]
-
-    def rows(self, n: int) -> TrainedBatch:
-        """The first n examples."""
-        if not 1 <= n <= len(self.x):
-            raise InputError(f"{n} examples of a batch of {len(self.x)}: set batch to {n} or more")
-        return replace(self, **{name: getattr(self, name)[:n] for name in DATA})
-
-    def to(self, target: torch.dtype | torch.device) -> TrainedBatch:
-        """A copy, the weights too, in another float type or on another device."""
-        data = {name: getattr(self, name).to(target) for name in DATA}
-        return replace(self, model=copy.deepcopy(self.model).to(target), **data)
-
-    def with_gamma(self, factor: float) -> TrainedBatch:
-        """The same with γ multiplied by ``factor``, and decoder weights that are shared."""
-        return replace(self, model=_with_fixed_gamma(self.model, factor))
 
 
 def trained_batch(config: Config) -> TrainedBatch:
@@ -145,16 +79,8 @@ def trained_batch(config: Config) -> TrainedBatch:
 def _batch(module: SemiAmortizedVAE, x: Observations, seed: int) -> TrainedBatch:
     q = module.family.distribution(module.inference.start(x), module.vae)
     noise = torch.randn(q.mean.shape, generator=torch.Generator().manual_seed(seed))
-    model = _with_fixed_gamma(module.vae, 1.0)
+    model = with_fixed_gamma(module.vae, 1.0)
     return TrainedBatch(model, x, q.mean.clone(), q.variance.sqrt(), noise)
-
-
-def _with_fixed_gamma(model: GaussianVAE, factor: float) -> GaussianVAE:
-    """The same decoder with a γ that nothing moves, whatever kind it was."""
-    gamma = model.gamma().detach()
-    fixed = FixedVariance(model.gamma.dim, 1.0)
-    fixed.gamma = factor * gamma
-    return GaussianVAE(model.decoder, fixed, model.latent_dim)
 
 
 def _from_checkpoint(config: Config) -> tuple[Images, SemiAmortizedVAE]:

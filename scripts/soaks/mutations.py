@@ -344,9 +344,14 @@ def _folder(chance: Random, right: Path, place: Path) -> Trial:
     return Trial(TRAIN, [*_resumed(name), f"hydra.run.dir={name}", "resume=auto"], what)
 
 
+#: The bytes of a file that no memory holds, and no disk either: a hole.
+HUGE = 1 << 40
+
+
 def _tear(chance: Random, folder: Path) -> str:
     """Do something to one of the files, or to a folder."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.stat().st_size)
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    files = [path for path in files if 0 < path.stat().st_size < HUGE]
     target = chance.choice(files)
     told = f"{target.relative_to(folder)}"
     kind = chance.choice(
@@ -371,7 +376,7 @@ def _tear(chance: Random, folder: Path) -> str:
             target.symlink_to(target.name)
         elif kind == "huge":
             with target.open("wb") as file:
-                file.truncate(1 << 40)
+                file.truncate(HUGE)
         elif kind == "fifo":
             os.mkfifo(target)
         elif kind == "link":

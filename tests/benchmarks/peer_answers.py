@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from benchmarks.peers import SYSTEMS, Settings
 from benchmarks.peers.problem import Problem
+from benchmarks.peers.systems import SYSTEMS, Settings
 
 torch.set_num_threads(2)
 problem = Problem.load(Path(sys.argv[1]))

@@ -3,7 +3,7 @@
 import pytest
 from benchmark import CONF
 from benchmark import main as benchmark
-from benchmarks import BENCHMARKS, SCHEMAS
+from benchmarks.known import BENCHMARKS, SCHEMAS
 from hydra import compose, initialize_config_dir
 
 from savi.config.store import plain, refuse_unknown_keys

@@ -8,7 +8,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from benchmarks.peers import chosen_systems, run_peers
 from benchmarks.peers.client import Worker, WorkerError
 from benchmarks.peers.limits import chosen_threads, environment, processors
 from benchmarks.peers.outcome import Judgement, Outcome
@@ -21,6 +20,7 @@ from benchmarks.peers.report import (
     rivals,
     target_table,
 )
+from benchmarks.peers.run import chosen_systems, run_peers
 from benchmarks.peers.systems import SYSTEMS, Settings, System
 from benchmarks.peers.worker import timed
 from benchmarks.timing import Timing

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from benchmarks.peers import SYSTEMS, Settings
 from benchmarks.peers.limits import environment
 from benchmarks.peers.problem import Problem
 from benchmarks.peers.reference import Reference, relative_error
+from benchmarks.peers.systems import SYSTEMS, Settings
 from benchmarks.peers.systems.base import NotReached, best_of_grid, fewest_steps
 from benchmarks.reference import implicit_gradient, minimiser
 

@@ -5,8 +5,9 @@ from dataclasses import asdict
 
 import pytest
 import torch
+from benchmarks.batch import TrainedBatch
 from benchmarks.images import CHANNELS, read_images
-from benchmarks.trained import TrainedBatch, build_module, train, trained_batch
+from benchmarks.trained import build_module, train, trained_batch
 
 from savi.config.schema import Config
 from savi.errors import InputError

@@ -1,5 +1,6 @@
 """The rows of ``metrics.csv``."""
 
+import pytest
 import torch
 
 from savi.experiments.metrics_log import BUFFER, MetricsLog
@@ -43,6 +44,19 @@ def test_a_log_goes_on_after_the_rows_that_it_keeps(tmp_path):
     file.write_text(file.read_text() + "9.0,,")
     logged(tmp_path / "part", FIGURES[2:], first=2, rows=2)
     assert file.read_bytes() == (tmp_path / "whole/metrics.csv").read_bytes()
+
+
+@pytest.mark.parametrize(
+    "row", ["5.0,,,9,1.0,2.0", "5.0,,", f'5.0,"{"7" * 200_000}'], ids=["long", "short", "endless"]
+)
+def test_a_damaged_row_is_left_out_and_said_to_be(tmp_path, capsys, row):
+    logged(tmp_path, FIGURES)
+    file = tmp_path / "metrics.csv"
+    lines = file.read_text().splitlines()
+    file.write_text("\n".join([*lines[:-1], row]) + "\n")
+    assert MetricsLog(tmp_path, rows=4).rows == 3
+    assert file.read_text().splitlines() == lines[:-1]
+    assert "metrics.csv is damaged: 1 of its rows are lost" in capsys.readouterr().err
 
 
 def test_a_new_log_begins_anew(tmp_path):

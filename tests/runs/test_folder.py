@@ -32,7 +32,14 @@ def test_a_finished_job_of_the_same_config_is_found(tmp_path):
 
 def test_incidental_settings_and_new_keys_without_a_value_do_not_count(tmp_path):
     later = CONFIG | {"logger": {"wandb": False}, "trainer": {"threads": 2}, "new": None}
+    later |= {"callbacks": {"figures": False, "early_stopping_patience": None}}
     assert finished_metrics(finished(tmp_path / "a"), later) is not None
+
+
+def test_what_ends_a_training_earlier_counts(tmp_path):
+    later = CONFIG | {"callbacks": {"early_stopping_patience": 3}}
+    with pytest.raises(InputError, match=r"another callbacks\.early_stopping_patience"):
+        finished_metrics(finished(tmp_path / "a"), later)
 
 
 @pytest.mark.parametrize("state", ["failed", "interrupted", "running"])

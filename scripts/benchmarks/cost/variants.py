@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import torch
 
+from benchmarks.batch import TrainedBatch
 from benchmarks.harness import Config
 from benchmarks.outer_step import (
     FLAT,
@@ -18,7 +19,6 @@ from benchmarks.outer_step import (
     relative_error,
     stable_descent,
 )
-from benchmarks.trained import TrainedBatch
 from savi.gradients import GradientBackend
 from savi.inner import InnerOptimizer, Momentum
 from savi.inner.optimizers import OPTIMIZERS, GradientDescent

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from rich.table import Table
 
+from benchmarks.batch import TrainedBatch
 from benchmarks.harness import Config, benchmark, check_rising, write_csv
 from benchmarks.images import read_images
 from benchmarks.inner import report
@@ -17,7 +18,7 @@ from benchmarks.inner.solves import BASE, Trial, across_gamma, is_tuned, race, t
 from benchmarks.inner.training import build_modules, compare_training, train_amortised
 from benchmarks.progress import Progress, quiet
 from benchmarks.timing import chosen_device
-from benchmarks.trained import TrainedBatch, TrainedConfig, trained_batch
+from benchmarks.trained import TrainedConfig, trained_batch
 from savi.errors import InputError, unknown_option
 from savi.inner.optimizers import OPTIMIZERS
 from savi.report.figures.style import save

@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 import torch
 
+from benchmarks.batch import TrainedBatch
 from benchmarks.inner.solves import SHARE, Optimizers, quantile
 from benchmarks.timing import synchronise
-from benchmarks.trained import TrainedBatch
 from savi.inner.history import Iterate, Recorder
 from savi.inner.loop import InnerLoop
 from savi.linear.base import norm

@@ -11,9 +11,9 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from benchmarks.batch import TrainedBatch
 from benchmarks.progress import Advance
 from benchmarks.timing import Timing, interleaved, synchronise
-from benchmarks.trained import TrainedBatch
 from savi.errors import InputError
 from savi.inner.loop import InnerLoop
 from savi.inner.optimizers import OPTIMIZERS, InnerOptimizer

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from benchmarks.trained import DATA, TrainedBatch
+from benchmarks.batch import DATA, TrainedBatch
 from savi.errors import InputError
 from savi.vae.build import build_vae
 from savi.vae.perceptron import Perceptron

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass, field
 from itertools import islice
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
+from threading import Thread
 
 import torch
 from rich.table import Table
@@ -138,7 +140,7 @@ def _runs(jobs: Sequence[Job], config: Config, folder: Path) -> Iterator[tuple[J
         yield from ((job, run_job(job, config, folder)) for job in jobs)
         return
     count, waiting = config["processes"], iter(jobs)
-    pool = ProcessPoolExecutor(count, get_context("spawn"), _set_threads, (config["threads"],))
+    pool = ProcessPoolExecutor(count, get_context("spawn"), _begin, (config["threads"],))
     with pool:
         running: dict[Future[list[Row]], Job] = {}
         while True:
@@ -151,9 +153,17 @@ def _runs(jobs: Sequence[Job], config: Config, folder: Path) -> Iterator[tuple[J
                 yield running.pop(future), future.result()
 
 
-def _set_threads(threads: int | None) -> None:
+def _begin(threads: int | None) -> None:
+    """In a worker, which ends with the process that began it, however that has ended."""
     if threads is not None:
         torch.set_num_threads(threads)
+    Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    if parent := parent_process():
+        parent.join()
+        os._exit(1)
 
 
 def _sentence(job: Job, rows: Sequence[Row]) -> str:

@@ -9,10 +9,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from benchmarks.batch import DATA
 from benchmarks.peers.problem import Problem
 from benchmarks.peers.systems.base import SYSTEMS, Answer, Settings, System, best_of_grid
 from benchmarks.systems import Lazy
-from benchmarks.trained import DATA
 
 jax, jnp, sparse = Lazy("jax"), Lazy("jax.numpy"), Lazy("jax.scipy.sparse.linalg")
 

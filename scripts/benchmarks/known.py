@@ -1,0 +1,22 @@
+"""All benchmarks: importing this makes them known by their names."""
+
+from benchmarks import (
+    cost,
+    inner,
+    memory,
+    order,
+    price,
+    qp,
+    race,
+    replicas,
+    safety,
+    step,
+    unrolling,
+)
+from benchmarks.harness import BENCHMARKS, RESUMABLE, SCHEMAS, register_schemas
+from benchmarks.peers import run as peers
+
+__all__ = [
+    "BENCHMARKS", "RESUMABLE", "SCHEMAS", "cost", "inner", "memory", "order", "peers", "price",
+    "qp", "race", "register_schemas", "replicas", "safety", "step", "unrolling",
+]  # fmt: skip
