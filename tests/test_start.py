@@ -57,6 +57,7 @@ REFUSED = [
     (["train", "+inner.damping=-1"], "inner.damping is -1.0: set it above 0"),
     (["train", "+inner.lr=3"], "inner.optimizer 'levenberg_marquardt' has no option 'lr'"),
     (["train", "+data.options.n=3"], "data set 'digits' has no options"),
+    (["train", "data=arrays"], "data set 'arrays' needs data.path"),
     (["train", "-m", "--cfg", "job"], "-m runs jobs, --cfg and --info only look"),
     (["train", "--nope"], "unrecognized arguments: --nope"),
     (["evaluate"], "no checkpoint is given"),

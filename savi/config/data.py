@@ -38,51 +38,50 @@ class DataConfig:
     options: dict[str, Any] = field(default_factory=dict)
 
 
-def check_data_options(sets: Choices[Any], name: str, options: Mapping[str, Any]) -> None:
-    """Refuse ``data.options`` that a data set does not take.
-
-    Raises:
-        InputError: for the first of them, and for an unknown data set.
-    """
-    known = sets.options(name).keys() - {"path"}
-    for option in options:
-        if not known:
-            raise InputError(
-                f"data set '{name}' has no options: remove '{option}' from data.options"
-            )
-        if option not in known:
-            raise unknown_option(f"data.options of '{name}'", option, known)
-
-
-def settings_of(
-    sets: Choices[Any], name: str, path: str | None, options: Mapping[str, Any] | None
-) -> dict[str, Any]:
-    """What a data set's loader is to be called with: its path, if it takes one, and its options.
+def check_data(sets: Choices[Any], name: str, path: str | None, options: Mapping[str, Any]) -> None:
+    """Refuse a data set that there is not, and a path or options that it does not take.
 
     Args:
         sets: the known ones.
         name: of one of them.
-        path: ``data.path``.
+        path: ``data.path``, which may not exist.
         options: ``data.options``.
 
     Raises:
-        InputError: for an unknown data set or option, for a path that does not exist, that the
-            loader has no use for, or that it needs and was not given.
+        InputError: for the first that is wrong, and for a path that is needed and not given.
     """
-    check_data_options(sets, name, options or {})
-    settings, takes_path = dict(options or {}), sets.options(name).get("path")
-    if path is not None:
-        if takes_path is None:
-            raise InputError(f"data set '{name}' reads no files: leave data.path at null")
-        try:
-            settings["path"] = Path(path).expanduser()
-        except RuntimeError as error:
-            raise InputError(f"data.path '{path}' names an unknown user: write it out") from error
-        if not path or not _exists(settings["path"]):
-            raise InputError(f"data.path '{path}' does not exist: set it to what '{name}' reads")
-    elif takes_path is not None and takes_path.default is takes_path.empty:
+    known = sets.options(name)
+    takes_path = known.pop("path", None)
+    for option in options:
+        if option in known:
+            continue
+        if known:
+            raise unknown_option(f"data.options of '{name}'", option, known)
+        raise InputError(f"data set '{name}' has no options: remove '{option}' from data.options")
+    if path is not None and takes_path is None:
+        raise InputError(f"data set '{name}' reads no files: leave data.path at null")
+    if path is None and takes_path is not None and takes_path.default is takes_path.empty:
         raise InputError(f"data set '{name}' needs data.path: set it to what is to be read")
-    return settings
+
+
+def settings_of(
+    sets: Choices[Any], name: str, path: str | None, options: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What a data set's loader is to be called with: its options, and its path if it takes one.
+
+    Raises:
+        InputError: as :func:`check_data`, and for a path that does not exist.
+    """
+    check_data(sets, name, path, options)
+    if path is None:
+        return dict(options)
+    try:
+        file = Path(path).expanduser()
+    except RuntimeError as error:
+        raise InputError(f"data.path '{path}' names an unknown user: write it out") from error
+    if not path or not _exists(file):
+        raise InputError(f"data.path '{path}' does not exist: set it to what '{name}' reads")
+    return {**options, "path": file}
 
 
 def _exists(path: Path) -> bool:

@@ -20,4 +20,4 @@ def bind(
         InputError: for an unknown data set or option, for a path that does not exist, that the
             loader has no use for, or that it needs and was not given.
     """
-    return partial(DATASETS[name], **settings_of(DATASETS, name, path, options))
+    return partial(DATASETS[name], **settings_of(DATASETS, name, path, options or {}))

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from savi.config.catalogue import choices
-from savi.config.data import check_data_options
+from savi.config.data import check_data
 from savi.config.schema import Config, EvaluateConfig, EvaluationConfig
 from savi.errors import Conflict, InputError, refuse, unknown_option
 from savi.experiments.check_wandb import check_wandb
@@ -57,7 +57,7 @@ def _check_names(config: Mapping[str, Any]) -> None:
     networks = ((kind, model[kind]) for kind in ("decoder", "encoder") if model[kind] != "none")
     if any("activation" in choices(kind).options(name) for kind, name in networks):
         choices("activation")[model["activation"]]
-    check_data_options(choices("data set"), data["name"], data.get("options", {}))
+    check_data(choices("data set"), data["name"], data.get("path"), data.get("options", {}))
 
 
 def _check_trainer(config: Mapping[str, Any]) -> None:
