@@ -64,7 +64,10 @@ def _train(config: DictConfig) -> float:
         origin = Origin(command(words), again=again_by, remarks=tuple(repeated(words)))
         if values["trainer"]["replicas"] > 1:
             return _train_replicas(values, folder, origin)
-        # PyTorch is imported from here on.
+        # From here on PyTorch is imported, and Lightning once the method is known to be possible.
+        from savi.experiments.check import check
+
+        check(values)
         from savi.experiments.run import train as run
 
         metrics = run(values, folder, origin)

@@ -57,7 +57,9 @@ def _type(hint: Any) -> str:
 
 def _bounds(bounds: Bounds) -> dict[str, Any]:
     told = {key: value for key, value in vars(bounds).items() if value is not None}
-    if bounds.one_of is not None:
+    if isinstance(bounds.one_of, Registry):
+        told["one_of"] = bounds.one_of.kind
+    elif bounds.one_of is not None:
         told["one_of"] = list(bounds.one_of)
     return {key: "inf" if value == inf else value for key, value in told.items()}
 

@@ -98,6 +98,18 @@ def test_what_refuses_is_light(command, sentence, told):
     assert (code, imported) == (2, [])
 
 
+@pytest.mark.long
+def test_an_impossible_method_is_refused_without_lightning(tmp_path):
+    words = [["train", "inner.noise=fresh"]]
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, json.dumps([HEAVY, words])],
+        cwd=tmp_path, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    ((text, code, imported),) = json.loads(done.stdout)
+    assert "gradient 'ift' with inner.noise 'fresh'" in text
+    assert (code, imported) == (2, ["torch"])
+
+
 @pytest.mark.slow
 def test_the_package_itself_is_light():
     code = (

@@ -3,8 +3,8 @@
 The classes and functions that a config names declare their options themselves, as fields or
 keywords; but to import them takes seconds, and ``--help``, a completion or a refusal must not take
 them. These read ``catalogue.json``, which ``python scripts/catalogue.py --write`` takes from the
-registries, and which a test holds to them. Once the registries are there, because a run begins or a
-user's own module has imported one to add to it, they are asked themselves. (To move PyTorch out of
+registries, and which a test holds to them. Once a registry is there, because a run begins or a
+user's own module has imported it to add to it, it is asked itself. (To move PyTorch out of
 the modules instead would part every class from its options.)
 """
 
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import import_module
@@ -37,22 +37,38 @@ HOMES = {
     "inner.objective": "savi.inner:OBJECTIVES",
     "inner.optimizer": "savi.inner:OPTIMIZERS",
     "model.gamma.mode": "savi.vae:VARIANCES",
-    "optimizer": "savi.training:OUTER_OPTIMIZERS",
+    "optimizer": "savi.training.outer_optimizers:OUTER_OPTIMIZERS",
     "posterior": "savi.vae:POSTERIORS",
+    "solver": "savi.linear:SOLVERS",
 }
 
 
 def choices(kind: str) -> Choices[Any]:
-    """The choices of a kind: its registry once any has been imported, else the catalogue's."""
-    if any(home.partition(":")[0] in sys.modules for home in HOMES.values()):
-        return registry(kind)
-    return catalogued()[kind]
+    """The choices of a kind: its registry once that has been imported, else the catalogue's."""
+    imported = HOMES[kind].partition(":")[0] in sys.modules
+    return registry(kind) if imported else catalogued()[kind]
 
 
 def registry(kind: str) -> Registry[Any]:
     """The registry of a kind itself, which is imported if need be."""
     module, _, name = HOMES[kind].partition(":")
     return getattr(import_module(module), name)
+
+
+class Names(Collection[str]):
+    """The names of the choices of a kind, for a bound."""
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+
+    def __contains__(self, name: object) -> bool:
+        return name in choices(self.kind)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(choices(self.kind))
+
+    def __len__(self) -> int:
+        return len(choices(self.kind))
 
 
 @dataclass(frozen=True)
@@ -141,4 +157,6 @@ def _entry(told: Mapping[str, Any]) -> Entry:
 def _bounds(told: Mapping[str, Any]) -> Bounds:
     # JSON has no infinity.
     bounds: dict[str, Any] = {k: inf if value == "inf" else value for k, value in told.items()}
+    if isinstance(kind := bounds.get("one_of"), str):
+        bounds["one_of"] = Names(kind)
     return Bounds(**bounds)

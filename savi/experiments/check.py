@@ -14,7 +14,6 @@ from savi.inference.encoder_losses import EncoderObjective
 from savi.inference.gradient_check import check_reference
 from savi.inference.refinement import Refinement
 from savi.inference.semi_amortized import SemiAmortizedInference
-from savi.training.warm_start import WarmStarts
 from savi.vae.families import POSTERIORS
 
 
@@ -44,7 +43,11 @@ def _check_method(config: Mapping[str, Any]) -> None:
     encoder = None if model["encoder"] == "none" else nn.Identity()
     inference = SemiAmortizedInference(encoder, family, config["inner"], config["gradient"])
     EncoderObjective(config["encoder_loss"], inference)
-    WarmStarts.build(config["inner"], inference)
+    if config["inner"].get("warm_start"):
+        # Lightning's import takes seconds.
+        from savi.training.warm_start import WarmStarts
+
+        WarmStarts.build(config["inner"], inference)
     with within("inner"):
         Refinement.of(config["inner"], inference)
     if callbacks["gradient_check_every_n_steps"] is not None:
