@@ -26,6 +26,8 @@ def parser() -> ArgumentParser:
         usage="savi-report RUN_OR_SWEEP_FOLDER ... [--output report.html] [--title TITLE]",
         description="Write one self-contained HTML page on a run, or a comparison of several. It "
         "needs no network and opens by a double click.",
+        epilog="savi-report sync-help [FOLDER] says how to upload offline wandb runs later; "
+        "--version is that of savi, --shell-completion install=SHELL completes in bash, zsh, fish.",
         allow_abbrev=False,
     )
     folders = "a run's folder, a sweep's, or one above them, which is searched for runs"
