@@ -20,6 +20,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from savi import console
 from savi.config import store
+from savi.config.catalogue import choices
+from savi.config.data import check_data
 from savi.config.hydras import own_answers
 from savi.config.options import check_options, register_groups
 from savi.config.schema import Config
@@ -177,6 +179,8 @@ def _check(values: Mapping[str, Any], hydra_config: HydraConf) -> None:
     check_options(values)
     store.refuse_dropped_groups(hydra_config.runtime.choices, Config)
     check_values(values)
+    data = values["data"]
+    check_data(choices("data set"), data["name"], data["path"], data["options"])
 
 
 def _optimized(metrics: Mapping[str, float], values: Mapping[str, Any]) -> float:

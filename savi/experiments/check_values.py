@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from savi.config.catalogue import choices
-from savi.config.data import check_data
 from savi.config.schema import Config, EvaluateConfig, EvaluationConfig
 from savi.errors import Conflict, InputError, refuse, unknown_option
 from savi.experiments.check_wandb import check_wandb
@@ -51,13 +50,12 @@ def check_objective(name: str) -> None:
 
 
 def _check_names(config: Mapping[str, Any]) -> None:
-    """Refuse the names of no data set, variance or activation, which no other check looks up."""
-    model, data = config["model"], config["data"]
+    """Refuse the names of no variance or activation, which no other check looks up."""
+    model = config["model"]
     choices("model.gamma.mode")[model["gamma"]["mode"]]
     networks = ((kind, model[kind]) for kind in ("decoder", "encoder") if model[kind] != "none")
     if any("activation" in choices(kind).options(name) for kind, name in networks):
         choices("activation")[model["activation"]]
-    check_data(choices("data set"), data["name"], data.get("path"), data.get("options", {}))
 
 
 def _check_trainer(config: Mapping[str, Any]) -> None:
