@@ -5,6 +5,7 @@
 #             other random numbers
 # make soak   tries to break it for some hours: kills, signals, full disks, damaged files
 # make lint   checks style and types
+# make docs   builds the site of docs/ into build/site
 PYTHON ?= python3
 # The versions that the project is tested with; any in the ranges of pyproject.toml will do:
 # make train TORCH="torch torchvision"
@@ -14,7 +15,7 @@ BIN := $(VENV)/bin
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 READY := $(VENV)/.ready
 
-.PHONY: train test test-all test-portable soak lint clean
+.PHONY: train test test-all test-portable soak lint docs docs-serve clean
 
 train: $(READY)
 	$(BIN)/savi-train
@@ -36,6 +37,15 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# What builds the site is installed when it is built first. The variable leaves out a notice on the
+# next version of MkDocs, which the ranges of pyproject.toml exclude.
+docs: $(READY)
+	test -x $(BIN)/mkdocs || $(BIN)/python -m pip install --quiet --editable '.[docs]'
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --config-file docs/site/mkdocs.yml
+
+docs-serve: docs
+	$(BIN)/python -m http.server --bind 127.0.0.1 --directory build/site 8000
 
 $(READY): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

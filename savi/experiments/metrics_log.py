@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -12,7 +13,6 @@ from typing import Any
 from pytorch_lightning.loggers import Logger
 from torch import Tensor
 
-from savi.console import say, short
 from savi.runs.whole import write_text, writing
 
 #: So many rows may wait in memory.
@@ -39,7 +39,8 @@ class MetricsLog(Logger):
         self._waiting: list[dict[str, Any]] = []
         kept = self._read()[:rows]
         if len(kept) < rows and self.path.is_file():
-            say(f"warning: {short(self.path)} is damaged: {rows - len(kept)} of its rows are lost")
+            lost = f"{self.path} is damaged: {rows - len(kept)} of its rows are lost"
+            print(f"warning: {lost}", file=sys.stderr, flush=True)
         self._columns = sorted({name for row in kept for name, cell in row.items() if cell})
         self.rows = len(kept)
         if kept:

@@ -23,10 +23,10 @@ def all_finite(tensors: Iterable[Tensor]) -> bool:
     # One for each kind.
     found = []
     for (device, _), same in kinds.items():
-        found.append(torch.zeros(1, device=device))
+        found.append(torch.zeros(1, device=device, dtype=torch.float32))
         # Multiplies by 1 besides, which changes nothing.
         torch._amp_foreach_non_finite_check_and_unscale_(
-            same, found[-1], torch.ones(1, device=device)
+            same, found[-1], torch.ones(1, device=device, dtype=torch.float32)
         )
     if not found:
         return True

@@ -185,8 +185,18 @@ def test_the_count_is_kept_by_checkpoints(config):
     assert other.bad_steps in other.configure_callbacks()
 
 
-def test_all_numbers_are_looked_at():
-    tensors = [torch.ones(3), torch.ones(2, 2).double(), torch.ones(2).bfloat16()]
+@pytest.mark.parametrize("default", [torch.float32, torch.float64])
+def test_all_numbers_are_looked_at(default):
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(default)
+    try:
+        _all_numbers_are_looked_at()
+    finally:
+        torch.set_default_dtype(before)
+
+
+def _all_numbers_are_looked_at():
+    tensors = [torch.ones(3).float(), torch.ones(2, 2).double(), torch.ones(2).bfloat16()]
     assert all_finite([])
     assert all_finite(tensors)
     for number in range(3):
@@ -194,7 +204,7 @@ def test_all_numbers_are_looked_at():
             broken = [tensor.clone() for tensor in tensors]
             broken[number].view(-1)[-1] = wrong
             assert not all_finite(broken)
-    largest = torch.full((2,), torch.finfo(torch.float32).max)
+    largest = torch.full((2,), torch.finfo(torch.float32).max, dtype=torch.float32)
     assert all_finite([largest])
     assert largest.tolist() == [torch.finfo(torch.float32).max] * 2
     assert in_words(1.0, ["a", "b", "c"]) == (
