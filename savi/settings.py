@@ -77,8 +77,9 @@ def setting(
 
 
 def is_whole(kind: object) -> bool:
-    """Whether numbers of a declared type, an ``int`` or the text of one, have to be whole."""
-    return re.search(r"\bint\b", str(kind)) is not None
+    """Whether numbers of a declared type, or of the text of one, have to be whole."""
+    names = re.findall(r"\w+", str(kind))
+    return "int" in names and "float" not in names
 
 
 def positive(default: float | None) -> Any:

@@ -9,7 +9,7 @@ from typing import Any
 from savi.config.catalogue import choices
 from savi.config.schema import Config, EvaluateConfig, EvaluationConfig
 from savi.errors import Conflict, InputError, refuse, unknown_option
-from savi.experiments.check_wandb import check_wandb
+from savi.experiments.check_loggers import check_wandb
 from savi.report.metrics import describe
 from savi.settings import check_settings
 

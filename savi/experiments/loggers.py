@@ -17,7 +17,7 @@ from pytorch_lightning.loggers import Logger, WandbLogger
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 from savi.errors import InputError
-from savi.experiments.check_wandb import MODE_VARIABLE, NAME_LENGTH
+from savi.experiments.check_loggers import MODE_VARIABLE, NAME_LENGTH
 from savi.experiments.metrics_log import MetricsLog
 from savi.report.wandb import AXES, FIGURES, HISTOGRAMS, OBJECTIVE, STEP
 from savi.runs.record import Origin

@@ -14,7 +14,7 @@ from programs import finished_alone
 from wandb_runs import history_of, records_of, summary_of
 
 from savi.errors import InputError
-from savi.experiments.check_wandb import NAME_LENGTH, check_wandb
+from savi.experiments.check_loggers import NAME_LENGTH, check_wandb
 from savi.experiments.loggers import (
     TAG_LENGTH,
     build_loggers,

@@ -1,4 +1,4 @@
-"""What wandb would refuse, before a run has done any work."""
+"""What loggers would refuse, before a run has done any work."""
 
 from __future__ import annotations
 
