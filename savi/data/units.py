@@ -20,9 +20,6 @@ _ROWS = 4096
 #: Of so many different values at most it is said that they are few.
 FEW_VALUES = 32
 
-#: How a data set may be scaled: not at all, by one number, or every dimension by its own.
-SCALES = ("none", "global", "per_feature")
-
 # A spread below this share of the mean is rounding.
 _ROUNDING = 1e-12
 
@@ -114,7 +111,7 @@ class Units:
         scale: str = "none",
         dtype: torch.dtype = torch.float32,
     ) -> Self:
-        """Choose the units by the training data; ``scale`` is one of `SCALES`.
+        """Choose the units by the training data; ``scale`` is one of `savi.config.data.SCALES`.
 
         Mean and variance are exact: with dequantisation E[x] = (E[k] + 1/2)/L and
         Var[x] = (Var[k] + 1/12)/L².

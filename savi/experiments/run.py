@@ -16,6 +16,7 @@ from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities import rank_zero_only
 
+from savi.config.options import check_options
 from savi.data import TensorDataModule
 from savi.data.suitability import few_values, unusual_scale
 from savi.errors import InputError
@@ -32,7 +33,6 @@ from savi.experiments.conclude import conclude, keep_what_there_is
 from savi.experiments.devices import led
 from savi.experiments.loggers import build_loggers, finish, quieten_libraries
 from savi.experiments.media import MediaMonitor
-from savi.experiments.options import check_options
 from savi.experiments.resume import AUTO, Progress, followed, progress
 from savi.experiments.trainer import build_trainer
 from savi.experiments.training_state import TrainingState

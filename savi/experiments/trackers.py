@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -12,33 +11,15 @@ import numpy as np
 from PIL import Image
 from pytorch_lightning.loggers import Logger, MLFlowLogger, TensorBoardLogger
 
-from savi.errors import InputError
 from savi.report.wandb import FIGURES
 from savi.runs.whole import write_text
 from savi.settings import flatten
-
-#: The keys of the ``logger`` group that turn them on, which are their packages, too.
-TRACKERS = ("tensorboard", "mlflow")
 
 #: The file of a run folder with the id of its run in MLflow, so that a run goes on as the same one.
 MLFLOW_RUN = "mlflow_run.txt"
 
 #: Where MLflow looks for its server.
 URI_VARIABLE = "MLFLOW_TRACKING_URI"
-
-
-def check_trackers(logger: Mapping[str, Any]) -> None:
-    """Refuse a logger whose package is not installed.
-
-    Raises:
-        InputError: with the command that installs it.
-    """
-    for name in TRACKERS:
-        if logger.get(name) and find_spec(name) is None:
-            raise InputError(
-                f"logger.{name} needs the package {name}, which is not installed: "
-                f"pip install {name}, or set logger.{name}=false"
-            )
 
 
 def build_trackers(config: Mapping[str, Any], folder: Path, name: str, group: str) -> list[Logger]:

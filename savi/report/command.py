@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import NoReturn
 
 from savi.errors import InputError
+from savi.runs.folder import require_folder
+from savi.shells import paths
 
 #: Where the page is written.
 OUTPUT = Path("report.html")
@@ -29,6 +31,8 @@ def parser() -> ArgumentParser:
         description="Write one self-contained HTML page on a run, or a comparison of several. It "
         "needs no network and opens by a double click. With --watch the page is served on this "
         "machine instead, and follows runs that are at work.",
+        epilog="savi-report sync-help [FOLDER] says how to upload offline wandb runs later; "
+        "--version is that of savi, --shell-completion install=SHELL completes in bash, zsh, fish.",
         allow_abbrev=False,
     )
     folders = "a run's folder, a sweep's, or one above them, which is searched for runs"
@@ -47,6 +51,16 @@ def _port(text: str) -> int:
     return int(text)
 
 
+def candidates(words: list[str]) -> list[str]:
+    """What the last one of the words of a command line may become, for a shell's completion."""
+    *earlier, word = words or [""]
+    if earlier[-1:] == ["--output"]:
+        return paths(word)
+    flags = [flag for action in parser()._actions for flag in action.option_strings]
+    known = [*flags, *(() if earlier else ("sync-help",))]
+    return [*(name for name in known if name.startswith(word)), *paths(word, folders=True)]
+
+
 def main(arguments: Sequence[str]) -> Path | None:
     """Write the report that the arguments ask for and return its path, or serve it until Ctrl-C.
 
@@ -54,6 +68,9 @@ def main(arguments: Sequence[str]) -> Path | None:
         InputError: for arguments that cannot be understood, and whatever is wrong with the runs.
     """
     options = parser().parse_args(arguments)
+    for folder in options.folders:
+        require_folder(folder)
+    # PyTorch and Matplotlib are imported from here on.
     if not options.watch:
         if options.port is not None:
             raise InputError("--port without --watch: add --watch, or leave it out")

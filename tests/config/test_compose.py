@@ -35,7 +35,7 @@ NEEDS = {
 @pytest.mark.parametrize(("group", "option"), OPTIONS)
 def test_every_option_composes(config, group, option, monkeypatch):
     # As if the packages of optional loggers were there.
-    monkeypatch.setattr("savi.experiments.trackers.find_spec", str)
+    monkeypatch.setattr("savi.experiments.check_loggers.find_spec", str)
     check(config(f"{group}={option}", *NEEDS.get(f"{group}={option}", ())))
 
 

@@ -7,7 +7,7 @@ from PIL import Image
 from pytorch_lightning.loggers import MLFlowLogger, TensorBoardLogger
 
 from savi.errors import InputError
-from savi.experiments import trackers
+from savi.experiments import check_loggers, trackers
 from savi.experiments.check import check
 from savi.experiments.loggers import build_loggers, finish, log_results
 from savi.experiments.metrics_log import MetricsLog
@@ -62,9 +62,9 @@ def stubs(monkeypatch, tmp_path):
         kind.experiment = Recorder()
 
 
-@pytest.mark.parametrize("name", trackers.TRACKERS)
+@pytest.mark.parametrize("name", check_loggers.TRACKERS)
 def test_a_package_that_is_missing_is_told_before_anything_is_done(name, config, monkeypatch):
-    monkeypatch.setattr(trackers, "find_spec", lambda package: None)
+    monkeypatch.setattr(check_loggers, "find_spec", lambda package: None)
     check(config("experiment=vae"))
     told = rf"logger\.{name} needs the package {name}, which is not installed: pip install {name},"
     for chosen in (f"logger={name}", f"logger.{name}=true"):
@@ -72,7 +72,7 @@ def test_a_package_that_is_missing_is_told_before_anything_is_done(name, config,
             check(config("experiment=vae", chosen))
     assert config(f"logger={name}")["logger"]["wandb"] is False
     everything = config("logger=all")["logger"]
-    assert all(everything[name] for name in ("wandb", *trackers.TRACKERS))
+    assert all(everything[name] for name in ("wandb", *check_loggers.TRACKERS))
 
 
 def test_several_log_at_once_each_what_it_can_show(stubs, config, tmp_path):
