@@ -68,18 +68,18 @@ def main(arguments: Sequence[str]) -> Path | None:
         InputError: for arguments that cannot be understood, and whatever is wrong with the runs.
     """
     options = parser().parse_args(arguments)
+    if options.port is not None and not options.watch:
+        raise InputError("--port without --watch: add --watch, or leave it out")
+    if options.output is not None and options.watch:
+        raise InputError("--output with --watch, which serves the page: leave out one of them")
     for folder in options.folders:
         require_folder(folder)
     # PyTorch and Matplotlib are imported from here on.
-    if not options.watch:
-        if options.port is not None:
-            raise InputError("--port without --watch: add --watch, or leave it out")
-        from savi.report.html import write_report
+    if options.watch:
+        from savi.report.watch import ReportServer, watch
 
-        return write_report(options.folders, options.output or OUTPUT, options.title)
-    if options.output is not None:
-        raise InputError("--output with --watch, which serves the page: leave out one of them")
-    from savi.report.watch import ReportServer, watch
+        watch(ReportServer(options.folders, options.title, options.port))
+        return None
+    from savi.report.html import write_report
 
-    watch(ReportServer(options.folders, options.title, options.port))
-    return None
+    return write_report(options.folders, options.output or OUTPUT, options.title)
