@@ -88,14 +88,18 @@ class EncoderLossConfig:
     distill: float = 0.0
 
 
+#: How the outer learning rate goes: see :mod:`savi.training.schedules`.
+LR_SCHEDULES = ("constant", "cosine", "linear", "exponential", "one_cycle")
+
+
 @dataclass
 class OptimizerConfig:
-    """The outer optimiser, whose options further keys are; a constant or cosine learning rate."""
+    """The outer optimiser, whose options further keys are, and how its learning rate goes."""
 
     name: str = "adam"
     lr: float = setting(1e-3, above=0)
     weight_decay: float = setting(0.0, at_least=0)
-    schedule: str = setting("constant", one_of=("constant", "cosine"))
+    schedule: str = setting("constant", one_of=LR_SCHEDULES)
 
 
 @dataclass
