@@ -79,6 +79,11 @@ def _train(config: DictConfig) -> float:
     except (FloatingPointError, ImplicitGradientError, NotWritten) as error:
         console.remove_if_empty(folder)
         console.fail(error, 1)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        console.remove_if_empty(folder)
+        console.fail(console.unusable(error), 2)
     except (MemoryError, RuntimeError) as error:
         if not console.lacks_memory(error):
             raise
@@ -226,18 +231,22 @@ def _evaluate(config: DictConfig) -> float:
         console.fail(error, 2)
     except FloatingPointError as error:
         console.fail(error, 1)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        console.fail(console.unusable(error), 2)
     metrics = evaluation.metrics | ood
     console.print_table(results_table(metrics, f"{config.checkpoint}, {config.split} split"))
     if evaluation.collapse is not None:
         console.print_verdict(evaluation.collapse.record())
-    if config.output is not None:
-        text = json.dumps(metrics, indent=2, sort_keys=True) + "\n"
-        write_text(Path(config.output), text)
-    if evaluation.remark is not None:
-        console.say(f"warning: {evaluation.remark}")
     try:
+        if config.output is not None:
+            text = json.dumps(metrics, indent=2, sort_keys=True) + "\n"
+            write_text(Path(config.output), text)
+        if evaluation.remark is not None:
+            console.say(f"warning: {evaluation.remark}")
         evaluation.require_plausible()
-    except FloatingPointError as error:
+    except (FloatingPointError, NotWritten) as error:
         console.fail(error, 1)
     return metrics[f"{config.split}/elbo"]
 

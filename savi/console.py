@@ -67,8 +67,13 @@ def guarded(
     except OSError as error:
         if error.filename is None:
             raise
-        say(f"'{error.filename}' cannot be used: {error.strerror}")
+        say(str(unusable(error)))
         sys.exit(2)
+
+
+def unusable(error: OSError) -> InputError:
+    """An error of the system's with a file, as a mistake in the input."""
+    return InputError(f"'{error.filename}' cannot be used: {error.strerror}")
 
 
 def _refuse_flags(parser: ArgumentParser, message: str) -> NoReturn:

@@ -1,6 +1,7 @@
 """The commands, called as a user would, in this process."""
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -190,6 +191,21 @@ def finished(tmp_path_factory) -> Path:
         patch.setattr("sys.argv", ["savi-train", *TINY])
         train()
     return folder
+
+
+@pytest.mark.slow
+def test_a_folder_in_the_place_of_a_file_ends_in_one_sentence(finished, command, capsys, tmp_path):
+    shutil.copytree(finished / "run", tmp_path / "run", symlinks=True)
+    (tmp_path / "run" / "metrics.csv").unlink()
+    (tmp_path / "run" / "metrics.csv").mkdir()
+    with pytest.raises(SystemExit) as exit_:
+        command(train, *TINY, "trainer.max_epochs=3", "resume=auto")
+    assert exit_.value.code == 2
+    (told,) = [
+        line for line in capsys.readouterr().err.splitlines() if not line.startswith("warning: ")
+    ]
+    assert told.startswith("savi: '")
+    assert told.endswith("metrics.csv' cannot be used: Is a directory")
 
 
 @pytest.mark.slow
