@@ -20,11 +20,11 @@ from savi.inner import OBJECTIVES, OPTIMIZERS
 from savi.registry import Registry, refuse_ambiguous
 from savi.settings import keys_of
 from savi.training.outer_optimizers import OUTER_OPTIMIZERS
-from savi.vae import DECODERS, ENCODERS, POSTERIORS
+from savi.vae import DECODERS, ENCODERS, LIKELIHOODS, POSTERIORS
 
 #: The groups whose keys are options of choices, and the keys that name those choices.
 CHOICES: dict[str, dict[str, Registry[Any]]] = {
-    "model": {"decoder": DECODERS, "encoder": ENCODERS},
+    "model": {"decoder": DECODERS, "encoder": ENCODERS, "likelihood": LIKELIHOODS},
     "posterior": {"name": POSTERIORS},
     "inner": {"objective": OBJECTIVES, "optimizer": OPTIMIZERS},
     "gradient": {"name": BACKENDS},

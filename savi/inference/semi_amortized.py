@@ -26,7 +26,7 @@ from savi.settings import check_settings, keys_of
 from savi.vae.data_fit import DataFit, data_fit
 from savi.vae.distributions import NoiseSchedule
 from savi.vae.families import PosteriorFamily
-from savi.vae.model import GaussianVAE, KLWeight
+from savi.vae.model import VAE, KLWeight
 
 #: What of them an objective may ask for by name; one value per example where replicas differ.
 CONSTANTS = ("rho", "radius")
@@ -179,7 +179,7 @@ class SemiAmortizedInference(nn.Module):
 
     def problem(
         self,
-        model: GaussianVAE,
+        model: VAE,
         x: Float[Tensor, "B D"],
         init: Float[Tensor, "B P"],
         *,
@@ -216,7 +216,7 @@ class SemiAmortizedInference(nn.Module):
 
     def data_fit(
         self,
-        model: GaussianVAE,
+        model: VAE,
         x: Float[Tensor, "B D"],
         reference: Float[Tensor, "B d"],
         codes: int,
@@ -249,7 +249,7 @@ class SemiAmortizedInference(nn.Module):
 
     def forward(
         self,
-        model: GaussianVAE,
+        model: VAE,
         x: Float[Tensor, "B D"],
         *,
         max_steps: int,

@@ -3,20 +3,30 @@
 from savi.vae.distributions import DiagonalGaussian, FullGaussian, PointMass, Posterior
 from savi.vae.elbo import Bound, elbo
 from savi.vae.families import POSTERIORS, PosteriorFamily
-from savi.vae.model import GaussianLikelihood, GaussianVAE
+from savi.vae.likelihoods import (
+    LIKELIHOODS,
+    BernoulliLikelihood,
+    GaussianLikelihood,
+    Likelihood,
+)
+from savi.vae.model import VAE, GaussianVAE
 from savi.vae.networks import DECODERS, ENCODERS
 from savi.vae.variance import VARIANCES, ObservationVariance
 
 __all__ = [
     "DECODERS",
     "ENCODERS",
+    "LIKELIHOODS",
     "POSTERIORS",
+    "VAE",
     "VARIANCES",
+    "BernoulliLikelihood",
     "Bound",
     "DiagonalGaussian",
     "FullGaussian",
     "GaussianLikelihood",
     "GaussianVAE",
+    "Likelihood",
     "ObservationVariance",
     "PointMass",
     "Posterior",

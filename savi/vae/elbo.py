@@ -9,7 +9,7 @@ from torch import Tensor
 
 from savi.types import Codes, Observations, PerExample, Samples, Scalar
 from savi.vae.distributions import Posterior
-from savi.vae.model import GaussianVAE, KLWeight
+from savi.vae.model import VAE, KLWeight
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Bound:
         return self.reconstruction.mean() - beta * kl
 
 
-def elbo(model: GaussianVAE, q: Posterior, x: Observations, noise: Samples) -> Bound:
+def elbo(model: VAE, q: Posterior, x: Observations, noise: Samples) -> Bound:
     """The bound with S reparameterised samples, one for each slice of ``noise``.
 
     In training, an ``optimal`` γ is the batch's own (see :class:`OptimalVariance`).
@@ -57,7 +57,7 @@ def elbo(model: GaussianVAE, q: Posterior, x: Observations, noise: Samples) -> B
 
 
 def elbo_of(
-    model: GaussianVAE, q: Posterior, x: Observations, decoded: Float[Tensor, "S B D"]
+    model: VAE, q: Posterior, x: Observations, decoded: Float[Tensor, "S B D"]
 ) -> Bound:
     """The same with the samples decoded."""
     log_likelihood, squared_error = model.likelihood(x, decoded, outer=True)

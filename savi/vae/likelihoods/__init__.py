@@ -1,0 +1,7 @@
+"""Likelihoods p(x|z): what the decoder's outputs mean, one file each."""
+
+from savi.vae.likelihoods.base import LIKELIHOODS, Likelihood
+from savi.vae.likelihoods.bernoulli import BernoulliLikelihood
+from savi.vae.likelihoods.gaussian import GaussianLikelihood
+
+__all__ = ["LIKELIHOODS", "BernoulliLikelihood", "GaussianLikelihood", "Likelihood"]
