@@ -10,6 +10,7 @@ from typing import Any, get_type_hints
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 
+from savi.config.of_likelihood import of_likelihood
 from savi.config.schema import OPEN, Config, EvaluateConfig
 from savi.data.config import DataConfig
 from savi.errors import InputError, unknown_option
@@ -17,7 +18,8 @@ from savi.settings import keys_of
 
 
 def register_schemas() -> None:
-    """Make ``schema`` and ``evaluate_schema`` known to Hydra."""
+    """Make ``schema`` and ``evaluate_schema`` known to Hydra, and what ``conf/data`` asks."""
+    OmegaConf.register_new_resolver("of_likelihood", of_likelihood, replace=True)
     store = ConfigStore.instance()
     schema = OmegaConf.structured(Config(data=DataConfig()))
     for key in OPEN:

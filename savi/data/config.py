@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from savi.data.raw import LAYOUTS
-from savi.data.units import SCALES
+from savi.data.units import BINARISATIONS, SCALES
 from savi.settings import setting
 
 
@@ -21,6 +21,7 @@ class DataConfig:
     batch_size: int = setting(128, at_least=1)
     dequantise: bool = True
     centre: bool = True
+    binarise: str = setting("none", one_of=BINARISATIONS)
     scale: str = setting("none", one_of=SCALES)
     layout: str = setting("channels_first", one_of=LAYOUTS)
     val_size: float = 0.1

@@ -19,6 +19,7 @@ from savi.report.metrics import describe
 from savi.settings import check_settings
 from savi.training.warm_start import WarmStarts
 from savi.vae.families import POSTERIORS
+from savi.vae.likelihoods import LIKELIHOODS
 
 
 def check(config: Mapping[str, Any]) -> None:
@@ -60,6 +61,7 @@ def check_objective(name: str) -> None:
 def _check_method(config: Mapping[str, Any]) -> None:
     """Inner problem, optimiser, backend, encoder losses, warm starts and the gradient check."""
     model, callbacks = config["model"], config["callbacks"]
+    check_likelihood(model, config["data"])
     with within("posterior"):
         family = POSTERIORS.chosen(config["posterior"], model["latent_dim"])
     # That there is one is all that matters here.
@@ -71,6 +73,27 @@ def _check_method(config: Mapping[str, Any]) -> None:
         Refinement.of(config["inner"], inference)
     if callbacks["gradient_check_every_n_steps"] is not None:
         check_reference(callbacks["gradient_check_reference"], inference)
+
+
+def check_likelihood(model: Mapping[str, Any], data: Mapping[str, Any]) -> None:
+    """Refuse a γ that the likelihood has not, and data that are made what it is not for.
+
+    Raises:
+        InputError: for the first setting.
+    """
+    with within("model"):
+        likelihood = LIKELIHOODS[model.get("likelihood", "gaussian")]
+    likelihood.check(model)
+    if likelihood.support == "real":
+        return
+    binary, scale = likelihood.support == "binary", data.get("scale", "none")
+    kind = "which is for ones and zeros" if binary else "which is for numbers in [0, 1]"
+    conflicts = [
+        Conflict(binary and data["dequantise"], "data.dequantise", "data.dequantise=false", kind),
+        Conflict(data["centre"], "data.centre", "data.centre=false", kind),
+        Conflict(scale != "none", f"data.scale '{scale}'", "data.scale=none", kind),
+    ]
+    refuse(f"model.likelihood '{likelihood.name}'", conflicts)
 
 
 def _check_trainer(config: Mapping[str, Any]) -> None:

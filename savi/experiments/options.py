@@ -10,6 +10,7 @@ from typing import Any, get_type_hints
 
 from hydra.core.config_store import ConfigStore
 
+from savi.config.of_likelihood import REAL
 from savi.config.schema import Config, defaults
 from savi.config.store import conf_dir
 from savi.data import DATASETS
@@ -30,6 +31,9 @@ CHOICES: dict[str, dict[str, Registry[Any]]] = {
     "gradient": {"name": BACKENDS},
     "optimizer": {"name": OUTER_OPTIMIZERS},
 }
+
+#: What a key of ``data`` is that the likelihood decides.
+_ASKED = "${{of_likelihood:${{model.likelihood}},{}}}"
 
 #: Groups whose choices share their options: each gets those that it has parameters for.
 SHARED = frozenset({"model"})
@@ -121,7 +125,7 @@ def register_groups() -> None:
         for name in registry:
             node: dict[str, Any] = {name: 1.0} if group == "encoder_loss" else {"name": name}
             if group == "data":
-                node["seed"] = "${seed}"
+                node |= {"seed": "${seed}"} | {key: _ASKED.format(key) for key in REAL}
             if not (Path(conf_dir()) / group / f"{name}.yaml").is_file():
                 store.store(group=group, name=name, node=node)
 

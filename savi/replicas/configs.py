@@ -103,7 +103,8 @@ def _refuse(config: Mapping[str, Any]) -> None:
     likelihood = config["model"]["likelihood"]
     conflicts = [
         Conflict(
-            likelihood != "gaussian", f"model.likelihood '{likelihood}'", "model.likelihood=gaussian"
+            likelihood != "gaussian",
+            f"model.likelihood '{likelihood}'", "model.likelihood=gaussian",
         ),
         Conflict(resume not in (None, AUTO), f"resume '{resume}'", f"resume={AUTO}"),
         Conflict(on_gpu, "a GPU", "trainer.accelerator=cpu"),

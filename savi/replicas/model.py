@@ -221,9 +221,7 @@ class StackedInference(SemiAmortizedInference):
         self.parts = list(parts)
         self.prior_params = parts[0].prior_params
 
-    def data_fit(
-        self, model: VAE, x: Observations, reference: Codes, codes: int
-    ) -> DataFit:
+    def data_fit(self, model: VAE, x: Observations, reference: Codes, codes: int) -> DataFit:
         """By decoding to the data, with every model for its own rows."""
         assert isinstance(model, StackedVAE)
         return StackedFit.of(model, x)

@@ -16,9 +16,7 @@ from savi.vae.networks import DECODERS, ENCODERS
 from savi.vae.networks.probe import probe
 
 
-def build_vae(
-    model: Mapping[str, Any], data_shape: tuple[int, ...], data_variance: float
-) -> VAE:
+def build_vae(model: Mapping[str, Any], data_shape: tuple[int, ...], data_variance: float) -> VAE:
     """The generative model that the ``model`` group describes.
 
     Args:

@@ -56,9 +56,7 @@ def elbo(model: VAE, q: Posterior, x: Observations, noise: Samples) -> Bound:
     return elbo_of(model, q, x, model.decode(q.rsample(noise)))
 
 
-def elbo_of(
-    model: VAE, q: Posterior, x: Observations, decoded: Float[Tensor, "S B D"]
-) -> Bound:
+def elbo_of(model: VAE, q: Posterior, x: Observations, decoded: Float[Tensor, "S B D"]) -> Bound:
     """The same with the samples decoded."""
     log_likelihood, squared_error = model.likelihood(x, decoded, outer=True)
     return Bound(log_likelihood.mean(dim=0), q.kl_per_dimension(), squared_error.mean(dim=0))

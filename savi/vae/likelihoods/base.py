@@ -25,8 +25,7 @@ LIKELIHOODS: Registry[type[Likelihood]] = Registry("model.likelihood", supplied=
 
 
 class Likelihood(nn.Module, ABC):
-    """p(x|z) = Π_i p(x_i|o_i) with o = o_θ(z) the decoder's outputs: given z, entries of x are
-    independent.
+    """p(x|z) = Π_i p(x_i|o_i), with o = o_θ(z) the decoder's outputs.
 
     A likelihood needs its log-density, its mean, its samples and its Fisher weight; score and
     curvature are then those of automatic differentiation. One that is given options takes them as

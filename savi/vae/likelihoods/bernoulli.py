@@ -30,7 +30,7 @@ class BernoulliLikelihood(Likelihood):
         return (uniform.to(o.device) < self.mean(o)).to(o.dtype)
 
     def score(self, x: Observations, o: Decoded) -> Decoded:
-        """x − σ(o)."""
+        """The residual x − σ(o)."""
         return x - o.sigmoid()
 
     def curvature(self, x: Observations, o: Decoded) -> Decoded:
