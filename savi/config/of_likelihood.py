@@ -8,6 +8,7 @@ REAL: dict[str, bool | str] = {"dequantise": True, "centre": True, "binarise": "
 #: What else they are, for the likelihoods of other data.
 OTHERS: dict[str, dict[str, bool | str]] = {
     "bernoulli": {"dequantise": False, "centre": False, "binarise": "dynamic"},
+    "continuous_bernoulli": {"centre": False},
 }
 
 

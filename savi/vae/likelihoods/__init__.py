@@ -2,6 +2,13 @@
 
 from savi.vae.likelihoods.base import LIKELIHOODS, Likelihood
 from savi.vae.likelihoods.bernoulli import BernoulliLikelihood
+from savi.vae.likelihoods.continuous_bernoulli import ContinuousBernoulliLikelihood
 from savi.vae.likelihoods.gaussian import GaussianLikelihood
 
-__all__ = ["LIKELIHOODS", "BernoulliLikelihood", "GaussianLikelihood", "Likelihood"]
+__all__ = [
+    "LIKELIHOODS",
+    "BernoulliLikelihood",
+    "ContinuousBernoulliLikelihood",
+    "GaussianLikelihood",
+    "Likelihood",
+]
