@@ -47,13 +47,14 @@ def require_support(data: TensorDataModule, likelihood: str, support: str) -> No
     """Refuse data to which a likelihood gives no probability.
 
     Args:
-        data: that have been set up.
+        data: that are about to be trained on.
         likelihood: its name.
         support: "binary", "unit" or "real", as its class says.
 
     Raises:
         InputError: for the first split with such values.
     """
+    data.setup()
     if support == "real" or data.units.binary:
         return
     for split in ("train", "val", "test"):
