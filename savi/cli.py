@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 
+from savi import __version__
 from savi.runs.stop import STOP
 
 
@@ -28,6 +29,9 @@ def report() -> None:
 
 def _call(name: str) -> None:
     """Call a command; if a signal interrupts its imports, say so."""
+    if "--version" in sys.argv[1:]:
+        print(f"savi {__version__}")
+        return
     with STOP.handled():
         try:
             from savi import commands

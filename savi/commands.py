@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sys
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from statistics import mean
@@ -13,27 +14,30 @@ from typing import Any
 import hydra
 from hydra.conf import HydraConf
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from savi import console
 from savi.config import store
+from savi.config.catalogue import choices
+from savi.config.data import check_data
+from savi.config.hydras import own_answers
+from savi.config.options import check_options, register_groups
 from savi.config.schema import Config
-from savi.config.words import GROUPS, repeated
-from savi.errors import InputError, unknown_option
-from savi.gradients import ImplicitGradientError
+from savi.config.words import GROUPS, modules_named, repeated
+from savi.errors import ImplicitGradientError, InputError, unknown_option
+from savi.experiments.check_values import check_evaluation, check_job, check_values
 from savi.plugins import import_modules
 from savi.runs.record import Interrupted, Origin, Record
 from savi.runs.stop import CODES as STOP_CODES
 from savi.runs.stop import STOP
 from savi.runs.whole import NotWritten, write_text
 from savi.settings import key_of
-from savi.sweeps.job import JobFailed, run_job
+from savi.shells import FLAGS as COMPLETION_FLAGS
+from savi.shells import answer
 from savi.sweeps.jobs import again, command, job_folder, setting
 from savi.sweeps.plan import WritePlan, goes_on, in_workers
-from savi.sweeps.summary import summarise
 
 store.register_schemas()
 # ``conf/config.yaml`` uses it.
@@ -45,8 +49,6 @@ SHARED_RUNS = "runs/wandb"
 
 @hydra.main(version_base="1.3", config_path=store.conf_dir(), config_name="config")
 def _train(config: DictConfig) -> float:
-    from savi.experiments.run import train as run
-
     hydra_config = HydraConfig.get()
     folder = Path(hydra_config.runtime.output_dir)
     try:
@@ -58,12 +60,18 @@ def _train(config: DictConfig) -> float:
             return _replay(values["replay"], folder, hydra_config)
         if hydra_config.mode is RunMode.MULTIRUN:
             return _train_in_turn(values, folder, hydra_config)
-        _refuse_extras(values, hydra_config)
+        _check(values, hydra_config)
         words = hydra_config.overrides.task
         again_by = again(words, console.short(folder))
         origin = Origin(command(words), again=again_by, remarks=tuple(repeated(words)))
         if values["trainer"]["replicas"] > 1:
             return _train_replicas(values, folder, origin)
+        # From here on PyTorch is imported, and Lightning once the method is known to be possible.
+        from savi.experiments.check import check
+
+        check(values)
+        from savi.experiments.run import train as run
+
         metrics = run(values, folder, origin)
     except (InputError, OmegaConfBaseException) as error:
         console.remove_if_empty(folder)
@@ -119,7 +127,7 @@ def _train_replicas(values: dict[str, Any], folder: Path, origin: Origin) -> flo
     from savi.replicas import train as run
 
     results = run(values, folder, origin)
-    print(summarise(Path(console.short(folder)))[0], flush=True)
+    print(_summary(Path(console.short(folder)))[0], flush=True)
     return mean(_optimized(metrics, values) for metrics in results if metrics)
 
 
@@ -140,14 +148,14 @@ def _train_in_turn(values: dict[str, Any], folder: Path, hydra_config: HydraConf
 
 
 def _train_job(values: dict[str, Any], folder: Path, hydra_config: HydraConf) -> float:
-    from savi.experiments.check import check_job
     from savi.experiments.resume import Progress
     from savi.experiments.run import Run
+    from savi.sweeps.job import run_job
 
     def work(
         folder: Path, origin: Origin, done: Progress | None, record: Record
     ) -> Mapping[str, float]:
-        _refuse_extras(values, hydra_config)
+        _check(values, hydra_config)
         check_job(values)
         return Run.build(values, folder, done).execute(origin, record)
 
@@ -164,14 +172,15 @@ def _train_job(values: dict[str, Any], folder: Path, hydra_config: HydraConf) ->
     return _optimized(metrics, values) if metrics else math.nan
 
 
-def _refuse_extras(values: Mapping[str, Any], hydra_config: HydraConf) -> None:
-    """Refuse what Hydra lets through."""
-    from savi.experiments.options import check_options
-
+def _check(values: Mapping[str, Any], hydra_config: HydraConf) -> None:
+    """Refuse what Hydra lets through, and what can be seen to be wrong without PyTorch."""
     store.refuse_unknown_keys(values, Config)
     import_modules(values["imports"])
     check_options(values)
     store.refuse_dropped_groups(hydra_config.runtime.choices, Config)
+    check_values(values)
+    data = values["data"]
+    check_data(choices("data set"), data["name"], data["path"], data["options"])
 
 
 def _optimized(metrics: Mapping[str, float], values: Mapping[str, Any]) -> float:
@@ -202,14 +211,16 @@ def _print_results(metrics: Mapping[str, float], values: Mapping[str, Any], fold
 
 @hydra.main(version_base="1.3", config_path=store.conf_dir(), config_name="evaluate")
 def _evaluate(config: DictConfig) -> float:
-    from savi.experiments.reload import evaluate_checkpoint
-    from savi.report.table import results_table
-
     if OmegaConf.is_missing(config, "checkpoint"):
         console.fail(InputError("no checkpoint is given: savi-evaluate checkpoint=PATH"), 2)
     try:
         values = store.plain(config)
         console.check_output(config.output)
+        check_evaluation(values)
+        # PyTorch is imported from here on.
+        from savi.experiments.reload import evaluate_checkpoint
+        from savi.report.table import results_table
+
         evaluation, ood = evaluate_checkpoint(values)
     except (InputError, OmegaConfBaseException) as error:
         console.fail(error, 2)
@@ -233,20 +244,14 @@ def _evaluate(config: DictConfig) -> float:
 
 def train() -> None:
     """``savi-train``."""
-    console.guarded(_train_with_imports, groups=GROUPS)
+    with own_answers("savi-train"):
+        console.guarded(_train_with_imports, groups=GROUPS)
 
 
 def _train_with_imports() -> None:
     """Import the modules of the command line first: what they register, its groups may name."""
-    from savi.experiments.options import describe_options, register_groups
-
-    given = [word for word in sys.argv[1:] if key_of(word) == "imports"]
-    for override in OverridesParser.create().parse_overrides(given):
-        names = override.value()
-        import_modules([str(name) for name in names] if isinstance(names, list) else ())
-    import_modules(())
+    import_modules(modules_named(sys.argv[1:]))
     register_groups()
-    OmegaConf.register_new_resolver("options", describe_options, replace=True)
     _train_and_sum_up()
 
 
@@ -264,7 +269,7 @@ def _train_and_sum_up() -> None:
         code = stopped.code if isinstance(stopped, SystemExit) else STOP.code
         if code not in STOP_CODES or (folder := WritePlan.folder) is None:
             raise
-        print(summarise(folder)[0], flush=True)
+        print(_summary(folder)[0], flush=True)
         console.say(f"interrupted; to go on: {goes_on(folder, console.short(folder))}")
         sys.exit(code)
     finally:
@@ -274,7 +279,9 @@ def _train_and_sum_up() -> None:
         if error is not None:
             raise error
         return
-    text, states = summarise(WritePlan.folder)
+    from savi.sweeps.job import JobFailed
+
+    text, states = _summary(WritePlan.folder)
     # Hydra raises the first job's error once all have been tried, and have said theirs; where all
     # failed, a sweeper that looks for the best one may have an error of its own.
     all_failed = states["failed"] > 0 and not states["finished"]
@@ -285,9 +292,17 @@ def _train_and_sum_up() -> None:
         sys.exit(1)
 
 
+def _summary(folder: Path) -> tuple[str, Counter[str]]:
+    """How the jobs of a sweep went, in words, and the number of them in each state."""
+    from savi.sweeps.summary import summarise
+
+    return summarise(folder)
+
+
 def evaluate() -> None:
     """``savi-evaluate``."""
-    console.guarded(_evaluate)
+    with own_answers("savi-evaluate"):
+        console.guarded(_evaluate)
 
 
 def report() -> None:
@@ -296,11 +311,13 @@ def report() -> None:
 
 
 def _report() -> None:
-    from savi.report.command import main
+    from savi.report.command import candidates, main
     from savi.report.wandb import sync_help
 
     arguments = sys.argv[1:]
-    if arguments[:1] == ["sync-help"]:
+    if arguments[:1] and arguments[0] in COMPLETION_FLAGS:
+        print(answer("savi-report", arguments[1:], candidates))
+    elif arguments[:1] == ["sync-help"]:
         if len(arguments) > 2:
             raise InputError(
                 "savi-report sync-help takes one folder: savi-report sync-help [FOLDER]"

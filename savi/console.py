@@ -6,8 +6,7 @@ import os
 import sys
 import time
 from argparse import ArgumentParser
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -19,6 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from savi.config.errors import is_hydras, sentence
+from savi.config.hydras import replaced
 from savi.config.words import check_words
 from savi.errors import InputError
 from savi.runs.stop import STOP
@@ -42,7 +42,7 @@ def guarded(
     os.environ["HYDRA_FULL_ERROR"] = "1"
     try:
         check_words(sys.argv[1:], groups)
-        with _sentences_of_argparse():
+        with replaced(ArgumentParser, "error", _refuse_flags):
             command()
     except (ValueError, HydraException, OmegaConfBaseException) as error:
         ours = isinstance(error, InputError | HydraException | OmegaConfBaseException)
@@ -71,19 +71,9 @@ def guarded(
         sys.exit(2)
 
 
-@contextmanager
-def _sentences_of_argparse() -> Iterator[None]:
-    """Inside, a complaint of Hydra's parser of flags is one sentence, without its usage."""
-
-    def refuse(parser: ArgumentParser, message: str) -> NoReturn:
-        raise InputError(f"{message}: flags such as -m come before the words KEY=VALUE, see --help")
-
-    before: Any = ArgumentParser.error
-    ArgumentParser.error = refuse  # type: ignore
-    try:
-        yield
-    finally:
-        ArgumentParser.error = before  # type: ignore[method-assign]
+def _refuse_flags(parser: ArgumentParser, message: str) -> NoReturn:
+    """A complaint of Hydra's parser of flags in one sentence, without its usage."""
+    raise InputError(f"{message}: flags such as -m come before the words KEY=VALUE, see --help")
 
 
 #: What is said in place of torch's and NumPy's own words, which name a function of theirs.

@@ -44,6 +44,10 @@ class CombinationError(InputError):
         self.in_config = in_config
 
 
+class ImplicitGradientError(RuntimeError):
+    """A condition of the implicit function theorem is broken, under ``on_failure: raise``."""
+
+
 @contextmanager
 def within(group: str) -> Iterator[None]:
     """Tell what is refused inside in the words of a config: ``rtol`` as ``group.rtol``."""

@@ -3,19 +3,90 @@
 from __future__ import annotations
 
 import inspect
+from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import is_dataclass
 from types import UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from savi.errors import InputError, SettingError, unknown_option
+from savi.settings import Bounds, bounds_of
 
 T = TypeVar("T")
 
 _WORDS = {float: "a number", int: "a whole number", bool: "true or false", str: "a word"}
 
 
-class Registry(Mapping[str, T]):
+class Choices(Mapping[str, T]):
+    """The choices of one kind by their names, and the options that each of them takes.
+
+    Attributes:
+        kind: what they are, in the words of a config.
+
+    Raises:
+        InputError: for an unknown name (the known ones are listed).
+    """
+
+    def __init__(self, kind: str, entries: dict[str, T]) -> None:
+        self.kind, self._entries = kind, entries
+
+    def __getitem__(self, name: str) -> T:
+        if name not in self._entries:
+            raise unknown_option(self.kind, name, self._entries)
+        return self._entries[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._entries
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._entries)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    @abstractmethod
+    def options(self, name: str) -> dict[str, inspect.Parameter]:
+        """What the choice ``name`` takes, with types and defaults."""
+
+    @abstractmethod
+    def hints(self, name: str) -> Mapping[str, Any]:
+        """The types of its options as objects; an option that is missing may be anything."""
+
+    @abstractmethod
+    def bounds(self, name: str) -> Mapping[str, Bounds]:
+        """What bounds the values of its options, of those that have bounds."""
+
+    @abstractmethod
+    def called(self, name: str) -> str:
+        """The name of the class or function that is chosen."""
+
+    @abstractmethod
+    def doc(self, name: str) -> str:
+        """The first line of what it says of itself."""
+
+    def check(self, name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+        """The options that are not None, if the choice ``name`` takes them.
+
+        Raises:
+            InputError: for an option that it does not take.
+            SettingError: for a value of another type, and for an option that must be set.
+        """
+        known = self.options(name)
+        given = {key: value for key, value in options.items() if value is not None}
+        for key in given:
+            if key not in known:
+                takes = f"it takes {', '.join(known)}" if known else "it takes no options"
+                raise InputError(
+                    f"{self.kind} '{name}' has no option '{key}': {takes}, so set '{key}' to null"
+                )
+        for key, parameter in known.items():
+            if key not in given and parameter.default is parameter.empty:
+                raise SettingError(key, f"is not set: {self.kind} '{name}' has no default for it")
+        hints = self.hints(name)
+        return {key: _typed(key, value, hints.get(key, Any)) for key, value in given.items()}
+
+
+class Registry(Choices[T]):
     """A mapping from config names to classes or functions, open to a user's own entries.
 
     >>> decoders = Registry("decoder")
@@ -38,8 +109,8 @@ class Registry(Mapping[str, T]):
     """
 
     def __init__(self, kind: str, *, supplied: int = 0, base: type | None = None) -> None:
-        self.kind, self.supplied, self.base = kind, supplied, base
-        self._entries: dict[str, T] = {}
+        super().__init__(kind, {})
+        self.supplied, self.base = supplied, base
         self._reserved: frozenset[str] = frozenset()
 
     def register(self, name: str) -> Callable[[T], T]:
@@ -79,20 +150,6 @@ class Registry(Mapping[str, T]):
                     f"{group} already: give the option another name"
                 )
 
-    def __getitem__(self, name: str) -> T:
-        if name not in self._entries:
-            raise unknown_option(self.kind, name, self._entries)
-        return self._entries[name]
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._entries
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._entries)
-
-    def __len__(self) -> int:
-        return len(self._entries)
-
     def options(self, name: str) -> dict[str, inspect.Parameter]:
         """What the entry ``name`` takes, with types and defaults.
 
@@ -103,6 +160,22 @@ class Registry(Mapping[str, T]):
         if isinstance(entry, type):
             self._check_class(name, entry)
         return self._parameters(entry)
+
+    def hints(self, name: str) -> Mapping[str, Any]:
+        """The types of its options as objects; an option that is missing may be anything."""
+        return _hints(self[name])
+
+    def bounds(self, name: str) -> Mapping[str, Bounds]:
+        """What bounds the values of its options, of those that have bounds."""
+        return bounds_of(self[name]) if is_dataclass(self[name]) else {}
+
+    def called(self, name: str) -> str:
+        """The name of the class or function that is chosen."""
+        return str(getattr(self[name], "__name__", self[name]))
+
+    def doc(self, name: str) -> str:
+        """The first line of what it says of itself."""
+        return (inspect.getdoc(self[name]) or "").partition("\n")[0]
 
     def _parameters(self, entry: Any) -> dict[str, inspect.Parameter]:
         parameters = list(inspect.signature(entry).parameters.values())[self.supplied :]
@@ -124,27 +197,6 @@ class Registry(Mapping[str, T]):
                 f"{owner} declares {', '.join(declared)} but is no dataclass: write @dataclass "
                 "above it"
             )
-
-    def check(self, name: str, options: Mapping[str, Any]) -> dict[str, Any]:
-        """The options that are not None, if the entry ``name`` takes them.
-
-        Raises:
-            InputError: for an option that it does not take.
-            SettingError: for a value of another type, and for an option that must be set.
-        """
-        known = self.options(name)
-        given = {key: value for key, value in options.items() if value is not None}
-        for key in given:
-            if key not in known:
-                takes = f"it takes {', '.join(known)}" if known else "it takes no options"
-                raise InputError(
-                    f"{self.kind} '{name}' has no option '{key}': {takes}, so set '{key}' to null"
-                )
-        for key, parameter in known.items():
-            if key not in given and parameter.default is parameter.empty:
-                raise SettingError(key, f"is not set: {self.kind} '{name}' has no default for it")
-        hints = _hints(self[name])
-        return {key: _typed(key, value, hints.get(key, Any)) for key, value in given.items()}
 
     def build(self, name: str, options: Mapping[str, Any], *supplied: Any) -> Any:
         """The entry ``name``, called with what is supplied and the options that are not None.
@@ -168,8 +220,8 @@ class Registry(Mapping[str, T]):
 def refuse_ambiguous(
     group: str,
     options: Mapping[str, Any],
-    one: tuple[Registry[Any], str],
-    other: tuple[Registry[Any], str],
+    one: tuple[Choices[Any], str],
+    other: tuple[Choices[Any], str],
 ) -> None:
     """Refuse an option of a config group that is set, and that two of its choices take.
 
@@ -178,8 +230,8 @@ def refuse_ambiguous(
     Args:
         group: what the group is called.
         options: the values of the keys that are no keys of the group itself.
-        one: a registry of the group, and the name that is chosen there.
-        other: another.
+        one: choices of the group, and the name that is chosen of them.
+        other: others.
 
     Raises:
         InputError: for the first such option, with the class of either choice.
@@ -188,7 +240,7 @@ def refuse_ambiguous(
     for key, value in options.items():
         if value is not None and all(key in known for known in takes):
             owners = " and of ".join(
-                f"{registry.kind} '{name}' ({getattr(registry[name], '__name__', registry[name])})"
+                f"{registry.kind} '{name}' ({registry.called(name)})"
                 for registry, name in (one, other)
             )
             raise InputError(

@@ -76,6 +76,12 @@ def setting(
     return field(default=default, metadata={BOUNDS: bounds})
 
 
+def is_whole(kind: object) -> bool:
+    """Whether numbers of a declared type, or of the text of one, have to be whole."""
+    names = re.findall(r"\w+", str(kind))
+    return "int" in names and "float" not in names
+
+
 def positive(default: float | None) -> Any:
     """A dataclass field for a finite number above 0."""
     return setting(default, above=0, below=inf)
@@ -84,6 +90,15 @@ def positive(default: float | None) -> Any:
 def keys_of(schema: Any) -> list[str]:
     """The keys that a dataclass declares, in its order."""
     return [declared.name for declared in fields(schema)]
+
+
+def bounds_of(schema: Any) -> dict[str, Bounds]:
+    """The bounds of those fields of a dataclass that have some."""
+    return {
+        declared.name: declared.metadata[BOUNDS]
+        for declared in fields(schema)
+        if BOUNDS in declared.metadata
+    }
 
 
 def check_settings(schema: Any, values: Mapping[str, Any]) -> None:
@@ -106,8 +121,7 @@ def check_settings(schema: Any, values: Mapping[str, Any]) -> None:
                 with within(declared.name):
                     check_settings(kind, value)
         elif bounds := declared.metadata.get(BOUNDS):
-            whole = re.search(r"\bint\b", str(declared.type)) is not None
-            bounds.check(declared.name, value, whole)
+            bounds.check(declared.name, value, is_whole(declared.type))
 
 
 def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -17,8 +17,9 @@ PAGE = ROOT / "docs" / "architecture.md"
 #: From the bottom to the top; what stands on one line knows nothing of its neighbours.
 LAYERS = (
     ("errors", "types"),
-    ("settings", "typed"),
+    ("settings", "typed", "shells"),
     ("registry", "plugins"),
+    ("config",),
     ("linear",),
     ("inner",),
     ("implicit",),
@@ -27,7 +28,6 @@ LAYERS = (
     ("vae",),
     ("inference",),
     ("data",),
-    ("config",),
     ("training",),
     ("evaluation",),
     ("runs",),

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import matplotlib
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
@@ -86,6 +87,7 @@ def command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., No
     def call(function: Callable[[], None], *arguments: str) -> None:
         monkeypatch.chdir(tmp_path)
         # No credentials of whoever runs the tests.
+        monkeypatch.setenv("MPLCONFIGDIR", matplotlib.get_cachedir())
         monkeypatch.setenv("HOME", str(tmp_path))
         for name in ("WANDB_API_KEY", "WANDB_IDENTITY_TOKEN_FILE"):
             monkeypatch.delenv(name, raising=False)

@@ -14,8 +14,9 @@ DOCS = Path(__file__).parents[1] / "docs"
 #: A choice of every kind, and an option of each that has one.
 CHOICES = (
     "data=mine", "data.options.n=60", "model.decoder=mine", "model.slope=2", "model.encoder=mine",
-    "model.likelihood=mine", "model.spread=0.2", "posterior=mine", "posterior.widest=10", "inner.objective=mine", "inner.weight=0.2",
-    "inner.optimizer=mine", "gradient=mine", "gradient.part=0.25", "encoder_loss=mine",
+    "model.likelihood=mine", "model.spread=0.2", "posterior=mine", "posterior.widest=10",
+    "inner.objective=mine", "inner.weight=0.2", "inner.optimizer=mine",
+    "gradient=mine", "gradient.part=0.25", "encoder_loss=mine",
     "optimizer=mine", "optimizer.momentum=0.5",
 )  # fmt: skip
 

@@ -3,7 +3,7 @@
 Types are checked when Hydra composes a config; the bounds that stand here, and all combinations,
 by :mod:`savi.experiments.check`, before any data are read. The groups of :data:`OPEN` take the
 options of the choices in them too, which the chosen classes declare: see
-:mod:`savi.experiments.options`.
+:mod:`savi.config.options`.
 """
 
 from __future__ import annotations
@@ -14,10 +14,8 @@ from typing import Any
 
 from omegaconf import MISSING
 
-from savi.data.config import DataConfig
-from savi.inference.config import InnerConfig
-from savi.inference.gradient_check import REFERENCES
-from savi.linear import SOLVERS
+from savi.config.data import DataConfig
+from savi.config.inner import InnerConfig
 from savi.settings import flatten, positive, setting
 
 
@@ -182,11 +180,11 @@ class CallbacksConfig:
     checkpoint_every_n_minutes: float | None = positive(10.0)
     gradient_check_every_n_steps: int | None = setting(None, at_least=1)
     gradient_check_examples: int = setting(32, at_least=1)
-    gradient_check_reference: str = setting("ift", one_of=REFERENCES)
+    gradient_check_reference: str = setting("ift", one_of=("ift", "unrolled"))
 
 
 #: The linear solvers that need no Gauss–Newton matrix, which the system in all weights lacks.
-WITHOUT_GAUSS_NEWTON = [name for name, cls in SOLVERS.items() if not cls.needs_gauss_newton]
+WITHOUT_GAUSS_NEWTON = ("cholesky", "ldl", "cg", "gmres", "minres", "neumann", "nystrom")
 
 
 @dataclass

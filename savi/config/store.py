@@ -10,9 +10,9 @@ from typing import Any, get_type_hints
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 
+from savi.config.data import DataConfig
 from savi.config.of_likelihood import of_likelihood
 from savi.config.schema import OPEN, Config, EvaluateConfig
-from savi.data.config import DataConfig
 from savi.errors import InputError, unknown_option
 from savi.settings import keys_of
 

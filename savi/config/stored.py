@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
+from savi.config.data import DataConfig
 from savi.config.schema import Config, filled
-from savi.data.config import DataConfig
 from savi.typed import check_types
 
 #: Groups that came later: a config of an earlier version has none of them.

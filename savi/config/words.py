@@ -68,6 +68,13 @@ def _check_group(group: str, word: str) -> None:
         )
 
 
+def modules_named(words: Sequence[str]) -> list[str]:
+    """The modules that ``imports=[...]`` names among the words of a command line."""
+    given = [word for word in words if key_of(word) == "imports"]
+    values = [override.value() for override in OverridesParser.create().parse_overrides(given)]
+    return [str(name) for names in values if isinstance(names, list) for name in names]
+
+
 def repeated(words: Sequence[str]) -> list[str]:
     """A remark for every key that is given more than once."""
     last = {key_of(word): word for word in words if "=" in word and not word.startswith("~")}

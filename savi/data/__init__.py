@@ -13,9 +13,9 @@ Its parameter `path` is ``data.path`` (leave the parameter out for a set that re
 its keyword parameters are what users may set in ``data.options``.
 """
 
+from savi.config.data import DataConfig
 from savi.data import sets as _sets  # noqa: F401  (registers the data sets that come with savi)
 from savi.data.batches import Batch
-from savi.data.config import DataConfig
 from savi.data.module import TensorDataModule
 from savi.data.raw import Examples, RawData
 from savi.data.registry import DATASETS

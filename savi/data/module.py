@@ -9,6 +9,7 @@ from jaxtyping import Float, Int
 from pytorch_lightning import LightningDataModule
 from torch import Tensor
 
+from savi.config.data import DataConfig
 from savi.data.batches import (
     Batch,
     Batches,
@@ -17,7 +18,6 @@ from savi.data.batches import (
     OrderedBatches,
     ShuffledBatches,
 )
-from savi.data.config import DataConfig
 from savi.data.partition import fingerprint
 from savi.data.preprocessing import Preprocessing
 from savi.data.randomness import generator

@@ -11,9 +11,6 @@ from torch import Tensor
 from savi.data.partition import Partition, float32_merges, places, row_hashes
 from savi.errors import InputError
 
-#: The order of an image's axes: [C, H, W] or [H, W, C].
-LAYOUTS = ("channels_first", "channels_last")
-
 #: Channels that an image may have: grey, colour, colour and opacity.
 _CHANNELS = (1, 3, 4)
 

@@ -20,12 +20,6 @@ _ROWS = 4096
 #: Of so many different values at most it is said that they are few.
 FEW_VALUES = 32
 
-#: How a data set may be scaled: not at all, by one number, or every dimension by its own.
-SCALES = ("none", "global", "per_feature")
-
-#: Whether and when pixels become ones and zeros: never, anew at every visit, or once for good.
-BINARISATIONS = ("none", "dynamic", "static")
-
 # A spread below this share of the mean is rounding.
 _ROUNDING = 1e-12
 
@@ -122,7 +116,7 @@ class Units:
         binary: bool = False,
         dtype: torch.dtype = torch.float32,
     ) -> Self:
-        """Choose the units by the training data; ``scale`` is one of `SCALES`.
+        """Choose the units by the training data; ``scale`` is one of `savi.config.data.SCALES`.
 
         Mean and variance are exact: with dequantisation E[x] = (E[k] + 1/2)/L and
         Var[x] = (Var[k] + 1/12)/L²; of binary x with E[x] = p, Var[x] = p(1 − p).

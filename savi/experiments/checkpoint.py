@@ -20,6 +20,7 @@ from torch import Tensor
 from savi.config.stored import check_stored
 from savi.data import TensorDataModule
 from savi.errors import InputError
+from savi.experiments.check_values import EXAMPLE, require_checkpoint
 from savi.runs.seal import is_damaged, seal
 from savi.runs.stop import STOP
 from savi.runs.whole import keep_as, whole
@@ -219,13 +220,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         InputError: if there is no file, or it is not a savi checkpoint.
     """
     file = Path(path)
-    example = "such as runs/.../checkpoints/best.ckpt"
-    if file.is_dir():
-        raise InputError(f"checkpoint '{path}' is a folder: give the .ckpt file in it")
-    if not file.is_file():
-        raise InputError(
-            f"checkpoint '{path}' does not exist: give the path of a .ckpt file, {example}"
-        )
+    require_checkpoint(file)
     if is_damaged(file):
         raise InputError(
             f"checkpoint '{path}' is damaged: its contents are not those that were written, so "
@@ -240,7 +235,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
             checkpoint = None
     if not isinstance(checkpoint, dict) or not {CONFIG_KEY, "state_dict"} <= checkpoint.keys():
         raise InputError(
-            f"'{path}' is not a checkpoint of savi: give one that savi-train wrote, {example}"
+            f"'{path}' is not a checkpoint of savi: give one that savi-train wrote, {EXAMPLE}"
         )
     try:
         check_stored(checkpoint[CONFIG_KEY])

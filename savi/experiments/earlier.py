@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from savi.experiments.options import default_options
+from savi.config.options import default_options
 from savi.plugins import import_modules
 from savi.runs.record import read_record
 from savi.settings import flatten, key_of

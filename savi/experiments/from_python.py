@@ -17,10 +17,10 @@ from omegaconf.errors import OmegaConfBaseException
 
 from savi.config import store
 from savi.config.errors import sentence
+from savi.config.options import check_options
 from savi.config.schema import Config
 from savi.data.form import Values
 from savi.errors import InputError
-from savi.experiments.options import check_options
 from savi.experiments.run import train as run
 from savi.experiments.trained import TrainedModel, load
 from savi.plugins import import_modules

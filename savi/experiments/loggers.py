@@ -16,28 +16,21 @@ from typing import TYPE_CHECKING, Any, cast
 from pytorch_lightning.loggers import Logger, WandbLogger
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
-from savi.errors import InputError, unknown_option
+from savi.errors import InputError
+from savi.experiments.check_loggers import MODE_VARIABLE, NAME_LENGTH
 from savi.experiments.metrics_log import MetricsLog
-from savi.report.wandb import AXES, FIGURES, HISTOGRAMS, OBJECTIVE, STEP, has_login
+from savi.report.wandb import AXES, FIGURES, HISTOGRAMS, OBJECTIVE, STEP
 from savi.runs.record import Origin
 
 if TYPE_CHECKING:
     from wandb import Run
 
-#: The most characters that wandb takes.
-TAG_LENGTH, NAME_LENGTH = 64, 128
-
-WANDB_MODES = ("offline", "online", "disabled")
-
-#: The variable of the environment that the configs take the mode from.
-MODE_VARIABLE = "WANDB_MODE"
+#: The most characters that wandb takes for a tag.
+TAG_LENGTH = 64
 
 #: How many seconds an online run may take to begin, and to upload its rest when it ends: what is
 #: not there yet lies on disk.
 BEGIN_SECONDS, END_SECONDS = 10.0, 120.0
-
-#: Characters that the name of a project must not have.
-PROJECT_REFUSES = "/\\#?%:"
 
 
 def build_loggers(
@@ -85,29 +78,6 @@ def finish(logger: WandbLogger | None, failed: bool) -> None:
     """Close this wandb run, and no other, with exit code 1 if it failed or was interrupted."""
     if logger is not None:
         logger.experiment.finish(exit_code=int(failed))
-
-
-def check_wandb(mode: str, project: str) -> None:
-    """Refuse a mode that is unknown, or that would stop the run to ask for a login.
-
-    Raises:
-        InputError: for an unknown mode, ``online`` without stored credentials, or a name that
-            wandb does not take for a project.
-    """
-    if not project or len(project) > NAME_LENGTH or set(project) & set(PROJECT_REFUSES):
-        raise InputError(
-            f"logger.project is '{project}': give it 1 to {NAME_LENGTH} characters, none of them "
-            f"among {' '.join(PROJECT_REFUSES)}"
-        )
-    if mode not in WANDB_MODES:
-        by_environment = os.environ.get(MODE_VARIABLE) == mode
-        name = MODE_VARIABLE if by_environment else "logger.mode"
-        raise unknown_option(name, mode, WANDB_MODES)
-    if mode == "online" and not has_login():
-        raise InputError(
-            "logger.mode 'online' without a wandb login: run 'wandb login' or set WANDB_API_KEY, "
-            "or set logger.mode=offline"
-        )
 
 
 def quieten_libraries() -> None:

@@ -11,21 +11,22 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from savi.config.schema import EvaluateConfig, EvaluationConfig
+from savi.config.options import check_options
+from savi.config.schema import EvaluationConfig
 from savi.config.stored import completed
 from savi.data import DATASETS, TensorDataModule
 from savi.data.preprocessing import Preprocessing
-from savi.errors import InputError, unknown_option
+from savi.errors import InputError
 from savi.evaluation import Evaluation, evaluate
 from savi.evaluation.regret import out_of_distribution
+from savi.experiments.check_values import check_evaluation
 from savi.experiments.checkpoint import CONFIG_KEY, DATA_KEY, put_weights, read_checkpoint
 from savi.experiments.conclude import course_of
 from savi.experiments.loggers import quieten_libraries
-from savi.experiments.options import check_options
 from savi.experiments.run import GROUPS, build, precision_of
 from savi.plugins import import_modules
 from savi.report.table import shown
-from savi.settings import check_settings, keys_of
+from savi.settings import keys_of
 from savi.training import SemiAmortizedVAE
 from savi.typed import check_types
 
@@ -146,9 +147,7 @@ def evaluate_checkpoint(options: Mapping[str, Any]) -> tuple[Evaluation, dict[st
         InputError: for a missing or foreign checkpoint, or an option out of range.
     """
     quieten_libraries()
-    check_settings(EvaluateConfig, options)
-    check_settings(EvaluationConfig, options)
-    _check_ood(options)
+    check_evaluation(options)
     checkpoint = read_checkpoint(options["checkpoint"])
     config = completed(checkpoint[CONFIG_KEY])
     admit(config, options["imports"])
@@ -193,17 +192,6 @@ def _remarks(data: TensorDataModule, split: str, fitted: bool) -> Iterator[str]:
     trained, size = data.count_trained(split), len(data.split(split))
     if fitted and trained:
         yield f"Of the {size:,} {split} examples, {trained:,} were trained on"
-
-
-def _check_ood(options: Mapping[str, Any]) -> None:
-    """Refuse what names no other data set, before any data are read."""
-    name, path = options["ood"], options["ood_path"]
-    if name is None and path is not None:
-        raise InputError(f"ood_path '{path}' without ood: set ood to a data set, such as arrays")
-    if name is not None and name not in DATASETS:
-        raise unknown_option("ood", name, DATASETS)
-    if name == "arrays" and path is None:
-        raise InputError("ood 'arrays' without ood_path: set it to an .npy or .npz file")
 
 
 def _other_data(

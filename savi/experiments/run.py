@@ -18,6 +18,7 @@ from pytorch_lightning.plugins.environments import SLURMEnvironment
 from pytorch_lightning.utilities import rank_zero_only
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
+from savi.config.options import check_options
 from savi.data import TensorDataModule
 from savi.data.suitability import few_values, require_support, unusual_scale
 from savi.errors import InputError
@@ -35,7 +36,6 @@ from savi.experiments.conclude import conclude, keep_what_there_is
 from savi.experiments.devices import led
 from savi.experiments.loggers import build_loggers, finish, quieten_libraries
 from savi.experiments.media import MediaMonitor
-from savi.experiments.options import check_options
 from savi.experiments.resume import AUTO, Progress, followed, progress
 from savi.experiments.training_state import TrainingState
 from savi.plugins import import_modules

@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from savi.errors import ImplicitGradientError
 from savi.implicit.policy import HANDLED, OnFailure
 
 #: So many warnings of a kind from one line are all spoken; afterwards each power of two of them.
@@ -36,10 +37,6 @@ class ImplicitGradientWarning(UserWarning):
 
 class SmoothnessNote(UserWarning):
     """F is smooth only in pieces; said once a run."""
-
-
-class ImplicitGradientError(RuntimeError):
-    """As :class:`ImplicitGradientWarning`, under ``on_failure: raise``."""
 
 
 #: What a certificate says in words.

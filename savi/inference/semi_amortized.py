@@ -11,9 +11,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from savi._minimize import minimize
+from savi.config.inner import InnerConfig
 from savi.errors import InputError, within
 from savi.gradients import BACKENDS, EncoderGradient, GradientBackend
-from savi.inference.config import NOISE, InnerConfig
 from savi.inference.negative_elbo import NegativeELBO
 from savi.inference.step_size import AdaptedStepSize
 from savi.inner.loop import JUDGED
@@ -24,9 +24,15 @@ from savi.inner.solution import Point, Solution
 from savi.registry import refuse_ambiguous
 from savi.settings import check_settings, keys_of
 from savi.vae.data_fit import DataFit, data_fit
-from savi.vae.distributions import NoiseSchedule
+from savi.vae.distributions import NoiseSchedule, common_noise, fresh_noise
 from savi.vae.families import PosteriorFamily
 from savi.vae.model import VAE, KLWeight
+
+# An optimiser's options are the keys that are left.
+OPTIMIZERS.reserve(keys_of(InnerConfig))
+
+#: The noise of the expectation in the inner objective, for every step of a solve.
+NOISE = {"crn": common_noise, "fresh": fresh_noise}
 
 #: What of them an objective may ask for by name; one value per example where replicas differ.
 CONSTANTS = ("rho", "radius")
@@ -87,8 +93,8 @@ class SemiAmortizedInference(nn.Module):
         self.last_step: str = inner.get("last_step", JUDGED)
         with within("inner"):
             check_settings(InnerConfig, inner)
-        self._check_radius()
         objective = OBJECTIVES[self.objective_name]
+        self._check_radius()
         self.anchored: bool = getattr(objective, "anchored", False)
         self.constrained: bool = getattr(objective, "constrained", False)
         takes = OBJECTIVES.options(self.objective_name)

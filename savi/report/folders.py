@@ -11,6 +11,7 @@ from pathlib import Path
 
 from savi.errors import InputError
 from savi.report.runs import Run, is_run, missing_run, read_run
+from savi.runs.folder import require_folder
 from savi.runs.mappings import read_mapping
 
 NOT_SEARCHED = frozenset({"wandb", "checkpoints", "figures"})
@@ -57,8 +58,7 @@ def find_runs(paths: Sequence[Path]) -> Found:
     sweeps: dict[Path, Sweep] = {}
     overrides: dict[Path, tuple[str, ...]] = {}
     for path in paths:
-        if not path.is_dir():
-            raise InputError(f"'{path}' is no folder: give a run's folder or a sweep's")
+        require_folder(path)
         runs, of_path = _walk(path)
         if not runs and not of_path:
             raise InputError(f"there is no run in or below '{path}': give a run's folder")

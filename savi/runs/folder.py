@@ -40,6 +40,16 @@ INCIDENTAL = frozenset(
 )
 
 
+def require_folder(path: Path) -> None:
+    """Refuse what is no folder, in which no run can be.
+
+    Raises:
+        InputError: if it is none.
+    """
+    if not path.is_dir():
+        raise InputError(f"'{path}' is no folder: give a run's folder or a sweep's")
+
+
 def finished_metrics(
     folder: Path, config: Mapping[str, Any], meant: Mapping[str, Any] | None = None
 ) -> dict[str, float] | None:

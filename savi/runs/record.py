@@ -13,8 +13,7 @@ from typing import Any
 
 import yaml
 
-from savi.errors import InputError
-from savi.gradients import ImplicitGradientError
+from savi.errors import ImplicitGradientError, InputError
 from savi.runs.mappings import Unreadable, read_mapping
 from savi.runs.stop import STOP
 from savi.runs.whole import NotWritten, write_over, write_text

@@ -7,7 +7,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from savi.errors import InputError
-from savi.experiments.check import check_objective
+from savi.experiments.check_values import check_objective
 from savi.report.metrics import direction
 from savi.settings import key_of
 

@@ -18,7 +18,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
 from savi.errors import InputError
-from savi.experiments.check import check_job
+from savi.experiments.check_values import check_job
 from savi.runs.folder import make
 from savi.runs.whole import NotWritten, write_text
 from savi.settings import key_of

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
+from savi.config.options import check_options
 from savi.errors import InputError, SettingError
-from savi.experiments.options import check_options
 from savi.inference.semi_amortized import SemiAmortizedInference
 from savi.inner import OBJECTIVES, OPTIMIZERS, AnchoredObjective, InnerOptimizer
 from savi.registry import Registry

@@ -90,7 +90,7 @@ def test_values_that_are_no_probabilities_are_refused(tmp_path):
         dequantise=False,
         centre=False,
     )
-    with pytest.raises(InputError, match="'arrays' hold values from .* no probabilities: bring"):
+    with pytest.raises(InputError, match=r"'arrays' hold values from .* no probabilities: bring"):
         data.setup()
 
 
@@ -111,13 +111,13 @@ def test_what_contradicts_it_is_refused(setting: dict, said: str):
 
 def test_data_of_another_kind_than_the_likelihoods_are_refused():
     grey = TensorDataModule("digits", dequantise=False, centre=False, limit=50)
-    with pytest.raises(InputError, match="'bernoulli' is for ones and zeros.*data.binarise=dyn"):
+    with pytest.raises(InputError, match=r"'bernoulli' is for ones and zeros.*data.binarise=dyn"):
         require_support(grey, "bernoulli", "binary")
     require_support(grey, "mine", "unit")
     require_support(binary(), "bernoulli", "binary")
     centred = TensorDataModule("digits", limit=50)
     require_support(centred, "gaussian", "real")
-    with pytest.raises(InputError, match="'mine' is for numbers in .0, 1., and the train data of"):
+    with pytest.raises(InputError, match=r"'mine' is for numbers in .0, 1., and the train data of"):
         require_support(centred, "mine", "unit")
 
 

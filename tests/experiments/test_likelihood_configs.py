@@ -3,9 +3,9 @@
 import pytest
 
 from savi.config.of_likelihood import OTHERS, of_likelihood
+from savi.config.options import check_options
 from savi.errors import InputError
 from savi.experiments.check import check, check_likelihood
-from savi.experiments.options import check_options
 from savi.vae import LIKELIHOODS
 
 DATA = ("mnist", "arrays")
@@ -49,7 +49,7 @@ def test_contradictions_are_refused_before_data_are_read(config, words: list[str
 
 def test_an_unknown_one_lists_the_known(config):
     made = config("model.likelihood=poisson")
-    with pytest.raises(InputError, match="'poisson': choose one of bernoulli, contin.*, gaussian"):
+    with pytest.raises(InputError, match=r"'poisson': choose one of bernoulli, contin.*, gaussian"):
         check_options(made)
 
 
@@ -58,5 +58,7 @@ def test_a_hyperparameter_of_another_likelihood_cannot_be_tuned(config):
         "experiment=hypergradient", "model.likelihood=bernoulli", "model.gamma.mode=optimal",
         "model.gamma.value=null",
     )  # fmt: skip
-    with pytest.raises(InputError, match="gamma and model.likelihood 'bernoulli', which alone has"):
+    with pytest.raises(
+        InputError, match=r"gamma and model.likelihood 'bernoulli', which alone has"
+    ):
         check(made)

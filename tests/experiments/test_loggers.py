@@ -14,11 +14,10 @@ from programs import finished_alone
 from wandb_runs import history_of, records_of, summary_of
 
 from savi.errors import InputError
+from savi.experiments.check_loggers import NAME_LENGTH, check_wandb
 from savi.experiments.loggers import (
-    NAME_LENGTH,
     TAG_LENGTH,
     build_loggers,
-    check_wandb,
     finish,
     fitted,
     log_results,

@@ -6,8 +6,8 @@ from dataclasses import asdict
 import pytest
 import torch
 
+from savi.config.data import DataConfig
 from savi.config.schema import Config
-from savi.data.config import DataConfig
 from savi.errors import InputError
 from savi.experiments.checkpoint import read_checkpoint, write_checkpoint
 from savi.runs.seal import is_damaged, seal

@@ -4,14 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from savi.inner import OBJECTIVES, OPTIMIZERS
-from savi.inner.loop import JUDGED, TRUSTED
-from savi.settings import keys_of, positive, setting
-from savi.vae.data_fit import LINEAR_HEAD
-from savi.vae.distributions import common_noise, fresh_noise
-
-#: The noise of the expectation in the inner objective, for every step of a solve.
-NOISE = {"crn": common_noise, "fresh": fresh_noise}
+from savi.settings import positive, setting
 
 
 @dataclass
@@ -27,7 +20,7 @@ class InnerConfig:
     which training step on solves refine what the encoder says (:mod:`savi.inference.refinement`).
     """
 
-    objective: str = setting("elbo", one_of=OBJECTIVES)
+    objective: str = "elbo"
     optimizer: str = "levenberg_marquardt"
     max_steps: int = setting(0, at_least=0)
     test_max_steps: int | None = setting(None, at_least=0)
@@ -35,15 +28,11 @@ class InnerConfig:
     atol: float = setting(0.0, at_least=0)
     rho: float = positive(1.0)
     radius: float | None = None
-    noise: str = setting("crn", one_of=NOISE)
+    noise: str = setting("crn", one_of=("crn", "fresh"))
     samples: int = setting(2, at_least=1)
-    linear_head: str = setting("auto", one_of=LINEAR_HEAD)
+    linear_head: str = setting("auto", one_of=("auto", "off"))
     compile: bool = False
     warm_start: bool = False
-    last_step: str = setting(JUDGED, one_of=(JUDGED, TRUSTED))
+    last_step: str = setting("judged", one_of=("judged", "trusted"))
     adapt_lr: bool = False
     when: str = "always"
-
-
-# An optimiser's options are the keys that are left.
-OPTIMIZERS.reserve(keys_of(InnerConfig))
