@@ -39,6 +39,7 @@ def _check_method(config: Mapping[str, Any]) -> None:
     """Inner problem, optimiser, backend, encoder losses, warm starts and the gradient check."""
     model, callbacks = config["model"], config["callbacks"]
     check_likelihood(model, config["data"])
+    _check_smoothness(config)
     with within("posterior"):
         family = POSTERIORS.chosen(config["posterior"], model["latent_dim"])
     # That there is one is all that matters here.
@@ -54,6 +55,39 @@ def _check_method(config: Mapping[str, Any]) -> None:
         Refinement.of(config["inner"], inference)
     if callbacks["gradient_check_every_n_steps"] is not None:
         check_reference(callbacks["gradient_check_reference"], inference)
+
+
+def _check_smoothness(config: Mapping[str, Any]) -> None:
+    """Refuse what needs the Hessian of a bound that has kinks.
+
+    Raises:
+        InputError: for the first choice that does.
+    """
+    likelihood = LIKELIHOODS[config["model"].get("likelihood", "gaussian")]
+    inner, callbacks = config["inner"], config["callbacks"]
+    if likelihood.smooth:
+        return
+    solves = inner["max_steps"] > 0
+    checked = callbacks["gradient_check_every_n_steps"] is not None
+    tuned = bool(config.get("hypergradient", {}).get("tune"))
+    kinks = "which needs the Hessian of a bound that has kinks"
+    conflicts = [
+        Conflict(
+            solves and config["gradient"]["name"] == "ift",
+            "gradient 'ift'", "gradient=unrolled", kinks,
+        ),
+        Conflict(
+            solves and inner["optimizer"] == "newton",
+            "inner.optimizer 'newton'", "inner.optimizer=levenberg_marquardt", kinks,
+        ),
+        Conflict(
+            checked and callbacks["gradient_check_reference"] == "ift",
+            "callbacks.gradient_check_reference 'ift'",
+            "callbacks.gradient_check_reference=unrolled", kinks,
+        ),
+        Conflict(tuned, "hypergradient.tune", "hypergradient.tune=[]", kinks),
+    ]  # fmt: skip
+    refuse(f"model.likelihood '{likelihood.name}'", conflicts)
 
 
 def check_likelihood(model: Mapping[str, Any], data: Mapping[str, Any]) -> None:

@@ -124,9 +124,11 @@ class StackedVAE(GaussianVAE):
         layout: of whole batches.
     """
 
-    def __init__(self, models: Sequence[GaussianVAE]) -> None:
+    def __init__(self, models: Sequence[VAE]) -> None:
         decoder = stack_networks([model.decoder for model in models])
-        variance = StackedVariance([model.gamma for model in models])
+        gaussian = [model for model in models if isinstance(model, GaussianVAE)]
+        assert len(gaussian) == len(models)
+        variance = StackedVariance([model.gamma for model in gaussian])
         super().__init__(decoder, variance, models[0].latent_dim)
         self.models = len(models)
         self.layout = Layout(self.models)

@@ -343,7 +343,7 @@ class SemiAmortizedVAE(pl.LightningModule):
         logging = self._is_logging_step()
         if logging:
             self._log_training(step.bound, step.inference)
-        self.vae.likelihood.observe(step.bound.squared_error)
+        self.vae.likelihood.observe(step.bound.squared_error, step.bound.deviation)
         if self.warm_starts is not None:
             self.warm_starts[batch.index] = step.inference.value
         solution = step.inference.solution

@@ -6,7 +6,9 @@ from savi.vae.families import POSTERIORS, PosteriorFamily
 from savi.vae.likelihoods import (
     LIKELIHOODS,
     BernoulliLikelihood,
+    ContinuousBernoulliLikelihood,
     GaussianLikelihood,
+    LaplaceLikelihood,
     Likelihood,
 )
 from savi.vae.model import VAE, GaussianVAE
@@ -22,10 +24,12 @@ __all__ = [
     "VARIANCES",
     "BernoulliLikelihood",
     "Bound",
+    "ContinuousBernoulliLikelihood",
     "DiagonalGaussian",
     "FullGaussian",
     "GaussianLikelihood",
     "GaussianVAE",
+    "LaplaceLikelihood",
     "Likelihood",
     "ObservationVariance",
     "PointMass",

@@ -20,11 +20,13 @@ class Bound:
         reconstruction: (1/S) Σ_s log p(x|z_s), shape [B].
         kl_per_dimension: shape [B, d].
         squared_error: (1/S) Σ_s ‖x − μ(z_s)‖², shape [B].
+        deviation: the same of what else the likelihood learns from; None for most.
     """
 
     reconstruction: PerExample
     kl_per_dimension: Codes
     squared_error: PerExample
+    deviation: PerExample | None = None
 
     @property
     def kl(self) -> PerExample:
@@ -59,4 +61,10 @@ def elbo(model: VAE, q: Posterior, x: Observations, noise: Samples) -> Bound:
 def elbo_of(model: VAE, q: Posterior, x: Observations, decoded: Float[Tensor, "S B D"]) -> Bound:
     """The same with the samples decoded."""
     log_likelihood, squared_error = model.likelihood(x, decoded, outer=True)
-    return Bound(log_likelihood.mean(dim=0), q.kl_per_dimension(), squared_error.mean(dim=0))
+    deviation = model.likelihood.deviation(x, decoded)
+    return Bound(
+        log_likelihood.mean(dim=0),
+        q.kl_per_dimension(),
+        squared_error.mean(dim=0),
+        None if deviation is None else deviation.mean(dim=0),
+    )

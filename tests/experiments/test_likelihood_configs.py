@@ -47,9 +47,26 @@ def test_contradictions_are_refused_before_data_are_read(config, words: list[str
         check(made)
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["experiment=savi_ift"], "'laplace' with gradient 'ift', which needs the Hessian of a"),
+        (
+            ["experiment=savi_unrolled", "inner.optimizer=newton"],
+            "inner.optimizer 'newton'.*set inner.optimizer=levenberg_marquardt",
+        ),
+    ],
+)
+def test_what_needs_the_hessian_of_a_bound_with_kinks_is_refused(config, words, said: str):
+    with pytest.raises(InputError, match=said):
+        check(config("model.likelihood=laplace", *words))
+    check(config("model.likelihood=laplace", "experiment=savi_unrolled"))
+    check(config("model.likelihood=laplace", "experiment=vae"))
+
+
 def test_an_unknown_one_lists_the_known(config):
     made = config("model.likelihood=poisson")
-    with pytest.raises(InputError, match=r"'poisson': choose one of bernoulli, contin.*, gaussian"):
+    with pytest.raises(InputError, match=r"'poisson': choose one of bernoulli, co.*, gaussian"):
         check_options(made)
 
 

@@ -48,11 +48,13 @@ def test_a_loaded_model_answers_in_the_data_s_own_levels(trained):
     model, folder, name = trained
     values = digits().train.values[:5]
     for shown in (model.reconstruct(values), model.sample(4)):
-        assert 0.0 <= float(shown.min())
+        assert float(shown.min()) >= 0.0
         assert float(shown.max()) <= 16.5
         assert shown.shape[1:] == values.shape[1:]
     again = savi.load(folder)
-    assert type(again.module.vae.likelihood).__name__.lower() == f"{name}likelihood".replace("_", "")
+    assert type(again.module.vae.likelihood).__name__.lower() == f"{name}likelihood".replace(
+        "_", ""
+    )
     torch.testing.assert_close(again.elbo(values), model.elbo(values))
     gain = again.log_likelihood(values, samples=200) - model.elbo(values)
     assert (gain > -0.5).all()

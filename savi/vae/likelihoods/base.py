@@ -137,8 +137,12 @@ class Likelihood(nn.Module, ABC):
         """What is logged of its own parameters, by name."""
         return {}
 
+    def deviation(self, x: Observations, o: Float[Tensor, "S B D"]) -> PerSample | None:
+        """What :meth:`observe` needs of a batch besides the squared error; most need nothing."""
+        return None
+
     @torch.no_grad()
-    def observe(self, squared_error: PerExample) -> None:
+    def observe(self, squared_error: PerExample, deviation: PerExample | None = None) -> None:
         """Learn from a training batch outside of the gradient; most have nothing to learn."""
 
 

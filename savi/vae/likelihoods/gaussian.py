@@ -98,6 +98,6 @@ class GaussianLikelihood(Likelihood):
         return {"gamma": self.gamma().mean()}
 
     @torch.no_grad()
-    def observe(self, squared_error: PerExample) -> None:
+    def observe(self, squared_error: PerExample, deviation: PerExample | None = None) -> None:
         """Let an ``optimal`` γ learn from the batch."""
         self.gamma.observe(squared_error)
