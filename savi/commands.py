@@ -323,5 +323,5 @@ def _report() -> None:
                 "savi-report sync-help takes one folder: savi-report sync-help [FOLDER]"
             )
         print(sync_help(Path(arguments[1] if len(arguments) == 2 else SHARED_RUNS)))
-    else:
-        print(f"The report is in {console.short(main(arguments).resolve())}")
+    elif (page := main(arguments)) is not None:
+        print(f"The report is in {console.short(page.resolve())}")

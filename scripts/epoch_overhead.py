@@ -26,7 +26,8 @@ from torch import Tensor, nn
 from savi.config.store import conf_dir, plain
 from savi.data import TensorDataModule
 from savi.experiments.loggers import quieten_libraries
-from savi.experiments.run import build, build_trainer
+from savi.experiments.run import build
+from savi.experiments.trainer import build_trainer
 from savi.training.callbacks import CostMonitor
 from savi.vae.networks import ACTIVATIONS
 
@@ -103,7 +104,7 @@ def main() -> None:
         sys.exit("epoch_overhead: the bare loop knows model.gamma.mode=optimal and pixels only")
     interleave = Interleave(BareLoop(config, data))
     config["trainer"] |= {"max_epochs": EPOCHS, "limit_val_batches": 0}
-    trainer = build_trainer(config["trainer"], data, [CostMonitor(), interleave], False)
+    trainer = build_trainer(config["trainer"], data, [CostMonitor(), interleave], False, Path("."))
     trainer.loggers = [CSVLogger("runs/epoch_overhead", name="", version="")]
     trainer.fit(module, datamodule=data)
     ratio = median(savi / bare for savi, bare in interleave.pairs[1:])

@@ -90,12 +90,12 @@ class Browser:
         line, self.rest = self.rest.split(b"\0", 1)
         return json.loads(line)
 
-    def open(self, path: Path, width=1280, height=900, dark=False):
-        """Open a file at a width in CSS pixels and wait until the page says it is ready."""
+    def open(self, page: Path | str, width=1280, height=900, dark=False):
+        """Open a file or an address at a width in CSS pixels, and wait until it is ready."""
         self.resize(width, height)
         self.prefer(dark)
         self.events.clear()
-        self.call("Page.navigate", url=path.resolve().as_uri())
+        self.call("Page.navigate", url=page if isinstance(page, str) else page.resolve().as_uri())
         self.wait_for("document.documentElement?.dataset.ready === 'true'")
 
     def resize(self, width, height=900):

@@ -71,7 +71,7 @@ REFUSED = [
     ("trainer.accelerator=tpu", "unknown trainer.accelerator 'tpu': choose one of auto, cpu"),
     ("trainer.check_val_every_n_epoch=9", "so that no epoch would be validated"),
     ("seed=5000000000", "seed is 5000000000: set it to at most 4294967295"),
-    ("debug=foo", "unknown debug 'foo': choose one of quick"),
+    ("debug=foo", "unknown debug 'foo': choose one of limit, overfit, profiler, quick"),
     ("+foo=1", "unknown key 'foo': choose one of callbacks"),
     ("++model.hiden=3", "unknown key 'model.hiden': choose one of activation"),
     ("~model", "no model is chosen: leave out '~model'"),

@@ -9,6 +9,7 @@ from hydra.errors import MissingConfigException, OverrideParseException
 from omegaconf.errors import OmegaConfBaseException
 
 from savi.config import schema
+from savi.config.lightning import lightnings_refusal
 from savi.config.words import unreadable
 from savi.errors import InputError
 from savi.settings import keys_of
@@ -40,6 +41,8 @@ def sentence(error: BaseException, schemas: Iterable[type] = ()) -> str:
         word = ambiguous[1] or ambiguous[2]
         return f"{word} has several values: add -m to run one job for each"
     unknown = re.search(r"override '([^']+)'.*Key '[^']+' not in '(\w+)'", message)
+    if unknown and (refusal := lightnings_refusal(unknown[1])):
+        return refusal
     if unknown:
         return f"unknown key '{unknown[1]}'{_choices(unknown[2], schemas)}"
     message = re.sub(r"\s+", " ", message)
@@ -56,6 +59,7 @@ _AMBIGUOUS = re.compile("Ambiguous value for argument '([^']+)'|Sweep parameters
 _ADVICE = (
     ("could not be converted to Integer", "give a whole number"),
     ("could not be converted to Float", "give a number"),
+    ("type hint 'Optional[Union[int, float]]'", "give a number"),
     ("is not a valid bool", "give true or false"),
     ("is not Optional", "null is no value for it, so leave it out or give one"),
     ("is not a subclass of", "it is a group of keys, so set one of them"),

@@ -16,6 +16,7 @@ from omegaconf import MISSING
 
 from savi.config.data import DataConfig
 from savi.config.inner import InnerConfig
+from savi.config.lightning import LightningConfig
 from savi.settings import flatten, positive, setting
 
 
@@ -89,14 +90,18 @@ class EncoderLossConfig:
     distill: float = 0.0
 
 
+#: How the outer learning rate goes: see :mod:`savi.training.schedules`.
+LR_SCHEDULES = ("constant", "cosine", "linear", "exponential", "one_cycle")
+
+
 @dataclass
 class OptimizerConfig:
-    """The outer optimiser, whose options further keys are; a constant or cosine learning rate."""
+    """The outer optimiser, whose options further keys are, and how its learning rate goes."""
 
     name: str = "adam"
     lr: float = setting(1e-3, above=0)
     weight_decay: float = setting(0.0, at_least=0)
-    schedule: str = setting("constant", one_of=("constant", "cosine"))
+    schedule: str = setting("constant", one_of=LR_SCHEDULES)
 
 
 @dataclass
@@ -115,7 +120,7 @@ class EvaluationConfig:
 
 
 @dataclass
-class TrainerConfig:
+class TrainerConfig(LightningConfig):
     """Options of Lightning's Trainer, the number of CPU threads, and of replicas in one process.
 
     A step whose loss or gradient is not finite is left out; with more than ``max_bad_steps`` of
@@ -137,8 +142,6 @@ class TrainerConfig:
     max_bad_steps: int = setting(10, at_least=0)
     check_val_every_n_epoch: int = setting(1, at_least=1)
     log_every_n_steps: int = setting(50, at_least=1)
-    limit_train_batches: int | None = setting(None, at_least=1)
-    limit_val_batches: int | None = setting(None, at_least=1)
     enable_progress_bar: bool = True
     deterministic: bool = True
     threads: int | None = setting(None, at_least=1)
@@ -146,13 +149,18 @@ class TrainerConfig:
 
 @dataclass
 class LoggerConfig:
-    """Logging besides ``metrics.csv``, which every run writes.
+    """Logging besides ``metrics.csv``, which every run writes: to any of three, or to all.
 
-    A ``group`` of None is the sweep that a run is a job of; ``tags`` add to those of method and
+    The packages of ``tensorboard`` and ``mlflow`` are installed by whoever uses them.
+
+    A ``name`` of None is method, data and seed, and a ``group`` of None method and data, or the
+    sweep that a run is a job of; ``tags`` add to those of method and
     seed. ``folder`` holds links to the wandb runs of all runs.
     """
 
     wandb: bool = True
+    tensorboard: bool = False
+    mlflow: bool = False
     project: str = "savi"
     mode: str = "offline"
     name: str | None = None
@@ -167,7 +175,8 @@ class CallbacksConfig:
 
     ``figures`` draws the run when it ends; ``media_every_n_epochs`` draws the model while it
     trains too, which takes a second or two each time. ``checkpoint_every_n_minutes`` bounds what a
-    kill can cost: a run goes on from there, in the middle of an epoch.
+    kill can cost: a run goes on from there, in the middle of an epoch. ``keep_optimizer`` is for
+    training a run for longer once it is over, as if it had never stopped.
 
     The gradient check compares the gradient of a run with a ``gradient_check_reference`` in
     float64, ``ift`` (the exact implicit gradient) or ``unrolled`` (the exact derivative of the
@@ -178,6 +187,7 @@ class CallbacksConfig:
     figures: bool = True
     media_every_n_epochs: int | None = setting(None, at_least=1)
     checkpoint_every_n_minutes: float | None = positive(10.0)
+    keep_optimizer: bool = True
     gradient_check_every_n_steps: int | None = setting(None, at_least=1)
     gradient_check_examples: int = setting(32, at_least=1)
     gradient_check_reference: str = setting("ift", one_of=("ift", "unrolled"))

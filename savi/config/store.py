@@ -11,6 +11,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 
 from savi.config.data import DataConfig
+from savi.config.lightning import lightnings_refusal
 from savi.config.of_likelihood import of_likelihood
 from savi.config.schema import OPEN, Config, EvaluateConfig
 from savi.errors import InputError, unknown_option
@@ -57,6 +58,8 @@ def refuse_unknown_keys(config: Mapping[str, Any], schema: type, where: str = ""
     known = keys_of(schema)
     for key, value in config.items():
         if key not in known and where.rstrip(".") not in OPEN:
+            if refusal := lightnings_refusal(where + key):
+                raise InputError(refusal)
             raise unknown_option("key", where + key, known)
         if is_dataclass(types.get(key)) and isinstance(value, Mapping):
             refuse_unknown_keys(value, types[key], f"{where}{key}.")

@@ -31,7 +31,8 @@ def check_hypergradient(config: Mapping[str, Any], tune: Sequence[str]) -> None:
 
 def _unmoved(config: Mapping[str, Any], tune: Sequence[str]) -> list[Conflict]:
     """Hyperparameters that are not there, or are moved by something else."""
-    kl, inner, devices = config["model"]["kl"], config["inner"], config["trainer"]["devices"]
+    kl, inner, trainer = config["model"]["kl"], config["inner"], config["trainer"]
+    devices = trainer["devices"]
     mode, objective = config["model"]["gamma"]["mode"], inner["objective"]
     steps = inner["max_steps"]
     decay, fixed = config["optimizer"]["weight_decay"], "model.gamma.mode=fixed"
@@ -60,6 +61,11 @@ def _unmoved(config: Mapping[str, Any], tune: Sequence[str]) -> list[Conflict]:
                  f"inner.when '{inner.get('when')}'", f"inner.when={ALWAYS}",
                  "by which the training loss changes"),
         Conflict(devices > 1, f"trainer.devices {devices}", "trainer.devices=1"),
+        Conflict((trainer.get("accumulate_grad_batches") or 1) > 1,
+                 "trainer.accumulate_grad_batches", "trainer.accumulate_grad_batches=1"),
+        Conflict(bool(trainer.get("overfit_batches")),
+                 "trainer.overfit_batches", "trainer.overfit_batches=null",
+                 "which leaves out most of the training loss"),
         Conflict(inner["compile"],
                  "inner.compile", "inner.compile=false", "which keeps the old values"),
     ]  # fmt: skip

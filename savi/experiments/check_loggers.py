@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
+from importlib.util import find_spec
+from typing import Any
 
 from savi.errors import InputError, unknown_option
 from savi.report.wandb import has_login
@@ -17,6 +20,10 @@ MODE_VARIABLE = "WANDB_MODE"
 
 #: Characters that the name of a project must not have.
 PROJECT_REFUSES = "/\\#?%:"
+
+
+#: The keys of the ``logger`` group that turn them on, which are their packages, too.
+TRACKERS = ("tensorboard", "mlflow")
 
 
 def check_wandb(mode: str, project: str) -> None:
@@ -40,3 +47,17 @@ def check_wandb(mode: str, project: str) -> None:
             "logger.mode 'online' without a wandb login: run 'wandb login' or set WANDB_API_KEY, "
             "or set logger.mode=offline"
         )
+
+
+def check_trackers(logger: Mapping[str, Any]) -> None:
+    """Refuse a logger whose package is not installed.
+
+    Raises:
+        InputError: with the command that installs it.
+    """
+    for name in TRACKERS:
+        if logger.get(name) and find_spec(name) is None:
+            raise InputError(
+                f"logger.{name} needs the package {name}, which is not installed: "
+                f"pip install {name}, or set logger.{name}=false"
+            )

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from savi.config.catalogue import choices
+from savi.config.lightning import SHARES, check_share
 from savi.config.schema import Config, EvaluateConfig, EvaluationConfig
 from savi.errors import Conflict, InputError, refuse, unknown_option
-from savi.experiments.check_loggers import check_wandb
+from savi.experiments.check_loggers import check_trackers, check_wandb
 from savi.report.metrics import describe
 from savi.settings import check_settings
 
@@ -32,6 +33,7 @@ def check_values(config: Mapping[str, Any]) -> None:
     check_objective(config["optimized_metric"])
     _check_trainer(config)
     _check_names(config)
+    check_trackers(config["logger"])
     if config["logger"]["wandb"]:
         check_wandb(config["logger"]["mode"], config["logger"]["project"])
 
@@ -66,6 +68,8 @@ def _check_trainer(config: Mapping[str, Any]) -> None:
             f"trainer.check_val_every_n_epoch {every} is above trainer.max_epochs {epochs}, so "
             "that no epoch would be validated: lower it"
         )
+    for name in SHARES:
+        check_share(name, trainer.get(name))
     _check_vary(trainer["vary"], trainer["replicas"])
     devices = trainer["devices"]
     if devices == 1:

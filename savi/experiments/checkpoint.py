@@ -29,6 +29,8 @@ from savi.typed import holds_numbers
 CONFIG_KEY = "savi_config"
 #: Where that of a training step that was left out holds what the step was made of.
 STEP_KEY = "savi_step"
+#: Where Lightning keeps what an optimiser knows besides the weights.
+OPTIMIZERS_KEY = "optimizer_states"
 #: Where Lightning keeps the state of the data module, which is the preprocessing.
 DATA_KEY = TensorDataModule.__qualname__
 
@@ -98,7 +100,7 @@ class BestEpoch(_Keep):
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Look at this epoch once it is over."""
-        self._validated = True
+        self._validated = not trainer.sanity_checking
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Keep it if it is better; of an epoch without a validation nothing is known."""
@@ -137,8 +139,13 @@ class LastEpoch(_Keep):
             raise KeyboardInterrupt
 
     def on_train_batch_end(self, trainer: pl.Trainer, *args: Any, **kwargs: Any) -> None:
-        """Save and stop after a step; after the last one of an epoch, when that is validated."""
-        if trainer.is_last_batch:
+        """Save and stop after a step; not before what belongs to it is done.
+
+        That is a validation, of an epoch or within one, and the rest of an accumulated gradient.
+        """
+        batches = args[-1] + 1
+        validated = trainer.is_last_batch or not batches % trainer.val_check_batch
+        if validated or batches % trainer.accumulate_grad_batches:
             return
         due = time.monotonic() - self._saved >= self.seconds
         if trainer.world_size == 1 and (STOP.asked or due):
@@ -211,6 +218,18 @@ def save_weights(
         DATA_KEY: data.state_dict(),
     }
     write_checkpoint(path, contents | dict(more or {}))
+
+
+def drop_optimizer(folder: Path, *, keep_last: bool) -> None:
+    """Drop from the checkpoints of a training that is over what only going on would need.
+
+    That is the optimisers' state, twice the size of the weights under Adam, and the best epoch
+    before the best one. With ``keep_last``, ``last.ckpt`` can be gone on from all the same.
+    """
+    (folder / "best.before.ckpt").unlink(missing_ok=True)
+    for path in [folder / "best.ckpt", *([] if keep_last else [folder / "last.ckpt"])]:
+        if path.is_file() and (contents := read_checkpoint(path)).get(OPTIMIZERS_KEY):
+            write_checkpoint(path, contents | {OPTIMIZERS_KEY: []})
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:

@@ -8,12 +8,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pytorch_lightning.loggers import Logger, WandbLogger
+from pytorch_lightning.loggers import Logger
 
 from savi.data import TensorDataModule
 from savi.errors import InputError
 from savi.evaluation import Judgement, evaluate, judge
-from savi.experiments.checkpoint import load_weights
+from savi.experiments.checkpoint import drop_optimizer, load_weights
 from savi.experiments.loggers import log_results
 from savi.experiments.media import final_media, log_final_media
 from savi.report.figures import learning_curves, read_metrics, save
@@ -31,7 +31,7 @@ def conclude(
     data: TensorDataModule,
     module: SemiAmortizedVAE,
     of_training: Mapping[str, float],
-    wandb_logger: WandbLogger | None,
+    loggers: Sequence[Logger],
     record: Record,
     metrics: dict[str, float] | None = None,
 ) -> dict[str, float]:
@@ -46,6 +46,8 @@ def conclude(
     Raises:
         FloatingPointError: for figures that no trained model can have, when all is written.
     """
+    keep_last = config["callbacks"].get("keep_optimizer", True)
+    drop_optimizer(folder / "checkpoints", keep_last=keep_last)
     best = folder / "checkpoints" / "best.ckpt"
     load_weights(module, best if best.is_file() else folder / "checkpoints" / "last.ckpt")
     judgement: Judgement
@@ -64,9 +66,10 @@ def conclude(
             write_text(folder / "collapse.json", collapse)
         write_metrics(folder, metrics)
         record.enter(FIGURES)
-    log_results(wandb_logger, metrics)
+    step = steps_of(folder) or 0
+    log_results(loggers, config, metrics, step)
     if config["callbacks"]["figures"]:
-        log_final_media(wandb_logger, final_media(module, data, folder))
+        log_final_media(loggers, final_media(module, data, folder), step)
     judgement.require_plausible()
     if judgement.remark is not None:
         print(f"warning: {judgement.remark}", file=sys.stderr, flush=True)

@@ -53,8 +53,8 @@ def train(
     config, choices = _composed([*words, "data.path=data.npy"] if data is not None else words)
     if config["trainer"]["replicas"] > 1:
         raise InputError("trainer.replicas trains several models: use savi-train, then savi.load")
-    now = f"{datetime.now():%Y-%m-%d_%H-%M-%S-%f}"
-    usual = Path("runs") / choices["data"] / choices["experiment"] / now
+    name = f"seed-{config['seed']}_{datetime.now():%Y-%m-%d_%H-%M-%S-%f}"
+    usual = Path("runs") / choices["data"] / choices["experiment"] / name
     where = usual if folder is None else Path(folder)
     if data is None:
         run(config, where)

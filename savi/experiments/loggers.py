@@ -8,7 +8,7 @@ import shutil
 import sys
 import textwrap
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from hashlib import sha1
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -17,9 +17,19 @@ from pytorch_lightning.loggers import Logger, WandbLogger
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 from savi.errors import InputError
+from savi.experiments import trackers
 from savi.experiments.check_loggers import MODE_VARIABLE, NAME_LENGTH
 from savi.experiments.metrics_log import MetricsLog
-from savi.report.wandb import AXES, FIGURES, HISTOGRAMS, OBJECTIVE, STEP
+from savi.experiments.trackers import build_trackers
+from savi.report.wandb import (
+    AXES,
+    FIGURES,
+    FIRST_PANELS,
+    HISTOGRAMS,
+    OBJECTIVE,
+    STEP,
+    axis,
+)
 from savi.runs.record import Origin
 
 if TYPE_CHECKING:
@@ -35,12 +45,12 @@ BEGIN_SECONDS, END_SECONDS = 10.0, 120.0
 
 def build_loggers(
     config: dict[str, Any], folder: Path, origin: Origin, rows: int = 0
-) -> tuple[list[Logger], WandbLogger | None]:
-    """The log in ``metrics.csv``, and wandb's if asked for.
+) -> list[Logger]:
+    """The log in ``metrics.csv``, and those that are asked for.
 
     Several runs can be open in one process, each with its own loggers; see :func:`finish`. The
     wandb run lies in the run folder; a link to it in the shared ``logger.folder`` lets
-    ``wandb leet`` show all runs together. Of several processes only the first logs to wandb.
+    ``wandb leet`` show all runs together. Of several processes only the first has the others.
     A run that is continued keeps so many ``rows`` of its ``metrics.csv``.
 
     Raises:
@@ -48,19 +58,39 @@ def build_loggers(
     """
     csv = MetricsLog(folder, rows)
     logger = config["logger"]
-    if not logger["wandb"] or logger["mode"] == "disabled" or rank_zero_only.rank:  # type: ignore[attr-defined]
-        return [csv], None
-    run = start_run(config, folder, origin)
-    wandb_logger = WandbLogger(experiment=run, project=logger["project"], save_dir=folder)
-    return [csv, wandb_logger], wandb_logger
+    if rank_zero_only.rank:  # type: ignore[attr-defined]
+        return [csv]
+    name, group = run_name(config, folder, origin), group_name(config, origin)
+    loggers = [csv, *build_trackers(config, folder, name, group)]
+    if logger["wandb"] and logger["mode"] != "disabled":
+        run = start_run(config, folder, origin)
+        loggers.append(PanelsFirst(experiment=run, project=logger["project"], save_dir=folder))
+    return loggers
 
 
-def log_results(logger: WandbLogger | None, metrics: Mapping[str, float]) -> None:
-    """Put the final figures into the summary of the wandb run."""
+class PanelsFirst(WandbLogger):
+    """Logs the curves that matter most under names that come first, too."""
+
+    def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
+        """Log to wandb."""
+        first = {FIRST_PANELS[name]: metrics[name] for name in metrics if name in FIRST_PANELS}
+        super().log_metrics({**metrics, **first}, step)
+
+
+def wandb_of(loggers: Sequence[Logger]) -> WandbLogger | None:
+    """The logger of the wandb run, if there is one."""
+    return next((logger for logger in loggers if isinstance(logger, WandbLogger)), None)
+
+
+def log_results(
+    loggers: Sequence[Logger], config: Mapping[str, Any], metrics: Mapping[str, float], step: int
+) -> None:
+    """Hand the final figures to the loggers; wandb has them in the summary of its run."""
     # The best val/elbo among them replaces the nested maximum that wandb keeps: its own sweeps and
     # their plots know plain numbers only.
-    if logger is not None:
+    if (logger := wandb_of(loggers)) is not None:
         logger.experiment.summary.update(metrics)
+    trackers.log_results(loggers, config, metrics, step)
 
 
 def log_pictures(
@@ -74,9 +104,10 @@ def log_pictures(
         logger.experiment.log(images | dict(also or {}))
 
 
-def finish(logger: WandbLogger | None, failed: bool) -> None:
-    """Close this wandb run, and no other, with exit code 1 if it failed or was interrupted."""
-    if logger is not None:
+def finish(loggers: Sequence[Logger], failed: bool) -> None:
+    """Close the logs of this run, and no other's, as those of one that failed or ended well."""
+    trackers.finish(loggers, failed)
+    if (logger := wandb_of(loggers)) is not None:
         logger.experiment.finish(exit_code=int(failed))
 
 
@@ -100,9 +131,9 @@ def quieten_libraries() -> None:
 def start_run(config: Mapping[str, Any], folder: Path, origin: Origin) -> Run:
     """Open a run of its own, whatever other runs are open in this process.
 
-    In a sweep its group is the sweep and its job type the setting, so that wandb can average over
-    seeds; ``logger.group`` overrides the group. Its notes are the command that repeats the run.
-    Where an online run cannot begin, it is an offline one, which a line says.
+    Its group is method and data, in a sweep the sweep, and its job type there the setting, so that
+    wandb can average over seeds; ``logger.group`` overrides the group. Its notes are the command
+    that repeats the run. Where an online run cannot begin, it is an offline one, which a line says.
 
     Raises:
         InputError: for what wandb refuses.
@@ -144,11 +175,10 @@ def _init(config: Mapping[str, Any], folder: Path, origin: Origin, mode: str) ->
     import wandb
 
     logger, earlier = config["logger"], earlier_id(folder)
-    group = logger["group"] or origin.sweep
     return wandb.init(
         project=logger["project"],
-        name=fitted(logger["name"] or folder.name, NAME_LENGTH),
-        group=None if group is None else fitted(group, NAME_LENGTH),
+        name=fitted(run_name(config, folder, origin), NAME_LENGTH),
+        group=fitted(group_name(config, origin), NAME_LENGTH),
         job_type=fitted(origin.setting or "train", NAME_LENGTH),
         tags=tags(config),
         notes=origin.command or None,
@@ -166,6 +196,26 @@ def _init(config: Mapping[str, Any], folder: Path, origin: Origin, mode: str) ->
             finish_timeout=END_SECONDS,
         ),
     )
+
+
+def run_name(config: Mapping[str, Any], folder: Path, origin: Origin) -> str:
+    """Method, data and seed of a run; of a job, what the sweep has it differ in as well."""
+    if config["logger"]["name"]:
+        return str(config["logger"]["name"])
+    seed = f"seed-{config['seed']}"
+    own = seed if origin.sweep is None else folder.name
+    parts = [method_and_data(config), own, *([] if seed in own else [seed])]
+    return "_".join(parts)
+
+
+def group_name(config: Mapping[str, Any], origin: Origin) -> str:
+    """What a run is grouped by: its sweep, or what it has in common with those of other seeds."""
+    return config["logger"]["group"] or origin.sweep or method_and_data(config)
+
+
+def method_and_data(config: Mapping[str, Any]) -> str:
+    """What runs have in common that differ in their seeds."""
+    return f"{config['experiment'] or config['gradient']['name']}_{config['data']['name']}"
 
 
 def _warn(message: str) -> None:
@@ -186,10 +236,12 @@ def earlier_id(folder: Path) -> str | None:
 
 def define_axes(run: Run) -> None:
     """Give every curve its axis, and the objective the best epoch as its summary."""
-    for axis in dict.fromkeys(AXES.values()):
-        run.define_metric(axis, hidden=True)
-    for prefix, axis in (AXES | {FIGURES: STEP, HISTOGRAMS: STEP}).items():
-        run.define_metric(f"{prefix}/*", step_metric=axis)
+    for name in dict.fromkeys(AXES.values()):
+        run.define_metric(name, hidden=True)
+    for prefix, against in (AXES | {FIGURES: STEP, HISTOGRAMS: STEP}).items():
+        run.define_metric(f"{prefix}/*", step_metric=against)
+    for name, panel in FIRST_PANELS.items():
+        run.define_metric(panel, step_metric=axis(name), summary="none")
     run.define_metric(OBJECTIVE, step_metric=AXES["val"], summary="max")
 
 

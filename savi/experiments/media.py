@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,10 +11,11 @@ import pytorch_lightning as pl
 import torch
 from matplotlib.figure import Figure
 from pytorch_lightning.callbacks import Callback
-from pytorch_lightning.loggers import WandbLogger
+from pytorch_lightning.loggers import Logger
 
 from savi.data import TensorDataModule
-from savi.experiments.loggers import log_pictures
+from savi.experiments import trackers
+from savi.experiments.loggers import log_pictures, wandb_of
 from savi.experiments.observe import TRAVERSAL, Observed, observe
 from savi.report import figures as draw
 from savi.report.wandb import (
@@ -48,18 +49,19 @@ def _write(figures: Mapping[str, Figure], folder: Path) -> dict[str, Path]:
     return {name: draw.save(figure, folder / f"{name}.png") for name, figure in figures.items()}
 
 
-def log_final_media(logger: WandbLogger | None, media: Media) -> None:
-    """Log pictures and histograms, and the inner solve as a curve over its own steps."""
-    if logger is None:
+def log_final_media(loggers: Sequence[Logger], media: Media, step: int) -> None:
+    """Log pictures; in wandb histograms too, and the inner solve as a curve over its own steps."""
+    trackers.log_pictures(loggers, media.pictures, step)
+    if (logger := wandb_of(loggers)) is None:
         return
     log_pictures(logger, media.pictures, histograms(media.observed))
     if media.observed.trace is not None:
-        for step, (elbo, stationarity) in enumerate(zip(*media.observed.trace, strict=True)):
+        for inner, (elbo, stationarity) in enumerate(zip(*media.observed.trace, strict=True)):
             means = {
                 TRACE_ELBO: float(elbo.double().mean()),
                 TRACE_STATIONARITY: float(stationarity.double().median()),
             }
-            logger.experiment.log({INNER_STEP: step, **means})
+            logger.experiment.log({INNER_STEP: inner, **means})
 
 
 def histograms(observed: Observed) -> dict[str, Any]:
@@ -95,9 +97,9 @@ class MediaMonitor(Callback):
         figures = model_figures(observed, self.data)
         pictures = _write(figures, folder / "figures" / f"epoch-{epoch:04d}")
         moment = {EPOCH: trainer.current_epoch, STEP: trainer.global_step}
-        for logger in trainer.loggers:
-            if isinstance(logger, WandbLogger):
-                log_pictures(logger, pictures, moment | histograms(observed))
+        trackers.log_pictures(trainer.loggers, pictures, trainer.global_step)
+        if (logger := wandb_of(trainer.loggers)) is not None:
+            log_pictures(logger, pictures, moment | histograms(observed))
 
 
 def run_figures(

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from savi.errors import InputError
-from savi.experiments.checkpoint import CONFIG_KEY, DATA_KEY, read_checkpoint
+from savi.experiments.checkpoint import CONFIG_KEY, DATA_KEY, OPTIMIZERS_KEY, read_checkpoint
 from savi.experiments.earlier import meant_by_absence
 from savi.experiments.training_state import STATE_KEY
 from savi.runs.folder import clear, contents, differences, read_config, read_metrics_json
@@ -28,9 +28,10 @@ BEFORE = Path("checkpoints/best.before.ckpt")
 MAY_CHANGE = frozenset(
     {
         *("logger", "resume", "trainer.threads", "trainer.enable_progress_bar"),
-        *("trainer.max_epochs", "trainer.max_bad_steps"),
+        *("trainer.max_epochs", "trainer.max_bad_steps", "trainer.profiler"),
+        *("trainer.enable_model_summary", "trainer.enable_autolog_hparams"),
         *("callbacks.figures", "callbacks.media_every_n_epochs"),
-        "callbacks.checkpoint_every_n_minutes",
+        *("callbacks.checkpoint_every_n_minutes", "callbacks.keep_optimizer"),
     }
 )
 
@@ -77,7 +78,7 @@ def progress(config: Mapping[str, Any], folder: Path, *, job: bool = False) -> P
         return None
     try:
         _require_a_run(folder)
-        found = _newest(folder)
+        found = _newest(config, folder)
         if found is not None:
             return _judged(found, config, folder)
         if (earlier := read_config(folder)) is not None:
@@ -111,16 +112,25 @@ def _adopt(source: Path, folder: Path) -> None:
             f"'{folder}' holds a run already: to go on from '{source}', choose another "
             "hydra.run.dir; to go on with the run in it, set resume=auto"
         )
-    read_checkpoint(source)
-    log = Path("metrics.csv")
-    beside = source.resolve().parent
+    beside, log = source.resolve().parent, Path("metrics.csv")
     # The last one last: it is what says that the folder holds a run.
     for name, origin in (
         *((log, beside.parent / log), (BEST, beside / BEST.name)),
-        (LAST, source.resolve()),
+        (LAST, _with_optimizer(source).resolve()),
     ):
         if origin.is_file() and origin != (folder / name).resolve():
             copy(origin, folder / name)
+
+
+def _with_optimizer(source: Path) -> Path:
+    """A checkpoint, or the last one beside it if that is of the same step and knows more.
+
+    The best epoch of a training that is over knows nothing of the optimiser.
+    """
+    contents, last = read_checkpoint(source), source.resolve().with_name(LAST.name)
+    other = None if contents.get(OPTIMIZERS_KEY) else _whole(last)
+    same = other is not None and other["global_step"] == contents["global_step"]
+    return last if same else source
 
 
 def _require_a_run(folder: Path) -> None:
@@ -132,22 +142,25 @@ def _require_a_run(folder: Path) -> None:
         )
 
 
-def _newest(folder: Path) -> dict[str, Any] | None:
+def _newest(config: Mapping[str, Any], folder: Path) -> dict[str, Any] | None:
     """The contents of the newest checkpoint, which ``last.ckpt`` is afterwards.
 
     Between the two, at the end of an epoch, a run may be killed; either may be damaged. Where the
-    best epoch is lost, it is one from which the run gets to it again.
+    best epoch is lost, it is one from which the run gets to it again. One without the state of its
+    optimiser gets nowhere, unless it is the end of the training.
     """
     last, best = (_whole(folder / name) for name in (LAST, BEST))
-    if best is not None and (last is None or last["global_step"] < best["global_step"]):
+    newer = best is not None and (last is None or last["global_step"] < best["global_step"])
+    if best is not None and newer and _leads_on(best, config):
         copy(folder / BEST, folder / LAST)
         return best
-    if best is not None or (last is not None and _step_of_best(last) is None):
+    if last is not None and (best is not None or _step_of_best(last) is None):
         return last
     if last is not None and _step_of_best(last) == last["global_step"]:
         copy(folder / LAST, folder / BEST)
         return last
-    if (before := _whole(folder / BEFORE)) is not None:
+    before = _whole(folder / BEFORE)
+    if before is not None and before.get(OPTIMIZERS_KEY):
         warn(
             f"the best epoch of the run in '{folder}' is lost: gone on from the best one before "
             f"it, epoch {before['epoch'] + 1}"
@@ -193,10 +206,15 @@ def _judged(checkpoint: Mapping[str, Any], config: Mapping[str, Any], folder: Pa
     epochs = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]
     refuse_epochs(checkpoint[CONFIG_KEY], config, epochs["started"], folder)
     state, record = checkpoint[STATE_KEY], read_record(folder)
-    over = state["stopped"] or epochs["processed"] >= config["trainer"]["max_epochs"]
+    over = _is_over(checkpoint, config)
     ended = record.get("state") == FINISHED
     evaluated = over and (ended or record.get("stage") == FIGURES)
     metrics = read_metrics_json(folder) if evaluated else None
+    if not over and not checkpoint.get(OPTIMIZERS_KEY):
+        warn(
+            f"the run in '{folder}' goes on from a training that was over, and of which nothing "
+            "has kept the state of the optimiser, which begins anew"
+        )
     return Progress(
         folder / LAST,
         checkpoint[DATA_KEY],
@@ -204,6 +222,24 @@ def _judged(checkpoint: Mapping[str, Any], config: Mapping[str, Any], folder: Pa
         over,
         metrics,
         finished=ended and metrics is not None,
+    )
+
+
+def _leads_on(checkpoint: Mapping[str, Any], config: Mapping[str, Any]) -> bool:
+    """Whether a run has the same end from a checkpoint on; one without any state is refused."""
+    if STATE_KEY not in checkpoint:
+        return True
+    return bool(checkpoint.get(OPTIMIZERS_KEY)) or _is_over(checkpoint, config)
+
+
+def _is_over(checkpoint: Mapping[str, Any], config: Mapping[str, Any]) -> bool:
+    """Whether the training of a checkpoint is."""
+    epochs = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]
+    steps = config["trainer"].get("max_steps")
+    return (
+        checkpoint[STATE_KEY]["stopped"]
+        or epochs["processed"] >= config["trainer"]["max_epochs"]
+        or (steps is not None and checkpoint["global_step"] >= steps)
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,11 +12,9 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 import torch.distributed as dist
-from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint, RichProgressBar
-from pytorch_lightning.loggers import WandbLogger
-from pytorch_lightning.plugins.environments import SLURMEnvironment
+from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint
+from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities import rank_zero_only
-from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from savi.config.options import check_options
 from savi.data import TensorDataModule
@@ -28,7 +26,6 @@ from savi.experiments.checkpoint import (
     BestEpoch,
     LastEpoch,
     StoreConfig,
-    WholeCheckpoints,
     restoring,
     save_weights,
 )
@@ -37,6 +34,7 @@ from savi.experiments.devices import led
 from savi.experiments.loggers import build_loggers, finish, quieten_libraries
 from savi.experiments.media import MediaMonitor
 from savi.experiments.resume import AUTO, Progress, followed, progress
+from savi.experiments.trainer import build_trainer
 from savi.experiments.training_state import TrainingState
 from savi.plugins import import_modules
 from savi.runs.folder import claimed, contents
@@ -61,6 +59,7 @@ from savi.training.divergence import factorised
 from savi.training.gradient_monitor import GradientMonitor
 from savi.training.hypergradient.tuner import HypergradientTuner
 from savi.training.module import SemiAmortizedVAE
+from savi.training.progress_bar import RunProgressBar
 from savi.training.refining import Refining
 from savi.vae.likelihoods import LIKELIHOODS, GaussianLikelihood
 
@@ -182,7 +181,7 @@ class Run:
         allow_bad_steps(config, folder, data, module)
         state = TrainingState()
         callbacks = [state, *callbacks, StoreConfig(config), KeepRandomState()]
-        trainer = build_trainer(config["trainer"], data, callbacks, interactive)
+        trainer = build_trainer(config["trainer"], data, callbacks, interactive, folder)
         return cls(config, folder, data, module, trainer, cost, state, progress)
 
     def fit(self) -> None:
@@ -225,9 +224,9 @@ class Run:
             warn_of_data(self.data, self.module)
         # Loggers open files and a wandb run, so they come when nothing can be refused any more.
         rows = 0 if done is None else done.rows
-        trainer.loggers, wandb_logger = build_loggers(dict(config), folder, origin, rows)
+        trainer.loggers = build_loggers(dict(config), folder, origin, rows)
         metrics = None if done is None else done.metrics
-        with finishing(wandb_logger):
+        with finishing(trainer.loggers):
             try:
                 if metrics is None:
                     record.enter(TRAINING)
@@ -237,7 +236,7 @@ class Run:
                 # Lightning has moved it to the CPU.
                 self.module.to(trainer.strategy.root_device)
                 subject = config, folder, self.data, self.module
-                return conclude(*subject, self._of_training(), wandb_logger, record, metrics)
+                return conclude(*subject, self._of_training(), trainer.loggers, record, metrics)
             except KeyboardInterrupt:
                 logged = trainer.callback_metrics.items()
                 so_far = {k: float(v) for k, v in logged} | self._of_training()
@@ -342,47 +341,15 @@ def warn_of_data(data: TensorDataModule, module: SemiAmortizedVAE) -> None:
             print(f"warning: {remark}", file=sys.stderr, flush=True)
 
 
-def build_trainer(
-    config: Mapping[str, Any], data: TensorDataModule, callbacks: list[Callback], progress_bar: bool
-) -> pl.Trainer:
-    """Lightning's Trainer, with the options that inner gradients need.
-
-    Raises:
-        InputError: for what Lightning does not accept, such as a GPU that is not there.
-    """
-    batches = -(-len(data.split("train")) // data.batch_size)
-    options = {key: value for key, value in config.items() if key not in _NOT_LIGHTNING}
-    options["log_every_n_steps"] = min(config["log_every_n_steps"], batches)
-    # A job that has run out of time is the sweep's to start again, not Lightning's.
-    slurm = SLURMEnvironment(auto_requeue=False) if SLURMEnvironment.detect() else None
-    try:
-        return pl.Trainer(
-            **options,
-            plugins=[plugin for plugin in (WholeCheckpoints(), slurm) if plugin is not None],
-            logger=False,
-            callbacks=callbacks,
-            enable_progress_bar=progress_bar,
-            enable_model_summary=False,
-            num_sanity_val_steps=0,
-            # Validation and test solve inner problems, which inference mode makes impossible.
-            inference_mode=False,
-        )
-    except (MisconfigurationException, ValueError) as error:
-        raise InputError(f"trainer: {' '.join(str(error).split())}") from error
-
-
-_NOT_LIGHTNING = frozenset({"threads", "max_bad_steps", "enable_progress_bar", "replicas", "vary"})
-
-
 @contextlib.contextmanager
-def finishing(logger: WandbLogger | None) -> Iterator[None]:
-    """Close the wandb run at the end, and say there whether it ended well."""
+def finishing(loggers: Sequence[Logger]) -> Iterator[None]:
+    """Close the logs at the end, and say there whether the run ended well."""
     failed = True
     try:
         yield
         failed = False
     finally:
-        finish(logger, failed)
+        finish(loggers, failed)
 
 
 def build_callbacks(
@@ -407,7 +374,7 @@ def build_callbacks(
         EpochWarnings(),
         BestEpoch(checkpoints),
         LastEpoch(checkpoints, config["checkpoint_every_n_minutes"]),
-        RichProgressBar(leave=False) if progress_bar else EpochLines(),
+        RunProgressBar() if progress_bar else EpochLines(),
     ]
     if (patience := config["early_stopping_patience"]) is not None:
         callbacks.append(EarlyStopping("val/elbo", patience=patience, mode="max"))

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from savi.config.lightning import LIGHTNING
 from savi.errors import Conflict, InputError, refuse, unknown_option
 from savi.experiments.resume import AUTO
 from savi.inference.refinement import ALWAYS
@@ -23,6 +24,10 @@ from savi.sweeps.jobs import job_folder
 VARIABLE = (
     "inner.rho", "inner.radius", "model.gamma.value", "optimizer.lr", "optimizer.weight_decay",
 )  # fmt: skip
+
+
+#: Options of Lightning's that the joint training has too.
+OWN = ("limit_train_batches", "limit_val_batches")
 
 
 class Plan(NamedTuple):
@@ -122,6 +127,20 @@ def _refuse(config: Mapping[str, Any]) -> None:
         Conflict(
             raises, "gradient.on_failure 'raise'", "gradient.on_failure=warn",
             "by which one of them would stop all",
+        ),
+        *(
+            Conflict(
+                trainer.get(name) is not None, f"trainer.{name}", f"trainer.{name}=null",
+                "which is Lightning's",
+            )
+            for name in LIGHTNING if name not in OWN
+        ),
+        *(
+            Conflict(
+                isinstance(trainer.get(name), float), f"a share as trainer.{name}",
+                "it to a number of batches",
+            )
+            for name in OWN
         ),
         *(
             Conflict(callbacks[name] is not None, f"callbacks.{name}", f"callbacks.{name}=null")

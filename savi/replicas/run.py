@@ -78,10 +78,8 @@ class ReplicaRun:
         self._record = enter(recorded(self.folder, self.origin, self.config))
         if not over:
             self._record.enter(TRAINING)
-        self._loggers, self._wandb = build_loggers(
-            self.config, self.folder, self.origin, self._rows
-        )
-        enter(finishing(self._wandb))
+        self._loggers = build_loggers(self.config, self.folder, self.origin, self._rows)
+        enter(finishing(self._loggers))
         self._open = True
 
     def state_dict(self) -> dict[str, Any]:
@@ -175,4 +173,4 @@ class ReplicaRun:
         if self._best is not None:
             of_training["val/elbo"] = self._best
         subject = self.config, self.folder, self.data, self.module
-        return conclude(*subject, of_training, self._wandb, self._record, self._metrics)
+        return conclude(*subject, of_training, self._loggers, self._record, self._metrics)

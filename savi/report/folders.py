@@ -80,7 +80,7 @@ def find_runs(paths: Sequence[Path]) -> Found:
 def _walk(top: Path) -> tuple[list[Path], list[Sweep]]:
     """Run folders and sweeps in and below a folder."""
     runs, sweeps = [], []
-    for folder in _tree(top):
+    for folder in tree(top):
         if is_run(folder):
             runs.append(folder)
         if (folder / "sweep.json").is_file():
@@ -92,7 +92,7 @@ def _walk(top: Path) -> tuple[list[Path], list[Sweep]]:
     return own_runs, sweeps
 
 
-def _tree(top: Path) -> Iterator[Path]:
+def tree(top: Path) -> Iterator[Path]:
     """A folder and those below it, in the order of their names; one that is closed is passed over.
 
     Not by calls of itself, which only go so deep.

@@ -6,6 +6,7 @@ import io
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from datetime import timedelta
 from itertools import groupby
 from typing import Any
 
@@ -36,12 +37,13 @@ def results_table(metrics: Mapping[str, float], title: str) -> Table:
         caption_justify="left",
         box=box.SIMPLE_HEAD,
         pad_edge=False,
+        collapse_padding=True,
     )
     table.add_column("Metric")
     table.add_column("Value", justify="right", no_wrap=True)
     table.add_column("Unit", no_wrap=True)
     table.add_column("", no_wrap=True)
-    table.add_column("Name", style="dim")
+    table.add_column("Name", style="dim", no_wrap=True)
     for group, names in grouped(metrics):
         table.add_section()
         table.add_row(Text(group, style="bold"))
@@ -89,9 +91,22 @@ def _row(name: str, value: float) -> tuple[Text, ...]:
     numbers = (metric.format(value), metric.unit, ARROWS[metric.better])
     # The name of an unknown metric is its label already.
     words = (f"  {full_label(name)}", "" if metric.group == OTHER else name)
-    # A narrow table cuts them short, rather than the numbers and rather than break a row.
+    # A narrow table cuts the label short, rather than what the metric is called in files, the
+    # numbers, and rather than break a row.
     first, last = (Text(text, no_wrap=True, overflow="ellipsis") for text in words)
     return first, *map(Text, numbers), last
+
+
+def duration(time: timedelta | None) -> str:
+    """A duration in its two largest units; empty if it is unknown."""
+    if time is None:
+        return ""
+    minutes, seconds = divmod(max(0, round(time.total_seconds())), 60)
+    if minutes < 1:
+        return f"{seconds} s"
+    if minutes < 60:
+        return f"{minutes} min {seconds:02} s"
+    return f"{minutes // 60} h {minutes % 60:02} min"
 
 
 @contextmanager

@@ -22,6 +22,15 @@ AXES = {
 #: What is logged while a run trains, for each split: ``train/elbo``, ``val/elbo`` and so on.
 CURVES, SPLITS = ("elbo", "reconstruction", "kl", "gamma"), ("train", "val")
 
+#: Under what wandb has the curves to look at first as well: ``wandb leet`` and a new workspace sort
+#: panels by name, capitals before small letters. The inner steps close a part of the amortisation
+#: gap, which is what they gain in the bound.
+FIRST_PANELS = {
+    "val/elbo": "Bound/1 val/elbo",
+    "train/elbo": "Bound/2 train/elbo",
+    "inner/improvement": "Bound/3 gap closed by inner steps",
+}
+
 #: L(λk), averaged over examples, and the median stationarity of the trained model's inner solve.
 TRACE_ELBO, TRACE_STATIONARITY = "inner_trace/elbo", "inner_trace/stationarity"
 

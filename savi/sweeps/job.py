@@ -11,10 +11,12 @@ from typing import Any
 
 from savi.experiments.earlier import meant_by_absence, overrides_of
 from savi.experiments.resume import Progress, progress
+from savi.report.table import described, duration
 from savi.runs.folder import claimed, finished_metrics, is_claimed
 from savi.runs.record import Interrupted, Origin, Record, reason_of, recorded
 from savi.runs.stop import STOP
 from savi.runs.whole import writing
+from savi.sweeps.position import position
 
 #: The file of a job's folder that its output goes to, since several jobs may run side by side.
 LOG = "log.txt"
@@ -85,9 +87,18 @@ def run_job(
     except Exception as error:
         _tell(folder, f"failed: {reason_of(error)}")
         raise JobFailed(reason_of(error)) from error
-    _tell(folder, "finished")
+    _tell(folder, "finished", _figure(config["optimized_metric"], metrics))
     return metrics
 
 
-def _tell(folder: Path, what: str) -> None:
-    print(f"{folder.name}: {what}", flush=True)
+def _figure(name: str, metrics: Mapping[str, float]) -> str:
+    return f"{name} {described(name).format(metrics[name])}" if name in metrics else ""
+
+
+def _tell(folder: Path, what: str, figure: str = "") -> None:
+    """A line on a job: which of how many it is, its figure, and the time left to the sweep."""
+    place = position(folder)
+    number, left = ("", None) if place is None else (f"{place} ", place.left)
+    remaining = f"{duration(left)} left" if left else ""
+    words = ", ".join(filter(None, (what, figure, remaining)))
+    print(f"{number}{folder.name}: {words}", flush=True)

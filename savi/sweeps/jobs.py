@@ -12,6 +12,9 @@ from savi.settings import key_of
 #: The longest name of a job's folder: it stands in longer paths, and in wandb's groups.
 LONGEST = 100
 
+#: A number as a sweeper such as Optuna draws it, with more digits than anyone reads.
+_LONG_NUMBER = re.compile(r"(?<==)-?\d+\.\d{5,}(?:e[+-]?\d+)?(?=_|$)")
+
 #: What needs no quotes in a shell, nor in an override such as ``checkpoint=PATH``.
 _UNSAFE = re.compile(r"[^A-Za-z0-9.+_-]+")
 
@@ -26,12 +29,13 @@ def job_folder(overrides: Iterable[str], constant: Iterable[str] = ()) -> str:
 
     It depends on the job alone, not on its number: a sweep that is started again, or with more
     values, finds its earlier jobs. Keys that are constant in the whole sweep are left out. Where a
-    name had to be cut or cleaned, a hash keeps it unique.
+    name had to be cut or cleaned, or a number in it rounded, a hash keeps it unique.
     """
     left_out = set(constant)
     named = [o for o in own_overrides(overrides) if key_of(o) not in left_out]
-    text = "_".join(sorted(named, key=key_of)).replace("=", "-") or "defaults"
-    clean = _UNSAFE.sub("-", text)
+    words = "_".join(sorted(named, key=key_of)) or "defaults"
+    rounded = _LONG_NUMBER.sub(lambda number: f"{float(number[0]):.3g}", words)
+    text, clean = words.replace("=", "-"), _UNSAFE.sub("-", rounded.replace("=", "-"))
     if clean == text and len(text) <= LONGEST:
         return text
     digest = hashlib.sha256(text.encode()).hexdigest()[:8]

@@ -9,7 +9,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler
+from torch.optim.lr_scheduler import LRScheduler
 
 from savi.config.schema import Config, with_defaults
 from savi.data import TensorDataModule
@@ -26,6 +26,7 @@ from savi.training.finite import all_finite, gradients, in_words, not_finite
 from savi.training.hypergradient.hyperparameters import make_tunable
 from savi.training.outer_optimizers import OUTER_OPTIMIZERS
 from savi.training.refining import Refining
+from savi.training.schedules import SCHEDULES
 from savi.training.solve_totals import SolveTotals
 from savi.training.step_metrics import evaluation_metrics, gradient_norms, training_metrics
 from savi.training.warm_start import WarmStarts
@@ -271,7 +272,7 @@ class SemiAmortizedVAE(pl.LightningModule):
         return callbacks
 
     def configure_optimizers(self) -> Any:
-        """The outer optimiser, with a constant or cosine learning rate."""
+        """The outer optimiser, and the schedule of its learning rate."""
         config = dict(self.optimizer_config)
         if self.tuned:
             # An L2 penalty of the loss takes the place of the decay.
@@ -362,7 +363,7 @@ class SemiAmortizedVAE(pl.LightningModule):
 def outer_optimizer(
     config: Mapping[str, Any], groups: list[dict[str, Any]], steps: Callable[[], int]
 ) -> tuple[Optimizer, LRScheduler | None]:
-    """The registered optimiser, with a constant or cosine learning rate.
+    """The registered optimiser, and the schedule of a learning rate that is not constant.
 
     Args:
         config: the ``optimizer`` group.
@@ -377,7 +378,7 @@ def outer_optimizer(
         optimizer = OUTER_OPTIMIZERS.chosen(group, groups)
     if config["schedule"] == "constant":
         return optimizer, None
-    return optimizer, CosineAnnealingLR(optimizer, T_max=steps())
+    return optimizer, SCHEDULES[config["schedule"]](optimizer, steps())
 
 
 def kl_weight(kl: Mapping[str, Any], step: int) -> float:

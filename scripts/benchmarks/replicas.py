@@ -110,7 +110,7 @@ def _seconds(work: Callable[[Path], None]) -> float:
 
 def _alone(config: dict[str, Any], folder: Path) -> None:
     run = Run.build(config, folder)
-    run.trainer.loggers, _ = build_loggers(config, folder, Origin())
+    run.trainer.loggers = build_loggers(config, folder, Origin())
     run.fit()
 
 

@@ -21,6 +21,7 @@ from savi.experiments.loggers import (
     finish,
     fitted,
     log_results,
+    wandb_of,
 )
 from savi.report.wandb import AXES, EPOCH, INNER_STEP, STEP
 from savi.runs.record import Origin
@@ -30,18 +31,18 @@ from savi.runs.record import Origin
 def opened(config, tmp_path, monkeypatch):
     """Open the loggers of a run; those that a test leaves open are closed."""
     monkeypatch.chdir(tmp_path)
-    loggers = []
+    opened_loggers = []
 
     def open_(name="run", *overrides, origin=None):
         folder = tmp_path / name
         folder.mkdir(exist_ok=True)
-        both = build_loggers(config("experiment=vae", *overrides), folder, origin or Origin())
-        loggers.append(both[1])
-        return both
+        made = build_loggers(config("experiment=vae", *overrides), folder, origin or Origin())
+        opened_loggers.append(made)
+        return made, wandb_of(made)
 
     yield open_
-    for logger in loggers:
-        finish(logger, False)
+    for loggers in opened_loggers:
+        finish(loggers, False)
 
 
 def run_of(folder: Path) -> Path:
@@ -52,9 +53,9 @@ def run_of(folder: Path) -> Path:
 def test_a_run_keeps_its_config_and_its_origin(opened, config, tmp_path):
     origin = Origin("savi-train seed=3", "sweep-1", "inner.rho=1")
     _, logger = opened("run", "seed=3", "logger.tags=[mine,digits]", origin=origin)
-    finish(logger, False)
+    finish([logger], False)
     (run,) = records_of(run_of(tmp_path / "run"), "run")
-    assert (run["project"], run["display_name"]) == ("savi", "run")
+    assert (run["project"], run["display_name"]) == ("savi", "unrolled_digits_run_seed-3")
     assert (run["run_group"], run["job_type"]) == ("sweep-1", "inner.rho=1")
     assert run["notes"] == "savi-train seed=3"
     assert set(run["tags"]) == {"mine", "digits", "unrolled", "diagonal_gaussian", "seed-3"}
@@ -65,17 +66,17 @@ def test_a_run_keeps_its_config_and_its_origin(opened, config, tmp_path):
     assert {key: stored[key] for key in expected} == expected
 
 
-def test_outside_of_sweeps_there_is_no_group(opened, tmp_path):
+def test_outside_of_sweeps_seeds_are_a_group(opened, tmp_path):
     _, logger = opened()
-    finish(logger, False)
+    finish([logger], False)
     (run,) = records_of(run_of(tmp_path / "run"), "run")
-    assert "run_group" not in run
+    assert (run["run_group"], run["display_name"]) == ("unrolled_digits", "unrolled_digits_seed-0")
     assert run["job_type"] == "train"
 
 
 def test_a_group_of_ones_own_comes_first(opened, tmp_path):
     _, logger = opened("run", "logger.group=mine", origin=Origin("", "sweep-1", ""))
-    finish(logger, False)
+    finish([logger], False)
     (run,) = records_of(run_of(tmp_path / "run"), "run")
     assert (run["run_group"], run["job_type"]) == ("mine", "train")
 
@@ -88,7 +89,7 @@ def test_long_names_are_cut_and_stay_apart(opened, tmp_path):
         assert len(cut) == 2
     assert fitted("short", TAG_LENGTH) == "short"
     _, logger = opened("run", f"logger.tags=[{'t' * 100}]", origin=Origin("", long[0], long[1]))
-    finish(logger, False)
+    finish([logger], False)
     (run,) = records_of(run_of(tmp_path / "run"), "run")
     assert (len(run["run_group"]), len(run["job_type"])) == (NAME_LENGTH, NAME_LENGTH)
     assert max(map(len, run["tags"])) == TAG_LENGTH
@@ -96,7 +97,7 @@ def test_long_names_are_cut_and_stay_apart(opened, tmp_path):
 
 def test_every_curve_has_its_axis(opened, tmp_path):
     _, logger = opened()
-    finish(logger, False)
+    finish([logger], False)
     metrics = records_of(run_of(tmp_path / "run"), "metric")
     axes = {
         metric["glob_name"]: metric["step_metric"] for metric in metrics if "glob_name" in metric
@@ -108,15 +109,35 @@ def test_every_curve_has_its_axis(opened, tmp_path):
     assert objective["summary"] == {"max": True}
 
 
+def test_the_curves_that_matter_most_are_the_first_by_name(opened, tmp_path):
+    _, logger = opened()
+    curves = ("cost/seconds", "val/elbo", "inner/improvement", "train/elbo", "train/kl")
+    logger.log_metrics(dict(zip(curves, range(5), strict=True)), step=0)
+    finish([logger], False)
+    (row,) = history_of(run_of(tmp_path / "run"))
+    # As wandb leet sorts them.
+    panels = sorted(name for name in row if "/" in name)
+    assert panels[:3] == [
+        "Bound/1 val/elbo",
+        "Bound/2 train/elbo",
+        "Bound/3 gap closed by inner steps",
+    ]
+    assert [row[name] for name in panels[:3]] == [1, 3, 2]
+    assert [row[name] for name in curves] == [0, 1, 2, 3, 4]
+    axes = {m["name"]: m["step_metric"] for m in records_of(run_of(tmp_path / "run"), "metric")
+            if "step_metric" in m and "name" in m}  # fmt: skip
+    assert [axes[name] for name in panels[:3]] == [EPOCH, STEP, STEP]
+
+
 def test_the_summary_has_the_best_bound_and_the_last_of_the_others(opened, tmp_path):
     _, first = opened("a")
     _, second = opened("b")
     for logger in (first, second):
         for epoch, value in enumerate((-5.0, -1.0, -3.0)):
             logger.log_metrics({"val/elbo": value, "train/elbo": value, "epoch": epoch}, step=epoch)
-    log_results(first, {"test/elbo": -2.0, "val/elbo": -1.0})
-    finish(first, False)
-    finish(second, True)
+    log_results([first], {}, {"test/elbo": -2.0, "val/elbo": -1.0}, 3)
+    finish([first], False)
+    finish([second], True)
     summary = summary_of(run_of(tmp_path / "a"))["summary"]
     assert (summary["val/elbo"], summary["train/elbo"], summary["test/elbo"]) == (-1.0, -3.0, -2.0)
     interrupted = summary_of(run_of(tmp_path / "b"))["summary"]
@@ -129,7 +150,7 @@ def test_runs_that_are_open_together_get_their_own_metrics(opened, tmp_path):
         for number, logger in enumerate(loggers.values()):
             logger.log_metrics({"train/elbo": 10.0 * number + step}, step=step)
     for number, logger in enumerate(loggers.values()):
-        finish(logger, failed=number == 1)
+        finish([logger], failed=number == 1)
     for number, name in enumerate(loggers):
         logged = [row["train/elbo"] for row in history_of(run_of(tmp_path / name))]
         assert logged == [10.0 * number + step for step in range(3)]
@@ -140,7 +161,7 @@ def test_the_next_job_of_a_process_gets_a_run_of_its_own(opened, tmp_path):
     for name in ("first", "second"):
         _, logger = opened(name)
         logger.log_metrics({"train/elbo": float(len(name))}, step=0)
-        finish(logger, False)
+        finish([logger], False)
     for name in ("first", "second"):
         (row,) = history_of(run_of(tmp_path / name))
         assert row["train/elbo"] == len(name)
@@ -151,8 +172,8 @@ def test_wandb_can_be_left_out(opened, tmp_path, override):
     loggers, logger = opened("run", override)
     assert logger is None
     assert len(loggers) == 1
-    log_results(logger, {"test/elbo": 1.0})
-    finish(logger, False)
+    log_results(loggers, {}, {"test/elbo": 1.0}, 3)
+    finish(loggers, False)
     assert not (tmp_path / "run" / "wandb").exists()
     assert not (tmp_path / "runs").exists()
 
@@ -165,10 +186,12 @@ def test_only_the_first_process_logs_to_wandb(opened, tmp_path, monkeypatch):
 
 def test_all_runs_can_be_read_through_the_shared_folder(opened, tmp_path):
     for name in ("a", "b"):
-        finish(opened(name)[1], False)
+        finish(opened(name)[0], False)
     links = sorted((tmp_path / "runs" / "wandb").iterdir())
     assert all(path.is_symlink() for path in links)
-    assert {summary_of(path)["name"] for path in links} == {"a", "b"}
+    runs = {(tmp_path / name / "wandb").resolve() for name in "ab"}
+    assert {path.resolve().parent for path in links} == runs
+    assert {summary_of(path)["name"] for path in links} == {"unrolled_digits_seed-0"}
 
 
 @pytest.mark.parametrize("project", ["a/b", "a:b", "", "x" * 129])
@@ -190,7 +213,7 @@ config = {
                "tags": [], "folder": "shared"},
 }
 Path("run").mkdir()
-_, logger = build_loggers(config, Path("run"), Origin())
+loggers = build_loggers(config, Path("run"), Origin())
 failed = True
 try:
     print("started", flush=True)
@@ -200,7 +223,7 @@ try:
         time.sleep(60)
     failed = False
 finally:
-    finish(logger, failed)
+    finish(loggers, failed)
 """
 
 

@@ -65,13 +65,13 @@ def logged(tmp_path_factory):
 
 def _logged(folder, values):
     data, module = build(values)
-    loggers, wandb_logger = build_loggers(values, folder, Origin())
+    loggers = build_loggers(values, folder, Origin())
     cost = CostMonitor()
     trainer(2, [cost, MediaMonitor(data, 1)], loggers).fit(module, datamodule=data)
     media = final_media(module, data, folder)
-    log_final_media(wandb_logger, media)
-    log_results(wandb_logger, {"test/elbo": 1.0} | cost.metrics())
-    finish(wandb_logger, False)
+    log_final_media(loggers, media, 6)
+    log_results(loggers, values, {"test/elbo": 1.0} | cost.metrics(), 6)
+    finish(loggers, False)
     (run,) = (folder / "wandb").glob("offline-run-*")
     return folder, run, media
 
@@ -130,14 +130,20 @@ def test_curves_come_with_their_axes(logged):
         for metric in records_of(run, "metric")
         if "glob_name" in metric
     }
+    own = {
+        metric["name"]: metric["step_metric"]
+        for metric in records_of(run, "metric")
+        if metric.keys() >= {"name", "step_metric"}
+    }
     rows = history_of(run)
     seen = set()
     for row in rows:
         for name in row:
             prefix, slash, _ = name.partition("/")
             if slash and name not in axes.values():
-                seen.add(prefix)
+                seen.update([prefix] if name not in own else [])
                 assert row.keys() & set(axes.values()), name
+                assert own.get(name, axes.get(f"{prefix}/*")) in row, name
     assert {"train", "val", "inner", "ift", "gradient", "inner_trace"} <= seen
     assert all(f"{prefix}/*" in axes for prefix in seen)
 
@@ -164,7 +170,7 @@ def test_training_goes_on_as_if_nothing_had_been_drawn(config, tmp_path):
         data, module = build(config(*SMALL, "logger=csv"))
         callbacks = [MediaMonitor(data, 1)] if drawn else []
         folder = tmp_path / str(drawn)
-        loggers, _ = build_loggers(config("logger=csv"), folder, Origin())
+        loggers = build_loggers(config("logger=csv"), folder, Origin())
         trainer(2, callbacks, loggers).fit(module, datamodule=data)
         assert (folder / "figures" / "epoch-0001").is_dir() is drawn
         assert not (folder / "figures" / "epoch-0002").exists()

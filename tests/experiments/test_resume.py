@@ -68,11 +68,18 @@ METHODS = {
     "schedule": ("experiment=vae", "optimizer.schedule=cosine", "model.kl.warmup_steps=7"),
     "learned variance": ("experiment=vae", "model.gamma.mode=learned"),
     "gradient check": ("callbacks.gradient_check_every_n_steps=4",),
+    "accumulated": (
+        "experiment=vae",
+        "trainer.accumulate_grad_batches=2",
+        "trainer.val_check_interval=2",
+        "trainer.num_sanity_val_steps=1",
+    ),
     "float64": ("experiment=laplace_ift", "trainer.precision=64-true"),
 }
 
 #: Those whose states the others have too.
-LONG = {"dequantised", "step size", "learned variance", "gradient check", "schedule", "float64"}
+LONG = {"dequantised", "step size", "learned variance", "gradient check", "schedule", "float64",
+        "accumulated"}  # fmt: skip
 
 
 @pytest.fixture
@@ -198,6 +205,11 @@ def test_a_killed_process_goes_on_to_the_same_result(tmp_path):
 def test_more_epochs_continue_a_finished_run(run, tmp_path):
     run("whole", "experiment=vae", "trainer.max_epochs=4")
     run("longer", "experiment=vae", "trainer.max_epochs=2")
+    left = sorted((tmp_path / "longer/checkpoints").iterdir())
+    assert [path.name for path in left] == ["best.ckpt", "last.ckpt"]
+    best, last = map(read_checkpoint, left)
+    assert last["optimizer_states"][0]["state"]
+    assert best["optimizer_states"] == []
     with pytest.raises(InputError, match=r"holds a run already .*resume=auto"):
         run("longer", "experiment=vae", "trainer.max_epochs=4")
     run("longer", "experiment=vae", "trainer.max_epochs=4", "resume=auto")
@@ -210,6 +222,15 @@ def test_a_finished_run_is_left_as_it_is(run, tmp_path, capsys):
     assert run("run", "experiment=vae", "resume=auto") == figures
     assert "had finished before" in capsys.readouterr().out
     assert {p: p.stat().st_mtime_ns for p in before} == before
+
+
+def test_a_run_that_has_taken_its_steps_is_over(run, tmp_path, capsys):
+    figures = run("run", "experiment=vae", "trainer.max_steps=4")
+    assert read_checkpoint(tmp_path / "run/checkpoints/last.ckpt")["global_step"] == 4
+    assert run("run", "experiment=vae", "trainer.max_steps=4", "resume=auto") == figures
+    assert "had finished before" in capsys.readouterr().out
+    with pytest.raises(InputError, match=r"another trainer\.max_steps: set it to 4 again"):
+        run("run", "experiment=vae", "resume=auto")
 
 
 def test_auto_begins_where_there_is_nothing(run, tmp_path):
@@ -368,6 +389,29 @@ def test_a_run_goes_back_to_its_best_epoch(run, tmp_path):
     best = tmp_path / "run/checkpoints/best.ckpt"
     run("run", "experiment=vae", f"resume={best}")
     assert_same_runs(tmp_path / "run", tmp_path / "whole")
+
+
+def test_a_run_goes_on_without_the_optimiser_that_nobody_has_kept(run, tmp_path, capsys):
+    options = ("experiment=vae", "callbacks.keep_optimizer=false", "trainer.max_epochs=2")
+    run("first", *options)
+    first = tmp_path / "first/checkpoints"
+    best, kept = map(read_checkpoint, sorted(first.iterdir()))
+    assert best["optimizer_states"] == kept["optimizer_states"] == []
+    step = best["global_step"]
+    capsys.readouterr()
+    run("second", "experiment=vae", f"resume={first / 'best.ckpt'}")
+    told = "which nothing has kept the state of the optimiser, which begins anew"
+    assert capsys.readouterr().err.count(told) == 1
+    last = read_checkpoint(tmp_path / "second/checkpoints/last.ckpt")
+    (moments, *_) = last["optimizer_states"][0]["state"].values()
+    assert moments["step"] == last["global_step"] - step == 9 - step
+    # A run in its own folder comes to its own result instead.
+    (first / "last.ckpt").unlink()
+    run("first", *options[:2], "resume=auto")
+    output, errors = capsys.readouterr()
+    assert "begun again" in errors
+    assert told not in errors
+    assert "epoch 1/3" in output
 
 
 def test_a_moved_folder_goes_on(run, tmp_path):

@@ -70,6 +70,13 @@ def test_a_row_gives_label_value_unit_direction_and_name(cells):
     assert cells in rows
 
 
+def test_at_80_columns_no_name_of_a_metric_is_cut():
+    names = [*METRICS, "train/gap/stationarity_median", "test/collapse/autoencoder_error"]
+    rows = lines(dict.fromkeys(names, -1234.5678), 80)
+    for name in names:
+        assert any(line.endswith(f" {name}") for line in rows), name
+
+
 def test_groups_without_metrics_are_left_out():
     text = "\n".join(lines({"test/elbo": -1.0}))
     assert "Bound" in text

@@ -26,6 +26,15 @@ def test_names_are_safe_in_a_shell_and_in_an_override_and_stay_apart():
         assert not set(name) & set("/ ,='\"$")
 
 
+def test_long_numbers_are_rounded_in_names_which_stay_apart():
+    drawn = [[f"inner.rho=0.0123456789{last}", "optimizer.lr=-1.23456789e-05"] for last in (1, 2)]
+    names = [job_folder(words) for words in drawn]
+    assert all(name.startswith("inner.rho-0.0123_optimizer.lr--1.23e-05-") for name in names)
+    assert len(set(names)) == 2
+    assert job_folder(["inner.rho=0.0003"]) == "inner.rho-0.0003"
+    assert job_folder(["imports=[a1.1234567]"]).startswith("imports--a1.1234567-")
+
+
 def test_a_setting_is_a_job_without_its_seed():
     overrides = ["inner.rho=1", "seed=4", "data.seed=2"]
     assert setting(overrides) == "inner.rho-1"

@@ -12,7 +12,8 @@ from pytorch_lightning.plugins.environments import SLURMEnvironment
 
 from savi.cli import train
 from savi.experiments.checkpoint import STEP_KEY, read_checkpoint
-from savi.experiments.run import build, build_trainer
+from savi.experiments.run import build
+from savi.experiments.trainer import build_trainer
 
 #: Each device starts the same program again, so that it must be a file.
 SCRIPT = Path(__file__).parents[2] / "scripts" / "train.py"
@@ -121,13 +122,13 @@ def test_what_several_devices_cannot_do_is_refused(overrides, message, command, 
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_slurm_job_is_not_put_back_into_the_queue(config, monkeypatch):
+def test_a_slurm_job_is_not_put_back_into_the_queue(config, tmp_path, monkeypatch):
     """Lightning would do so on the signal by which submitit ends a job that is out of time."""
     for name, value in {"SLURM_NTASKS": "1", "SLURM_JOB_NAME": "savi", "SLURM_JOB_ID": "7"}.items():
         monkeypatch.setenv(name, value)
     values = config(*RUN)
     data, _ = build(values)
-    environment = build_trainer(values["trainer"], data, [], False)._accelerator_connector
+    environment = build_trainer(values["trainer"], data, [], False, tmp_path)._accelerator_connector
     assert isinstance(environment.cluster_environment, SLURMEnvironment)
     assert not environment.cluster_environment.auto_requeue
 

@@ -6,8 +6,10 @@ import pytest
 import pytorch_lightning as pl
 import torch
 
+from savi.config.schema import LR_SCHEDULES
 from savi.experiments.run import build
 from savi.training import SemiAmortizedVAE
+from savi.training.schedules import LEFT, SCHEDULES
 from savi.vae.distributions import antithetic_noise
 from savi.vae.elbo import elbo
 
@@ -103,11 +105,33 @@ def test_the_kl_weight_warms_up_linearly(built):
     assert seen == [0.5, 1.0, 1.5, 2.0, 2.0, 2.0]
 
 
-def test_a_cosine_schedule_ends_at_zero(built):
-    data, module = built("experiment=vae", "optimizer.schedule=cosine")
+@pytest.mark.parametrize(
+    ("schedule", "last"),
+    [("cosine", 0.0), ("linear", 0.0), ("exponential", LEFT), ("one_cycle", 4e-6)],
+)
+def test_a_schedule_ends_with_the_training(built, schedule, last):
+    data, module = built("experiment=vae", f"optimizer.schedule={schedule}", "optimizer.lr=0.01")
     trainer = quiet_trainer(max_epochs=2, limit_val_batches=0)
     trainer.fit(module, datamodule=data)
-    assert trainer.optimizers[0].param_groups[0]["lr"] == pytest.approx(0.0, abs=1e-9)
+    reached = trainer.optimizers[0].param_groups[0]["lr"]
+    assert reached == pytest.approx(0.01 * last, rel=1e-6, abs=1e-9)
+
+
+def test_every_schedule_has_a_name_in_configs():
+    assert set(LR_SCHEDULES) == {"constant", *SCHEDULES}
+
+
+def test_a_cycle_rises_and_falls():
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.5)
+    schedule, rates = SCHEDULES["one_cycle"](optimizer, 19), []
+    for _ in range(19):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule.step()
+    assert max(rates) == pytest.approx(0.5)
+    assert rates.index(max(rates)) == 5
+    assert rates[:6] == sorted(rates[:6])
+    assert rates[5:] == sorted(rates[5:], reverse=True)
 
 
 @pytest.mark.parametrize("experiment", ["savi_ift", "laplace_ift", "vlae"])

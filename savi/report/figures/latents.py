@@ -16,7 +16,16 @@ from torch import Tensor
 
 from savi.errors import InputError
 from savi.report.figures.images import CELL, as_examples, as_pixels, is_image
-from savi.report.figures.style import BLUE, WIDTH, array, finite, message, omission, styled
+from savi.report.figures.style import (
+    BLUE,
+    WIDTH,
+    array,
+    finite,
+    message,
+    omission,
+    set_tiles,
+    styled,
+)
 
 CLASSES = 20
 """More classes than this cannot be told apart by colour."""
@@ -163,7 +172,7 @@ def _canvas(
     size = (max(1.3 + side * columns, 5.0), 0.9 + side * rows * height / width)
     figure = Figure(figsize=size, layout="constrained")
     axes = figure.subplots()
-    axes.imshow(canvas[:-1, :-1], interpolation="nearest")
+    set_tiles(axes.imshow(canvas[:-1, :-1], interpolation="nearest"), rows, columns)
     axes.grid(visible=False)
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)

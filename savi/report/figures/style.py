@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import json
 from collections.abc import Callable, Sequence
 from functools import wraps
 from pathlib import Path
@@ -12,8 +14,13 @@ import numpy as np
 from cycler import cycler
 from jaxtyping import Float
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 from matplotlib.ticker import LogFormatterSciNotation, LogLocator
+from matplotlib.transforms import BboxBase
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
 from savi.runs.whole import whole
@@ -28,6 +35,15 @@ PALETTE = (BLUE, VERMILION, GREEN, PURPLE)
 """Colours that stay apart under colour blindness (Okabe and Ito, Color Universal Design, 2008)."""
 INK, GREY, PALE = "#333333", "#8A8A8A", "#E6E6E6"
 
+IMAGES = "savi:images"
+"""Under what a PNG has the boxes of the images in it, in pixels."""
+
+DRAWN_COLOURS = 4096
+"""Lines, points and grey images have fewer colours, soft edges included; photographs more."""
+
+PAD = 0.1
+"""Inches around what is drawn."""
+
 FEW = 30
 """Up to this many points on a line, each is marked."""
 TITLE_PAD = 20
@@ -36,7 +52,6 @@ TITLE_PAD = 20
 STYLE = {
     "figure.dpi": 120,
     "savefig.dpi": 120,
-    "savefig.pad_inches": 0.1,
     "figure.titlesize": 11,
     "figure.titleweight": "bold",
     "figure.constrained_layout.h_pad": 0.08,
@@ -96,12 +111,65 @@ def message(text: str) -> Figure:
 def save(figure: Figure, path: Path | str) -> Path:
     """Write ``figure`` as a PNG, and return its path; the folder is made if need be.
 
-    The same figure gives the same bytes: no time, no version in the metadata.
+    The same figure gives the same bytes: no time, no version in the metadata. These tell where in
+    it there are images, whose colours are the data's, so that a page can draw the rest in others.
     """
-    path = Path(path)
-    with whole(path) as part, matplotlib.style.context(["default", STYLE]):
-        figure.savefig(part, format="png", metadata={"Software": None}, bbox_inches="tight")
+    path, drawn, facts = Path(path), io.BytesIO(), PngInfo()
+    with matplotlib.style.context(["default", STYLE]):
+        renderer = FigureCanvasAgg(figure).get_renderer()
+        figure.draw(renderer)
+        cut, layout = figure.get_tightbbox(renderer).padded(PAD), figure.get_layout_engine()
+        # What has been laid out stays so.
+        figure.set_layout_engine("none")
+        figure.savefig(drawn, format="png", bbox_inches=cut)
+        figure.set_layout_engine(layout)
+    with whole(path) as part, Image.open(drawn) as image:
+        facts.add_text(IMAGES, json.dumps(_images(figure, cut, image.height)))
+        compact(image.convert("RGB")).save(part, format="png", optimize=True, pnginfo=facts)
     return path
+
+
+def _images(figure: Figure, cut: BboxBase, height: int) -> list[list[int]]:
+    """The boxes of the images in a drawn figure that is cut so: left, top, right and bottom."""
+    left, top = figure.dpi * cut.x0, height + figure.dpi * cut.y0
+    boxes = []
+    for axes in (axes for axes in figure.axes if axes.images):
+        box, (image, *_) = axes.get_window_extent(), axes.images
+        across, down = (
+            _stretches(pixels, count)
+            for pixels, count in zip(image.get_size()[::-1], tiles_of(image)[::-1], strict=True)
+        )
+        x, y = box.x0 - left, top - box.y1
+        boxes += [
+            (x + box.width * x0, y + box.height * y0, x + box.width * x1, y + box.height * y1)
+            for y0, y1 in down
+            for x0, x1 in across
+        ]
+    return [[round(side) for side in one] for one in boxes]
+
+
+def _stretches(pixels: int, count: int) -> list[tuple[float, float]]:
+    """From where to where tiles reach, of so many with a pixel between them, as shares."""
+    each = (pixels + 1) // count
+    return [(n * each / pixels, ((n + 1) * each - 1) / pixels) for n in range(count)]
+
+
+def set_tiles(image: AxesImage, rows: int, columns: int) -> None:
+    """Say of an image that it is made of others, with a pixel of the ground between them."""
+    image.set_gid(f"{rows}x{columns}")
+
+
+def tiles_of(image: AxesImage) -> tuple[int, int]:
+    """How many rows and columns it has; one of each if nothing has been said."""
+    rows, columns = (image.get_gid() or "1x1").split("x")
+    return int(rows), int(columns)
+
+
+def compact(image: Image.Image) -> Image.Image:
+    """A drawing in a palette, which takes a third of the room; photographs stay as they are."""
+    if image.getcolors(DRAWN_COLOURS) is None:
+        return image
+    return image.quantize(256, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
 
 
 def array(values: Tensor) -> np.ndarray:

@@ -8,10 +8,10 @@ from typing import Any
 from savi.report.best import Best, best_setting
 from savi.report.folders import Found
 from savi.report.html import tables
+from savi.report.html.pictures import pictures
 from savi.report.html.plots.base import SYMBOLS, colour, symbol
 from savi.report.html.plots.comparison import COSTS, least_width, parallel_plot, pareto_plot
 from savi.report.html.plots.curves import mean_curves, overlaid_metrics, run_curves
-from savi.report.html.run_page import pictures
 from savi.report.html.tables import seed_words
 from savi.report.html.words import data_of, method
 from savi.report.runs import Run

@@ -14,32 +14,44 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from savi.errors import InputError
-from savi.report.folders import Found, find_runs
+from savi.report.folders import find_runs
 from savi.report.html.comparison_page import comparison_context
 from savi.report.html.run_page import run_context, run_title
-from savi.report.html.words import duration, figure, moment
+from savi.report.html.words import figure, moment
 from savi.report.settings import show
-from savi.report.table import described, full_label
+from savi.report.table import described, duration, full_label
 from savi.runs.whole import write_text
 
 STYLES = ("theme.css", "page.css", "tables.css", "plots.css")
 SCRIPTS = ("theme.js", "plots.js", "overlays.js", "tables.js", "page.js")
+LIVE = "live.js"
 
 
 HARMLESS = ("none", "i")
 """Kinds of collapse that lose nothing: none, and the pruning of superfluous dimensions."""
 
 
-def render(template: str, title: str, context: Mapping[str, Any]) -> str:
-    """A whole page, of whose context ``plots`` and ``overlays`` go to the scripts."""
+VERSION, PLOTLY = "version", "plotly.js"
+"""What a page that is served asks its server for: the version of the files, and plotly.js."""
+
+
+def render(
+    template: str, title: str, context: Mapping[str, Any], version: str | None = None
+) -> str:
+    """A whole page, of whose context ``plots`` and ``overlays`` go to the scripts.
+
+    One that is served, which has a ``version``, asks for the next one and for plotly.js.
+    """
     embedded = {"plots": context["plots"], "overlays": context.get("overlays", {})}
     page = _environment().get_template(template)
+    scripts = SCRIPTS if version is None else (*SCRIPTS, LIVE)
     return page.render(
         context,
         title=title,
         styles=Markup("\n".join(map(_static, STYLES))),
-        scripts=Markup("\n".join(map(_static, SCRIPTS))),
-        plotly=Markup(get_plotlyjs()),
+        scripts=Markup("\n".join(map(_static, scripts))),
+        plotly=Markup(get_plotlyjs()) if version is None else "",
+        version=version,
         embedded=_json(embedded),
         harmless=HARMLESS,
     )
@@ -86,15 +98,26 @@ def write_report(paths: Sequence[Path], output: Path, title: str | None = None) 
     """
     if output.is_dir() or not output.parent.is_dir():
         raise InputError(f"output '{output}' cannot be written: give a file in an existing folder")
-    found = find_runs(paths)
-    write_text(output, _page(found, title, paths))
+    write_text(output, report_page(paths, title))
     return output
 
 
-def _page(found: Found, title: str | None, paths: Sequence[Path]) -> str:
+def report_page(paths: Sequence[Path], title: str | None, version: str | None = None) -> str:
+    """The page itself; see :func:`render` for one that is served.
+
+    Raises:
+        InputError: if a path is no folder or holds no run.
+    """
+    found = find_runs(paths)
     if len(found.runs) == 1 and found.runs[0].state != "missing" and not found.unstarted:
         run = found.runs[0]
-        return render("run.html", title or run_title(run), run_context(run))
+        return render("run.html", title or run_title(run), run_context(run), version)
     names = list(dict.fromkeys(path.resolve().name for path in paths))
     heading = title or (names[0] if len(names) == 1 else f"{len(found.runs)} runs")
-    return render("comparison.html", heading, comparison_context(found))
+    return render("comparison.html", heading, comparison_context(found), version)
+
+
+def waiting_page(reason: str, version: str) -> str:
+    """A page that is served while there is nothing to show yet."""
+    context = {"plots": {}, "sections": {}, "reason": reason}
+    return render("waiting.html", "Waiting for a run", context, version)

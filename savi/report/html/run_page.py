@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import base64
 import math
-from pathlib import Path
 from typing import Any, NamedTuple
 
-from PIL import Image
-
 from savi.report.html.certificate import statements
+from savi.report.html.pictures import pictures
 from savi.report.html.plots.curves import panels
 from savi.report.html.plots.latents import latent_plots
-from savi.report.html.words import data_of, duration, figure, method, moment
+from savi.report.html.words import data_of, figure, method, moment
 from savi.report.runs import Run
-from savi.report.table import described, grouped
+from savi.report.table import described, duration, grouped
 
 
 class Card(NamedTuple):
@@ -65,30 +62,6 @@ def _card(run: Run, name: str) -> Card:
     return Card(title, figure(name, value), metric.unit, note)
 
 
-ALT = {
-    "data": "A grid of test images",
-    "reconstructions": "Test images, their reconstructions from the encoder's guess, and those "
-    "after the inner solve",
-    "prior_samples": "A grid of samples from the prior, decoded",
-    "inner_histograms": "Histograms of the inner solves' final stationarity and curvature",
-    "latent_scatter": "The latent codes of test images as points in the plane",
-    "latent_traversals": "Decoded images along single latent dimensions",
-    "inner_steps": "The ELBO and the gradient norm against the inner step",
-    "learning_curves": "Training and validation curves of the logged metrics",
-}
-"""What the pictures of a run folder show, by file name."""
-
-
-class Picture(NamedTuple):
-    """An embedded picture: its title, alternative text, data URL, and size in pixels."""
-
-    title: str
-    alt: str
-    source: str
-    width: int
-    height: int
-
-
 def run_context(run: Run) -> dict[str, Any]:
     """Everything that the template of a run needs."""
     drawn = panels(run.curves)
@@ -133,17 +106,3 @@ def facts(run: Run) -> list[tuple[str, str]]:
         ("Took", duration(run.duration)),
     ]
     return [(name, value) for name, value in rows if value]
-
-
-def pictures(run: Run) -> list[Picture]:
-    """The PNG files of a run; the learning curves are there as plots already."""
-    return [
-        _picture(path) for path in run.figures if path.stem != "learning_curves" or not run.curves
-    ]
-
-
-def _picture(path: Path) -> Picture:
-    title = path.stem.replace("_", " ").capitalize()
-    source = f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode('ascii')}"
-    with Image.open(path) as image:
-        return Picture(title, ALT.get(path.stem, title), source, *image.size)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from savi.report.runs import Run
 from savi.report.settings import Summary
@@ -22,18 +22,6 @@ def interval(name: str, summary: Summary) -> str:
     general = described(name).spec.endswith("g")
     width = f"{summary.half_width:.2g}" if general else figure(name, summary.half_width)
     return f"± {width}"
-
-
-def duration(time: timedelta | None) -> str:
-    """A duration in its two largest units; empty if it is unknown."""
-    if time is None:
-        return ""
-    minutes, seconds = divmod(max(0, round(time.total_seconds())), 60)
-    if minutes < 1:
-        return f"{seconds} s"
-    if minutes < 60:
-        return f"{minutes} min {seconds:02} s"
-    return f"{minutes // 60} h {minutes % 60:02} min"
 
 
 def moment(time: datetime | None) -> str:

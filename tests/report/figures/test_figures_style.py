@@ -15,7 +15,7 @@ from savi.report.figures import (
     reconstructions,
     save,
 )
-from savi.report.figures.style import message
+from savi.report.figures.style import IMAGES, message
 
 X = torch.linspace(0, 1, 48).reshape(3, 16)
 DRAWINGS = {
@@ -35,7 +35,9 @@ def test_the_same_data_give_the_same_bytes(draw, tmp_path):
     redrawn = save(draw(), tmp_path / "redrawn.png").read_bytes()
     assert first == again == redrawn
     with Image.open(tmp_path / "first.png") as image:
-        assert set(image.info) <= {"dpi"}
+        assert set(image.info) == {IMAGES}
+        # A drawing, with no more colours than it needs.
+        assert image.mode == "P"
 
 
 def test_the_look_does_not_depend_on_the_users_settings(tmp_path):

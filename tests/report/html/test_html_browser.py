@@ -1,10 +1,14 @@
 import json
+import threading
+from urllib.parse import urlsplit
 
 import pytest
 from headless import CHROMIUM, Browser
+from ports import free_port
 from run_folders import write_run, write_sweep
 
 from savi.report.html import write_report
+from savi.report.watch import ReportServer
 
 pytestmark = [
     pytest.mark.slow,
@@ -151,3 +155,32 @@ def test_printing_is_light_and_unfolds_the_config(browser, run_page):
     assert not browser.evaluate("document.querySelector('.config').open")
     assert browser.evaluate("root.dataset.theme ?? null") is None
     assert browser.complaints() == []
+
+
+def test_a_served_page_follows_its_runs_and_stays_where_it_is(browser, tmp_path):
+    run = write_run(tmp_path / "a")
+    with ReportServer([tmp_path], port=free_port()) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        try:
+            browser.open(server.address)
+            assert browser.complaints() == []
+            assert all(browser.evaluate(DRAWN))
+            browser.evaluate("document.getElementById('theme').click()")
+            browser.evaluate("scrollTo({ top: 321, behavior: 'instant' })")
+            before = browser.evaluate(f"[{GROUND}, document.documentElement.dataset.version]")
+            metrics = json.loads((run / "metrics.json").read_text())
+            (run / "metrics.json").write_text(json.dumps(metrics | {"test/elbo": -9876.5}))
+            browser.wait_for("document.body?.textContent.includes('9,876.5')")
+            browser.wait_for("document.documentElement.dataset.ready === 'true'")
+            after = browser.evaluate(f"[{GROUND}, document.documentElement.dataset.version]")
+            assert after[0] == before[0]
+            assert after[1] != before[1]
+            assert browser.evaluate("scrollY") == 321
+            assert browser.complaints() == []
+            assert {urlsplit(url).netloc for url in browser.fetched()} == {
+                urlsplit(server.address).netloc
+            }
+        finally:
+            server.shutdown()
+            thread.join()
