@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from savi.config.schema import with_defaults
 from savi.errors import InputError
+from savi.implicit.smoothness import kinked_operations
 from savi.inference.negative_elbo import NegativeELBO
 from savi.vae import (
     DECODERS,
@@ -226,3 +227,13 @@ def test_the_gaussian_one_starts_at_the_variance_of_the_data():
     assert isinstance(likelihood, GaussianLikelihood)
     assert float(likelihood.gamma()) == pytest.approx(0.4)
     assert float(likelihood.figures()["gamma"]) == pytest.approx(0.4)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_only_a_kink_is_told_of_as_one(name: str):
+    """What looks for kinks in the graph of an inner problem finds those that there are."""
+    likelihood, x = likelihood_of(name), observations(name, 2)
+    o = randn(2, D).requires_grad_()
+    value = likelihood.log_prob(x, o).sum()
+    (slope,) = torch.autograd.grad(value, o, create_graph=True)
+    assert bool(kinked_operations(slope, o)) != likelihood.smooth

@@ -31,12 +31,12 @@ class ContinuousBernoulliLikelihood(Likelihood):
 
     def mean(self, o: Decoded) -> Decoded:
         """A'(o) = 1/(1 − e⁻ᵒ) − 1/o, and ½ at 0."""
-        small, x, large = _split(o)
+        small, x, size = _split(o)
         square = x.square()
         series = x * (1 / 3 - square * (1 / 45 - square * (2 / 945 - square * (1 / 4725))))
         series = series + x.pow(9) * (2 / 93555)
-        direct = -1.0 / torch.expm1(-large.abs()) - 1.0 / large.abs()
-        direct = torch.where(large > 0, direct, 1.0 - direct)
+        direct = -1.0 / torch.expm1(-size) - 1.0 / size
+        direct = torch.where(o > 0, direct, 1.0 - direct)
         return torch.where(small, 0.5 + 0.5 * series, direct)
 
     def sample(self, o: Decoded, generator: torch.Generator) -> Decoded:
@@ -60,31 +60,32 @@ class ContinuousBernoulliLikelihood(Likelihood):
 
     def fisher(self, o: Decoded) -> Decoded:
         """A''(o) = 1/o² − 1/(4 sinh²(o/2)), and 1/12 at 0."""
-        small, x, large = _split(o)
+        small, x, size = _split(o)
         square = x.square()
         series = 1 / 3 - square * (1 / 15 - square * (2 / 189 - square * (1 / 675)))
         series = series + x.pow(8) * (2 / 10395)
         # e⁻ᵒ/(1 − e⁻ᵒ)² is the second term, without a sinh that overflows.
-        shrunk = (-large.abs()).exp()
-        direct = large.square().reciprocal() - shrunk / (1.0 - shrunk).square()
+        shrunk = (-size).exp()
+        direct = size.square().reciprocal() - shrunk / (1.0 - shrunk).square()
         return torch.where(small, 0.25 * series, direct)
 
 
 def log_partition(o: Decoded) -> Decoded:
     """A(o) = log((eᵒ − 1)/o) = o/2 + log(sinh(o/2)/(o/2)), and 0 at 0."""
-    small, x, large = _split(o)
+    small, x, size = _split(o)
     square = x.square()
     series = square * (1 / 6 - square * (1 / 180 - square * (1 / 2835 - square * (1 / 37800))))
     series = series + x.pow(10) * (1 / 467775)
-    size = large.abs()
-    direct = large.clamp_min(0.0) + torch.log(-torch.expm1(-size)) - size.log()
+    direct = torch.where(o > 0, size, 0.0) + torch.log(-torch.expm1(-size)) - size.log()
     return torch.where(small, x + series, direct)
 
 
 def _split(o: Decoded) -> tuple[Tensor, Decoded, Decoded]:
-    """Which o are small, their halves, and the others: each with 0 or 1 in the other's places.
+    """Which o are small, their halves, and the sizes of the others; 0 and 1 in their places.
 
-    So that the branch that is not taken has finite values and derivatives.
+    So that the branch that is not taken has finite values and derivatives. The sizes are chosen,
+    not absolute values: nothing has a kink at 0, and nothing that looks for kinks finds one.
     """
-    small = o.abs() < SMALL
-    return small, 0.5 * torch.where(small, o, 0.0), torch.where(small, 1.0, o)
+    small = o.detach().abs() < SMALL
+    size = torch.where(o > 0, o, -o)
+    return small, 0.5 * torch.where(small, o, 0.0), torch.where(small, 1.0, size)
