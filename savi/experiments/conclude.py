@@ -106,13 +106,13 @@ def write_metrics(folder: Path, metrics: Mapping[str, float]) -> None:
 
 
 def keep_what_there_is(
-    folder: Path, loggers: Sequence[Logger], so_far: Mapping[str, float] | None
+    folder: Path, loggers: Sequence[Logger], so_far: Mapping[str, float] | None, figures: bool
 ) -> None:
-    """After a signal write the metrics and the curves so far."""
+    """After a signal write the metrics and, with ``figures``, draw the curves so far."""
     for logger in loggers:
         logger.save()
     if so_far is not None:
         write_metrics(folder, so_far)
     curves = folder / "metrics.csv"
-    if curves.is_file():
+    if figures and curves.is_file():
         save(learning_curves(read_metrics(curves)), folder / "figures" / "learning_curves.png")

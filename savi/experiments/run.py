@@ -242,7 +242,9 @@ class Run:
                 so_far = {k: float(v) for k, v in logged} | self._of_training()
                 # Once the run has been evaluated, its metrics are written.
                 evaluated = record.content["stage"] == FIGURES
-                keep_what_there_is(folder, trainer.loggers, None if evaluated else so_far)
+                kept = None if evaluated else so_far
+                draw = config["callbacks"]["figures"]
+                keep_what_there_is(folder, trainer.loggers, kept, draw)
                 raise Interrupted(folder, origin.again) from None
 
     def _of_training(self) -> dict[str, float]:

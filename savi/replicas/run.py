@@ -159,7 +159,8 @@ class ReplicaRun:
             return
         counted = self.module.solves.metrics() | self.module.bad_steps.metrics()
         figures = self.logged | dict(cost) | counted
-        keep_what_there_is(self.folder, self._loggers, figures)
+        draw = self.config["callbacks"]["figures"]
+        keep_what_there_is(self.folder, self._loggers, figures, draw)
 
     def conclude(self, cost: Mapping[str, float]) -> dict[str, float]:
         """Evaluate the best epoch, as a separate run does; returns what ``metrics.json`` holds."""
