@@ -5,13 +5,22 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
+from torch.nn.functional import softplus
 
 from savi.data import DATASETS, Examples, RawData
 from savi.gradients import BACKENDS, GradientBackend
 from savi.inference import ENCODER_LOSSES
 from savi.inner import OBJECTIVES, OPTIMIZERS, AnchoredObjective, InnerOptimizer
 from savi.training import OUTER_OPTIMIZERS
-from savi.vae import DECODERS, ENCODERS, POSTERIORS, DiagonalGaussian, PosteriorFamily
+from savi.vae import (
+    DECODERS,
+    ENCODERS,
+    LIKELIHOODS,
+    POSTERIORS,
+    DiagonalGaussian,
+    Likelihood,
+    PosteriorFamily,
+)
 from savi.vae.networks import Encoder
 
 
@@ -37,6 +46,33 @@ class TanhEncoder(Encoder):
     def layers(self, hidden, depth, activation):
         """One hidden layer, whatever the depth."""
         return [nn.Linear(self.data_dim, hidden), nn.Tanh(), nn.Linear(hidden, self.out_dim)]
+
+
+@LIKELIHOODS.register("mine")
+class Logistic(Likelihood):
+    """x = o + s ε with ε of the logistic distribution: tails heavier than a Gaussian's."""
+
+    def __init__(self, dim: int, spread: float = 0.3):
+        super().__init__(dim)
+        self.spread = spread
+
+    def log_density(self, x, o):
+        """Of each entry, in nats."""
+        u = (x - o) / self.spread
+        return -u - 2.0 * softplus(-u) - math.log(self.spread)
+
+    def mean(self, o):
+        """E[x|o]."""
+        return o
+
+    def sample(self, o, generator):
+        """By the quantiles of uniform numbers."""
+        u = torch.rand(o.shape, generator=generator, dtype=o.dtype, device=generator.device)
+        return o + self.spread * u.to(o.device).logit(1e-6)
+
+    def fisher(self, o):
+        """The information on o in an x."""
+        return torch.full_like(o, 1.0 / (3.0 * self.spread**2))
 
 
 @DATASETS.register("mine")

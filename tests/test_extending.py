@@ -14,8 +14,9 @@ DOCS = Path(__file__).parents[1] / "docs"
 #: A choice of every kind, and an option of each that has one.
 CHOICES = (
     "data=mine", "data.options.n=60", "model.decoder=mine", "model.slope=2", "model.encoder=mine",
-    "posterior=mine", "posterior.widest=10", "inner.objective=mine", "inner.weight=0.2",
-    "inner.optimizer=mine", "gradient=mine", "gradient.part=0.25", "encoder_loss=mine",
+    "model.likelihood=mine", "model.spread=0.2", "posterior=mine", "posterior.widest=10",
+    "inner.objective=mine", "inner.weight=0.2", "inner.optimizer=mine",
+    "gradient=mine", "gradient.part=0.25", "encoder_loss=mine",
     "optimizer=mine", "optimizer.momentum=0.5",
 )  # fmt: skip
 
@@ -58,8 +59,8 @@ def run(here):
 def test_the_page_quotes_the_file():
     source = (DOCS / "mine.py").read_text("utf-8")
     quotes = re.findall(r"```python\n(.*?)```", (DOCS / "extending.md").read_text("utf-8"), re.S)
-    assert len(quotes) == 9
-    assert len(set(quotes)) == 9
+    assert len(quotes) == 10
+    assert len(set(quotes)) == 10
     for quote in quotes:
         assert quote in source
 
@@ -134,8 +135,9 @@ def test_optuna_tunes_an_option_of_a_users_own(run, tmp_path):
 
 @pytest.mark.slow
 def test_replicas_of_a_users_own_methods(run, tmp_path):
-    # Adam trains replicas, and no other outer optimiser.
-    choices = [choice for choice in CHOICES if not choice.startswith("optimizer")]
+    # Adam trains replicas, and no other outer optimiser; their likelihood is Gaussian.
+    alone = ("optimizer", "model.likelihood", "model.spread")
+    choices = [choice for choice in CHOICES if not choice.startswith(alone)]
     replicas = ("trainer.replicas=2", "hydra.run.dir=run")
     code, out = run("train", "imports=[mine]", *TINY, *choices, *replicas)
     assert code == 0, out

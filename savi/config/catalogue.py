@@ -37,6 +37,7 @@ HOMES = {
     "inner.objective": "savi.inner:OBJECTIVES",
     "inner.optimizer": "savi.inner:OPTIMIZERS",
     "model.gamma.mode": "savi.vae:VARIANCES",
+    "model.likelihood": "savi.vae:LIKELIHOODS",
     "optimizer": "savi.training.outer_optimizers:OUTER_OPTIMIZERS",
     "posterior": "savi.vae:POSTERIORS",
     "solver": "savi.linear:SOLVERS",

@@ -14,6 +14,9 @@ from savi.settings import setting
 #: What values are divided by: nothing, one number, or one for each dimension.
 SCALES = ("none", "global", "per_feature")
 
+#: Whether and when pixels become ones and zeros: never, anew at every visit, or once for good.
+BINARISATIONS = ("none", "dynamic", "static")
+
 #: The order of an image's axes: [C, H, W] or [H, W, C].
 LAYOUTS = ("channels_first", "channels_last")
 
@@ -31,6 +34,7 @@ class DataConfig:
     batch_size: int = setting(128, at_least=1)
     dequantise: bool = True
     centre: bool = True
+    binarise: str = setting("none", one_of=BINARISATIONS)
     scale: str = setting("none", one_of=SCALES)
     layout: str = setting("channels_first", one_of=LAYOUTS)
     val_size: float = 0.1

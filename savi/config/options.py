@@ -10,6 +10,7 @@ from typing import Any, get_type_hints
 from hydra.core.config_store import ConfigStore
 
 from savi.config.catalogue import choices
+from savi.config.of_likelihood import REAL
 from savi.config.schema import Config, defaults
 from savi.config.store import conf_dir
 from savi.errors import unknown_option, within
@@ -18,12 +19,15 @@ from savi.settings import keys_of
 
 #: The groups whose keys are options of choices, the keys that name those choices, and their kinds.
 CHOICES = {
-    "model": {"decoder": "decoder", "encoder": "encoder"},
+    "model": {"decoder": "decoder", "encoder": "encoder", "likelihood": "model.likelihood"},
     "posterior": {"name": "posterior"},
     "inner": {"objective": "inner.objective", "optimizer": "inner.optimizer"},
     "gradient": {"name": "gradient"},
     "optimizer": {"name": "optimizer"},
 }
+
+#: What a key of ``data`` is that the likelihood decides.
+_ASKED = "${{of_likelihood:${{model.likelihood}},{}}}"
 
 #: Groups whose choices share their options: each gets those that it has parameters for.
 SHARED = frozenset({"model"})
@@ -119,6 +123,6 @@ def register_groups() -> None:
         for name in choices(kind):
             node: dict[str, Any] = {name: 1.0} if group == "encoder_loss" else {"name": name}
             if group == "data":
-                node["seed"] = "${seed}"
+                node |= {"seed": "${seed}"} | {key: _ASKED.format(key) for key in REAL}
             if not (Path(conf_dir()) / group / f"{name}.yaml").is_file():
                 store.store(group=group, name=name, node=node)

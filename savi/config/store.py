@@ -12,13 +12,15 @@ from omegaconf import DictConfig, OmegaConf
 
 from savi.config.data import DataConfig
 from savi.config.lightning import lightnings_refusal
+from savi.config.of_likelihood import of_likelihood
 from savi.config.schema import OPEN, Config, EvaluateConfig
 from savi.errors import InputError, unknown_option
 from savi.settings import keys_of
 
 
 def register_schemas() -> None:
-    """Make ``schema`` and ``evaluate_schema`` known to Hydra."""
+    """Make ``schema`` and ``evaluate_schema`` known to Hydra, and what ``conf/data`` asks."""
+    OmegaConf.register_new_resolver("of_likelihood", of_likelihood, replace=True)
     store = ConfigStore.instance()
     schema = OmegaConf.structured(Config(data=DataConfig()))
     for key in OPEN:

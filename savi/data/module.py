@@ -24,7 +24,7 @@ from savi.data.randomness import generator
 from savi.data.raw import Examples, RawData, partition_of, train_val_test
 from savi.data.registry import bind
 from savi.data.units import Units, distinct
-from savi.errors import unknown_option
+from savi.errors import Conflict, InputError, refuse, unknown_option
 from savi.settings import check_settings
 
 
@@ -35,7 +35,8 @@ class TensorDataModule(LightningDataModule):
     otherwise x = k/(L - 1); continuous data stay as they are: these are the data's units. Then the
     training mean is subtracted if ``centre``, and x divided by the ``scale``. Training examples get
     fresh noise at every visit, determined by the seed, the epoch and the batch; validation and test
-    examples get one noise for good.
+    examples get one noise for good. To ``binarise`` them is to draw ones with the probabilities
+    k/(L - 1), and zeros otherwise.
 
     Splits, mean and scale are determined by the data once, at the beginning of a run. They are its
     `state_dict`, in every checkpoint; with `load_state_dict`, before `setup`, whatever data there
@@ -49,6 +50,7 @@ class TensorDataModule(LightningDataModule):
         batch_size: Examples in a batch; the last one of an epoch may be smaller.
         dequantise: Whether to dequantise; of no effect on continuous data.
         centre: Whether to subtract the training mean.
+        binarise: ``none``; ``dynamic``, a draw for every visit; or ``static``, one for good.
         scale: What x is divided by: ``none``; ``global``, the standard deviation of the training
             examples, averaged over dimensions; or ``per_feature``, each dimension's own.
         layout: ``channels_first``, or ``channels_last`` for images [H, W, C], which become
@@ -107,6 +109,7 @@ class TensorDataModule(LightningDataModule):
         batch_size: int = 128,
         dequantise: bool = True,
         centre: bool = True,
+        binarise: str = "none",
         scale: str = "none",
         layout: str = "channels_first",
         val_size: float = 0.1,
@@ -116,10 +119,13 @@ class TensorDataModule(LightningDataModule):
         super().__init__()
         self._load = bind(name, path, options)
         bounded = {"limit": limit, "batch_size": batch_size, "seed": seed}
-        check_settings(DataConfig, {**bounded, "scale": scale, "layout": layout})
+        words = {"binarise": binarise, "scale": scale, "layout": layout}
+        check_settings(DataConfig, {**bounded, **words})
+        _require_one_use(binarise, dequantise, centre, scale)
         self.name, self.limit, self.batch_size, self.seed = name, limit, batch_size, seed
         self.dequantise, self.centre, self.val_size = dequantise, centre, val_size
         self.scale, self.layout, self.dtype = scale, layout, torch.float32
+        self.binarise = binarise
         self._fitted: dict[str, Any] | None = None
         self._datasets: dict[str, FixedExamples | DequantisedExamples] = {}
         self._labels: dict[str, Tensor | None] = {}
@@ -158,12 +164,15 @@ class TensorDataModule(LightningDataModule):
         raw = raw.hashed(precise)
         partition = partition_of(raw, self.val_size, self.seed)
         splits = train_val_test(raw, *settings, partition)
+        if self.binarise != "none" and raw.levels is None:
+            _require_probabilities(self.name, splits)
         units = Units.fit(
             splits["train"].values.flatten(1),
             raw.levels,
             dequantise=self.dequantise,
             centre=self.centre,
             scale=self.scale,
+            binary=self.binarise != "none",
             dtype=self.dtype,
         )
         hashes = {split: examples.hashes for split, examples in splits.items()}
@@ -196,7 +205,7 @@ class TensorDataModule(LightningDataModule):
         self, split: str, examples: Examples, units: Units
     ) -> FixedExamples | DequantisedExamples:
         values = examples.values.flatten(1)
-        if split == "train" and units.noisy:
+        if split == "train" and units.random and self.binarise != "static":
             return DequantisedExamples(values, units, self.seed)
         return FixedExamples(units(values, generator(f"{split} noise", self.seed)))
 
@@ -258,3 +267,38 @@ class TensorDataModule(LightningDataModule):
         examples, pinned = self._examples(name), torch.cuda.is_available()
         order = sampler(len(examples), self.batch_size, self.seed, num_replicas=devices, rank=rank)
         return Batches(examples, batch_size=None, sampler=order, pin_memory=pinned)
+
+
+def _require_one_use(binarise: str, dequantise: bool, centre: bool, scale: str) -> None:
+    """Refuse to do anything else to data that become ones and zeros.
+
+    Raises:
+        InputError: for the first such setting.
+    """
+    binary = "which makes ones and zeros of them"
+    conflicts = [
+        Conflict(dequantise, "data.dequantise", "data.dequantise=false", binary),
+        Conflict(centre, "data.centre", "data.centre=false", binary),
+        Conflict(scale != "none", f"data.scale '{scale}'", "data.scale=none", binary),
+    ]
+    if binarise != "none":
+        refuse(f"data.binarise '{binarise}'", conflicts, otherwise="data.binarise=none")
+
+
+def _require_probabilities(name: str, splits: Mapping[str, Examples]) -> None:
+    """Refuse continuous data outside of [0, 1] that are to be binarised.
+
+    Raises:
+        InputError: for the first split that has any.
+    """
+    for split, examples in splits.items():
+        values = examples.values
+        if len(values) == 0:
+            continue
+        least, most = float(values.min()), float(values.max())
+        if least < 0.0 or most > 1.0:
+            raise InputError(
+                f"data.binarise: the {split} examples of '{name}' hold values from "
+                f"{least:.3g} to {most:.3g}, which are no "
+                "probabilities: bring them into [0, 1], or set data.binarise=none"
+            )

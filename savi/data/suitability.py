@@ -1,13 +1,15 @@
-"""What about a data set does not go with a Gaussian density, in a sentence each."""
+"""What about a data set does not go with a model of it, in a sentence each."""
 
 from __future__ import annotations
 
 import math
 
+import torch
 from torch import Tensor
 
 from savi.data.module import TensorDataModule
 from savi.data.units import FEW_VALUES
+from savi.errors import InputError
 
 #: Standardised data, and pixels, lie within; weights of the usual size are made for them.
 LARGE = 30.0
@@ -28,7 +30,8 @@ def few_values(data: TensorDataModule, gamma_is_free: bool) -> str | None:
     """
     if data.units.noisy:
         return None
-    found, numbers = data.distinct, len(data.split("train")) * data.dim
+    found = torch.tensor([0, 1]) if data.units.binary else data.distinct
+    numbers = len(data.split("train")) * data.dim
     # Few numbers cannot take many values, and a constant is another fault.
     if not 2 <= len(found) <= min(FEW_VALUES, numbers // 10):
         return None
@@ -38,6 +41,37 @@ def few_values(data: TensorDataModule, gamma_is_free: bool) -> str | None:
         f"the training data of '{data.name}' take {values}: the ELBO is that of a Gaussian density"
         f"{free}, and is not to be compared with that of a Bernoulli or categorical likelihood"
     )
+
+
+def require_support(data: TensorDataModule, likelihood: str, support: str) -> None:
+    """Refuse data to which a likelihood gives no probability.
+
+    Args:
+        data: that are about to be trained on.
+        likelihood: its name.
+        support: "binary", "unit" or "real", as its class says.
+
+    Raises:
+        InputError: for the first split with such values.
+    """
+    data.setup()
+    if support == "real" or data.units.binary:
+        return
+    for split in ("train", "val", "test"):
+        x = data.split(split)
+        least, most = float(x.min()), float(x.max())
+        if support == "unit" and (least < 0.0 or most > 1.0):
+            raise InputError(
+                f"model.likelihood '{likelihood}' is for numbers in [0, 1], and the {split} data "
+                f"of '{data.name}' reach from {least:.3g} to {most:.3g}: bring them into [0, 1], "
+                "or set model.likelihood=gaussian"
+            )
+        if support == "binary" and not bool(((x == 0) | (x == 1)).all()):
+            raise InputError(
+                f"model.likelihood '{likelihood}' is for ones and zeros, and the {split} data of "
+                f"'{data.name}' hold others: set data.binarise=dynamic, or "
+                "model.likelihood=gaussian"
+            )
 
 
 def unusual_scale(data: TensorDataModule) -> str | None:

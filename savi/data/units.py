@@ -83,6 +83,9 @@ class Units:
     continuous           0              1
     ===================  =============  =======
 
+    Binary x are draws instead, 1 with probability k/(L − 1) (k itself of continuous data in [0, 1])
+    and else 0, neither centred nor scaled.
+
     To draw U is to dequantise (Uria, Murray and Larochelle 2013). What comes out of the division
     are the data's units. The centre is the mean of the training data in them, or 0 where they are
     not centred. The scale, of one number or of one for each dimension, is the root of their mean
@@ -99,6 +102,7 @@ class Units:
     scale: Float64[Tensor, " #D"]
     variance: float
     dtype: torch.dtype = torch.float32
+    binary: bool = False
 
     @classmethod
     def fit(
@@ -109,18 +113,21 @@ class Units:
         dequantise: bool,
         centre: bool,
         scale: str = "none",
+        binary: bool = False,
         dtype: torch.dtype = torch.float32,
     ) -> Self:
         """Choose the units by the training data; ``scale`` is one of `savi.config.data.SCALES`.
 
         Mean and variance are exact: with dequantisation E[x] = (E[k] + 1/2)/L and
-        Var[x] = (Var[k] + 1/12)/L².
+        Var[x] = (Var[k] + 1/12)/L²; of binary x with E[x] = p, Var[x] = p(1 − p).
         """
-        noisy = dequantise and levels is not None
+        noisy = dequantise and levels is not None and not binary
         divisor = 1 if levels is None else levels if noisy else levels - 1
         mean, variance = mean_and_variance(values)
         mean = (mean + 0.5 * noisy) / divisor
         variance = (variance + noisy / 12) / divisor**2
+        if binary:
+            variance = mean * (1.0 - mean)
         about = torch.zeros_like(mean) if not centre else mean
         square = variance + (mean - about).square()
         if scale == "none":
@@ -129,7 +136,9 @@ class Units:
             chosen = (square.mean(0, keepdim=True) if scale == "global" else square).sqrt()
             # A constant has no spread of its own, whatever rounding has left of it.
             chosen[chosen <= _ROUNDING * (mean.norm() if scale == "global" else mean.abs())] = 1.0
-        return cls(divisor, noisy, about, chosen, float((variance / chosen**2).mean()), dtype)
+        return cls(
+            divisor, noisy, about, chosen, float((variance / chosen**2).mean()), dtype, binary
+        )
 
     @property
     def mean(self) -> Float[Tensor, " D"]:
@@ -139,7 +148,7 @@ class Units:
     def __call__(
         self, values: Shaped[Tensor, "B D"], generator: torch.Generator
     ) -> Float[Tensor, "B D"]:
-        """Convert raw values; the generator is left alone unless the map is noisy."""
+        """Convert raw values; the generator is left alone unless the map is :attr:`random`."""
         array = values.numpy()
         # A large mean is subtracted in the precision in which the data came.
         precise = torch.float64 in (values.dtype, self.dtype)
@@ -150,6 +159,9 @@ class Units:
         else:
             x = array.astype(np.float64 if precise else np.float32)
         x /= x.dtype.type(self.divisor)
+        if self.binary:
+            drawn = uniform_noise(values.shape, generator).numpy() < x
+            return torch.from_numpy(drawn).to(self.dtype)
         x -= self.centre.numpy().astype(x.dtype)
         if self.scaled:
             x /= self.scale.numpy().astype(x.dtype)
@@ -162,6 +174,11 @@ class Units:
     def seen(self, data: Float[Tensor, "*S D"]) -> Float[Tensor, "*S D"]:
         """From the data's units to the model's: the inverse of `restored`."""
         return ((data.double() - self.centre) / self.scale).to(self.dtype)
+
+    @property
+    def random(self) -> bool:
+        """Whether the map draws something."""
+        return self.noisy or self.binary
 
     @property
     def scaled(self) -> bool:

@@ -16,13 +16,13 @@ from savi.evaluation.pieces import ExampleStreams, Progress, silent, ticks
 from savi.evaluation.proposals import prior_of
 from savi.types import Observations
 from savi.vae.distributions import Posterior
-from savi.vae.model import GaussianVAE
+from savi.vae.model import VAE
 from savi.vae.monte_carlo import example_slices
 
 
 @torch.no_grad()
 def annealed_log_likelihood(
-    model: GaussianVAE,
+    model: VAE,
     x: Observations,
     annealing: Annealing,
     generator: torch.Generator,
@@ -51,7 +51,7 @@ def annealed_log_likelihood(
 
 
 def _paths(
-    model: GaussianVAE,
+    model: VAE,
     x: Observations,
     annealing: Annealing,
     generator: torch.Generator,
@@ -109,7 +109,7 @@ class Sandwich:
 
 @torch.no_grad()
 def bidirectional_monte_carlo(
-    model: GaussianVAE,
+    model: VAE,
     n: int,
     annealing: Annealing,
     generator: torch.Generator,
@@ -136,12 +136,11 @@ def bidirectional_monte_carlo(
 
 
 def simulate(
-    model: GaussianVAE, n: int, generator: torch.Generator
+    model: VAE, n: int, generator: torch.Generator
 ) -> tuple[Float[Tensor, "n d"], Float[Tensor, "n D"]]:
     """Codes of the prior, and observations of them with their noise."""
     like = next(model.decoder.parameters())
     device = generator.device
     z = torch.randn(n, model.latent_dim, generator=generator, dtype=like.dtype, device=device)
-    mean = model.decode(z.to(like.device))
-    noise = torch.randn(mean.shape, generator=generator, dtype=like.dtype, device=device)
-    return z.to(like.device), mean + model.gamma().sqrt() * noise.to(like.device)
+    outputs = model.decode(z.to(like.device))
+    return z.to(like.device), model.likelihood.sample(outputs, generator)

@@ -17,7 +17,7 @@ from savi.evaluation.pieces import ExampleStreams
 from savi.settings import Checked, setting
 from savi.types import Codes, Observations, PerExample, PerSample, Samples
 from savi.vae.distributions import Posterior
-from savi.vae.model import GaussianVAE
+from savi.vae.model import VAE
 
 #: Of the moves; near the optimum 0.651 in many dimensions (Beskos et al. 2013, arXiv 1001.4460).
 TARGET_ACCEPTANCE = 0.65
@@ -124,7 +124,7 @@ class AnnealedPath:
 
     def __init__(
         self,
-        model: GaussianVAE,
+        model: VAE,
         x: Observations,
         q0: Posterior,
         settings: Annealing,

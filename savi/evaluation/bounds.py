@@ -12,7 +12,7 @@ from torch import Tensor
 from savi.evaluation.pieces import Progress, silent
 from savi.types import Observations, PerExample, PerSample, Samples
 from savi.vae.distributions import Posterior, antithetic_noise
-from savi.vae.model import GaussianVAE
+from savi.vae.model import VAE
 from savi.vae.monte_carlo import chunk_sizes, draws
 
 #: With fewer, the slope of the control variate would add more noise than it takes away.
@@ -36,7 +36,7 @@ class ImportanceEstimate(NamedTuple):
 
 @torch.no_grad()
 def importance_log_likelihood(
-    model: GaussianVAE,
+    model: VAE,
     q: Posterior,
     x: Observations,
     samples: int,
@@ -74,7 +74,7 @@ def importance_log_likelihood(
 
 @torch.no_grad()
 def sharp_bound(
-    model: GaussianVAE, q: Posterior, x: Observations, samples: int, generator: torch.Generator
+    model: VAE, q: Posterior, x: Observations, samples: int, generator: torch.Generator
 ) -> PerExample:
     """L[q] = E_q log p(x|z) − KL(q‖p) in nats, exact for an affine decoder.
 

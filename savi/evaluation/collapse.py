@@ -36,21 +36,31 @@ class Collapse:
     Attributes:
         kl_per_dimension: the mean over the examples, in nats.
         sigma: posterior standard deviations σ_z; those of a collapsed dimension are about 1.
-        evidence: the numbers that decide.
+        pruned: latent dimensions that are not used.
+        evidence: the numbers that decide; None where there are none.
         verdict: which of the five kinds it is, and why.
     """
 
     kl_per_dimension: Float[Tensor, " d"]
     sigma: Float[Tensor, "N d"]
-    evidence: Evidence
+    pruned: int
+    evidence: Evidence | None
     verdict: Verdict
 
     def metrics(self) -> dict[str, float]:
         """The numbers, as ``collapse/...``; errors are mean squares per observed dimension."""
         e = self.evidence
         values = {
-            "pruned_units": float(e.pruned),
+            "pruned_units": float(self.pruned),
             "sigma_near_one": float(((self.sigma - 1.0).abs() < NEAR_ONE).double().mean()),
+        }
+        if e is not None:
+            values |= self._numbers(e)
+        return {f"collapse/{name}": value for name, value in values.items()}
+
+    @staticmethod
+    def _numbers(e: Evidence) -> dict[str, float]:
+        values = {
             "gamma_ratio": e.gamma_ratio,
             "gamma_optimum": e.gamma_optimum,
             "gamma_at_floor": e.floored,
@@ -60,7 +70,7 @@ class Collapse:
         }
         if e.autoencoder_error is not None:
             values["autoencoder_error"] = e.autoencoder_error
-        return {f"collapse/{name}": value for name, value in values.items()}
+        return values
 
     def record(self) -> dict[str, Any]:
         """Verdict, numbers, KL per dimension and the histogram of σ_z, as plain values for JSON."""
@@ -127,7 +137,30 @@ def measure_collapse(
         trend=trend,
         steps=steps,
     )
-    return Collapse(kl, q.variance.sqrt(), evidence, judge(evidence, advice))
+    return Collapse(kl, q.variance.sqrt(), evidence.pruned, evidence, judge(evidence, advice))
+
+
+@torch.no_grad()
+def usage(q: Posterior, likelihood: str) -> Collapse:
+    """The diagnostics without a cause: the kinds are told apart by γ and by squared errors.
+
+    Args:
+        q: the posteriors of the examples.
+        likelihood: that of a model that has no γ.
+    """
+    kl, d = q.kl_per_dimension().mean(dim=0), q.mean.shape[-1]
+    pruned = d - active_units(q.mean)
+    if pruned == 0:
+        verdict = Verdict("none", f"All {d} latent dimensions are in use.")
+    else:
+        are = "is" if pruned == 1 else "are"
+        verdict = Verdict(
+            "undecided",
+            f"{pruned} of {d} latent dimensions {are} pruned; why was not judged: the kinds are "
+            "told apart by the variance γ, principal components and an autoencoder's squared "
+            f"error, none of which means the same for model.likelihood '{likelihood}'.",
+        )
+    return Collapse(kl, q.variance.sqrt(), pruned, None, verdict)
 
 
 def _held_out(
@@ -151,7 +184,7 @@ def _held_out(
 def error_at_mean(model: GaussianVAE, q: Posterior, x: Float[Tensor, "N D"]) -> float:
     """(1/nD) Σ ‖x − μ(m)‖² with m the posterior mean."""
     squares = [
-        (x[part] - model.decode(q.mean[part])).square().double().sum()
+        (x[part] - model.mean(q.mean[part])).square().double().sum()
         for part in example_slices(len(x), x.shape[1])
     ]
     return float(torch.stack(squares).sum()) / x.numel()

@@ -17,11 +17,17 @@ from savi.evaluation.advice import Advice
 from savi.evaluation.annealing import Annealing
 from savi.evaluation.autoencoder import autoencoder_error
 from savi.evaluation.bounds import importance_log_likelihood
-from savi.evaluation.collapse import Collapse, active_units, measure_collapse, mutual_information
+from savi.evaluation.collapse import (
+    Collapse,
+    active_units,
+    measure_collapse,
+    mutual_information,
+    usage,
+)
 from savi.evaluation.gaps import Gaps, generalization, measure_gaps
 from savi.evaluation.log_likelihood import log_likelihood_figures
 from savi.evaluation.pieces import Progress, portion, silent
-from savi.evaluation.plausible import factorised, implausible, worse_than_the_mean
+from savi.evaluation.plausible import factorised, implausible, not_finite, worse_than_the_mean
 from savi.evaluation.principal import PrincipalComponents
 from savi.evaluation.proposals import with_density
 from savi.evaluation.trend import still_rising
@@ -29,6 +35,7 @@ from savi.evaluation.verdict import Verdict
 from savi.inner.solution import Status
 from savi.types import Observations, Rows
 from savi.vae.distributions import Posterior, stack
+from savi.vae.model import GaussianVAE
 
 if TYPE_CHECKING:
     from savi.data import TensorDataModule
@@ -153,6 +160,10 @@ def judge(
 ) -> Judgement:
     """What is to be thought of the figures that :func:`evaluate` has found of a split."""
     x = data.split(split).to(module.device)
+    if not isinstance(module.vae, GaussianVAE):
+        # Of no other likelihood the simplest model's bound is known.
+        binary = module.vae.likelihood.support == "binary"
+        return Judgement(not_finite(metrics, split, data.split("train"), probabilities=binary))
     against = metrics, split, module.vae.gamma(), x, data.split("train")
     fault = implausible(*against)
     # The "ELBO" of a point mass is no bound.
@@ -198,13 +209,16 @@ def _pass_over(
             columns[name].append(values)
     metrics = {name: _summary(name, torch.cat(parts)) for name, parts in columns.items()}
     nats = metrics[f"{split}/nll"] / data.dim + data.log_levels
-    metrics[f"{split}/bits_per_dim"] = nats / math.log(2.0)
+    if module.vae.likelihood.support != "binary":
+        # Those of ones and zeros are no bits of the pixels that they were drawn from.
+        metrics[f"{split}/bits_per_dim"] = nats / math.log(2.0)
     # A density in the data's units is that of x over the product of the scales.
     metrics[f"{split}/elbo_data_units"] = metrics[f"{split}/elbo"] - data.units.log_scale
     metrics[f"{split}/nll_data_units"] = metrics[f"{split}/nll"] + data.units.log_scale
     metrics[f"{split}/examples"] = float(len(data.split(split)))
     metrics[f"{split}/examples_trained_on"] = float(data.count_trained(split))
-    metrics[f"{split}/gamma"] = float(module.vae.gamma().mean())
+    own = module.vae.likelihood.figures()
+    metrics |= {f"{split}/{name}": float(value) for name, value in own.items()}
     each = {name: torch.cat(columns[f"{split}/{name}"]) for name in ("elbo", "squared_error")}
     return metrics, stack(posteriors), each
 
@@ -289,7 +303,9 @@ def _collapse(
     module, data, settings = subject.module, subject.data, subject.module.settings
     if not module.family.has_density:
         return None
-    x, train = subject.examples(), data.split("train")
+    vae, x, train = module.vae, subject.examples(), data.split("train")
+    if not isinstance(vae, GaussianVAE):
+        return usage(q, vae.likelihood.name)
     error, both = None, None
     if settings["autoencoder_steps"] > 0:
         epochs = -(-settings["autoencoder_steps"] * data.batch_size // len(train))
@@ -297,10 +313,10 @@ def _collapse(
             both = steps, epochs * -(-len(train) // data.batch_size)
         with torch.enable_grad():
             error = autoencoder_error(module, data, subject.split, epochs=epochs)
-    principal, gamma = PrincipalComponents.fit(train, module.family.latent_dim), module.vae.gamma
+    principal, gamma = PrincipalComponents.fit(train, module.family.latent_dim), vae.gamma
     least = gamma.floor if gamma.free else float(gamma().min())
     return measure_collapse(
-        module.vae,
+        vae,
         q,
         x,
         squared_error=bound["squared_error"],

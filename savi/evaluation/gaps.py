@@ -14,7 +14,7 @@ from savi.evaluation.optimum import LocalOptimum, local_optimum
 from savi.evaluation.proposals import with_density
 from savi.types import Observations, PerExample
 from savi.vae.families import LaplaceFamily
-from savi.vae.model import GaussianVAE
+from savi.vae.model import VAE
 
 if TYPE_CHECKING:
     from savi.inference.semi_amortized import SemiAmortizedInference
@@ -78,7 +78,7 @@ def generalization(train: Gaps, held_out: Gaps) -> float:
 
 @torch.no_grad()
 def measure_gaps(
-    model: GaussianVAE,
+    model: VAE,
     inference: SemiAmortizedInference,
     x: Observations,
     *,

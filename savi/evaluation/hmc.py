@@ -14,7 +14,7 @@ from savi.inner.precision import OrdinaryTensors
 from savi.types import Codes, Observations, PerExample, PerSample, Samples
 from savi.vae.data_fit import data_fit
 from savi.vae.distributions import Posterior
-from savi.vae.model import GaussianVAE
+from savi.vae.model import VAE
 
 #: The step size of a move is drawn within this fraction of its nominal value: a fixed one can
 #: lead a trajectory round in a circle, back to where it began (Neal 2011, section 3.2).
@@ -118,7 +118,7 @@ class WhitenedWeight:
         InputError: for a q0 without a density.
     """
 
-    def __init__(self, model: GaussianVAE, x: Observations, q0: Posterior, codes: int) -> None:
+    def __init__(self, model: VAE, x: Observations, q0: Posterior, codes: int) -> None:
         self.mean, d = q0.mean, model.latent_dim
         # Samples are affine in their noise: the columns of T are the images of one-hot noise.
         one_hots = torch.eye(d, dtype=x.dtype, device=x.device)[:, None].expand(-1, len(x), -1)

@@ -12,12 +12,12 @@ from savi.evaluation.pieces import Progress, portion, silent
 from savi.evaluation.proposals import laplace_at_mode
 from savi.types import Observations
 from savi.vae.distributions import FullGaussian
-from savi.vae.model import GaussianVAE
+from savi.vae.model import VAE
 
 
 @torch.no_grad()
 def log_likelihood_figures(
-    model: GaussianVAE,
+    model: VAE,
     infer: Initial,
     x: Observations,
     *,

@@ -18,7 +18,7 @@ from savi.types import Codes, Index, Mask, Observations, PerExample, Rows, Sampl
 from savi.vae.data_fit import data_fit
 from savi.vae.distributions import antithetic_noise
 from savi.vae.families import PosteriorFamily
-from savi.vae.model import GaussianVAE
+from savi.vae.model import VAE
 
 #: Least noise samples of the problem that defines the best q, so that it does not fit the noise.
 SOLVE_SAMPLES = 64
@@ -79,7 +79,7 @@ class LocalOptimum:
 
 @torch.no_grad()
 def local_optimum(
-    model: GaussianVAE,
+    model: VAE,
     family: PosteriorFamily,
     x: Observations,
     start: Rows,

@@ -43,10 +43,9 @@ def implausible(
     but not by orders of magnitude: what it pays for code and residuals, −ELBO − ½ Σ log 2πγ_i, is
     compared with the D + ½ Σ v_i/γ_i of the simplest, both of which no change of units alters.
     """
-    named = {name: metrics[f"{split}/{name}"] for name in FIGURES}
-    for name, value in named.items():
-        if not math.isfinite(value):
-            return f"{split}/{name} is {value}, which is no number; {_advice(train)}"
+    if (fault := not_finite(metrics, split, train)) is not None:
+        return fault
+    named = {name: metrics[f"{split}/{name}"] for name in ("elbo", "nll")}
     dim = x.shape[1]
     ceiling, simplest = _bounds(gamma, x, train)
     for name, bound in {"elbo": named["elbo"], "nll": -named["nll"]}.items():
@@ -60,6 +59,29 @@ def implausible(
             return (
                 f"{told}, where a model that ignores its code and answers the mean of the "
                 f"training data has an ELBO of {ceiling - simplest:.3g} at the same γ; "
+                f"{_advice(train)}"
+            )
+    return None
+
+
+def not_finite(
+    metrics: Mapping[str, float],
+    split: str,
+    train: Float[Tensor, "M D"],
+    probabilities: bool = False,
+) -> str | None:
+    """Which of ``FIGURES`` is no number, or no logarithm of a probability where it has to be one.
+
+    Those that a likelihood does not have are not looked for.
+    """
+    named = {name: metrics[f"{split}/{name}"] for name in FIGURES if f"{split}/{name}" in metrics}
+    for name, value in named.items():
+        if not math.isfinite(value):
+            return f"{split}/{name} is {value}, which is no number; {_advice(train)}"
+    for name, bound in {"elbo": named["elbo"], "nll": -named["nll"]}.items():
+        if probabilities and bound > ROUNDING * train.shape[1]:
+            return (
+                f"{split}/{name} is {named[name]:.3g} nats, but no probability exceeds 1; "
                 f"{_advice(train)}"
             )
     return None

@@ -12,17 +12,17 @@ from savi.types import Codes, Observations, Rows
 from savi.vae.data_fit import data_fit
 from savi.vae.distributions import DiagonalGaussian, FullGaussian, Posterior
 from savi.vae.families import LaplaceFamily, PosteriorFamily
-from savi.vae.model import GaussianVAE
+from savi.vae.model import VAE
 
 
-def with_density(family: PosteriorFamily, model: GaussianVAE, lam: Rows) -> Posterior:
+def with_density(family: PosteriorFamily, model: VAE, lam: Rows) -> Posterior:
     """q_λ, or the Laplace approximation at λ where q_λ is a point: a proposal with a density."""
     if family.has_density:
         return family.distribution(lam, model)
     return LaplaceFamily(family.latent_dim).distribution(lam, model)
 
 
-def prior_of(model: GaussianVAE, x: Observations) -> DiagonalGaussian:
+def prior_of(model: VAE, x: Observations) -> DiagonalGaussian:
     """The prior N(0, I) of every example."""
     zeros = x.new_zeros(len(x), model.latent_dim)
     return DiagonalGaussian(zeros, zeros)
@@ -30,7 +30,7 @@ def prior_of(model: GaussianVAE, x: Observations) -> DiagonalGaussian:
 
 @torch.no_grad()
 def laplace_at_mode(
-    model: GaussianVAE, x: Observations, start: Codes, max_steps: int = 100
+    model: VAE, x: Observations, start: Codes, max_steps: int = 100
 ) -> FullGaussian:
     """N(m, (I + JᵀJ/γ)⁻¹) at a mode m of p(z|x), climbed to from ``start``.
 

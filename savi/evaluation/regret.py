@@ -16,7 +16,7 @@ from savi.evaluation.evaluate import evaluation_mode
 from savi.evaluation.optimum import LocalOptimum, local_optimum
 from savi.evaluation.proposals import with_density
 from savi.types import Mask, Observations, PerExample
-from savi.vae.model import GaussianVAE
+from savi.vae.model import VAE
 
 if TYPE_CHECKING:
     from savi.inference.semi_amortized import SemiAmortizedInference
@@ -50,7 +50,7 @@ class Regret:
 
 @torch.no_grad()
 def likelihood_regret(
-    model: GaussianVAE,
+    model: VAE,
     inference: SemiAmortizedInference,
     x: Observations,
     *,

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from savi.errors import within
+from savi.errors import Conflict, refuse, within
 from savi.experiments.check_hypergradient import check_hypergradient
 from savi.experiments.check_values import check_values
 from savi.inference.encoder_losses import EncoderObjective
@@ -15,6 +15,7 @@ from savi.inference.gradient_check import check_reference
 from savi.inference.refinement import Refinement
 from savi.inference.semi_amortized import SemiAmortizedInference
 from savi.vae.families import POSTERIORS
+from savi.vae.likelihoods import LIKELIHOODS
 
 
 def check(config: Mapping[str, Any]) -> None:
@@ -37,6 +38,8 @@ def check(config: Mapping[str, Any]) -> None:
 def _check_method(config: Mapping[str, Any]) -> None:
     """Inner problem, optimiser, backend, encoder losses, warm starts and the gradient check."""
     model, callbacks = config["model"], config["callbacks"]
+    check_likelihood(model, config["data"])
+    _check_smoothness(config)
     with within("posterior"):
         family = POSTERIORS.chosen(config["posterior"], model["latent_dim"])
     # That there is one is all that matters here.
@@ -52,3 +55,57 @@ def _check_method(config: Mapping[str, Any]) -> None:
         Refinement.of(config["inner"], inference)
     if callbacks["gradient_check_every_n_steps"] is not None:
         check_reference(callbacks["gradient_check_reference"], inference)
+
+
+def _check_smoothness(config: Mapping[str, Any]) -> None:
+    """Refuse what needs the Hessian of a bound that has kinks.
+
+    Raises:
+        InputError: for the first choice that does.
+    """
+    likelihood = LIKELIHOODS[config["model"].get("likelihood", "gaussian")]
+    inner, callbacks = config["inner"], config["callbacks"]
+    if likelihood.smooth:
+        return
+    solves = inner["max_steps"] > 0
+    checked = callbacks["gradient_check_every_n_steps"] is not None
+    tuned = bool(config.get("hypergradient", {}).get("tune"))
+    kinks = "which needs the Hessian of a bound that has kinks"
+    conflicts = [
+        Conflict(
+            solves and config["gradient"]["name"] == "ift",
+            "gradient 'ift'", "gradient=unrolled", kinks,
+        ),
+        Conflict(
+            solves and inner["optimizer"] == "newton",
+            "inner.optimizer 'newton'", "inner.optimizer=levenberg_marquardt", kinks,
+        ),
+        Conflict(
+            checked and callbacks["gradient_check_reference"] == "ift",
+            "callbacks.gradient_check_reference 'ift'",
+            "callbacks.gradient_check_reference=unrolled", kinks,
+        ),
+        Conflict(tuned, "hypergradient.tune", "hypergradient.tune=[]", kinks),
+    ]  # fmt: skip
+    refuse(f"model.likelihood '{likelihood.name}'", conflicts)
+
+
+def check_likelihood(model: Mapping[str, Any], data: Mapping[str, Any]) -> None:
+    """Refuse a γ that the likelihood has not, and data that are made what it is not for.
+
+    Raises:
+        InputError: for the first setting.
+    """
+    with within("model"):
+        likelihood = LIKELIHOODS[model.get("likelihood", "gaussian")]
+    likelihood.check(model)
+    if likelihood.support == "real":
+        return
+    binary, scale = likelihood.support == "binary", data.get("scale", "none")
+    kind = "which is for ones and zeros" if binary else "which is for numbers in [0, 1]"
+    conflicts = [
+        Conflict(binary and data["dequantise"], "data.dequantise", "data.dequantise=false", kind),
+        Conflict(data["centre"], "data.centre", "data.centre=false", kind),
+        Conflict(scale != "none", f"data.scale '{scale}'", "data.scale=none", kind),
+    ]
+    refuse(f"model.likelihood '{likelihood.name}'", conflicts)

@@ -37,10 +37,14 @@ def _unmoved(config: Mapping[str, Any], tune: Sequence[str]) -> list[Conflict]:
     steps = inner["max_steps"]
     decay, fixed = config["optimizer"]["weight_decay"], "model.gamma.mode=fixed"
     logarithm = "whose logarithm is to move"
+    gaussian = config["model"].get("likelihood", "gaussian") == "gaussian"
     return [
+        Conflict("gamma" in tune and not gaussian,
+                 f"gamma and model.likelihood '{config['model'].get('likelihood')}'",
+                 "model.likelihood=gaussian", "which alone has a γ"),
         Conflict("gamma" in tune and mode != "fixed",
                  f"gamma and model.gamma.mode '{mode}'", fixed, "which sets γ itself"),
-        Conflict(mode == "optimal",
+        Conflict(gaussian and mode == "optimal",
                  "model.gamma.mode 'optimal'", fixed, "a γ that moves with the weights"),
         Conflict("beta" in tune and kl["weight"] == 0,
                  "beta and model.kl.weight 0", "model.kl.weight above 0", logarithm),

@@ -85,18 +85,18 @@ def observe(module: SemiAmortizedVAE, data: TensorDataModule) -> Observed:
         q = stack([module.family.distribution(part.value, vae) for part in parts])
         kl = q.kl_per_dimension().mean(dim=0)
         traversed = _active(q.mean, kl)
-        init = vae.decode(parts[0].init[:SHOWN, :d])
+        init = vae.mean(parts[0].init[:SHOWN, :d])
         solved = parts[0].solution is not None
         norms = [part.solution.stationarity for part in parts if part.solution]
         traced = x[:TRACED_EXAMPLES].to(module.device)
         return Observed(
             x=x[: len(init)],
             init=init.cpu(),
-            final=vae.decode(parts[0].value[:SHOWN, :d]).cpu() if solved else init.cpu(),
+            final=vae.mean(parts[0].value[:SHOWN, :d]).cpu() if solved else init.cpu(),
             samples=vae.sample(SHOWN, torch.Generator().manual_seed(module.seed)).cpu(),
             means=q.mean.cpu(),
             labels=None if labels is None else labels[:OBSERVED],
-            traversals=vae.decode(_along(q.mean[0], traversed)).cpu(),
+            traversals=vae.mean(_along(q.mean[0], traversed)).cpu(),
             traversed=traversed,
             kl=kl.cpu(),
             stationarity=torch.cat(norms).cpu() if norms else None,

@@ -86,7 +86,8 @@ class Replay:
             rows = value.detach().flatten(1) if value.ndim > 1 else value.detach().unsqueeze(-1)
             where = _named(~torch.isfinite(rows).all(dim=-1))
             table.add_row(name, _short(rows.mean()), _short(rows.abs().amax()), where)
-        for name, number in (("γ", self.module.vae.gamma()), ("loss", step.loss)):
+        own = self.module.vae.likelihood.figures()
+        for name, number in (*own.items(), ("loss", step.loss)):
             number = number.detach()
             finite = bool(torch.isfinite(number).all())
             largest = _short(number.abs().amax())

@@ -18,7 +18,7 @@ from pytorch_lightning.utilities import rank_zero_only
 
 from savi.config.options import check_options
 from savi.data import TensorDataModule
-from savi.data.suitability import few_values, unusual_scale
+from savi.data.suitability import few_values, require_support, unusual_scale
 from savi.errors import InputError
 from savi.experiments.check import check
 from savi.experiments.checkpoint import (
@@ -61,6 +61,7 @@ from savi.training.hypergradient.tuner import HypergradientTuner
 from savi.training.module import SemiAmortizedVAE
 from savi.training.progress_bar import RunProgressBar
 from savi.training.refining import Refining
+from savi.vae.likelihoods import LIKELIHOODS, GaussianLikelihood
 
 #: The groups of a config that describe a model and its training.
 GROUPS = (
@@ -92,8 +93,9 @@ def build(
     if preprocessing is not None:
         data.load_state_dict(preprocessing)
     data.setup()
-    gamma = config["model"]["gamma"]
-    if gamma["value"] is None and not data.variance > gamma["floor"]:
+    gamma, likelihood = config["model"]["gamma"], config["model"]["likelihood"]
+    require_support(data, likelihood, LIKELIHOODS[likelihood].support)
+    if likelihood == "gaussian" and gamma["value"] is None and not data.variance > gamma["floor"]:
         scale = "set data.scale=global" if data.variance > 0 else "check data.path and data.limit"
         raise InputError(
             f"the training data of '{data.name}' have a variance of {data.variance:.3g}, "
@@ -331,8 +333,12 @@ def _headline(config: Mapping[str, Any], data: TensorDataModule, module: SemiAmo
 
 
 def warn_of_data(data: TensorDataModule, module: SemiAmortizedVAE) -> None:
-    """Say before a training where a Gaussian density, or the usual weights, do not fit the data."""
-    for remark in (few_values(data, module.vae.gamma.free), unusual_scale(data)):
+    """Say before a training where a density, or the usual weights, do not fit the data."""
+    likelihood = module.vae.likelihood
+    if likelihood.support == "binary":
+        return
+    free = isinstance(likelihood, GaussianLikelihood) and likelihood.gamma.free
+    for remark in (few_values(data, free), unusual_scale(data)):
         if remark is not None:
             print(f"warning: {remark}", file=sys.stderr, flush=True)
 

@@ -77,7 +77,7 @@ class TrainedModel:
         parts = torch.as_tensor(codes).split(self.batch_size)
         like = next(self.module.vae.parameters())
         with torch.no_grad():
-            decoded = [self.module.vae.decode(z.to(like)).cpu() for z in parts]
+            decoded = [self.module.vae.mean(z.to(like)).cpu() for z in parts]
         return self.form.restored(torch.cat(decoded))
 
     def reconstruct(self, values: Values, *, refine: bool = True) -> Float[Tensor, "N ..."]:

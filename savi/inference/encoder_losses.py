@@ -16,7 +16,7 @@ from savi.registry import Registry
 from savi.vae.distributions import Posterior
 from savi.vae.elbo import elbo
 from savi.vae.families import PosteriorFamily
-from savi.vae.model import GaussianVAE, KLWeight
+from savi.vae.model import VAE, KLWeight
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class OuterBatch:
         free_bits: the free bits of the KL term.
     """
 
-    model: GaussianVAE
+    model: VAE
     family: PosteriorFamily
     x: Float[Tensor, "B D"]
     inference: Inference

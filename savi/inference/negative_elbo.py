@@ -11,7 +11,7 @@ from savi.linear.dense import plus_diagonal
 from savi.vae.data_fit import DataFit
 from savi.vae.distributions import NoiseSchedule
 from savi.vae.families import ClosedFormFamily, PosteriorFamily
-from savi.vae.model import GaussianVAE, KLWeight
+from savi.vae.model import VAE, KLWeight
 
 
 @OBJECTIVES.register("elbo")
@@ -52,7 +52,7 @@ class NegativeELBO(InnerObjective):
 
     def __init__(
         self,
-        model: GaussianVAE,
+        model: VAE,
         family: PosteriorFamily,
         x: Float[Tensor, "B D"] | DataFit,
         noise: NoiseSchedule,

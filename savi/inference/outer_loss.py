@@ -16,7 +16,7 @@ from savi.inner.loop import JUDGED, MEASURED, TRUSTED
 from savi.types import Index
 from savi.vae.distributions import NoiseSchedule, antithetic_noise
 from savi.vae.elbo import Bound, elbo_of
-from savi.vae.model import GaussianVAE, KLWeight
+from savi.vae.model import VAE, KLWeight
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class OuterLoss:
         weight_decay: wd, the weight of the penalty.
     """
 
-    model: GaussianVAE
+    model: VAE
     inference: SemiAmortizedInference
     encoder_objective: EncoderObjective
     samples: int

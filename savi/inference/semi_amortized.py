@@ -26,7 +26,7 @@ from savi.settings import check_settings, keys_of
 from savi.vae.data_fit import DataFit, data_fit
 from savi.vae.distributions import NoiseSchedule, common_noise, fresh_noise
 from savi.vae.families import PosteriorFamily
-from savi.vae.model import GaussianVAE, KLWeight
+from savi.vae.model import VAE, KLWeight
 
 # An optimiser's options are the keys that are left.
 OPTIMIZERS.reserve(keys_of(InnerConfig))
@@ -185,7 +185,7 @@ class SemiAmortizedInference(nn.Module):
 
     def problem(
         self,
-        model: GaussianVAE,
+        model: VAE,
         x: Float[Tensor, "B D"],
         init: Float[Tensor, "B P"],
         *,
@@ -222,7 +222,7 @@ class SemiAmortizedInference(nn.Module):
 
     def data_fit(
         self,
-        model: GaussianVAE,
+        model: VAE,
         x: Float[Tensor, "B D"],
         reference: Float[Tensor, "B d"],
         codes: int,
@@ -255,7 +255,7 @@ class SemiAmortizedInference(nn.Module):
 
     def forward(
         self,
-        model: GaussianVAE,
+        model: VAE,
         x: Float[Tensor, "B D"],
         *,
         max_steps: int,

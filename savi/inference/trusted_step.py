@@ -12,7 +12,7 @@ from savi.inference.semi_amortized import Inference
 from savi.inner.solution import Reason
 from savi.types import Index, Observations
 from savi.vae.distributions import Posterior
-from savi.vae.model import GaussianVAE, KLWeight
+from savi.vae.model import VAE, KLWeight
 from savi.vae.variance import whole_batch
 
 #: How many median absolute deviations an example's gain may lie below those of the others. Inner
@@ -22,7 +22,7 @@ ALLOWED = 5.0
 
 @torch.no_grad()
 def failed(
-    model: GaussianVAE,
+    model: VAE,
     q: Posterior,
     x: Observations,
     decoded: Float[Tensor, "S B D"],

@@ -97,7 +97,9 @@ class Ensemble(nn.Module):
         ``bad`` are the numbers of the modules whose step is left out.
         """
         with self._unmoved(bad):
-            self.vae.gamma.observe(step.bound.squared_error.unflatten(0, (len(self.replicas), -1)))
+            self.vae.likelihood.observe(
+                step.bound.squared_error.unflatten(0, (len(self.replicas), -1))
+            )
             if self.max_norm is not None:
                 for module in self.replicas:
                     nn.utils.clip_grad_norm_(module.parameters(), self.max_norm)

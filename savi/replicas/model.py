@@ -15,7 +15,8 @@ from savi.inference.semi_amortized import SemiAmortizedInference
 from savi.types import Codes, Index, Observations, PerExample, Rows
 from savi.vae.data_fit import DataFit
 from savi.vae.distributions import NoiseSchedule
-from savi.vae.model import GaussianLikelihood, GaussianVAE
+from savi.vae.likelihoods import GaussianLikelihood
+from savi.vae.model import VAE, GaussianVAE
 from savi.vae.networks.stacked import stack_networks
 from savi.vae.quadratic import PixelQuadratic
 from savi.vae.variance import ObservationVariance
@@ -105,11 +106,11 @@ class StackedLikelihood(GaussianLikelihood):
         self.layout = layout
 
     def forward(
-        self, x: Observations, mean: Float[Tensor, "S N D"], outer: bool = False
+        self, x: Observations, o: Float[Tensor, "S N D"], outer: bool = False
     ) -> tuple[Float[Tensor, "S N"], Float[Tensor, "S N"]]:
         """As that of a single model."""
         split, join = self.layout.split, self.layout.join
-        log_likelihood, squared_error = super().forward(split(x), split(mean), outer)
+        log_likelihood, squared_error = super().forward(split(x), split(o), outer)
         return join(log_likelihood, 0), join(squared_error, 0)
 
 
@@ -123,9 +124,11 @@ class StackedVAE(GaussianVAE):
         layout: of whole batches.
     """
 
-    def __init__(self, models: Sequence[GaussianVAE]) -> None:
+    def __init__(self, models: Sequence[VAE]) -> None:
         decoder = stack_networks([model.decoder for model in models])
-        variance = StackedVariance([model.gamma for model in models])
+        gaussian = [model for model in models if isinstance(model, GaussianVAE)]
+        assert len(gaussian) == len(models)
+        variance = StackedVariance([model.gamma for model in gaussian])
         super().__init__(decoder, variance, models[0].latent_dim)
         self.models = len(models)
         self.layout = Layout(self.models)
@@ -159,11 +162,11 @@ class StackedFit(DataFit):
 
     def rows(self, index: Index) -> Self:
         """Of some of the examples; the models may keep different numbers of theirs."""
-        quadratic = self.quadratic
-        assert isinstance(quadratic, PixelQuadratic)
+        terms = self.terms
+        assert isinstance(terms, PixelQuadratic)
         few = copy(self)
-        few.layout, cells = self.layout.only(index, quadratic.x.shape[-2])
-        few.quadratic = PixelQuadratic(quadratic.x.flatten(0, 1)[cells], quadratic.gamma)
+        few.layout, cells = self.layout.only(index, terms.x.shape[-2])
+        few.terms = PixelQuadratic(terms.x.flatten(0, 1)[cells], terms.gamma)
         return few
 
     def __call__(self, z: Points) -> Float[Tensor, "*S N"]:
@@ -220,9 +223,7 @@ class StackedInference(SemiAmortizedInference):
         self.parts = list(parts)
         self.prior_params = parts[0].prior_params
 
-    def data_fit(
-        self, model: GaussianVAE, x: Observations, reference: Codes, codes: int
-    ) -> DataFit:
+    def data_fit(self, model: VAE, x: Observations, reference: Codes, codes: int) -> DataFit:
         """By decoding to the data, with every model for its own rows."""
         assert isinstance(model, StackedVAE)
         return StackedFit.of(model, x)

@@ -56,6 +56,7 @@ METRICS: dict[str, Metric] = {
     "active_units": Metric("Active latent units", "", None, "Latents", ".4g"),
     "mutual_information": Metric("Mutual information I(x; z)", "nats", None, "Latents", ".2f"),
     "gamma": Metric("Decoder variance γ", "", None, "Latents", ".3g"),
+    "scale": Metric("Decoder scale b", "", None, "Latents", ".3g"),
     "collapse/pruned_units": Metric("Pruned latent units", "", None, "Collapse", ".4g"),
     "collapse/sigma_near_one": Metric("Posterior σ within 0.1 of 1", "", None, "Collapse", ".1%"),
     "collapse/gamma_ratio": Metric("γ over its optimum", "", None, "Collapse", ".3g"),

@@ -40,7 +40,7 @@ from savi.vae.monte_carlo import expected_bound
 
 
 class SemiAmortizedVAE(pl.LightningModule):
-    """A Gaussian VAE whose posterior is g_φ(x) refined by an inner optimiser.
+    """A VAE whose posterior is g_φ(x) refined by an inner optimiser.
 
     Every argument is a plain value, so that checkpoints load in safe mode. The names of the
     groups and their keys are those of the Hydra config; ``savi.config.schema`` documents them, and
@@ -344,7 +344,7 @@ class SemiAmortizedVAE(pl.LightningModule):
         logging = self._is_logging_step()
         if logging:
             self._log_training(step.bound, step.inference)
-        self.vae.gamma.observe(step.bound.squared_error)
+        self.vae.likelihood.observe(step.bound.squared_error, step.bound.deviation)
         if self.warm_starts is not None:
             self.warm_starts[batch.index] = step.inference.value
         solution = step.inference.solution

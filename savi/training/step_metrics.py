@@ -10,10 +10,10 @@ from torch import Tensor, nn
 from savi.inference.semi_amortized import Inference
 from savi.inner.solution import Solution, Status
 from savi.vae.elbo import Bound
-from savi.vae.model import GaussianVAE
+from savi.vae.model import VAE
 
 
-def training_metrics(model: GaussianVAE, bound: Bound, inference: Inference) -> dict[str, Tensor]:
+def training_metrics(model: VAE, bound: Bound, inference: Inference) -> dict[str, Tensor]:
     """What a training batch shows before its backward; warns where most inner solves diverge."""
     values = {name: value.detach() for name, value in bound_metrics("train", model, bound).items()}
     if inference.solution is not None:
@@ -23,17 +23,16 @@ def training_metrics(model: GaussianVAE, bound: Bound, inference: Inference) -> 
     return values
 
 
-def bound_metrics(split: str, model: GaussianVAE, bound: Bound) -> dict[str, Tensor]:
-    """The bound and its terms, averaged over a batch, and γ."""
+def bound_metrics(split: str, model: VAE, bound: Bound) -> dict[str, Tensor]:
+    """The bound and its terms, averaged over a batch, and what the likelihood has of its own."""
     return {
         f"{split}/elbo": bound.elbo.mean(),
         f"{split}/reconstruction": bound.reconstruction.mean(),
         f"{split}/kl": bound.kl.mean(),
-        f"{split}/gamma": model.gamma().mean(),
-    }
+    } | {f"{split}/{name}": value for name, value in model.likelihood.figures().items()}
 
 
-def gradient_norms(model: GaussianVAE, encoder: nn.Module | None) -> dict[str, Tensor]:
+def gradient_norms(model: VAE, encoder: nn.Module | None) -> dict[str, Tensor]:
     """The norms of the gradients that the backward has left."""
     norms = {}
     for name, module in (("decoder", model), ("encoder", encoder)):
@@ -45,7 +44,7 @@ def gradient_norms(model: GaussianVAE, encoder: nn.Module | None) -> dict[str, T
 
 
 def evaluation_metrics(
-    split: str, model: GaussianVAE, inference: Inference, bound: Bound, initial: Bound
+    split: str, model: VAE, inference: Inference, bound: Bound, initial: Bound
 ) -> dict[str, Tensor]:
     """What a batch of ``split`` shows, with the bounds at λK and at λ0."""
     values = bound_metrics(split, model, bound)

@@ -3,20 +3,34 @@
 from savi.vae.distributions import DiagonalGaussian, FullGaussian, PointMass, Posterior
 from savi.vae.elbo import Bound, elbo
 from savi.vae.families import POSTERIORS, PosteriorFamily
-from savi.vae.model import GaussianLikelihood, GaussianVAE
+from savi.vae.likelihoods import (
+    LIKELIHOODS,
+    BernoulliLikelihood,
+    ContinuousBernoulliLikelihood,
+    GaussianLikelihood,
+    LaplaceLikelihood,
+    Likelihood,
+)
+from savi.vae.model import VAE, GaussianVAE
 from savi.vae.networks import DECODERS, ENCODERS
 from savi.vae.variance import VARIANCES, ObservationVariance
 
 __all__ = [
     "DECODERS",
     "ENCODERS",
+    "LIKELIHOODS",
     "POSTERIORS",
+    "VAE",
     "VARIANCES",
+    "BernoulliLikelihood",
     "Bound",
+    "ContinuousBernoulliLikelihood",
     "DiagonalGaussian",
     "FullGaussian",
     "GaussianLikelihood",
     "GaussianVAE",
+    "LaplaceLikelihood",
+    "Likelihood",
     "ObservationVariance",
     "PointMass",
     "Posterior",

@@ -10,20 +10,19 @@ from torch import nn
 
 from savi.errors import require_at_least, within
 from savi.registry import Registry
-from savi.vae.model import GaussianVAE
+from savi.vae.likelihoods import LIKELIHOODS, GaussianLikelihood
+from savi.vae.model import VAE, GaussianVAE
 from savi.vae.networks import DECODERS, ENCODERS
 from savi.vae.networks.probe import probe
-from savi.vae.variance import VARIANCES
 
 
-def build_vae(
-    model: Mapping[str, Any], data_shape: tuple[int, ...], data_variance: float
-) -> GaussianVAE:
+def build_vae(model: Mapping[str, Any], data_shape: tuple[int, ...], data_variance: float) -> VAE:
     """The generative model that the ``model`` group describes.
 
     Args:
-        model: ``latent_dim``, ``decoder``, ``hidden``, ``depth``, ``activation`` and ``gamma``
-            (``mode``, ``value``, ``floor``); a ``value`` of None means the data variance.
+        model: ``latent_dim``, ``decoder``, ``hidden``, ``depth``, ``activation``, ``likelihood``
+            with its options, and ``gamma`` (``mode``, ``value``, ``floor``) of a Gaussian one; a
+            ``value`` of None means the data variance.
         data_shape: (D,) or (C, H, W).
         data_variance: the training variance, averaged over the dimensions.
 
@@ -35,11 +34,12 @@ def build_vae(
         require_at_least("latent_dim", latent_dim, 1)
     decoder = _network(DECODERS, "decoder", model, latent_dim, data_shape)
     _probe(decoder, f"model.decoder '{model['decoder']}'", latent_dim, math.prod(data_shape))
-    gamma = model["gamma"]
-    value = data_variance if gamma["value"] is None else gamma["value"]
-    with within("model.gamma"):
-        variance = VARIANCES[gamma["mode"]](math.prod(data_shape), value, gamma["floor"])
-    return GaussianVAE(decoder, variance, latent_dim)
+    with within("model"):
+        kind = LIKELIHOODS[model.get("likelihood", "gaussian")]
+    likelihood = kind.of(model, math.prod(data_shape), data_variance)
+    if isinstance(likelihood, GaussianLikelihood):
+        return GaussianVAE(decoder, likelihood.gamma, latent_dim)
+    return VAE(decoder, likelihood, latent_dim)
 
 
 def build_encoder(

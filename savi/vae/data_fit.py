@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from copy import copy
+from functools import partial
 from typing import Self, TypeAlias
 
 import torch
@@ -12,10 +13,17 @@ from torch import Tensor, nn
 from savi.errors import unknown_option
 from savi.types import Codes, Index, Observations
 from savi.vae.gram import wide_head_metric
-from savi.vae.model import GaussianVAE, jacobian
+from savi.vae.likelihoods import GaussianLikelihood
+from savi.vae.model import VAE, jacobian
 from savi.vae.networks.base import is_plain, trunk_and_head
 from savi.vae.perceptron import Pass, Perceptron
-from savi.vae.quadratic import FeatureQuadratic, PixelQuadratic, Quadratic, symmetric_form
+from savi.vae.quadratic import (
+    FeatureQuadratic,
+    OutputTerms,
+    PixelQuadratic,
+    Quadratic,
+    symmetric_form,
+)
 from savi.vae.short_format import short_format
 
 #: Codes of a batch, and a number for each of them.
@@ -27,11 +35,11 @@ LINEAR_HEAD = ("auto", "off")
 
 
 class DataFit:
-    """z ↦ f(o(z)) = log p(x|z), with o a part of the decoder and f quadratic in what it gives.
+    """z ↦ f(o(z)) = log p(x|z), with o a part of the decoder and f a function of what it gives.
 
-    Either o is the whole decoder and f is a sum over the D dimensions of x; or o is the decoder's
-    trunk, f is the quadratic that the affine head makes of its features, and the data are touched
-    once for all evaluations (:meth:`linear_head`).
+    Either o is the whole decoder and f is a sum over the D dimensions of x; or, where f is
+    quadratic, o may be the decoder's trunk, f the quadratic that the affine head makes of its
+    features, and the data are touched once for all evaluations (:meth:`linear_head`).
 
     Where o is a perceptron, gradients and Hessians without a graph have closed forms; elsewhere
     they are left to autograd.
@@ -39,41 +47,43 @@ class DataFit:
     Args:
         model: p(x|z), which counts the codes that are decoded.
         network: o.
-        quadratic: f.
+        terms: f.
     """
 
-    def __init__(self, model: GaussianVAE, network: nn.Module, quadratic: Quadratic) -> None:
-        self.model, self.network, self.quadratic = model, network, quadratic
+    def __init__(self, model: VAE, network: nn.Module, terms: OutputTerms) -> None:
+        self.model, self.network, self.terms = model, network, terms
         self.chain = Perceptron.of(network)
         #: WᵀΓ⁻¹W of an affine head, once a Gauss–Newton matrix has asked for it.
         self._metric: Tensor | None = None
 
     @classmethod
-    def direct(cls, model: GaussianVAE, x: Observations) -> Self:
+    def direct(cls, model: VAE, x: Observations) -> Self:
         """With the whole decoder as o."""
-        return cls(model, model.decoder, PixelQuadratic(x, model.gamma()))
+        return cls(model, model.decoder, model.likelihood.terms(x))
 
     @classmethod
-    def linear_head(cls, model: GaussianVAE, x: Observations, reference: Codes) -> Self:
+    def linear_head(cls, model: VAE, x: Observations, reference: Codes) -> Self:
         """With the trunk as o, and the features of the codes ``reference`` as h0."""
         model.decoder_evaluations += len(x)
         head, trunk = head_of(model), model.decoder.trunk
+        gamma = model.likelihood.equal_variance()
         assert head is not None
+        assert gamma is not None
         assert isinstance(trunk, nn.Module)
         with torch.no_grad():
             h0 = trunk(reference.detach())
-        return cls(model, trunk, FeatureQuadratic.of(head, model.gamma(), x, h0))
+        return cls(model, trunk, FeatureQuadratic.of(head, gamma, x, h0))
 
     def rows(self, index: Index) -> Self:
         """Of some of the examples."""
         few = copy(self)
-        few.quadratic = self.quadratic.rows(index)
+        few.terms = self.terms.rows(index)
         return few
 
     def __call__(self, z: Points) -> Values:
         """The values of log p(x|z), for autograd."""
         self.count(z)
-        return self.quadratic.value(self.network(z))
+        return self.terms.value(self.network(z))
 
     def count(self, z: Float[Tensor, "*batch d"], tangents: int = 0) -> None:
         """Add to the model's count of decoded codes."""
@@ -85,7 +95,7 @@ class DataFit:
     def gradient(self, z: Points) -> tuple[Values, Points]:
         """The values of log p(x|z) and ∇_z log p(x|z) without a graph; needs a :attr:`chain`."""
         forward = self._pass(z)
-        value, score = self.quadratic(forward.value)
+        value, score = self.terms(forward.value)
         return value, forward.pull_back(score)
 
     @torch.no_grad()
@@ -95,10 +105,10 @@ class DataFit:
         if known is not None:
             return known
         forward = self._pass(z, tangents=z.shape[-1])
-        _, score = self.quadratic(forward.value)
+        _, score = self.terms(forward.value)
         metric = self._head_metric()
         if metric is None:
-            return forward.second_order(-score, self.quadratic.metric)
+            return forward.second_order(-score, partial(self.terms.curvature, forward.value))
         trunk, weight = forward.below_head(), forward.network.layers[-1].affine.weight
         return trunk.second_order(-score @ weight, lambda v: v @ metric)
 
@@ -109,16 +119,19 @@ class DataFit:
         decoder = Perceptron.of(self.model.decoder)
         if decoder is None:
             return None
-        found = self.model.shared.take(decoder, z[0], self.model.gamma())
+        gamma = self.model.likelihood.equal_variance()
+        if gamma is None or not isinstance(self.terms, Quadratic):
+            return None
+        found = self.model.shared.take(decoder, z[0], gamma)
         if found is None:
             return None
         passed, head = found
         self.count(z)
         last = decoder.layers[-1].affine
-        if isinstance(self.quadratic, PixelQuadratic):
-            score = self.quadratic(last(passed[-1].h))[1] @ last.weight
+        if isinstance(self.terms, PixelQuadratic):
+            score = self.terms(last(passed[-1].h))[1] @ last.weight
         else:
-            score = self.quadratic(passed[-1].h)[1]
+            score = self.terms(passed[-1].h)[1]
         trunk = Pass(
             Perceptron(decoder.layers[:-1]),
             z[0],
@@ -130,20 +143,25 @@ class DataFit:
         return slope.unsqueeze(0), hessian.unsqueeze(0)
 
     def gram(self, z: Codes) -> Float[Tensor, "B d d"]:
-        """JᵀΓ⁻¹J at z, with J the decoder's Jacobian and Γ = diag γ: d tangents at once."""
+        """JᵀFJ at z, with J the decoder's Jacobian and F the Fisher weight of its outputs.
+
+        F is Γ⁻¹ of a Gaussian likelihood. All d tangents are computed at once.
+        """
         self.count(z, tangents=z.shape[-1])
         if self.chain is None or torch.is_grad_enabled():
             rows = jacobian(self.network, z)
-            return self.quadratic.metric(rows) @ rows.mT
+            if isinstance(self.terms, Quadratic):
+                return self.terms.metric(rows) @ rows.mT
+            return self.terms.fisher(self.network(z), rows) @ rows.mT
         metric, trunk = self._head_metric(), self.chain
-        if isinstance(self.quadratic, FeatureQuadratic):
-            metric = self.quadratic.gram
+        if isinstance(self.terms, FeatureQuadratic):
+            metric = self.terms.gram
         elif metric is not None:
             trunk = trunk.below_head()
         forward = trunk(z)
         if metric is None:
             rows = forward.jacobian()
-            return self.quadratic.metric(rows) @ rows.mT
+            return self.terms.fisher(forward.value, rows) @ rows.mT
         return symmetric_form(forward.jacobian(short_format(metric)), metric)
 
     @torch.no_grad()
@@ -153,8 +171,8 @@ class DataFit:
         With it tangents end below the head. None where there is no such head, or it is left out
         already.
         """
-        if self._metric is None and isinstance(self.quadratic, PixelQuadratic):
-            self._metric = wide_head_metric(self.chain, self.quadratic.gamma)
+        if self._metric is None and isinstance(self.terms, PixelQuadratic):
+            self._metric = wide_head_metric(self.chain, self.terms.gamma)
         return self._metric
 
     def _pass(self, z: Float[Tensor, "*batch d"], tangents: int = 0) -> Pass:
@@ -164,7 +182,7 @@ class DataFit:
 
 
 def data_fit(
-    model: GaussianVAE,
+    model: VAE,
     x: Observations,
     reference: Codes,
     *,
@@ -193,8 +211,13 @@ def data_fit(
     return DataFit.direct(model, x)
 
 
-def head_of(model: GaussianVAE) -> nn.Linear | None:
-    """The head of a decoder that is head(trunk(z)) and no more, if it is an ``nn.Linear``."""
+def head_of(model: VAE) -> nn.Linear | None:
+    """The head of a decoder that is head(trunk(z)) and no more, if it is an ``nn.Linear``.
+
+    None too where log p(x|z) is not quadratic in what it gives.
+    """
+    if not isinstance(model.likelihood, GaussianLikelihood):
+        return None
     parts = trunk_and_head(model.decoder)
     if parts is None or type(parts[1]) is not nn.Linear or not is_plain(parts[1]):
         return None

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from savi.types import Codes, Observations, PerExample, Samples, Scalar
 from savi.vae.distributions import Posterior
-from savi.vae.model import GaussianVAE, KLWeight
+from savi.vae.model import VAE, KLWeight
 
 
 @dataclass(frozen=True)
@@ -20,11 +20,13 @@ class Bound:
         reconstruction: (1/S) Σ_s log p(x|z_s), shape [B].
         kl_per_dimension: shape [B, d].
         squared_error: (1/S) Σ_s ‖x − μ(z_s)‖², shape [B].
+        deviation: the same of what else the likelihood learns from; None for most.
     """
 
     reconstruction: PerExample
     kl_per_dimension: Codes
     squared_error: PerExample
+    deviation: PerExample | None = None
 
     @property
     def kl(self) -> PerExample:
@@ -48,7 +50,7 @@ class Bound:
         return self.reconstruction.mean() - beta * kl
 
 
-def elbo(model: GaussianVAE, q: Posterior, x: Observations, noise: Samples) -> Bound:
+def elbo(model: VAE, q: Posterior, x: Observations, noise: Samples) -> Bound:
     """The bound with S reparameterised samples, one for each slice of ``noise``.
 
     In training, an ``optimal`` γ is the batch's own (see :class:`OptimalVariance`).
@@ -56,9 +58,13 @@ def elbo(model: GaussianVAE, q: Posterior, x: Observations, noise: Samples) -> B
     return elbo_of(model, q, x, model.decode(q.rsample(noise)))
 
 
-def elbo_of(
-    model: GaussianVAE, q: Posterior, x: Observations, decoded: Float[Tensor, "S B D"]
-) -> Bound:
+def elbo_of(model: VAE, q: Posterior, x: Observations, decoded: Float[Tensor, "S B D"]) -> Bound:
     """The same with the samples decoded."""
     log_likelihood, squared_error = model.likelihood(x, decoded, outer=True)
-    return Bound(log_likelihood.mean(dim=0), q.kl_per_dimension(), squared_error.mean(dim=0))
+    deviation = model.likelihood.deviation(x, decoded)
+    return Bound(
+        log_likelihood.mean(dim=0),
+        q.kl_per_dimension(),
+        squared_error.mean(dim=0),
+        None if deviation is None else deviation.mean(dim=0),
+    )

@@ -15,7 +15,7 @@ from savi.errors import InputError, unknown_option
 from savi.registry import Registry
 from savi.types import Blocks, Codes, PerExample, Rows, Samples
 from savi.vae.distributions import DiagonalGaussian, FullGaussian, PointMass, Posterior
-from savi.vae.model import GaussianVAE, KLWeight, jacobian
+from savi.vae.model import VAE, KLWeight, jacobian
 
 Jacobians: TypeAlias = Float[Tensor, "S B d P"]
 
@@ -57,10 +57,10 @@ class PosteriorFamily(ABC):
         """P."""
 
     @abstractmethod
-    def distribution(self, lam: Rows, model: GaussianVAE, beta: KLWeight = 1.0) -> Posterior:
+    def distribution(self, lam: Rows, model: VAE, beta: KLWeight = 1.0) -> Posterior:
         """q_λ. Only ``laplace`` looks at the model and at the weight β of the KL term."""
 
-    def mean(self, lam: Rows, model: GaussianVAE) -> Codes:
+    def mean(self, lam: Rows, model: VAE) -> Codes:
         """The mean of q_λ."""
         return self.distribution(lam, model).mean
 
@@ -72,7 +72,7 @@ class PosteriorFamily(ABC):
         differentiable = torch.is_grad_enabled() and (lam.requires_grad or gradient.requires_grad)
         with torch.enable_grad():
             moved = lam.clone() if lam.requires_grad else lam.detach().requires_grad_()
-            q, other = (self.distribution(at, cast(GaussianVAE, None)) for at in (lam, moved))
+            q, other = (self.distribution(at, cast(VAE, None)) for at in (lam, moved))
             (slope,) = torch.autograd.grad(q.kl_to(other).sum(), moved, create_graph=True)
             rows = [
                 torch.autograd.grad(column.sum(), moved, retain_graph=True, create_graph=True)[0]
@@ -108,7 +108,7 @@ class ClosedFormFamily(PosteriorFamily):
 
     closed_form = True
 
-    def mean(self, lam: Rows, model: GaussianVAE) -> Codes:
+    def mean(self, lam: Rows, model: VAE) -> Codes:
         """The first d numbers of λ."""
         return lam[:, : self.latent_dim]
 
@@ -119,7 +119,7 @@ class ClosedFormFamily(PosteriorFamily):
 
     def samples(self, lam: Rows, noise: Samples) -> Samples:
         """z(λ, ε)."""
-        return self.distribution(lam, cast(GaussianVAE, None)).rsample(noise)
+        return self.distribution(lam, cast(VAE, None)).rsample(noise)
 
     def sample_jacobian(self, lam: Rows, noise: Samples) -> Jacobians:
         """∂z/∂λ of the reparameterised sample z(λ, ε)."""
@@ -142,7 +142,7 @@ class ClosedFormFamily(PosteriorFamily):
 
     def kl_gradient(self, lam: Rows) -> Rows:
         """∇_λ KL(q_λ ‖ N(0, I)); of ½‖z‖² for a MAP family."""
-        model = cast(GaussianVAE, None)
+        model = cast(VAE, None)
         return _slope(lambda at: self.distribution(at, model).kl_per_dimension().sum(), lam)
 
     def kl_curvature(self, lam: Rows) -> Rows:
@@ -173,7 +173,7 @@ class DiagonalGaussianFamily(ClosedFormFamily):
         """2d."""
         return 2 * self.latent_dim
 
-    def distribution(self, lam: Rows, model: GaussianVAE, beta: KLWeight = 1.0) -> DiagonalGaussian:
+    def distribution(self, lam: Rows, model: VAE, beta: KLWeight = 1.0) -> DiagonalGaussian:
         """N(mean, diag exp(log variance))."""
         return DiagonalGaussian(*lam.chunk(2, dim=-1))
 
@@ -253,7 +253,7 @@ class FullGaussianFamily(ClosedFormFamily):
         d = self.latent_dim
         return lam[:, :d], lam[:, d : 2 * d], lam[:, 2 * d :]
 
-    def distribution(self, lam: Rows, model: GaussianVAE, beta: KLWeight = 1.0) -> FullGaussian:
+    def distribution(self, lam: Rows, model: VAE, beta: KLWeight = 1.0) -> FullGaussian:
         """N(mean, L Lᵀ)."""
         mean, log_diagonal, lower = self._split(lam)
         return FullGaussian(mean, self._triangle(log_diagonal.exp(), lower))
@@ -365,7 +365,7 @@ class PointMassFamily(_MapFamily):
     name = "point_mass"
     has_density = False
 
-    def distribution(self, lam: Rows, model: GaussianVAE, beta: KLWeight = 1.0) -> PointMass:
+    def distribution(self, lam: Rows, model: VAE, beta: KLWeight = 1.0) -> PointMass:
         """The point mass at λ."""
         return PointMass(lam)
 
@@ -392,7 +392,7 @@ class LaplaceFamily(_MapFamily):
             raise unknown_option("covariance_gradient", covariance_gradient, COVARIANCE_GRADIENT)
         self.covariance_gradient = covariance_gradient
 
-    def distribution(self, lam: Rows, model: GaussianVAE, beta: KLWeight = 1.0) -> FullGaussian:
+    def distribution(self, lam: Rows, model: VAE, beta: KLWeight = 1.0) -> FullGaussian:
         """The Laplace approximation at λ, whether λ is a mode or not."""
         exact = torch.is_grad_enabled() and self.covariance_gradient == "exact"
         with torch.set_grad_enabled(exact):

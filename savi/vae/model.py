@@ -1,4 +1,4 @@
-"""The generative model p(x, z) of Dai, Wang and Wipf (2019): Gaussian prior, Gaussian output."""
+"""The generative model p(x, z): a Gaussian prior, a decoder, and the likelihood of its outputs."""
 
 from __future__ import annotations
 
@@ -11,46 +11,20 @@ from torch import Tensor, nn
 
 from savi.types import Codes, Index, Observations, PerSample, Samples, Scalar
 from savi.vae.gram import SharedPass, closed_gram, has_closed_gram
+from savi.vae.likelihoods import GaussianLikelihood, Likelihood
 from savi.vae.perceptron import Perceptron
-from savi.vae.quadratic import log_normaliser, weighted_sum
 from savi.vae.variance import ObservationVariance
 
 #: β, the weight of the KL term: a number, or a scalar tensor that may have a graph.
 KLWeight = float | Scalar
 
 
-class GaussianLikelihood(nn.Module):
-    """log p(x|z) = −½ Σ_i [(x_i − μ_i)²/γ_i + log 2πγ_i]; γ is a variance.
+class VAE(nn.Module):
+    """p(z) = N(0, I_d), p_θ(x|z) = p(x|o_θ(z)).
 
     Args:
-        gamma: the module that yields γ.
-    """
-
-    def __init__(self, gamma: ObservationVariance) -> None:
-        super().__init__()
-        self.gamma = gamma
-
-    def forward(
-        self, x: Observations, mean: Float[Tensor, "S B D"], outer: bool = False
-    ) -> tuple[PerSample, PerSample]:
-        """The values of log p(x|z) in nats, and ‖x − μ‖² without a graph.
-
-        ``outer`` asks for the γ of the outer ELBO, which an ``optimal`` γ takes from the batch.
-        """
-        square = (x - mean).square()
-        squared_error = square.sum(dim=-1)
-        gamma = self.gamma.of_batch(squared_error.detach().mean(dim=0)) if outer else self.gamma()
-        shared = gamma.shape[-1] == 1
-        weighted = squared_error / gamma.squeeze(-1) if shared else weighted_sum(square, gamma)
-        return -0.5 * (weighted + log_normaliser(x, gamma)), squared_error.detach()
-
-
-class GaussianVAE(nn.Module):
-    """p(z) = N(0, I_d), p_θ(x|z) = N(μ_θ(z), γ I_D).
-
-    Args:
-        decoder: μ_θ, maps [..., d] to [..., D].
-        gamma: the observation variance.
+        decoder: o_θ, maps [..., d] to [..., D].
+        likelihood: p(x|o).
         latent_dim: d.
 
     Attributes:
@@ -62,28 +36,27 @@ class GaussianVAE(nn.Module):
 
     models = 1
 
-    def __init__(self, decoder: nn.Module, gamma: ObservationVariance, latent_dim: int) -> None:
+    def __init__(self, decoder: nn.Module, likelihood: Likelihood, latent_dim: int) -> None:
         super().__init__()
         self.decoder = decoder
-        self.likelihood = GaussianLikelihood(gamma)
+        self.likelihood = likelihood
         self.latent_dim = latent_dim
         self.decoder_evaluations = 0
         self.shared = SharedPass()
 
-    @property
-    def gamma(self) -> ObservationVariance:
-        """The module that yields γ."""
-        return self.likelihood.gamma
-
     def decode(self, z: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch D"]:
-        """μ_θ(z)."""
+        """o_θ(z), of a Gaussian likelihood the mean μ_θ(z)."""
         # A compiled graph would be compiled again for every value of the counter.
         if not torch.compiler.is_compiling():
             self.decoder_evaluations += z.shape[:-1].numel()
         return self.decoder(z)
 
+    def mean(self, z: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch D"]:
+        """E[x|z]."""
+        return self.likelihood.mean(self.decode(z))
+
     def decode_rows(self, z: Samples, rows: Index) -> Float[Tensor, "S K D"]:
-        """μ_θ(z) for some of the examples."""
+        """o_θ(z) for some of the examples."""
         return self.decode(z[:, rows])
 
     def log_joint(self, x: Observations, z: Samples) -> PerSample:
@@ -93,27 +66,61 @@ class GaussianVAE(nn.Module):
         return log_likelihood - 0.5 * (z.square().sum(dim=-1) + log_normaliser)
 
     def gram(self, z: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch d d"]:
-        """JᵀΓ⁻¹J at z, with J the decoder's Jacobian and Γ = diag γ: d tangents at once."""
+        """JᵀFJ at z, with J the decoder's Jacobian and F the Fisher weight of its outputs.
+
+        F is Γ⁻¹ of a Gaussian likelihood. All d tangents are computed at once.
+        """
         self.decoder_evaluations += (self.latent_dim + 1) * z.shape[:-1].numel()
+        gamma = self.likelihood.equal_variance()
+        if gamma is None:
+            return self._gram_by_outputs(z)
         chain = Perceptron.of(self.decoder)
         if chain is not None and has_closed_gram(chain):
             codes = z.reshape(-1, z.shape[-1])
-            return closed_gram(chain, codes, self.gamma(), self.shared).reshape(
-                *z.shape, z.shape[-1]
-            )
+            return closed_gram(chain, codes, gamma, self.shared).reshape(*z.shape, z.shape[-1])
         rows = jacobian(self.decoder, z)
-        return (rows / self.gamma().unsqueeze(-2)) @ rows.mT
+        return (rows / gamma.unsqueeze(-2)) @ rows.mT
+
+    def _gram_by_outputs(self, z: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch d d"]:
+        """The same where F depends on the outputs."""
+        chain = Perceptron.of(self.decoder)
+        if chain is not None and has_closed_gram(chain) and not torch.is_grad_enabled():
+            passed = chain(z)
+            rows, outputs = passed.jacobian(), passed.value
+        else:
+            rows, outputs = jacobian(self.decoder, z), self.decoder(z)
+        return (rows * self.likelihood.fisher(outputs).unsqueeze(-2)) @ rows.mT
 
     def precision(self, z: Codes, beta: KLWeight = 1.0) -> Float[Tensor, "B d d"]:
-        """Λ = I + JᵀΓ⁻¹J/β, the Gauss–Newton precision of the posterior at z."""
+        """Λ = I + JᵀFJ/β, the Gauss–Newton precision of the posterior at z."""
         identity = torch.eye(self.latent_dim, dtype=z.dtype, device=z.device)
         return identity + self.gram(z) / beta
 
     def sample(self, n: int, generator: torch.Generator | None = None) -> Float[Tensor, "n D"]:
-        """Decoder means at n codes drawn from the prior (observation noise is not added)."""
+        """The means E[x|z] at n codes drawn from the prior (observation noise is not added)."""
         reference = next(self.decoder.parameters())
         z = torch.randn(n, self.latent_dim, generator=generator, dtype=reference.dtype)
-        return self.decode(z.to(reference.device))
+        return self.mean(z.to(reference.device))
+
+
+class GaussianVAE(VAE):
+    """p(z) = N(0, I_d), p_θ(x|z) = N(μ_θ(z), γ I_D) (Dai, Wang and Wipf 2019).
+
+    Args:
+        decoder: μ_θ, maps [..., d] to [..., D].
+        gamma: the observation variance.
+        latent_dim: d.
+    """
+
+    likelihood: GaussianLikelihood
+
+    def __init__(self, decoder: nn.Module, gamma: ObservationVariance, latent_dim: int) -> None:
+        super().__init__(decoder, GaussianLikelihood(gamma), latent_dim)
+
+    @property
+    def gamma(self) -> ObservationVariance:
+        """The module that yields γ."""
+        return self.likelihood.gamma
 
 
 def jacobian(

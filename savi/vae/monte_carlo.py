@@ -12,7 +12,7 @@ from savi.errors import require_at_least
 from savi.types import Observations
 from savi.vae.distributions import Posterior, antithetic_noise
 from savi.vae.elbo import Bound
-from savi.vae.model import GaussianVAE
+from savi.vae.model import VAE
 
 #: Entries of a decoded chunk [S, B, D]: 16 MiB in float32. Larger blocks are not kept by the C
 #: library when they are freed, and to get them anew from the system takes as long as to decode.
@@ -35,7 +35,7 @@ def example_slices(examples: int, entries_per_example: int) -> Iterator[slice]:
 
 @torch.no_grad()
 def expected_bound(
-    model: GaussianVAE, q: Posterior, x: Observations, samples: int, generator: torch.Generator
+    model: VAE, q: Posterior, x: Observations, samples: int, generator: torch.Generator
 ) -> Bound:
     """The ELBO with any number of antithetic samples and the closed-form KL.
 

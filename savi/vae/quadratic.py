@@ -1,4 +1,4 @@
-"""log p(x|z) as a quadratic function of the decoder's last outputs."""
+"""log p(x|z) as a function, often a quadratic one, of the decoder's last outputs."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ Features: TypeAlias = Float[Tensor, "B F"]
 CANCELLATION = 16.0
 
 
-class Quadratic(ABC):
-    """f(o) = log p(x|z) in nats, quadratic in the outputs o of a part of the decoder.
+class OutputTerms(ABC):
+    """f(o) = log p(x|z) in nats, as a function of the outputs o of a part of the decoder.
 
     One row for each example of a batch; an o of shape [S, B, F] holds S outputs for each.
     """
@@ -39,12 +39,32 @@ class Quadratic(ABC):
         return self(o)[0]
 
     @abstractmethod
+    def curvature(self, o: Outputs, v: Vectors) -> Vectors:
+        """M v with M = −∇²f(o); n vectors v for each example."""
+
+    @abstractmethod
+    def fisher(self, o: Outputs, v: Vectors) -> Vectors:
+        """M v with M = −E ∇²f(o), the expectation over x ~ p(x|z): never indefinite."""
+
+    @abstractmethod
+    def rows(self, index: Index) -> OutputTerms:
+        """Of some of the examples."""
+
+
+class Quadratic(OutputTerms):
+    """An f that is quadratic in o: of a Gaussian likelihood."""
+
+    @abstractmethod
     def metric(self, v: Vectors) -> Vectors:
         """M v with M = −∇²f, the same for every example; n vectors v for each."""
 
-    @abstractmethod
-    def rows(self, index: Index) -> Quadratic:
-        """Of some of the examples."""
+    def curvature(self, o: Outputs, v: Vectors) -> Vectors:
+        """M v, whatever o is."""
+        return self.metric(v)
+
+    def fisher(self, o: Outputs, v: Vectors) -> Vectors:
+        """M v, whatever o is."""
+        return self.metric(v)
 
 
 class PixelQuadratic(Quadratic):

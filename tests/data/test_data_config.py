@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
+from savi.config.store import register_schemas
 from savi.data import DATASETS, DataConfig, TensorDataModule
 
 CONF = Path(__file__).parents[2] / "conf" / "data"
@@ -32,9 +33,9 @@ def test_each_file_sets_every_field_and_fits_the_schema(name):
 
 @pytest.mark.parametrize("name", ["digits", "linear_gaussian"])
 def test_data_that_need_no_files_load_from_their_config(name):
-    config = OmegaConf.merge(
-        {"seed": 0, "data": DataConfig}, {"data": OmegaConf.load(CONF / f"{name}.yaml")}
-    )
+    register_schemas()
+    rest = {"seed": 0, "model": {"likelihood": "gaussian"}, "data": DataConfig}
+    config = OmegaConf.merge(rest, {"data": OmegaConf.load(CONF / f"{name}.yaml")})
     data = TensorDataModule(**config.data)
     data.setup()
     assert len(data.split("train")) > len(data.split("test")) > 0

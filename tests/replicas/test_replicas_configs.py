@@ -49,6 +49,7 @@ def test_constants_vary_at_one_seed(config):
         ("trainer.precision=bf16-mixed", "trainer.precision=32-true"),
         ("inner.compile=true", "inner.compile=false"),
         ("model.kl.free_bits=0.1", "model.kl.free_bits=0"),
+        ("model.likelihood=bernoulli", "model.likelihood=gaussian"),
         ("gradient.on_failure=raise", "gradient.on_failure=warn"),
         ("experiment=hypergradient", "hypergradient.tune=[]"),
         ("callbacks.early_stopping_patience=2", "callbacks.early_stopping_patience=null"),

@@ -126,8 +126,8 @@ def test_rows_are_those_of_the_batch():
 def test_the_data_are_not_touched_after_the_statistics():
     model, x, z = model_and_data("fixed", torch.float32)
     fit = DataFit.linear_head(model, x, z)
-    widths = {t.shape[-1] for t in vars(fit.quadratic).values() if isinstance(t, Tensor)}
-    assert isinstance(fit.quadratic, FeatureQuadratic)
+    widths = {t.shape[-1] for t in vars(fit.terms).values() if isinstance(t, Tensor)}
+    assert isinstance(fit.terms, FeatureQuadratic)
     assert D not in widths
     before = model.decoder_evaluations
     fit.gradient(z)
@@ -146,9 +146,9 @@ def test_the_form_is_chosen_by_cost(decoder: str):
     linear = type(network.head) is nn.Linear
     assert (head_of(model) is not None) == linear
     many = data_fit(model, x, z, codes=10_000)
-    assert isinstance(many.quadratic, FeatureQuadratic) == linear
+    assert isinstance(many.terms, FeatureQuadratic) == linear
     for options in ({"codes": 0}, {"codes": 10_000, "linear_head": "off"}):
-        assert not isinstance(data_fit(model, x, z, **options).quadratic, FeatureQuadratic)
+        assert not isinstance(data_fit(model, x, z, **options).terms, FeatureQuadratic)
     if linear:
         torch.testing.assert_close(many(z), data_fit(model, x, z, codes=0)(z), rtol=1e-4, atol=0)
 

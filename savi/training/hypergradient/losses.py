@@ -19,6 +19,7 @@ from savi.inner.loop import InnerLoop
 from savi.inner.objective import InnerObjective
 from savi.inner.solution import Solution
 from savi.types import Rows, Scalar
+from savi.vae.model import GaussianVAE
 
 #: Those of :data:`HYPERPARAMETERS` that are not constants of the training, by their names.
 Hyper = Mapping[str, Scalar]
@@ -129,6 +130,7 @@ class Bilevel:
     def _at(self, hyper: Hyper) -> OuterLoss:
         """The loss whose modules hold γ and ρ of h, with their graphs."""
         if "gamma" in hyper:
+            assert isinstance(self.loss.model, GaussianVAE)
             self.loss.model.gamma.gamma = hyper["gamma"].reshape(1)
         if "rho" in hyper:
             self.loss.inference.rho = hyper["rho"]

@@ -1,0 +1,16 @@
+"""Likelihoods p(x|z): what the decoder's outputs mean, one file each."""
+
+from savi.vae.likelihoods.base import LIKELIHOODS, Likelihood
+from savi.vae.likelihoods.bernoulli import BernoulliLikelihood
+from savi.vae.likelihoods.continuous_bernoulli import ContinuousBernoulliLikelihood
+from savi.vae.likelihoods.gaussian import GaussianLikelihood
+from savi.vae.likelihoods.laplace import LaplaceLikelihood
+
+__all__ = [
+    "LIKELIHOODS",
+    "BernoulliLikelihood",
+    "ContinuousBernoulliLikelihood",
+    "GaussianLikelihood",
+    "LaplaceLikelihood",
+    "Likelihood",
+]
