@@ -48,7 +48,7 @@ def whole(path: Path) -> Iterator[Path]:
     with writing(path):
         special = path.exists() and not (path.is_file() or path.is_dir())
     if special:
-        with writing(path):
+        with writing(path), _read_by_somebody(path):
             yield path
         return
     part = path.with_name(f"{_BEGIN}{path.name}{_END}")
@@ -101,6 +101,24 @@ def remove_parts(folder: Path) -> None:
     """Remove what a killed process has left half-written in and below a folder."""
     for part in folder.rglob(f"{_BEGIN}*{_END}"):
         part.unlink(missing_ok=True)
+
+
+@contextmanager
+def _read_by_somebody(path: Path) -> Iterator[None]:
+    """Refuse a pipe that nobody reads: whoever opens it to write would wait for ever.
+
+    Raises:
+        OSError: if it is one.
+    """
+    if not path.is_fifo():
+        yield
+        return
+    # Stays open: its reader would otherwise see the end before the beginning.
+    handle = os.open(path, os.O_WRONLY | os.O_NONBLOCK)
+    try:
+        yield
+    finally:
+        os.close(handle)
 
 
 def _to_disk(path: Path) -> None:

@@ -1,10 +1,13 @@
 """Files that are whole or absent."""
 
+import os
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from savi.runs.whole import copy, keep_as, remove_parts, whole, write_text
+from savi.runs.whole import NotWritten, copy, keep_as, remove_parts, whole, write_text
 
 
 def test_a_file_is_replaced_as_a_whole(tmp_path):
@@ -74,3 +77,18 @@ def test_a_second_name_stays_with_what_it_was_given_to(tmp_path):
     assert [(tmp_path / name).read_text() for name in ("before", "best", "other")] == [
         "old", "new", "new",
     ]  # fmt: skip
+
+
+def test_a_pipe_is_written_if_somebody_reads_it(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with pytest.raises(NotWritten, match="pipe' cannot be written: No such device or address"):
+        write_text(pipe, "nobody")
+    with ThreadPoolExecutor() as pool:
+        read = pool.submit(pipe.read_text)
+        while not read.running():
+            time.sleep(0.01)
+        time.sleep(0.1)  # Until the reader has opened it.
+        write_text(pipe, "somebody")
+        assert read.result(timeout=10) == "somebody"
+    assert pipe.is_fifo()
