@@ -119,12 +119,12 @@ def measured(file: Path, words: Sequence[str], every: int, leak: int) -> list[Sa
 
 def _measure(file: Path, every: int, leak: int) -> None:
     """Have the program of this process measure itself."""
-    from savi import commands
+    from savi.sweeps import job as jobs
     from savi.training import SemiAmortizedVAE
 
     samples: list[Sample] = []
     kept: list[torch.Tensor] = []
-    step, job, taken = SemiAmortizedVAE.training_step, commands.run_job, 0
+    step, job, taken = SemiAmortizedVAE.training_step, jobs.run_job, 0
 
     def sample(number: int) -> None:
         samples.append(_sample(number))
@@ -144,7 +144,7 @@ def _measure(file: Path, every: int, leak: int) -> None:
         return metrics
 
     SemiAmortizedVAE.training_step = training_step  # type: ignore[method-assign]
-    commands.run_job = run_job
+    jobs.run_job = run_job
 
 
 def _sample(number: int) -> Sample:
