@@ -1,11 +1,10 @@
-"""One process of a data-parallel job: ``ddp_worker.py RANK WORLD_SIZE RENDEZVOUS OUTPUT``.
+"""One process of a data-parallel job.
 
 Writes the gradients of one outer step for every backend. With a world size of 1 the process sees
 the whole batch, otherwise its share of it.
 """
 
 import os
-import sys
 
 import torch
 import torch.distributed as dist
@@ -80,7 +79,3 @@ def main(rank: int, world_size: int, rendezvous: str, output: str) -> None:
         dist.destroy_process_group()
     # Gloo's threads may outlive the interpreter and abort the process at its exit.
     os._exit(0)
-
-
-if __name__ == "__main__":
-    main(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4])

@@ -103,7 +103,8 @@ def test_a_run_of_a_users_own_methods_and_its_evaluation(run, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "launcher", ["basic", "joblib", pytest.param("submitit_local", marks=pytest.mark.long)]
+    "launcher",
+    ["joblib", *(pytest.param(n, marks=pytest.mark.long) for n in ("basic", "submitit_local"))],
 )
 def test_every_launcher_imports_them_in_its_jobs(launcher, here):
     if launcher != "basic":

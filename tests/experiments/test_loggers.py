@@ -231,7 +231,7 @@ finally:
 @pytest.mark.parametrize(
     ("end", "code", "state"),
     [
-        ("finished", 0, "finished"),
+        pytest.param("finished", 0, "finished", marks=pytest.mark.long),
         pytest.param("failed", 1, "failed", marks=pytest.mark.long),
         ("interrupted", 1, "failed"),
     ],
@@ -302,6 +302,8 @@ def test_an_offline_run_asks_nobody(server, tmp_path, monkeypatch):
     code, output = finished_alone(JOB, "finished", cwd=tmp_path)
     assert (code, output) == (0, "started\n")
     assert server[1] == []
+    told = summary_of(run_of(tmp_path / "run"))
+    assert (told["exit_code"], told["state"]) == (0, "finished")
 
 
 def test_the_environment_chooses_the_mode(config, monkeypatch):

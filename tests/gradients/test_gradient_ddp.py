@@ -1,36 +1,33 @@
 """Data-parallel training: two processes with half of the batch each."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
-import ddp_worker
 import pytest
 import torch
+from programs import started, streams
 
 from savi.gradients import BACKENDS
+
+PROGRAM = """
+import os, sys
+os.environ["GLOO_SOCKET_IFNAME"] = "lo"
+import ddp_worker
+rank, world_size, *files = sys.argv[1:]
+ddp_worker.main(int(rank), int(world_size), *files)
+"""
 
 
 def run(world_size: int, folder: Path) -> dict[str, dict[str, torch.Tensor]]:
     """The gradients that the worker processes agree on."""
     output, rendezvous = folder / f"{world_size}.pt", folder / f"rendezvous{world_size}"
-    processes = [
-        subprocess.Popen(
-            [
-                sys.executable,
-                ddp_worker.__file__,
-                *map(str, (rank, world_size, rendezvous, output)),
-            ],
-            env={**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"},
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(world_size)
-    ]
-    for process in processes:
-        _, errors = process.communicate(timeout=240)
-        assert process.returncode == 0, errors
+    processes = []
+    for rank in range(world_size):
+        (here := folder / f"{world_size}.{rank}").mkdir()
+        arguments = map(str, (rank, world_size, rendezvous, output))
+        processes.append((started(PROGRAM, *arguments, cwd=here), here))
+    for process, here in processes:
+        process.join(timeout=240)
+        assert process.exitcode == 0, streams(here)
     return torch.load(output)
 
 

@@ -356,7 +356,9 @@ def test_every_sweep_file_names_settings_that_fit_together(name, config):
     # What a job is must be in its overrides: the command that repeats it leaves the sweep out.
     assert set(text) == {"hydra"} | ({"defaults"} & set(text))
     for job in jobs:
-        build(config("debug=quick", *job))
+        # Which seed it is makes no other module.
+        if "seed=0" in job or not any(word.startswith("seed=") for word in job):
+            build(config("debug=quick", *job))
 
 
 def test_a_job_that_another_process_has_taken_is_left_to_it(sweep, tmp_path):

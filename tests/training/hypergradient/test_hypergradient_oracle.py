@@ -69,7 +69,14 @@ def test_it_is_the_slope_of_the_retrained_bound(example, models, solved):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("names", [("gamma",), ("beta",), ("weight_decay",), ("gamma", "beta")])
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("gamma",),
+        *(pytest.param(names, marks=pytest.mark.long) for names in (("beta",), ("weight_decay",))),
+        ("gamma", "beta"),
+    ],
+)
 def test_descent_reaches_the_best_of_the_grid(example, models, names):
     model = models(*names)
     best, bound = example.grid_search(names, model)
