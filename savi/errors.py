@@ -104,4 +104,7 @@ def require_at_least(name: str, value: float, least: float) -> None:
 
 def unknown_option(kind: str, name: object, known: Iterable[str]) -> InputError:
     """The error for a name that is not among the known ones, which it lists."""
-    return InputError(f"unknown {kind} '{name}': choose one of {', '.join(sorted(known))}")
+    shown = str(name)
+    if not shown.isprintable():
+        shown = ascii(shown)[1:-1]
+    return InputError(f"unknown {kind} '{shown}': choose one of {', '.join(sorted(known))}")

@@ -96,6 +96,8 @@ class BestEpoch(_Keep):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on where that run was."""
         super().load_state_dict(state_dict)
+        if self.best_k_models and self.kth_best_model_path not in self.best_k_models:
+            raise ValueError("the epoch to beat is none of those that were kept")
         self._step = state_dict.get("step")
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -291,7 +293,7 @@ def restoring(path: Path | None, begun: Callable[[], bool]) -> Iterator[None]:
     """
     try:
         yield
-    except (InputError, OSError, MemoryError):
+    except (InputError, OSError, MemoryError, FloatingPointError):
         raise
     except Exception as error:
         if path is None or begun():

@@ -9,7 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from savi.errors import InputError
-from savi.experiments.checkpoint import CONFIG_KEY, DATA_KEY, OPTIMIZERS_KEY, read_checkpoint
+from savi.experiments.checkpoint import (
+    CONFIG_KEY,
+    DATA_KEY,
+    OPTIMIZERS_KEY,
+    read_checkpoint,
+    restoring,
+)
 from savi.experiments.earlier import meant_by_absence
 from savi.experiments.training_state import STATE_KEY
 from savi.runs.folder import clear, contents, differences, read_config, read_metrics_json
@@ -78,9 +84,10 @@ def progress(config: Mapping[str, Any], folder: Path, *, job: bool = False) -> P
         return None
     try:
         _require_a_run(folder)
-        found = _newest(config, folder)
-        if found is not None:
-            return _judged(found, config, folder)
+        with restoring(folder / LAST, lambda: False):
+            found = _newest(config, folder)
+            if found is not None:
+                return _judged(found, config, folder)
         if (earlier := read_config(folder)) is not None:
             refuse_another(earlier, config, folder)
     except InputError as error:
@@ -95,7 +102,8 @@ def followed(config: Mapping[str, Any], folder: Path) -> Progress | None:
     """The same on another device of a run, after the first one has put the folder in order."""
     if not (folder / LAST).is_file():
         return None
-    return _judged(read_checkpoint(folder / LAST), config, folder)
+    with restoring(folder / LAST, lambda: False):
+        return _judged(read_checkpoint(folder / LAST), config, folder)
 
 
 def _adopt(source: Path, folder: Path) -> None:

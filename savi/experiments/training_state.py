@@ -10,6 +10,7 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback
+from torch.optim import Optimizer
 
 from savi.experiments.metrics_log import MetricsLog
 from savi.training.module import SemiAmortizedVAE
@@ -73,7 +74,11 @@ class TrainingState(Callback):
         """Have the loader go on where it was, before it is asked for a batch.
 
         Lightning forgets to where the length of a schedule has been asked for before.
+
+        Raises:
+            ValueError: for moments of an optimiser that are not its parameters'.
         """
+        check_moments(trainer.optimizers)
         trainer.fit_loop._load_combined_loader_states()
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -97,6 +102,20 @@ class TrainingState(Callback):
         if states is not None:
             restore_random_states(states)
         return states is not None
+
+
+def check_moments(optimizers: Iterable[Optimizer]) -> None:
+    """Look at what a checkpoint has given them, which they take as it is.
+
+    Raises:
+        ValueError: for a running mean that has not the shape of its parameter.
+    """
+    for optimizer in optimizers:
+        for parameter, state in optimizer.state.items():
+            for name in ("exp_avg", "exp_avg_sq"):
+                if name in state and getattr(state[name], "shape", None) != parameter.shape:
+                    shape = tuple(parameter.shape)
+                    raise ValueError(f"{name} of the optimiser is no tensor of the shape {shape}")
 
 
 def random_states() -> dict[str, Any]:

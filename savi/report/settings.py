@@ -183,10 +183,13 @@ def summarise(values: Iterable[float]) -> Summary:
     everything = np.asarray(list(values), dtype=float)
     finite = everything[np.isfinite(everything)]
     n = finite.size
-    mean = float(finite.mean()) if n else math.nan
+    with np.errstate(over="ignore"):
+        mean = float(finite.mean()) if n else math.nan
     half_width = None
     if n > 1:
-        half_width = float(stdtrit(n - 1, 0.975) * finite.std(ddof=1) / math.sqrt(n))
+        # Squares of the largest numbers are infinite, and so is the interval.
+        with np.errstate(over="ignore"):
+            half_width = float(stdtrit(n - 1, 0.975) * finite.std(ddof=1) / math.sqrt(n))
     return Summary(mean, half_width, n, everything.size - n)
 
 

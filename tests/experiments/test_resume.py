@@ -16,7 +16,7 @@ from programs import started, streams
 from resumed_runs import Signals, assert_same_runs, differing
 
 from savi.errors import InputError
-from savi.experiments.checkpoint import read_checkpoint
+from savi.experiments.checkpoint import read_checkpoint, write_checkpoint
 from savi.experiments.run import train
 from savi.runs.record import Interrupted, Origin
 from savi.training import refining
@@ -422,6 +422,30 @@ def test_a_moved_folder_goes_on(run, tmp_path):
     assert_same_runs(tmp_path / "after", tmp_path / "whole")
     state = read_checkpoint(tmp_path / "after/checkpoints/last.ckpt")["callbacks"]
     assert "before" not in str(state)
+
+
+def test_states_that_are_none_are_told_in_one_sentence(run, tmp_path):
+    run("run", "experiment=vae", stopped_in=8)
+    file = tmp_path / "run/checkpoints/last.ckpt"
+    whole = read_checkpoint(file)
+
+    def changed(**parts):
+        write_checkpoint(file, {key: v for key, v in (whole | parts).items() if v is not None})
+        run("run", "experiment=vae", "resume=auto")
+
+    with pytest.raises(InputError, match=r"last.ckpt', which lacks .*KeyError: 'global_step'"):
+        changed(global_step=None)
+    with pytest.raises(InputError, match=r"which lacks what belongs to it .TypeError.: choose"):
+        changed(loops=whole["loops"] | {"fit_loop": "1"})
+    (optimizer,) = whole["optimizer_states"]
+    moments = optimizer["state"][0] | {"exp_avg": torch.zeros(1)}
+    states = optimizer | {"state": optimizer["state"] | {0: moments}}
+    with pytest.raises(InputError, match="exp_avg of the optimiser is no tensor of the shape"):
+        changed(optimizer_states=[states])
+    (name,) = (name for name in whole["callbacks"] if "BestEpoch" in name)
+    other = whole["callbacks"][name] | {"kth_best_model_path": "nowhere"}
+    with pytest.raises(InputError, match="the epoch to beat is none of those that were kept"):
+        changed(callbacks=whole["callbacks"] | {name: other})
 
 
 def test_the_config_says_that_it_was_resumed(run, tmp_path):

@@ -44,3 +44,8 @@ def test_the_front_is_what_nothing_dominates():
 
 def test_equal_points_are_on_the_front_together():
     assert pareto_front(np.ones(2), np.ones(2)).all()
+
+
+def test_the_largest_numbers_have_a_summary_without_a_warning():
+    assert summarise([1e300, -1e300]).half_width == math.inf
+    assert summarise([1.7e308, 1.7e308]).mean == math.inf
