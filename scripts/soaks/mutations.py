@@ -406,7 +406,11 @@ def _change_values(chance: Random, target: Path) -> str:
         return "a cell"
     if target.suffix not in (".json", ".yaml"):
         return "nothing"
-    tree = json.loads(text) if target.suffix == ".json" else yaml.safe_load(text)
+    try:
+        tree = json.loads(text) if target.suffix == ".json" else yaml.safe_load(text)
+    except (ValueError, RecursionError, yaml.YAMLError):
+        # It has been changed before.
+        return "nothing"
     changed, what = changed_tree(chance, copy.deepcopy(tree))
     try:
         text = json.dumps(changed) if target.suffix == ".json" else yaml.dump(changed)
