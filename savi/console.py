@@ -105,8 +105,14 @@ def lacks_memory(error: BaseException) -> bool:
     )
 
 
+#: Of a sentence with more characters, because a word of the user's has as many, the middle is cut.
+LONGEST = 2_000
+
+
 def say(message: str) -> None:
     """One sentence on one line of the error stream."""
+    if len(message) > LONGEST:
+        message = f"{message[: LONGEST // 2]} … {message[-LONGEST // 2 :]}"
     shown = "".join(
         c if c.isprintable() else " " if c.isspace() else ascii(c)[1:-1] for c in message
     )

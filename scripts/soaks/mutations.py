@@ -361,7 +361,7 @@ def _tear(chance: Random, folder: Path) -> str:
          "fifo", "other", "link", "deep")
     )  # fmt: skip
     if kind == "value" and target.suffix not in (".json", ".yaml", ".csv"):
-        target = folder / "metrics.json" if (folder / "metrics.json").exists() else target
+        target = folder / "metrics.json" if (folder / "metrics.json").is_file() else target
         told = f"{target.relative_to(folder)}"
     if kind == "bytes":
         target.write_bytes(changed_bytes(chance, target.read_bytes()))
