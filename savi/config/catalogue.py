@@ -52,8 +52,12 @@ def choices(kind: str) -> Choices[Any]:
 
 def registry(kind: str) -> Registry[Any]:
     """The registry of a kind itself, which is imported if need be."""
-    module, _, name = HOMES[kind].partition(":")
-    return getattr(import_module(module), name)
+    # All of them: some of what one registry holds is registered where another one lives.
+    registries = {}
+    for each, home in HOMES.items():
+        module, _, name = home.partition(":")
+        registries[each] = getattr(import_module(module), name)
+    return registries[kind]
 
 
 class Names(Collection[str]):

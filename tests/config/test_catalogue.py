@@ -4,6 +4,7 @@ import json
 
 import catalogue as script
 import pytest
+from programs import finished_alone
 
 from savi.config.catalogue import FILE, HOMES, catalogued, choices, registry
 from savi.config.inner import InnerConfig
@@ -11,6 +12,7 @@ from savi.config.schema import WITHOUT_GAUSS_NEWTON, CallbacksConfig
 from savi.errors import InputError
 from savi.inference.gradient_check import REFERENCES
 from savi.inference.semi_amortized import NOISE
+from savi.inner import OBJECTIVES
 from savi.inner.loop import JUDGED, TRUSTED
 from savi.linear import SOLVERS
 from savi.registry import refuse_ambiguous
@@ -109,3 +111,14 @@ def test_it_is_json():
         raise AssertionError(constant)
 
     assert json.loads(FILE.read_text("utf-8"), parse_constant=refuse).keys() == HOMES.keys()
+
+
+@pytest.mark.slow
+def test_registries_are_whole_whatever_has_been_imported_of_them(tmp_path):
+    code, told = finished_alone(
+        "import savi.inner; from savi.config.catalogue import choices; "
+        "print(sorted(choices('inner.objective')))",
+        cwd=tmp_path,
+    )
+    assert code == 0, told
+    assert told == f"{sorted(OBJECTIVES)}\n"
