@@ -80,10 +80,9 @@ def _train(config: DictConfig) -> float:
         console.remove_if_empty(folder)
         console.fail(error, 1)
     except OSError as error:
-        if error.filename is None:
-            raise
+        unusable = console.unusable(error)
         console.remove_if_empty(folder)
-        console.fail(console.unusable(error), 2)
+        console.fail(unusable, 2)
     except (MemoryError, RuntimeError) as error:
         if not console.lacks_memory(error):
             raise
@@ -232,8 +231,6 @@ def _evaluate(config: DictConfig) -> float:
     except FloatingPointError as error:
         console.fail(error, 1)
     except OSError as error:
-        if error.filename is None:
-            raise
         console.fail(console.unusable(error), 2)
     metrics = evaluation.metrics | ood
     console.print_table(results_table(metrics, f"{config.checkpoint}, {config.split} split"))

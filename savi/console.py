@@ -65,14 +65,18 @@ def guarded(
         say(str(error))
         sys.exit(1)
     except OSError as error:
-        if error.filename is None:
-            raise
         say(str(unusable(error)))
         sys.exit(2)
 
 
 def unusable(error: OSError) -> InputError:
-    """An error of the system's with a file, as a mistake in the input."""
+    """An error of the system's with a file, as a mistake in the input.
+
+    Raises:
+        OSError: the error itself, if it names no file.
+    """
+    if error.filename is None:
+        raise error
     return InputError(f"'{error.filename}' cannot be used: {error.strerror}")
 
 

@@ -1,4 +1,4 @@
-"""Where a run's figures go: ``metrics.csv`` always, and an offline wandb run."""
+"""Where a run's figures go: ``metrics.csv`` always, an offline wandb run, and other loggers."""
 
 from __future__ import annotations
 

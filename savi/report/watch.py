@@ -15,6 +15,7 @@ from plotly.offline import get_plotlyjs
 from savi.errors import InputError
 from savi.report.folders import tree
 from savi.report.html.page import PLOTLY, VERSION, report_page, waiting_page
+from savi.runs.folder import require_folder
 from savi.runs.record import RECORD
 from savi.runs.stop import SIGNALS
 
@@ -51,8 +52,7 @@ class ReportServer(ThreadingHTTPServer):
         self, paths: Sequence[Path], title: str | None = None, port: int | None = None
     ) -> None:
         for path in paths:
-            if not path.is_dir():
-                raise InputError(f"'{path}' is no folder: give a run's folder or a sweep's")
+            require_folder(path)
         self.paths, self.title = list(paths), title
         self._made, self._page = "", b""
         self._making = threading.Lock()
