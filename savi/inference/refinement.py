@@ -18,6 +18,10 @@ RATIO = 2.0
 #: Validations that are averaged, at least.
 FEWEST = 3
 
+#: The last step at which it may begin. Later on the noise of the gradient is what limits a
+#: training, and more steps are worth more than refined ones.
+LATEST = 4_000
+
 
 class Refinement:
     """Before the step ``first`` training is that of a plain VAE, and from then on solves refine.
@@ -91,7 +95,9 @@ class WhenItPays(Refinement):
 
         L(λK) − L(λ0) of validation examples  ≥  2 (L(λK) − L(λ0)) of training examples  >  0,
 
-    and stays. That is long before the validation bound is best, and on large data late or never.
+    and stays; after t = 4,000 it does not begin any more. On Fashion-MNIST with 1,000 and 3,000
+    images that is at about half of the steps after which a plain VAE is best, and it leads to a
+    better model; with 10,000 images it would be at 8,000 steps, and lead to a worse one.
 
     Attributes:
         gains: (t, of validation examples, of training examples) of each validation, in nats.
@@ -101,14 +107,16 @@ class WhenItPays(Refinement):
         super().__init__(first=None)
         self.gains: list[tuple[int, float, float]] = []
 
+    def undecided(self, step: int) -> bool:
+        """Whether :meth:`validated` is to be told of a validation after so many steps."""
+        return self.first is None and 0 < step <= LATEST
+
     def validated(self, step: int, gain: float, trained: float) -> None:
         """After so many steps refinement gains this on validation and on training examples."""
-        if not (math.isfinite(gain) and math.isfinite(trained)) or step == 0:
+        if not (math.isfinite(gain) and math.isfinite(trained) and self.undecided(step)):
             return
         self.gains.append((step, gain, trained))
-        if self.first is not None or len(self.recent) < FEWEST:
-            return
-        if self.gain >= RATIO * self.trained > 0.0:
+        if len(self.recent) >= FEWEST and self.gain >= RATIO * self.trained > 0.0:
             self.first = step
 
     @property

@@ -52,7 +52,7 @@ class Refining(Callback):
         if trainer.sanity_checking or "inner/improvement" not in metrics:
             return
         shown = {}
-        if refinement.first is None:
+        if refinement.undecided(trainer.global_step):
             samples = pl_module.settings["val_samples"]
             noise = pl_module.evaluation_noise(STREAM)
             x = self._examples_of(trainer, pl_module)

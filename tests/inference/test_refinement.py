@@ -6,7 +6,7 @@ import pytest
 from torch import nn
 
 from savi.errors import InputError, within
-from savi.inference.refinement import Refinement, WhenItPays
+from savi.inference.refinement import LATEST, Refinement, WhenItPays
 from savi.inference.semi_amortized import SemiAmortizedInference
 from savi.vae.families import POSTERIORS
 
@@ -90,6 +90,20 @@ def test_only_the_second_half_counts():
     made = WhenItPays()
     validate(made, lambda step: 0.0, lambda step: 1.0, range(100, 1100, 100))
     assert [step for step, _, _ in made.recent] == [500, 600, 700, 800, 900, 1000]
+
+
+def test_it_does_not_begin_late():
+    made = WhenItPays()
+    for step in range(100, 10_000, 100):
+        made.validated(step, 3.0 if step > LATEST else 1.0, 1.0)
+    assert made.first is None
+    assert made.gains[-1][0] == LATEST
+    assert [made.undecided(step) for step in (0, 1, LATEST, LATEST + 1)] == [
+        False,
+        True,
+        True,
+        False,
+    ]
 
 
 def test_what_is_no_number_is_left_out():

@@ -66,7 +66,7 @@ class Training:
     def _inform(self) -> None:
         """Tell ``inner.when=auto`` once an epoch what refinement gains, which it decides by."""
         refinement, taken = self.module.refinement, self.steps + 1
-        if not isinstance(refinement, WhenItPays) or refinement.first is not None:
+        if not isinstance(refinement, WhenItPays) or not refinement.undecided(taken):
             return
         if taken % max(VALIDATED, self.images.epoch_length) == 0:
             refinement.validated(taken, self._gain(self.validation), self._gain(self.trained))
