@@ -1,5 +1,6 @@
 """Fixtures that many tests share."""
 
+import gc
 import os
 import signal
 import sys
@@ -14,6 +15,9 @@ from hydra import compose, initialize_config_dir
 from savi.config.store import conf_dir, plain, register_schemas
 
 register_schemas()
+
+# The modules and tests that are loaded stay: each search for cycles would go through them.
+gc.disable()
 
 #: Added to every seed: SAVI_TEST_SEED=1 runs the same tests with other random numbers.
 SHIFT = int(os.environ.get("SAVI_TEST_SEED", "0"))
@@ -47,6 +51,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put the longest files first."""
     place = {name: number for number, name in enumerate(LONGEST)}
     items.sort(key=lambda item: place.get(item.path.name, len(LONGEST)))
+
+
+def pytest_collection_finish() -> None:
+    """Search for cycles from here on, in what the tests make."""
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(autouse=True, scope="session")
