@@ -1,45 +1,23 @@
 """Fixtures that many tests share."""
 
-import functools
 import gc
-import io
 import os
 import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TextIO
 
 import matplotlib
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
-from hydra._internal.core_plugins import file_config_source
-from omegaconf import DictConfig, OmegaConf
+from composing import composed
 
-from savi.config.store import conf_dir, plain, register_schemas
+from savi.config.store import plain, register_schemas
 
 register_schemas()
 
 # The modules and tests that are loaded stay: each search for cycles would go through them.
 gc.disable()
-
-
-
-class Parsed(OmegaConf):
-    """For Hydra, which parses some thirty files for each config: each text is parsed once."""
-
-    @staticmethod
-    def load(file_: TextIO) -> Any:
-        return OmegaConf.create(parsed(file_.read()))
-
-
-@functools.cache
-def parsed(text: str) -> Any:
-    return OmegaConf.to_container(OmegaConf.load(io.StringIO(text)))
-
-
-file_config_source.OmegaConf = Parsed
 
 #: Added to every seed: SAVI_TEST_SEED=1 runs the same tests with other random numbers.
 SHIFT = int(os.environ.get("SAVI_TEST_SEED", "0"))
@@ -97,13 +75,6 @@ def _seeded(request: pytest.FixtureRequest) -> None:
     """The numbers that a test draws do not depend on the tests before it."""
     Shifted.shift = 0 if request.node.get_closest_marker("drawn") else SHIFT
     torch.manual_seed(0)
-
-
-@functools.cache
-def composed(*overrides: str) -> DictConfig:
-    """What Hydra makes of overrides; what depends on the environment is not resolved."""
-    with initialize_config_dir(version_base="1.3", config_dir=conf_dir()):
-        return compose("config", overrides=list(overrides))
 
 
 @pytest.fixture
