@@ -82,7 +82,6 @@ METRICS: dict[str, Metric] = {
         "… on training examples", "nats", None, "Inner problem", ",.3f"
     ),
     "inner/converged": Metric("Examples converged", "", "higher", "Inner problem", ".1%"),
-    "inner/refining": Metric("Whether training refines", "", None, SOLVES, ".0f"),
     "inner/refined_from": Metric("Training refines from step", "", None, SOLVES, ",.0f"),
     "inner/solves": Metric("Inner solves in training", "", None, SOLVES, ",.0f"),
     "inner/solves_failed": Metric("Inner solves that failed", "", "lower", SOLVES, ",.0f"),

@@ -18,7 +18,7 @@ from savi.data.preprocessing import Preprocessing
 from savi.errors import InputError, within
 from savi.inference.encoder_losses import EncoderObjective
 from savi.inference.outer_loss import OuterLoss, OuterStep
-from savi.inference.refinement import Refinement, WhenItPays
+from savi.inference.refinement import Refinement, WhereScarce
 from savi.inference.semi_amortized import Inference, SemiAmortizedInference
 from savi.settings import check_settings
 from savi.training.bad_steps import BAD_STEPS, BadSteps, StepInputs, source_of_noise
@@ -267,7 +267,7 @@ class SemiAmortizedVAE(pl.LightningModule):
         callbacks: list[pl.Callback] = [self.bad_steps]
         if self.warm_starts is not None:
             callbacks.append(self.warm_starts)
-        if isinstance(self.refinement, WhenItPays):
+        if isinstance(self.refinement, WhereScarce):
             callbacks.append(Refining(self.refinement))
         return callbacks
 
