@@ -91,7 +91,10 @@ class EncoderLossConfig:
 
 
 #: How the outer learning rate goes: see :mod:`savi.training.schedules`.
-LR_SCHEDULES = ("constant", "cosine", "linear", "exponential", "one_cycle")
+LR_SCHEDULES = ("constant", "cosine", "linear", "exponential", "one_cycle", "inverse_sqrt")
+
+#: Those that are the same however long the training is.
+ENDLESS_SCHEDULES = ("constant", "inverse_sqrt")
 
 
 @dataclass
