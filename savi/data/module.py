@@ -80,7 +80,9 @@ class TensorDataModule(LightningDataModule):
             (-log p(x)/D + ``log_levels``)/log 2 (Theis, van den Oord and Bethge 2016).
         truth: The parameters that synthetic data were drawn with, in the units before centring,
             or None.
+        classes: The number of different labels, or None where there are none.
         dtype: The precision of x, float32 unless set before `setup`.
+        labelled: Whether batches have the labels behind x, False unless set before `setup`.
 
     Raises:
         InputError: for a setting that cannot be used; at construction where that can be told
@@ -99,6 +101,7 @@ class TensorDataModule(LightningDataModule):
     variance: float
     log_levels: float
     truth: dict[str, Tensor] | None
+    classes: int | None
 
     def __init__(
         self,
@@ -125,6 +128,7 @@ class TensorDataModule(LightningDataModule):
         self.name, self.limit, self.batch_size, self.seed = name, limit, batch_size, seed
         self.dequantise, self.centre, self.val_size = dequantise, centre, val_size
         self.scale, self.layout, self.dtype = scale, layout, torch.float32
+        self.labelled, self.classes = False, None
         self.binarise = binarise
         self._fitted: dict[str, Any] | None = None
         self._datasets: dict[str, FixedExamples | DequantisedExamples] = {}
@@ -148,6 +152,12 @@ class TensorDataModule(LightningDataModule):
         self.mean, self.variance, self.log_levels = units.mean, units.variance, units.log_levels
         self.dim = len(units.mean)
         self._labels = {split: examples.labels for split, examples in splits.items()}
+        self.classes = self._number_of_classes()
+        if self.labelled and self.classes is None:
+            raise InputError(
+                f"model.condition 'labels': the data of '{self.name}' have no labels, or not whole "
+                "numbers from 0 on, for all splits: set model.condition=none"
+            )
         self._datasets = {
             split: self._dataset(split, examples, units) for split, examples in splits.items()
         }
@@ -204,10 +214,19 @@ class TensorDataModule(LightningDataModule):
     def _dataset(
         self, split: str, examples: Examples, units: Units
     ) -> FixedExamples | DequantisedExamples:
-        values = examples.values.flatten(1)
+        values, labels = examples.values.flatten(1), examples.labels if self.labelled else None
         if split == "train" and units.random and self.binarise != "static":
-            return DequantisedExamples(values, units, self.seed)
-        return FixedExamples(units(values, generator(f"{split} noise", self.seed)))
+            return DequantisedExamples(values, units, self.seed, labels)
+        return FixedExamples(units(values, generator(f"{split} noise", self.seed)), labels)
+
+    def _number_of_classes(self) -> int | None:
+        """One more than the largest label of any split."""
+        known = [labels for labels in self._labels.values() if labels is not None]
+        if len(known) < len(self._labels) or any(
+            labels.is_floating_point() or int(labels.min()) < 0 for labels in known
+        ):
+            return None
+        return 1 + max(int(labels.max()) for labels in known)
 
     def split(self, name: str) -> Float[Tensor, "N D"]:
         """All examples of ``train``, ``val`` or ``test``, preprocessed as in batches.
@@ -218,6 +237,14 @@ class TensorDataModule(LightningDataModule):
             InputError: for any other name.
         """
         return self._examples(name).x
+
+    def rows(self, name: str) -> Float[Tensor, "N E"]:
+        """What a model is given of all examples of a split: x, and the labels if `labelled`.
+
+        Raises:
+            InputError: for any other name.
+        """
+        return self._examples(name).rows
 
     def labels(self, name: str) -> Int[Tensor, " N"] | None:
         """The labels of ``train``, ``val`` or ``test``, or None where the data set has none.

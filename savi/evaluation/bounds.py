@@ -90,6 +90,7 @@ def sharp_bound(
     decoder too, but it is not Gaussian, and biased for others.) S is made even, and 64 at least: a
     slope needs more than a few pairs.
     """
+    model = model.given(x)
     gram = model.gram(q.mean)
 
     def quadratic(z: Samples) -> PerSample:

@@ -90,6 +90,10 @@ def _check_smoothness(config: Mapping[str, Any]) -> None:
     refuse(f"model.likelihood '{likelihood.name}'", conflicts)
 
 
+#: What a likelihood is for, by its support.
+KINDS = {"binary": "ones and zeros", "unit": "numbers in [0, 1]", "levels": "whole levels"}
+
+
 def check_likelihood(model: Mapping[str, Any], data: Mapping[str, Any]) -> None:
     """Refuse a γ that the likelihood has not, and data that are made what it is not for.
 
@@ -101,10 +105,14 @@ def check_likelihood(model: Mapping[str, Any], data: Mapping[str, Any]) -> None:
     likelihood.check(model)
     if likelihood.support == "real":
         return
-    binary, scale = likelihood.support == "binary", data.get("scale", "none")
-    kind = "which is for ones and zeros" if binary else "which is for numbers in [0, 1]"
+    scale, binarise = data.get("scale", "none"), data.get("binarise", "none")
+    levels, kind = likelihood.support == "levels", f"which is for {KINDS[likelihood.support]}"
+    discrete = levels or likelihood.support == "binary"
     conflicts = [
-        Conflict(binary and data["dequantise"], "data.dequantise", "data.dequantise=false", kind),
+        Conflict(discrete and data["dequantise"], "data.dequantise", "data.dequantise=false", kind),
+        Conflict(
+            levels and binarise != "none", f"data.binarise '{binarise}'", "data.binarise=none", kind
+        ),
         Conflict(data["centre"], "data.centre", "data.centre=false", kind),
         Conflict(scale != "none", f"data.scale '{scale}'", "data.scale=none", kind),
     ]

@@ -77,6 +77,8 @@ class _OfData:
 
     data_shape: tuple[int, ...]
     data_variance: float
+    data_levels: int | None = None
+    data_classes: int | None = None
     seed: int = 0
 
 
