@@ -167,6 +167,11 @@ def evaluate_checkpoint(options: Mapping[str, Any]) -> tuple[Evaluation, dict[st
     data, module = build(config, checkpoint.get(DATA_KEY))
     put_weights(module, checkpoint["state_dict"], options["checkpoint"])
     module.to(_device(options["device"]))
+    if options["ood"] is not None and module.labelled:
+        raise InputError(
+            f"ood '{options['ood']}' with a model of model.condition=labels, whose labels mean "
+            "nothing there: leave ood out"
+        )
     others = None if options["ood"] is None else _other_data(config, options, data)
     with shown("evaluating") as progress:
         folder = Path(options["checkpoint"]).resolve().parent.parent
