@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -24,6 +25,7 @@ from savi.data.randomness import generator
 from savi.data.raw import Examples, RawData, partition_of, train_val_test
 from savi.data.registry import bind
 from savi.data.units import Units, distinct
+from savi.data.vocabulary import Vocabulary
 from savi.errors import Conflict, InputError, refuse, unknown_option
 from savi.settings import check_settings
 
@@ -65,7 +67,9 @@ class TensorDataModule(LightningDataModule):
         shape: The shape of one example before flattening: (C, H, W) or (D,). This attribute and
             those below exist after `setup`.
         dim: The number D of dimensions.
-        levels: The number L of pixel levels, or None for continuous data.
+        levels: The number L of levels, of pixels or of sequences, or None for continuous data.
+        sequences: Whether examples are sequences of levels.
+        padded: Whether some of them end before others do.
         mean: [D], what was subtracted from every example: zero if not ``centre``.
         units: The map between raw values, the data's units and x, with the scale.
         preprocessing: What belongs to a checkpoint: the units and where the splits lie.
@@ -102,6 +106,8 @@ class TensorDataModule(LightningDataModule):
     log_levels: float
     truth: dict[str, Tensor] | None
     classes: int | None
+    sequences: bool
+    padded: bool
 
     def __init__(
         self,
@@ -146,7 +152,9 @@ class TensorDataModule(LightningDataModule):
         splits = self._split(raw)
         self.hashes = {split: examples.hashes for split, examples in splits.items()}
         self.known = self.preprocessing.fingerprint == fingerprint(self.hashes)
-        self.shape, self.levels, self.truth = raw.shape, raw.levels, raw.truth
+        self.shape, self.truth = raw.shape, raw.truth
+        self.levels, self.sequences = self.preprocessing.levels, raw.sequences
+        self.padded = any(bool((one.values < 0).any()) for one in splits.values()) * raw.sequences
         units = self.units = self.preprocessing.units
         self.distinct = distinct(splits["train"].values.flatten(1))
         self.mean, self.variance, self.log_levels = units.mean, units.variance, units.log_levels
@@ -169,16 +177,23 @@ class TensorDataModule(LightningDataModule):
             self.preprocessing = Preprocessing.of(self._fitted, self.dtype)
             self.preprocessing.require(self.name, raw)
             raw = raw.hashed(self.preprocessing.precise)
-            return train_val_test(raw, *settings, self.preprocessing.partition)
+            splits = train_val_test(raw, *settings, self.preprocessing.partition)
+            return _in_levels(raw, splits, self.preprocessing.vocabulary)
         precise = raw.needs_precision
         raw = raw.hashed(precise)
         partition = partition_of(raw, self.val_size, self.seed)
         splits = train_val_test(raw, *settings, partition)
+        vocabulary, levels = None, raw.levels
+        if raw.words is not None:
+            vocabulary = Vocabulary.fit(splits["train"].values, raw.words)
+            splits, levels = _in_levels(raw, splits, vocabulary), len(vocabulary.words)
+        if raw.sequences:
+            _require_as_they_are(self.name, self.dequantise, self.centre, self.binarise, self.scale)
         if self.binarise != "none" and raw.levels is None:
             _require_probabilities(self.name, splits)
         units = Units.fit(
             splits["train"].values.flatten(1),
-            raw.levels,
+            levels,
             dequantise=self.dequantise,
             centre=self.centre,
             scale=self.scale,
@@ -188,7 +203,15 @@ class TensorDataModule(LightningDataModule):
         hashes = {split: examples.hashes for split, examples in splits.items()}
         trained = hashes["train"].unique()
         self.preprocessing = Preprocessing(
-            units, raw.shape, raw.levels, partition, trained, fingerprint(hashes), precise
+            units,
+            raw.shape,
+            levels,
+            partition,
+            trained,
+            fingerprint(hashes),
+            precise,
+            raw.sequences,
+            None if vocabulary is None else list(vocabulary.words),
         )
         return splits
 
@@ -294,6 +317,35 @@ class TensorDataModule(LightningDataModule):
         examples, pinned = self._examples(name), torch.cuda.is_available()
         order = sampler(len(examples), self.batch_size, self.seed, num_replicas=devices, rank=rank)
         return Batches(examples, batch_size=None, sampler=order, pin_memory=pinned)
+
+
+def _in_levels(
+    raw: RawData, splits: dict[str, Examples], vocabulary: Vocabulary | None
+) -> dict[str, Examples]:
+    """The splits of words in the levels of a vocabulary; those of other data as they are."""
+    if raw.words is None or vocabulary is None:
+        return splits
+    return {
+        split: replace(one, values=vocabulary.renumbered(one.values, raw.words))
+        for split, one in splits.items()
+    }
+
+
+def _require_as_they_are(
+    name: str, dequantise: bool, centre: bool, binarise: str, scale: str
+) -> None:
+    """Refuse to make numbers of what are words.
+
+    Raises:
+        InputError: for the first setting that would.
+    """
+    conflicts = [
+        Conflict(dequantise, "data.dequantise", "data.dequantise=false"),
+        Conflict(centre, "data.centre", "data.centre=false"),
+        Conflict(binarise != "none", f"data.binarise '{binarise}'", "data.binarise=none"),
+        Conflict(scale != "none", f"data.scale '{scale}'", "data.scale=none"),
+    ]
+    refuse(f"data '{name}', which are sequences,", conflicts)
 
 
 def _require_one_use(binarise: str, dequantise: bool, centre: bool, scale: str) -> None:

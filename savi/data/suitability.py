@@ -55,6 +55,11 @@ def require_support(data: TensorDataModule, likelihood: str, support: str) -> No
         InputError: for the first split with such values.
     """
     data.setup()
+    if data.sequences and support != "levels":
+        raise InputError(
+            f"model.likelihood '{likelihood}' with data '{data.name}', which are sequences of "
+            "levels: set model=lstm, or model.likelihood=categorical"
+        )
     if support == "levels" and data.levels is None:
         raise InputError(
             f"model.likelihood '{likelihood}' is for data of levels, and those of '{data.name}' "

@@ -209,7 +209,12 @@ def _pass_over(
             columns[name].append(values)
     metrics = {name: _summary(name, torch.cat(parts)) for name, parts in columns.items()}
     nats = metrics[f"{split}/nll"] / data.dim + data.log_levels
-    if module.vae.likelihood.support != "binary":
+    if data.sequences:
+        # Squared differences of words mean nothing, and what a word costs is said in its own terms.
+        del metrics[f"{split}/squared_error"]
+        words = float((data.split(split) >= 0).sum()) / len(data.split(split))
+        metrics[f"{split}/perplexity"] = math.exp(metrics[f"{split}/nll"] / words)
+    elif module.vae.likelihood.support != "binary":
         # Those of ones and zeros are no bits of the pixels that they were drawn from.
         metrics[f"{split}/bits_per_dim"] = nats / math.log(2.0)
     # A density in the data's units is that of x over the product of the scales.

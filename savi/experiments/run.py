@@ -62,6 +62,7 @@ from savi.training.module import SemiAmortizedVAE
 from savi.training.progress_bar import RunProgressBar
 from savi.training.refining import Refining
 from savi.vae.likelihoods import LIKELIHOODS, GaussianLikelihood
+from savi.vae.networks import DECODERS
 
 #: The groups of a config that describe a model and its training.
 GROUPS = (
@@ -95,6 +96,12 @@ def build(
     data.setup()
     gamma, likelihood = config["model"]["gamma"], config["model"]["likelihood"]
     require_support(data, likelihood, LIKELIHOODS[likelihood].support)
+    decoder = config["model"]["decoder"]
+    if data.padded and not getattr(DECODERS[decoder], "autoregressive", False):
+        raise InputError(
+            f"model.decoder '{decoder}' with data '{data.name}', whose sequences have different "
+            "lengths: set model=lstm"
+        )
     if likelihood == "gaussian" and gamma["value"] is None and not data.variance > gamma["floor"]:
         scale = "set data.scale=global" if data.variance > 0 else "check data.path and data.limit"
         raise InputError(

@@ -10,7 +10,7 @@ from torch import nn
 
 from savi.errors import InputError, require_at_least, within
 from savi.registry import Registry
-from savi.vae.likelihoods import LIKELIHOODS, GaussianLikelihood
+from savi.vae.likelihoods import LIKELIHOODS, CategoricalLikelihood, GaussianLikelihood
 from savi.vae.model import VAE, GaussianVAE
 from savi.vae.networks import DECODERS, ENCODERS
 from savi.vae.networks.conditional import LabelledDecoder, LabelledEncoder
@@ -54,14 +54,15 @@ def build_vae(
             "logits for every level of a pixel: set model.decoder=mlp"
         )
     given = _classes(model, data_shape, classes)
-    _require_sequences(DECODERS, "decoder", model, data_shape)
+    sequential = _require_sequences(DECODERS, "decoder", model, data_shape)
     decoder = _network(DECODERS, "decoder", model, latent_dim + given, shape)
     _probe(decoder, f"model.decoder '{model['decoder']}'", latent_dim + given, math.prod(shape))
     if given:
         decoder = LabelledDecoder(decoder, math.prod(data_shape), given)
     likelihood = kind.of(model, math.prod(data_shape), data_variance)
-    if levels is not None and kind.support == "levels":
-        likelihood.levels = levels
+    if isinstance(likelihood, CategoricalLikelihood):
+        assert levels is not None
+        likelihood.levels, likelihood.ordered = levels, not sequential
     if isinstance(likelihood, GaussianLikelihood):
         return GaussianVAE(decoder, likelihood.gamma, latent_dim)
     return VAE(decoder, likelihood, latent_dim)

@@ -39,13 +39,11 @@ class Likelihood(nn.Module, ABC):
         support: one of :data:`SUPPORTS`; ``binary`` and ``levels`` have probabilities, the others
             densities.
         smooth: whether the log-density has a second derivative in o that means anything.
-        levels: L, of data of levels.
     """
 
     name: ClassVar[str]
     support: ClassVar[str] = "real"
     smooth: ClassVar[bool] = True
-    levels: int = 2
 
     def __init__(self, dim: int) -> None:
         super().__init__()

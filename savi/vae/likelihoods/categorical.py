@@ -26,9 +26,15 @@ class CategoricalLikelihood(Likelihood):
 
     Of each entry the Fisher weight is the L×L matrix diag(p) − p pᵀ, and −∇² log p is the same
     whatever x is. Entries below 0 are padding: they have no part in anything.
+
+    Attributes:
+        levels: L, which the data say.
+        ordered: whether they are those of a quantity, so that differences mean something.
     """
 
     support = "levels"
+    levels: int = 2
+    ordered: bool = True
 
     @classmethod
     def output_shape(cls, data_shape: tuple[int, ...], levels: int | None) -> tuple[int, ...]:
@@ -65,10 +71,12 @@ class CategoricalLikelihood(Likelihood):
     def forward(
         self, x: Observations, o: Float[Tensor, "S B DL"], outer: bool = False
     ) -> tuple[PerSample, PerSample]:
-        """The values of log p(x|z) in nats, and ‖x − E[x|o]‖² without a graph."""
-        x = self.observed(x)
+        """The values of log p(x|z) in nats, and ‖x − E[x|o]‖² without a graph, 0 of words."""
+        x, log_prob = self.observed(x), self.log_prob(x, o)
+        if not self.ordered:
+            return log_prob, torch.zeros_like(log_prob.detach())
         error = (x - self.mean(o.detach())) * (x >= 0)
-        return self.log_density(x, o).sum(dim=-1), error.square().sum(dim=-1)
+        return log_prob, error.square().sum(dim=-1)
 
     def mean(self, o: Logits) -> Decoded:
         """Σ_l p_l l/(L − 1)."""

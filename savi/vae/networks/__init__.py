@@ -2,7 +2,8 @@
 
 All of them map flat vectors to flat vectors, with any number of leading batch dimensions, so that
 an inner optimiser need not know whether the data are images. None has batch normalisation or
-dropout: the output for an example is a deterministic function of that example alone.
+dropout: the output for an example is a deterministic function of that example alone. (What words an
+LSTM drops is drawn before, and belongs to what it is given.)
 """
 
 from savi.vae.networks.activations import ACTIVATIONS, Activation, is_smooth
@@ -13,6 +14,7 @@ from savi.vae.networks.convolutional import (
     ResNetDecoder,
     ResNetEncoder,
 )
+from savi.vae.networks.lstm import LSTMDecoder, LSTMEncoder
 from savi.vae.networks.mlp import MLPDecoder, MLPEncoder, ResidualMLPDecoder, ResidualMLPEncoder
 
 __all__ = [
@@ -24,6 +26,8 @@ __all__ = [
     "ConvolutionalEncoder",
     "Decoder",
     "Encoder",
+    "LSTMDecoder",
+    "LSTMEncoder",
     "MLPDecoder",
     "MLPEncoder",
     "ResNetDecoder",
