@@ -82,13 +82,22 @@ class TrainedModel:
         return stack([_on_cpu(self._posterior(lam, x)) for x, lam in inferred])
 
     def decode(self, codes: Codes, *, labels: Labels | None = None) -> Float[Tensor, "N ..."]:
-        """The mean of p(x|z) at each code [N, d], as examples."""
+        """The mean of p(x|z) at each code [N, d], as examples; of sequences the likeliest words."""
+        return self._decoded(codes, labels, None)
+
+    def _decoded(
+        self, codes: Codes, labels: Labels | None, generator: torch.Generator | None
+    ) -> Float[Tensor, "N ..."]:
         like, dim = next(self.module.vae.parameters()), self.module.vae.likelihood.dim
         codes = torch.as_tensor(codes)
         rows = self._with_labels(torch.zeros(len(codes), dim), labels)
         parts = zip(codes.split(self.batch_size), rows.split(self.batch_size), strict=True)
+        vae = self.module.vae
+        if vae.autoregressive:
+            drawn = [vae.draw(z.to(like), generator, x.to(like)).cpu() for z, x in parts]
+            return self.form.restored(torch.cat(drawn))
         with torch.no_grad():
-            decoded = [self.module.vae.given(x.to(like)).mean(z.to(like)).cpu() for z, x in parts]
+            decoded = [vae.given(x.to(like)).mean(z.to(like)).cpu() for z, x in parts]
         return self.form.restored(torch.cat(decoded))
 
     def reconstruct(
@@ -96,16 +105,20 @@ class TrainedModel:
     ) -> Float[Tensor, "N ..."]:
         """The decoder's answer at the mean of q(z|x), in the shape of the examples."""
         mean = self.encode(values, labels=labels, refine=refine).mean
-        return self.decode(mean, labels=labels).reshape(tuple(values.shape))
+        decoded = self.decode(mean, labels=labels)
+        return decoded if isinstance(values, list) else decoded.reshape(tuple(values.shape))
 
     def sample(
         self, n: int, *, labels: Labels | None = None, seed: int = 0
     ) -> Float[Tensor, "n ..."]:
-        """Decoder means at codes drawn from the prior, without the observation noise."""
+        """Decoder means at codes drawn from the prior, without the observation noise.
+
+        Of sequences the words are drawn: as numbers, which ``form.vocabulary`` turns into lines.
+        """
         require_at_least("n", n, 1)
         generator = torch.Generator().manual_seed(seed)
         codes = torch.randn(n, self.module.vae.latent_dim, generator=generator)
-        return self.decode(codes, labels=labels)
+        return self._decoded(codes, labels, generator)
 
     @torch.no_grad()
     def elbo(

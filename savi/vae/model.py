@@ -151,22 +151,23 @@ class VAE(nn.Module):
     def draw(
         self,
         z: Float[Tensor, "B d"],
-        generator: torch.Generator,
+        generator: torch.Generator | None,
         like: Float[Tensor, "B E"] | None = None,
     ) -> Float[Tensor, "B E"]:
         """An x ~ p(x|z) for each code; a conditional model is given the contexts of rows ``like``.
 
-        An autoregressive one draws one entry after the other, of sequences as long as those are.
+        An autoregressive one draws one entry after the other, of sequences as long as those are;
+        without a ``generator`` it takes the most probable one, and others take the mean.
         """
         if like is None:
-            return self.likelihood.sample(self.decode(z), generator)
+            return self.likelihood.drawn(self.decode(z), generator)
         model = self.given(like)
         if not model.autoregressive:
-            drawn = self.likelihood.sample(model.decode(z), generator)
+            drawn = self.likelihood.drawn(model.decode(z), generator)
             return torch.cat([drawn, like[:, drawn.shape[1] :]], dim=-1)
         x = like.clone()
         for i in range(x.shape[1]):
-            drawn = self.likelihood.sample(self.given(x).decode(z), generator)
+            drawn = self.likelihood.drawn(self.given(x).decode(z), generator)
             # What is padding stays so.
             x = x.index_copy(1, torch.tensor([i], device=x.device), drawn[:, i : i + 1])
             x = torch.where(like < 0, like, x)

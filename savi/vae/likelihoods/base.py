@@ -99,6 +99,10 @@ class Likelihood(nn.Module, ABC):
     def sample(self, o: Decoded, generator: torch.Generator) -> Decoded:
         """An x ~ p(x|o); the noise is drawn on the generator's device."""
 
+    def drawn(self, o: Decoded, generator: torch.Generator | None) -> Decoded:
+        """A sample, or without a generator what is to be expected: the mean."""
+        return self.mean(o) if generator is None else self.sample(o, generator)
+
     @abstractmethod
     def fisher(self, o: Decoded) -> Decoded:
         """The Fisher information −E ∂² log p/∂o_i² of each output."""

@@ -33,8 +33,10 @@ class CategoricalLikelihood(Likelihood):
     """
 
     support = "levels"
-    levels: int = 2
-    ordered: bool = True
+
+    def __init__(self, dim: int) -> None:
+        super().__init__(dim)
+        self.levels, self.ordered = 2, True
 
     @classmethod
     def output_shape(cls, data_shape: tuple[int, ...], levels: int | None) -> tuple[int, ...]:
@@ -91,6 +93,12 @@ class CategoricalLikelihood(Likelihood):
         )
         k = (below < u.to(o.device).unsqueeze(-1)).sum(dim=-1).clamp_max(self.levels - 1)
         return k.to(o.dtype) / (self.levels - 1)
+
+    def drawn(self, o: Logits, generator: torch.Generator | None) -> Decoded:
+        """A sample, or the mean; of words, which have none, the most probable ones."""
+        if generator is None and not self.ordered:
+            return self._split(o).argmax(dim=-1).to(o.dtype) / (self.levels - 1)
+        return super().drawn(o, generator)
 
     def score(self, x: Observations, o: Logits) -> Logits:
         """Ones at the levels, less the probabilities."""
