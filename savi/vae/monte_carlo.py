@@ -45,7 +45,8 @@ def expected_bound(
     reconstruction = torch.zeros_like(x[:, 0])
     squared_error = torch.zeros_like(x[:, 0])
     for part, z, share in draws(q, x, samples, generator):
-        log_likelihood, squares = model.likelihood(x[part], model.given(x[part]).decode(z))
+        few = x[part]
+        log_likelihood, squares = model.likelihood(few, model.given(few).decode(z))
         reconstruction[part] += log_likelihood.mean(dim=0) * share
         squared_error[part] += squares.mean(dim=0) * share
     return Bound(reconstruction, q.kl_per_dimension(), squared_error)

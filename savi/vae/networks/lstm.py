@@ -127,7 +127,7 @@ class LSTMDecoder(_Sequences, ConditionalDecoder):
     The code z gives the first state (Kim et al. 2018, arXiv 1802.02550), and goes into the gates
     and the logits of every step. Words are dropped in training, as inputs (Bowman et al. 2016,
     arXiv 1511.06349): which ones is drawn once for a batch, so that its inner problem is one
-    function. At padding the logits are 0.
+    function. At padding the logits do not depend on z.
 
     Args:
         latent_dim: d.
@@ -155,9 +155,7 @@ class LSTMDecoder(_Sequences, ConditionalDecoder):
         self.word_dropout = word_dropout
         self.first = initialized(nn.Linear(latent_dim, hidden), gain=1.0)
         self.code = initialized(nn.Linear(latent_dim, 4 * hidden), gain=1.0)
-        self.head = initialized(nn.Linear(hidden, self.levels), gain=1.0)
-        self.direct = initialized(nn.Linear(latent_dim, self.levels), gain=1.0)
-        shrink_output(self.direct)
+        self.head = initialized(nn.Linear(hidden + latent_dim, self.levels), gain=1.0)
 
     def context(self, x: Observations) -> Tokens:
         """The words, some of them dropped in training."""
@@ -175,6 +173,6 @@ class LSTMDecoder(_Sequences, ConditionalDecoder):
         c, states = torch.zeros_like(h), []
         for step in gates.unbind(dim=-2):
             h, c = self.cell(step + code, h, c)
-            states.append(h)
-        logits = self.head(torch.stack(states, dim=-2)) + self.direct(z).unsqueeze(-2)
-        return (logits * (context >= 0).unsqueeze(-1)).flatten(-2)
+            states.append(torch.cat([h, z], dim=-1))
+        seen = torch.stack(states, dim=-2) * (context >= 0).unsqueeze(-1)
+        return self.head(seen).flatten(-2)
