@@ -6,6 +6,7 @@ from savi.vae.families import POSTERIORS, PosteriorFamily
 from savi.vae.likelihoods import (
     LIKELIHOODS,
     BernoulliLikelihood,
+    CategoricalLikelihood,
     ContinuousBernoulliLikelihood,
     GaussianLikelihood,
     LaplaceLikelihood,
@@ -23,6 +24,7 @@ __all__ = [
     "VAE",
     "VARIANCES",
     "BernoulliLikelihood",
+    "CategoricalLikelihood",
     "Bound",
     "ContinuousBernoulliLikelihood",
     "DiagonalGaussian",

@@ -13,7 +13,11 @@ from savi.registry import Registry
 from savi.vae.likelihoods import LIKELIHOODS, CategoricalLikelihood, GaussianLikelihood
 from savi.vae.model import VAE, GaussianVAE
 from savi.vae.networks import DECODERS, ENCODERS
-from savi.vae.networks.conditional import LabelledDecoder, LabelledEncoder
+from savi.vae.networks.conditional import (
+    ConditionalDecoder,
+    LabelledDecoder,
+    LabelledEncoder,
+)
 from savi.vae.networks.probe import probe
 
 #: The networks of vectors of any length, to which a class can be appended.
@@ -142,8 +146,11 @@ def _is_of_savi(entry: Any) -> bool:
 
 
 def _probe(network: nn.Module, owner: str, inputs: int, outputs: int, twice: bool = True) -> None:
-    """Look at a user's own network; those of savi are known to be in order."""
-    if not _is_of_savi(type(network)):
+    """Look at a user's own network; those of savi are known to be in order.
+
+    What a conditional decoder is given is not known here.
+    """
+    if not (_is_of_savi(type(network)) or isinstance(network, ConditionalDecoder)):
         probe(network, owner, inputs, outputs, twice)
 
 

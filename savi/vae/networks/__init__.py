@@ -8,6 +8,7 @@ LSTM drops is drawn before, and belongs to what it is given.)
 
 from savi.vae.networks.activations import ACTIVATIONS, Activation, is_smooth
 from savi.vae.networks.base import DECODERS, ENCODERS, Decoder, Encoder
+from savi.vae.networks.conditional import ConditionalDecoder
 from savi.vae.networks.convolutional import (
     ConvolutionalDecoder,
     ConvolutionalEncoder,
@@ -22,6 +23,7 @@ __all__ = [
     "DECODERS",
     "ENCODERS",
     "Activation",
+    "ConditionalDecoder",
     "ConvolutionalDecoder",
     "ConvolutionalEncoder",
     "Decoder",
