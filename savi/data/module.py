@@ -154,7 +154,8 @@ class TensorDataModule(LightningDataModule):
         self.known = self.preprocessing.fingerprint == fingerprint(self.hashes)
         self.shape, self.truth = raw.shape, raw.truth
         self.levels, self.sequences = self.preprocessing.levels, raw.sequences
-        self.padded = any(bool((one.values < 0).any()) for one in splits.values()) * raw.sequences
+        ends = (bool((one.values < 0).any()) for one in splits.values())
+        self.padded = raw.sequences and any(ends)
         units = self.units = self.preprocessing.units
         self.distinct = distinct(splits["train"].values.flatten(1))
         self.mean, self.variance, self.log_levels = units.mean, units.variance, units.log_levels
