@@ -16,6 +16,7 @@ from savi.inference.refinement import Refinement
 from savi.inference.semi_amortized import SemiAmortizedInference
 from savi.vae.families import POSTERIORS
 from savi.vae.likelihoods import LIKELIHOODS
+from savi.vae.networks import DECODERS
 
 
 def check(config: Mapping[str, Any]) -> None:
@@ -40,6 +41,7 @@ def _check_method(config: Mapping[str, Any]) -> None:
     model, callbacks = config["model"], config["callbacks"]
     check_likelihood(model, config["data"])
     _check_smoothness(config)
+    _check_sequences(config)
     with within("posterior"):
         family = POSTERIORS.chosen(config["posterior"], model["latent_dim"])
     # That there is one is all that matters here.
@@ -55,6 +57,31 @@ def _check_method(config: Mapping[str, Any]) -> None:
         Refinement.of(config["inner"], inference)
     if callbacks["gradient_check_every_n_steps"] is not None:
         check_reference(callbacks["gradient_check_reference"], inference)
+
+
+def _check_sequences(config: Mapping[str, Any]) -> None:
+    """Refuse what cannot be had of decoders that go through x step by step.
+
+    Raises:
+        InputError: for the first choice.
+    """
+    name, inner, callbacks = config["model"]["decoder"], config["inner"], config["callbacks"]
+    if not getattr(DECODERS[name], "autoregressive", False):
+        return
+    checked = callbacks["gradient_check_every_n_steps"] is not None
+    drops = (config["model"].get("word_dropout") or 0.0) > 0
+    conflicts = [
+        Conflict(
+            inner["max_steps"] > 0 and inner.get("compile", False),
+            "inner.compile", "inner.compile=false", "which would compile every step of a sequence",
+        ),
+        Conflict(
+            checked and drops,
+            "callbacks.gradient_check_every_n_steps and model.word_dropout",
+            "model.word_dropout=0", "by which two evaluations of a loss differ",
+        ),
+    ]  # fmt: skip
+    refuse(f"model.decoder '{name}'", conflicts)
 
 
 def _check_smoothness(config: Mapping[str, Any]) -> None:

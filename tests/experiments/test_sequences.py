@@ -88,3 +88,17 @@ def test_models_of_other_data_are_refused(trained, tmp_path: Path, words: list[s
     with pytest.raises(InputError, match=said):
         savi.train(["data=text", path, "model.encoder=mlp", "model.likelihood=categorical", *words],
                    folder=tmp_path / "run")  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["inner.compile=true"], "'lstm' with inner.compile, which would compile every step"),
+        (["model.word_dropout=0.1", "callbacks.gradient_check_every_n_steps=5"], "differ: set"),
+        (["model.encoder=mlp", "model.likelihood=bernoulli"], "'bernoulli'"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_had_of_sequences_is_refused(tmp_path: Path, words: list[str], said: str):
+    with pytest.raises(InputError, match=said):
+        savi.train(["model=lstm", "data=lstm_oracle", "experiment=savi_unrolled", *words],
+                   folder=tmp_path / "run")  # fmt: skip

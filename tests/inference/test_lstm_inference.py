@@ -36,7 +36,7 @@ def outer_loss(gradient: dict, length: int | None = None, **inner) -> OuterLoss:
 def gradient_of(outer: OuterLoss, x: Tensor, rows: Tensor | None = None) -> list[Tensor]:
     """That of the outer loss in encoder and decoder, with noise that belongs to the examples."""
     source = torch.Generator().manual_seed(5)
-    inner, own = (torch.randn(s, 3, d, generator=source, dtype=x.dtype) for s in (1, 2))
+    inner, own = (torch.randn(s, 3, d, generator=source, dtype=x.dtype).to(x) for s in (1, 2))
     index = torch.arange(len(x)) if rows is None else rows
     step = outer(x, 1.0, inner_noise=lambda _: inner[:, index], outer_noise=own[:, index])
     parameters = [*outer.model.decoder.parameters(), *outer.inference.encoder.parameters()]
@@ -63,6 +63,21 @@ def test_padding_has_no_part_in_the_outer_gradient(gradient: dict, inner: dict):
         parts.append(gradient_of(outer, x[n : n + 1, :length], row))
     for whole, *single in zip(together, *parts, strict=True):
         torch.testing.assert_close(whole, torch.stack(single).mean(0), rtol=1e-5, atol=1e-8)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("name", ["unrolled", "finite_difference", "ift"])
+def test_a_gpu_gives_the_same_gradients(name: str):
+    """Second derivatives through time, which cuDNN's own LSTM does not have."""
+    settings = KIM if name != "ift" else {"optimizer": "newton", "objective": "proximal"}
+    found = []
+    for device in ("cpu", "cuda"):
+        outer = outer_loss({"name": name}, **settings | {"max_steps": 8})
+        outer.model.to(device)
+        outer.inference.to(device)
+        found.append([g.cpu() for g in gradient_of(outer, sequences().to(device))])
+    torch.testing.assert_close(found[0], found[1], rtol=1e-7, atol=1e-9)
 
 
 def test_differences_agree_with_unrolling():
