@@ -66,7 +66,7 @@ def _paths(
             f"initial has {len(q0.mean)} examples and x has {len(x)}: give one posterior for each"
         )
     streams = ExampleStreams.spawn(len(x), generator, q0.mean)
-    parts = list(example_slices(len(x), annealing.chains * x.shape[1]))
+    parts = list(example_slices(len(x), annealing.chains * model.likelihood.num_outputs))
     tick = ticks(progress, len(parts) * annealing.moves(walks))
     for part in parts:
         yield part, AnnealedPath(model, x[part], q0[part], annealing, streams[part], tick)

@@ -15,7 +15,7 @@ from savi.evaluation.bounds import importance_log_likelihood
 from savi.evaluation.proposals import laplace_at_mode
 from savi.implicit.smoothness import kinked_operations
 from savi.inference.negative_elbo import NegativeELBO
-from savi.vae import DECODERS, POSTERIORS, VAE
+from savi.vae import DECODERS, POSTERIORS, VAE, DiagonalGaussian
 from savi.vae.build import build_vae
 from savi.vae.data_fit import DataFit
 from savi.vae.distributions import common_noise
@@ -171,3 +171,23 @@ def test_data_without_levels_and_decoders_of_images_are_refused():
     assert build_vae(model, (3,), 1.0, levels=4).decode(randn(2, 16).float()).shape == (2, 12)
     with pytest.raises(InputError, match=r"model.decoder 'conv' .*: set model.decoder=mlp"):
         build_vae(model | {"decoder": "conv"}, (1, 8, 8), 1.0, levels=4)
+
+
+def test_a_piece_of_the_samples_is_counted_in_logits(monkeypatch):
+    model, x, sizes = model_of(), observations(), []
+    monkeypatch.setattr("savi.vae.monte_carlo.CHUNK_ENTRIES", 4 * D * L)
+    whole = model.decoder.forward
+
+    def forward(z: Tensor) -> Tensor:
+        sizes.append(z.shape[:-1].numel() * D * L)
+        return whole(z)
+
+    monkeypatch.setattr(model.decoder, "forward", forward)
+    q = DiagonalGaussian(randn(N, 2), randn(N, 2))
+    estimate = importance_log_likelihood(model, q, x, 10, torch.Generator().manual_seed(0))
+    assert max(sizes) <= 4 * D * L
+    monkeypatch.setattr("savi.vae.monte_carlo.CHUNK_ENTRIES", 10**9)
+    sizes.clear()
+    again = importance_log_likelihood(model, q, x, 10, torch.Generator().manual_seed(0))
+    assert max(sizes) == 10 * N * D * L
+    assert (estimate.log_likelihood - again.log_likelihood).abs().max() < 3.0

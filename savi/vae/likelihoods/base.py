@@ -83,6 +83,11 @@ class Likelihood(nn.Module, ABC):
         """The shape of the decoder's outputs, for data of that shape with so many levels."""
         return data_shape
 
+    @property
+    def num_outputs(self) -> int:
+        """How many numbers an example is decoded to: D, unless an entry has several."""
+        return self.dim
+
     def observed(self, x: Float[Tensor, "*S B E"]) -> Float[Tensor, "*S B D"]:
         """The D entries of rows that may hold a context behind them."""
         return x if x.shape[-1] == self.dim else x[..., : self.dim]

@@ -52,6 +52,11 @@ class CategoricalLikelihood(Likelihood):
             )
         return (*data_shape, levels)
 
+    @property
+    def num_outputs(self) -> int:
+        """D L."""
+        return self.dim * self.levels
+
     def level(self, x: Observations) -> Levels:
         """The levels k."""
         return (x * (self.levels - 1)).round().long()
