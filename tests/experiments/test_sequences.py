@@ -100,5 +100,5 @@ def test_models_of_other_data_are_refused(trained, tmp_path: Path, words: list[s
 )  # fmt: skip
 def test_what_cannot_be_had_of_sequences_is_refused(tmp_path: Path, words: list[str], said: str):
     with pytest.raises(InputError, match=said):
-        savi.train(["model=lstm", "data=lstm_oracle", "experiment=savi_unrolled", *words],
-                   folder=tmp_path / "run")  # fmt: skip
+        savi.train(["model=lstm", "data=lstm_oracle", "data.options.n=40", "data.val_size=4",
+                    "experiment=savi_unrolled", *words], folder=tmp_path / "run")  # fmt: skip
