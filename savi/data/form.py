@@ -54,7 +54,7 @@ class Form:
         Raises:
             InputError: for another shape or type, and for values that the data cannot have.
         """
-        if isinstance(values, list):
+        if isinstance(values, list) and (not values or isinstance(values[0], str)):
             values = self._of_lines(values)
         tensor = torch.as_tensor(values).detach().cpu()
         self._check_shape(tensor)

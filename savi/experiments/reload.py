@@ -167,10 +167,11 @@ def evaluate_checkpoint(options: Mapping[str, Any]) -> tuple[Evaluation, dict[st
     data, module = build(config, checkpoint.get(DATA_KEY))
     put_weights(module, checkpoint["state_dict"], options["checkpoint"])
     module.to(_device(options["device"]))
-    if options["ood"] is not None and module.labelled:
+    if options["ood"] is not None and (module.labelled or data.sequences):
+        kind = "labels" if module.labelled else "words"
         raise InputError(
-            f"ood '{options['ood']}' with a model of model.condition=labels, whose labels mean "
-            "nothing there: leave ood out"
+            f"ood '{options['ood']}' with a run whose {kind} mean nothing in other data: leave ood "
+            "out"
         )
     others = None if options["ood"] is None else _other_data(config, options, data)
     with shown("evaluating") as progress:
