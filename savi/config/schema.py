@@ -42,18 +42,23 @@ class KLConfig:
 MAX_DEPTH = 1_000
 
 
+#: What else than x and z encoder and decoder may be given.
+CONDITIONS = ("none", "labels")
+
+
 @dataclass
 class ModelConfig:
     """The generative model and the inference network (``encoder: none`` for SVI).
 
     Further keys are options of the decoder, of the encoder, or of the likelihood. ``gamma`` is that
-    of a Gaussian likelihood.
+    of a Gaussian likelihood. ``condition`` is what encoder and decoder are given besides x and z.
     """
 
     latent_dim: int = setting(16, at_least=1)
     decoder: str = "mlp"
     encoder: str = "mlp"
     likelihood: str = "gaussian"
+    condition: str = setting("none", one_of=CONDITIONS)
     hidden: int = setting(256, at_least=1)
     depth: int = setting(2, at_least=0, at_most=MAX_DEPTH)
     activation: str = "softplus"

@@ -111,6 +111,10 @@ def _refuse(config: Mapping[str, Any]) -> None:
             likelihood != "gaussian",
             f"model.likelihood '{likelihood}'", "model.likelihood=gaussian",
         ),
+        Conflict(
+            config["model"]["condition"] != "none",
+            "model.condition 'labels'", "model.condition=none",
+        ),
         Conflict(resume not in (None, AUTO), f"resume '{resume}'", f"resume={AUTO}"),
         Conflict(on_gpu, "a GPU", "trainer.accelerator=cpu"),
         Conflict(trainer["devices"] > 1, "several devices", "trainer.devices=1"),

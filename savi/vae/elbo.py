@@ -55,7 +55,7 @@ def elbo(model: VAE, q: Posterior, x: Observations, noise: Samples) -> Bound:
 
     In training, an ``optimal`` γ is the batch's own (see :class:`OptimalVariance`).
     """
-    return elbo_of(model, q, x, model.decode(q.rsample(noise)))
+    return elbo_of(model, q, x, model.given(x).decode(q.rsample(noise)))
 
 
 def elbo_of(model: VAE, q: Posterior, x: Observations, decoded: Float[Tensor, "S B D"]) -> Bound:
