@@ -19,7 +19,7 @@ from savi.vae.data_fit import DataFit
 from savi.vae.elbo import elbo
 
 D, CLASSES, d = 5, 3, 2
-LABELS = torch.tensor([0, 2, 1, 2])
+LABELS = torch.tensor([0, 2, 1])
 
 
 def model_of(likelihood: str = "gaussian") -> VAE:
@@ -65,7 +65,7 @@ def test_every_example_is_decoded_as_its_class(likelihood: str):
     given, fit = model.given(x), DataFit.direct(model, x)
     assert given.given(x) is given
     q = laplace_at_mode(model, x, z[0]) if likelihood != "laplace" else None
-    few = torch.tensor([3, 1])
+    few = torch.tensor([2, 1])
     for n, label in enumerate(LABELS.tolist()):
         alone, own, here = of_class(model, label), x[n : n + 1, :D], z[:, n : n + 1]
         torch.testing.assert_close(given.decode(z)[:, n : n + 1], alone.decode(here))
@@ -105,13 +105,14 @@ def test_the_outer_gradient_of_an_example_is_that_of_its_class(gradient: str, po
     ).double()
     inner = INNER | {
         "optimizer": "levenberg_marquardt",
-        "max_steps": 4 if gradient != "ift" else 30,
+        "max_steps": 4 if gradient != "ift" else 100,
         "rtol": 1e-9,
     }
     if gradient == "finite_difference":
         inner = INNER | {"optimizer": "momentum"}
     inner.pop("lr", None) if gradient != "finite_difference" else None
-    inner["objective"] = "map" if posterior == "laplace" else "elbo"
+    of_noise = "proximal" if gradient == "ift" else "elbo"
+    inner["objective"] = "map" if posterior == "laplace" else of_noise
     inference = SemiAmortizedInference(encoder, family, inner, {"name": gradient}).double()
     outer = OuterLoss(model, inference, EncoderObjective({"elbo_at_init": 1.0}, inference), 2, 0.0)
     inner_noise, outer_noise = randn(2, len(x), d), randn(2, len(x), d)
