@@ -31,10 +31,14 @@ class GammaConfig:
 
 @dataclass
 class KLConfig:
-    """The KL term of the training objective: its weight β, warm-up and free bits (nats)."""
+    """The KL term of the training objective: its weight β, warm-up and free bits (nats).
+
+    With ``cycle_steps`` the warm-up begins anew after so many steps (Fu et al. 2019).
+    """
 
     weight: float = setting(1.0, at_least=0)
     warmup_steps: int = setting(0, at_least=0)
+    cycle_steps: int | None = setting(None, at_least=1)
     free_bits: float = setting(0.0, at_least=0)
 
 

@@ -128,7 +128,7 @@ class SemiAmortizedVAE(pl.LightningModule):
 
     @property
     def beta(self) -> KLWeight:
-        """The KL weight at the current step: it rises linearly during the warm-up."""
+        """The KL weight at the current step: see :func:`warm_up`."""
         return self.kl_weight * warm_up(self.kl, self.global_step)
 
     @property
@@ -382,11 +382,15 @@ def outer_optimizer(
 
 
 def kl_weight(kl: Mapping[str, Any], step: int) -> float:
-    """β at a step, counted from 0: it rises linearly during the warm-up, then stays."""
+    """β at a step, counted from 0."""
     return kl["weight"] * warm_up(kl, step)
 
 
 def warm_up(kl: Mapping[str, Any], step: int) -> float:
-    """The factor of β at a step, counted from 0."""
-    warmup = kl["warmup_steps"]
-    return min(1.0, (step + 1) / warmup) if warmup else 1.0
+    """The factor of β at a step, counted from 0: it rises linearly during the warm-up, then stays.
+
+    With ``cycle_steps`` it does so again and again (Fu et al. 2019, arXiv 1903.10145).
+    """
+    warmup, cycle = kl["warmup_steps"], kl["cycle_steps"]
+    in_cycle = step % cycle if cycle else step
+    return min(1.0, (in_cycle + 1) / warmup) if warmup else 1.0
