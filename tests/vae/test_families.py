@@ -12,7 +12,8 @@ from torch.func import hessian, jacrev, vmap
 
 from savi.errors import InputError
 from savi.vae import POSTERIORS, FullGaussian, PosteriorFamily
-from savi.vae.families import ClosedFormFamily, _factor_of_inverse
+from savi.vae.families import ClosedFormFamily
+from savi.vae.families.laplace import _factor_of_inverse
 
 B, S = 4, 2
 
