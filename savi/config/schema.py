@@ -50,13 +50,14 @@ MAX_DEPTH = 1_000
 class ModelConfig:
     """The generative model and the inference network (``encoder: none`` for SVI).
 
-    Further keys are options of the decoder, of the encoder, or of the likelihood. ``gamma`` is that
-    of a Gaussian likelihood.
+    Further keys are options of the decoder, of the encoder, of the prior, or of the likelihood.
+    ``gamma`` is that of a Gaussian likelihood.
     """
 
     latent_dim: int = setting(16, at_least=1)
     decoder: str = "mlp"
     encoder: str = "mlp"
+    prior: str = "standard"
     likelihood: str = "gaussian"
     hidden: int = setting(256, at_least=1)
     depth: int = setting(2, at_least=0, at_most=MAX_DEPTH)

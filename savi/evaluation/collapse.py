@@ -13,7 +13,7 @@ from torch import Tensor
 from savi.evaluation.advice import Advice
 from savi.evaluation.verdict import Evidence, HeldOut, Verdict, judge
 from savi.vae.distributions import Posterior
-from savi.vae.model import GaussianVAE
+from savi.vae.model import VAE, GaussianVAE
 from savi.vae.monte_carlo import example_slices
 
 #: A posterior standard deviation within this of 1 is the prior's.
@@ -34,15 +34,17 @@ class Collapse:
     """The diagnostics of a split.
 
     Attributes:
-        kl_per_dimension: the mean over the examples, in nats.
-        sigma: posterior standard deviations σ_z; those of a collapsed dimension are about 1.
+        kl_per_dimension: the mean over the examples, in nats; None where the prior is not N(0, I),
+            from which alone the KL is a sum over the dimensions.
+        sigma: posterior standard deviations σ_z; those of a collapsed dimension are about 1 where
+            the prior is N(0, I), and nothing is said of them where it is not.
         pruned: latent dimensions that are not used.
         evidence: the numbers that decide; None where there are none.
         verdict: which of the five kinds it is, and why.
     """
 
-    kl_per_dimension: Float[Tensor, " d"]
-    sigma: Float[Tensor, "N d"]
+    kl_per_dimension: Float[Tensor, " d"] | None
+    sigma: Float[Tensor, "N d"] | None
     pruned: int
     evidence: Evidence | None
     verdict: Verdict
@@ -50,10 +52,10 @@ class Collapse:
     def metrics(self) -> dict[str, float]:
         """The numbers, as ``collapse/...``; errors are mean squares per observed dimension."""
         e = self.evidence
-        values = {
-            "pruned_units": float(self.pruned),
-            "sigma_near_one": float(((self.sigma - 1.0).abs() < NEAR_ONE).double().mean()),
-        }
+        values = {"pruned_units": float(self.pruned)}
+        if self.sigma is not None:
+            near = (self.sigma - 1.0).abs() < NEAR_ONE
+            values["sigma_near_one"] = float(near.double().mean())
         if e is not None:
             values |= self._numbers(e)
         return {f"collapse/{name}": value for name, value in values.items()}
@@ -74,20 +76,21 @@ class Collapse:
 
     def record(self) -> dict[str, Any]:
         """Verdict, numbers, KL per dimension and the histogram of σ_z, as plain values for JSON."""
-        counts = torch.histc(
-            self.sigma.float().cpu().clamp_max(LARGEST_SIGMA), BINS, 0.0, LARGEST_SIGMA
-        )
-        return {
+        record: dict[str, Any] = {
             "kind": self.verdict.kind,
             "name": self.verdict.name,
             "reason": self.verdict.sentence,
             "metrics": self.metrics(),
-            "kl_per_dimension": self.kl_per_dimension.tolist(),
-            "sigma_histogram": {
-                "edges": torch.linspace(0.0, LARGEST_SIGMA, BINS + 1).tolist(),
-                "counts": counts.int().tolist(),
-            },
         }
+        if self.kl_per_dimension is not None:
+            record["kl_per_dimension"] = self.kl_per_dimension.tolist()
+        if self.sigma is not None:
+            sigma = self.sigma.float().cpu().clamp_max(LARGEST_SIGMA)
+            record["sigma_histogram"] = {
+                "edges": torch.linspace(0.0, LARGEST_SIGMA, BINS + 1).tolist(),
+                "counts": torch.histc(sigma, BINS, 0.0, LARGEST_SIGMA).int().tolist(),
+            }
+        return record
 
 
 @torch.no_grad()
@@ -141,15 +144,23 @@ def measure_collapse(
 
 
 @torch.no_grad()
-def usage(q: Posterior, likelihood: str) -> Collapse:
-    """The diagnostics without a cause: the kinds are told apart by γ and by squared errors.
+def usage(q: Posterior, model: VAE) -> Collapse:
+    """The diagnostics without a cause, for a model that has no γ, or another prior than N(0, I).
+
+    The kinds are told apart by γ and by squared errors, and by what goes back to the prior.
 
     Args:
         q: the posteriors of the examples.
-        likelihood: that of a model that has no γ.
+        model: p(x, z).
     """
-    kl, d = q.kl_per_dimension().mean(dim=0), q.mean.shape[-1]
+    d, standard = q.mean.shape[-1], model.prior.standard
     pruned = d - active_units(q.mean)
+    why = (
+        "told apart by the variance γ, principal components and an autoencoder's squared error, "
+        f"none of which means the same for model.likelihood '{model.likelihood.name}'"
+        if standard
+        else f"those of a model with the prior N(0, I), and not of model.prior '{model.prior.name}'"
+    )
     if pruned == 0:
         verdict = Verdict("none", f"All {d} latent dimensions are in use.")
     else:
@@ -157,10 +168,11 @@ def usage(q: Posterior, likelihood: str) -> Collapse:
         verdict = Verdict(
             "undecided",
             f"{pruned} of {d} latent dimensions {are} pruned; why was not judged: the kinds are "
-            "told apart by the variance γ, principal components and an autoencoder's squared "
-            f"error, none of which means the same for model.likelihood '{likelihood}'.",
+            f"{why}.",
         )
-    return Collapse(kl, q.variance.sqrt(), pruned, None, verdict)
+    if not standard:
+        return Collapse(None, None, pruned, None, verdict)
+    return Collapse(q.kl_per_dimension().mean(dim=0), q.variance.sqrt(), pruned, None, verdict)
 
 
 def _held_out(

@@ -304,8 +304,8 @@ def _collapse(
     if not module.family.has_density:
         return None
     vae, x, train = module.vae, subject.examples(), data.split("train")
-    if not isinstance(vae, GaussianVAE):
-        return usage(q, vae.likelihood.name)
+    if not (isinstance(vae, GaussianVAE) and vae.prior.standard):
+        return usage(q, vae)
     error, both = None, None
     if settings["autoencoder_steps"] > 0:
         epochs = -(-settings["autoencoder_steps"] * data.batch_size // len(train))

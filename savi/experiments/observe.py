@@ -59,7 +59,7 @@ class Observed:
     labels: Int[Tensor, " N"] | None
     traversals: Float[Tensor, "R V D"]
     traversed: list[int]
-    kl: Float[Tensor, " d"]
+    kl: Float[Tensor, " d"] | None
     stationarity: Float[Tensor, " N"] | None
     curvature: Float[Tensor, " M"] | None
     trace: tuple[Float[Tensor, "K+1 M"], Float[Tensor, "K+1 M"]] | None
@@ -83,8 +83,8 @@ def observe(module: SemiAmortizedVAE, data: TensorDataModule) -> Observed:
             for n, batch in enumerate(x.split(data.batch_size))
         ]
         q = stack([module.family.distribution(part.value, vae) for part in parts])
-        kl = q.kl_per_dimension().mean(dim=0)
-        traversed = _active(q.mean, kl)
+        kl = q.kl_per_dimension().mean(dim=0) if vae.prior.standard else None
+        traversed = _active(q.mean, q.mean.var(dim=0) if kl is None else kl)
         init = vae.mean(parts[0].init[:SHOWN, :d])
         solved = parts[0].solution is not None
         norms = [part.solution.stationarity for part in parts if part.solution]
@@ -98,7 +98,7 @@ def observe(module: SemiAmortizedVAE, data: TensorDataModule) -> Observed:
             labels=None if labels is None else labels[:OBSERVED],
             traversals=vae.mean(_along(q.mean[0], traversed)).cpu(),
             traversed=traversed,
-            kl=kl.cpu(),
+            kl=None if kl is None else kl.cpu(),
             stationarity=torch.cat(norms).cpu() if norms else None,
             curvature=smallest_curvature(module, traced) if solved else None,
             trace=inner_trace(module, traced) if solved else None,
@@ -117,10 +117,10 @@ def _at_rest(module: SemiAmortizedVAE) -> Iterator[None]:
         module.vae.decoder_evaluations = evaluations
 
 
-def _active(means: Float[Tensor, "N d"], kl: Float[Tensor, " d"]) -> list[int]:
-    """The active dimensions with the largest KL, by falling KL."""
+def _active(means: Float[Tensor, "N d"], use: Float[Tensor, " d"]) -> list[int]:
+    """The active dimensions of the largest use, by falling use."""
     active = used_units(means)
-    return [i for i in kl.argsort(descending=True).tolist() if active[i]][:TRAVERSED]
+    return [i for i in use.argsort(descending=True).tolist() if active[i]][:TRAVERSED]
 
 
 def _along(centre: Float[Tensor, " d"], traversed: list[int]) -> Float[Tensor, "R V d"]:

@@ -88,7 +88,7 @@ class TrainedModel:
         """Decoder means at codes drawn from the prior, without the observation noise."""
         require_at_least("n", n, 1)
         generator = torch.Generator().manual_seed(seed)
-        return self.decode(torch.randn(n, self.module.vae.latent_dim, generator=generator))
+        return self.decode(self.module.vae.prior.sample(n, generator))
 
     @torch.no_grad()
     def elbo(

@@ -94,14 +94,16 @@ class OuterLoss:
             q = family.distribution(inference.value, self.model, beta)
         if outer_noise is None:
             outer_noise = antithetic_noise(self.samples, q.mean.detach())
-        decoded = self.model.decode(q.rsample(outer_noise))
+        z = q.rsample(outer_noise)
+        decoded = self.model.decode(z)
         if on_trust and inference.solution is not None:
-            rows = failed(self.model, q, x, decoded, inference, beta)
+            rows = failed(self.model, q, x, z, decoded, inference, beta)
             if len(rows) > 0:
                 inference = kept_at_start(inference, rows)
                 q = family.distribution(inference.value, self.model, beta)
-                decoded = self._decoded_again(q.rsample(outer_noise), decoded, rows)
-        bound = elbo_of(self.model, q, x, decoded)
+                z = q.rsample(outer_noise)
+                decoded = self._decoded_again(z, decoded, rows)
+        bound = elbo_of(self.model, q, x, z, decoded)
         batch = OuterBatch(self.model, family, x, inference, outer_noise, beta, self.free_bits)
         loss = -bound.objective(beta, self.free_bits)
         if refine:

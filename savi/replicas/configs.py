@@ -105,12 +105,13 @@ def _refuse(config: Mapping[str, Any]) -> None:
     raises = config["gradient"].get("on_failure") == "raise"
     optional = ("early_stopping_patience", "gradient_check_every_n_steps", "media_every_n_epochs")
     resume = config.get("resume")
-    likelihood = config["model"]["likelihood"]
+    likelihood, prior = config["model"]["likelihood"], config["model"]["prior"]
     conflicts = [
         Conflict(
             likelihood != "gaussian",
             f"model.likelihood '{likelihood}'", "model.likelihood=gaussian",
         ),
+        Conflict(prior != "standard", f"model.prior '{prior}'", "model.prior=standard"),
         Conflict(resume not in (None, AUTO), f"resume '{resume}'", f"resume={AUTO}"),
         Conflict(on_gpu, "a GPU", "trainer.accelerator=cpu"),
         Conflict(trainer["devices"] > 1, "several devices", "trainer.devices=1"),

@@ -18,6 +18,7 @@ from savi.data.preprocessing import Preprocessing
 from savi.errors import InputError, within
 from savi.inference.encoder_losses import EncoderObjective
 from savi.inference.outer_loss import OuterLoss, OuterStep
+from savi.inference.priors import connect
 from savi.inference.refinement import Refinement, WhenItPays
 from savi.inference.semi_amortized import Inference, SemiAmortizedInference
 from savi.settings import check_settings
@@ -104,6 +105,7 @@ class SemiAmortizedVAE(pl.LightningModule):
         if model["encoder"] != "none":
             encoder = build_encoder(model, tuple(data_shape), self.family.num_params)
         self.inference = SemiAmortizedInference(encoder, self.family, inner, gradient)
+        connect(self.vae.prior, self.inference, model["kl"])
         self.encoder_objective = EncoderObjective(encoder_loss, self.inference)
         self.warm_starts = WarmStarts.build(inner, self.inference)
         with within("inner"):

@@ -13,6 +13,7 @@ from savi.vae.likelihoods import (
 )
 from savi.vae.model import VAE, GaussianVAE
 from savi.vae.networks import DECODERS, ENCODERS
+from savi.vae.priors import PRIORS, Prior
 from savi.vae.variance import VARIANCES, ObservationVariance
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "ENCODERS",
     "LIKELIHOODS",
     "POSTERIORS",
+    "PRIORS",
     "VAE",
     "VARIANCES",
     "BernoulliLikelihood",
@@ -35,5 +37,6 @@ __all__ = [
     "PointMass",
     "Posterior",
     "PosteriorFamily",
+    "Prior",
     "elbo",
 ]

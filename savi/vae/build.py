@@ -14,15 +14,16 @@ from savi.vae.likelihoods import LIKELIHOODS, GaussianLikelihood
 from savi.vae.model import VAE, GaussianVAE
 from savi.vae.networks import DECODERS, ENCODERS
 from savi.vae.networks.probe import probe
+from savi.vae.priors import PRIORS, Prior
 
 
 def build_vae(model: Mapping[str, Any], data_shape: tuple[int, ...], data_variance: float) -> VAE:
     """The generative model that the ``model`` group describes.
 
     Args:
-        model: ``latent_dim``, ``decoder``, ``hidden``, ``depth``, ``activation``, ``likelihood``
-            with its options, and ``gamma`` (``mode``, ``value``, ``floor``) of a Gaussian one; a
-            ``value`` of None means the data variance.
+        model: ``latent_dim``, ``decoder``, ``hidden``, ``depth``, ``activation``, ``prior`` and
+            ``likelihood`` with their options, and ``gamma`` (``mode``, ``value``, ``floor``) of a
+            Gaussian one; a ``value`` of None means the data variance.
         data_shape: (D,) or (C, H, W).
         data_variance: the training variance, averaged over the dimensions.
 
@@ -37,9 +38,24 @@ def build_vae(model: Mapping[str, Any], data_shape: tuple[int, ...], data_varian
     with within("model"):
         kind = LIKELIHOODS[model.get("likelihood", "gaussian")]
     likelihood = kind.of(model, math.prod(data_shape), data_variance)
+    prior = build_prior(model, math.prod(data_shape))
     if isinstance(likelihood, GaussianLikelihood):
-        return GaussianVAE(decoder, likelihood.gamma, latent_dim)
-    return VAE(decoder, likelihood, latent_dim)
+        return GaussianVAE(decoder, likelihood.gamma, latent_dim, prior)
+    return VAE(decoder, likelihood, latent_dim, prior)
+
+
+def build_prior(model: Mapping[str, Any], data_dim: int) -> Prior:
+    """The prior that the ``model`` group names.
+
+    Raises:
+        InputError: for an unknown name and for options that it does not take.
+    """
+    name = model.get("prior", "standard")
+    with within("model"):
+        takes = PRIORS.options(name)
+        options = {key: model[key] for key in takes if key in model}
+        made: Prior = PRIORS.build(name, options, model["latent_dim"], data_dim)
+    return made
 
 
 def build_encoder(

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.distributions import Distribution, Independent, MultivariateNormal, Normal, kl_divergence
 
 from savi.errors import InputError
-from savi.types import Codes, PerExample, PerSample, Samples
+from savi.types import Codes, Index, PerExample, PerSample, Samples
 
 #: The noise [S, B, d] of an inner step.
 NoiseSchedule = Callable[[int], Tensor]
@@ -45,7 +45,7 @@ class Posterior(ABC):
     def kl_to(self, other: Posterior) -> PerExample:
         """KL(q ‖ other) in nats."""
 
-    def __getitem__(self, examples: slice) -> Self:
+    def __getitem__(self, examples: slice | Index) -> Self:
         """The posteriors of some of the examples."""
         return type(self)(*(field[examples] for field in vars(self).values()))
 
@@ -56,11 +56,16 @@ def stack(parts: Sequence[Posterior]) -> Posterior:
     return type(parts[0])(*map(torch.cat, fields))
 
 
-class _Gaussian(Posterior):
+class Gaussian(Posterior):
     """What PyTorch knows of Gaussians."""
 
     @abstractmethod
     def _law(self) -> Distribution: ...
+
+    @property
+    @abstractmethod
+    def precision(self) -> Float[Tensor, "B d d"]:
+        """The inverse of the covariance."""
 
     def log_prob(self, z: Samples) -> PerSample:
         """The values of log q(z|x) in nats."""
@@ -68,12 +73,12 @@ class _Gaussian(Posterior):
 
     def kl_to(self, other: Posterior) -> PerExample:
         """Closed form between Gaussians of one kind."""
-        assert isinstance(other, _Gaussian)
+        assert isinstance(other, Gaussian)
         return kl_divergence(self._law(), other._law())
 
 
 @dataclass(frozen=True)
-class DiagonalGaussian(_Gaussian):
+class DiagonalGaussian(Gaussian):
     """q = N(mean, diag exp(log_variance))."""
 
     mean: Codes
@@ -93,13 +98,18 @@ class DiagonalGaussian(_Gaussian):
         """s²."""
         return self.log_variance.exp()
 
+    @property
+    def precision(self) -> Float[Tensor, "B d d"]:
+        """The diagonal matrix of 1/s²."""
+        return torch.diag_embed((-self.log_variance).exp())
+
     def _law(self) -> Independent:
         scale = (0.5 * self.log_variance).exp()
         return Independent(Normal(self.mean, scale, validate_args=False), 1, validate_args=False)
 
 
 @dataclass(frozen=True)
-class FullGaussian(_Gaussian):
+class FullGaussian(Gaussian):
     """q = N(mean, L Lᵀ) with L lower triangular, positive on the diagonal."""
 
     mean: Codes
@@ -118,6 +128,11 @@ class FullGaussian(_Gaussian):
     def variance(self) -> Codes:
         """The diagonal of L Lᵀ."""
         return self.scale_tril.square().sum(dim=-1)
+
+    @property
+    def precision(self) -> Float[Tensor, "B d d"]:
+        """(L Lᵀ)⁻¹."""
+        return torch.cholesky_inverse(self.scale_tril)
 
     def _law(self) -> MultivariateNormal:
         return MultivariateNormal(self.mean, scale_tril=self.scale_tril, validate_args=False)

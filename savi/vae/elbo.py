@@ -18,20 +18,23 @@ class Bound:
 
     Attributes:
         reconstruction: (1/S) Σ_s log p(x|z_s), shape [B].
-        kl_per_dimension: shape [B, d].
+        kl_per_dimension: from N(0, I), shape [B, d].
         squared_error: (1/S) Σ_s ‖x − μ(z_s)‖², shape [B].
         deviation: the same of what else the likelihood learns from; None for most.
+        log_ratio: (1/S) Σ_s log p(z_s)/N(z_s; 0, I); None where the prior is N(0, I).
     """
 
     reconstruction: PerExample
     kl_per_dimension: Codes
     squared_error: PerExample
     deviation: PerExample | None = None
+    log_ratio: PerExample | None = None
 
     @property
     def kl(self) -> PerExample:
         """KL(q ‖ p)."""
-        return self.kl_per_dimension.sum(dim=-1)
+        kl = self.kl_per_dimension.sum(dim=-1)
+        return kl if self.log_ratio is None else kl - self.log_ratio
 
     @property
     def elbo(self) -> PerExample:
@@ -42,7 +45,7 @@ class Bound:
         """What training maximises: the mean of E_q log p(x|z) − β Σ_i max(KL_i, free bits).
 
         The free bits (nats per dimension) apply to each dimension's mean KL over the batch
-        (Kingma et al. 2016, arXiv 1606.04934).
+        (Kingma et al. 2016, arXiv 1606.04934), where the prior is N(0, I).
         """
         if free_bits == 0.0:
             return (self.reconstruction - beta * self.kl).mean()
@@ -55,11 +58,14 @@ def elbo(model: VAE, q: Posterior, x: Observations, noise: Samples) -> Bound:
 
     In training, an ``optimal`` γ is the batch's own (see :class:`OptimalVariance`).
     """
-    return elbo_of(model, q, x, model.decode(q.rsample(noise)))
+    z = q.rsample(noise)
+    return elbo_of(model, q, x, z, model.decode(z))
 
 
-def elbo_of(model: VAE, q: Posterior, x: Observations, decoded: Float[Tensor, "S B D"]) -> Bound:
-    """The same with the samples decoded."""
+def elbo_of(
+    model: VAE, q: Posterior, x: Observations, z: Samples, decoded: Float[Tensor, "S B D"]
+) -> Bound:
+    """The same with the samples drawn and decoded."""
     log_likelihood, squared_error = model.likelihood(x, decoded, outer=True)
     deviation = model.likelihood.deviation(x, decoded)
     return Bound(
@@ -67,4 +73,11 @@ def elbo_of(model: VAE, q: Posterior, x: Observations, decoded: Float[Tensor, "S
         q.kl_per_dimension(),
         squared_error.mean(dim=0),
         None if deviation is None else deviation.mean(dim=0),
+        None if model.prior.standard else model.prior.log_ratio(z).mean(dim=0),
     )
+
+
+def kl_to_prior(model: VAE, q: Posterior, z: Samples) -> PerExample:
+    """KL(q ‖ p); for another prior than N(0, I) an estimate with samples z of q."""
+    kl = q.kl_per_dimension().sum(dim=-1)
+    return kl if model.prior.standard else kl - model.prior.log_ratio(z).mean(dim=0)

@@ -1,8 +1,7 @@
-"""The generative model p(x, z): a Gaussian prior, a decoder, and the likelihood of its outputs."""
+"""The generative model p(x, z): a prior, a decoder, and the likelihood of its outputs."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 import torch
@@ -13,6 +12,7 @@ from savi.types import Codes, Index, Observations, PerSample, Samples, Scalar
 from savi.vae.gram import SharedPass, closed_gram, has_closed_gram
 from savi.vae.likelihoods import GaussianLikelihood, Likelihood
 from savi.vae.perceptron import Perceptron
+from savi.vae.priors import Prior, StandardPrior
 from savi.vae.variance import ObservationVariance
 
 #: β, the weight of the KL term: a number, or a scalar tensor that may have a graph.
@@ -20,12 +20,13 @@ KLWeight = float | Scalar
 
 
 class VAE(nn.Module):
-    """p(z) = N(0, I_d), p_θ(x|z) = p(x|o_θ(z)).
+    """p(z), N(0, I_d) unless another one is given, and p_θ(x|z) = p(x|o_θ(z)).
 
     Args:
         decoder: o_θ, maps [..., d] to [..., D].
         likelihood: p(x|o).
         latent_dim: d.
+        prior: p(z).
 
     Attributes:
         decoder_evaluations: latent codes decoded so far, tangents included: the measure of cost
@@ -36,9 +37,16 @@ class VAE(nn.Module):
 
     models = 1
 
-    def __init__(self, decoder: nn.Module, likelihood: Likelihood, latent_dim: int) -> None:
+    def __init__(
+        self,
+        decoder: nn.Module,
+        likelihood: Likelihood,
+        latent_dim: int,
+        prior: Prior | None = None,
+    ) -> None:
         super().__init__()
         self.decoder = decoder
+        self.prior = StandardPrior(latent_dim, likelihood.dim) if prior is None else prior
         self.likelihood = likelihood
         self.latent_dim = latent_dim
         self.decoder_evaluations = 0
@@ -62,8 +70,7 @@ class VAE(nn.Module):
     def log_joint(self, x: Observations, z: Samples) -> PerSample:
         """The values of log p(x, z) = log p(x|z) + log p(z) in nats."""
         log_likelihood, _ = self.likelihood(x, self.decode(z))
-        log_normaliser = self.latent_dim * math.log(2.0 * math.pi)
-        return log_likelihood - 0.5 * (z.square().sum(dim=-1) + log_normaliser)
+        return log_likelihood + self.prior.log_prob(z)
 
     def gram(self, z: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch d d"]:
         """JᵀFJ at z, with J the decoder's Jacobian and F the Fisher weight of its outputs.
@@ -92,30 +99,39 @@ class VAE(nn.Module):
         return (rows * self.likelihood.fisher(outputs).unsqueeze(-2)) @ rows.mT
 
     def precision(self, z: Codes, beta: KLWeight = 1.0) -> Float[Tensor, "B d d"]:
-        """Λ = I + JᵀFJ/β, the Gauss–Newton precision of the posterior at z."""
-        identity = torch.eye(self.latent_dim, dtype=z.dtype, device=z.device)
-        return identity + self.gram(z) / beta
+        """Λ = I + JᵀFJ/β, the Gauss–Newton precision of the posterior at z.
+
+        Of another prior than N(0, I) its own precision takes the place of I.
+        """
+        return self.prior.precision(z) + self.gram(z) / beta
 
     def sample(self, n: int, generator: torch.Generator | None = None) -> Float[Tensor, "n D"]:
         """The means E[x|z] at n codes drawn from the prior (observation noise is not added)."""
         reference = next(self.decoder.parameters())
-        z = torch.randn(n, self.latent_dim, generator=generator, dtype=reference.dtype)
+        z = self.prior.sample(n, generator, reference.dtype)
         return self.mean(z.to(reference.device))
 
 
 class GaussianVAE(VAE):
-    """p(z) = N(0, I_d), p_θ(x|z) = N(μ_θ(z), γ I_D) (Dai, Wang and Wipf 2019).
+    """p(z) = N(0, I_d) or another, p_θ(x|z) = N(μ_θ(z), γ I_D) (Dai, Wang and Wipf 2019).
 
     Args:
         decoder: μ_θ, maps [..., d] to [..., D].
         gamma: the observation variance.
         latent_dim: d.
+        prior: p(z).
     """
 
     likelihood: GaussianLikelihood
 
-    def __init__(self, decoder: nn.Module, gamma: ObservationVariance, latent_dim: int) -> None:
-        super().__init__(decoder, GaussianLikelihood(gamma), latent_dim)
+    def __init__(
+        self,
+        decoder: nn.Module,
+        gamma: ObservationVariance,
+        latent_dim: int,
+        prior: Prior | None = None,
+    ) -> None:
+        super().__init__(decoder, GaussianLikelihood(gamma), latent_dim, prior)
 
     @property
     def gamma(self) -> ObservationVariance:

@@ -37,18 +37,21 @@ def example_slices(examples: int, entries_per_example: int) -> Iterator[slice]:
 def expected_bound(
     model: VAE, q: Posterior, x: Observations, samples: int, generator: torch.Generator
 ) -> Bound:
-    """The ELBO with any number of antithetic samples and the closed-form KL.
+    """The ELBO with any number of antithetic samples, and what of the KL has a closed form.
 
     Raises:
         InputError: for less than one sample.
     """
     reconstruction = torch.zeros_like(x[:, 0])
     squared_error = torch.zeros_like(x[:, 0])
+    log_ratio = None if model.prior.standard else torch.zeros_like(x[:, 0])
     for part, z, share in draws(q, x, samples, generator):
         log_likelihood, squares = model.likelihood(x[part], model.decode(z))
         reconstruction[part] += log_likelihood.mean(dim=0) * share
         squared_error[part] += squares.mean(dim=0) * share
-    return Bound(reconstruction, q.kl_per_dimension(), squared_error)
+        if log_ratio is not None:
+            log_ratio[part] += model.prior.log_ratio(z).mean(dim=0) * share
+    return Bound(reconstruction, q.kl_per_dimension(), squared_error, log_ratio=log_ratio)
 
 
 def draws(
