@@ -64,6 +64,7 @@ class ModelConfig:
     activation: str = "softplus"
     encoder_hidden: int | None = setting(None, at_least=1)
     encoder_depth: int | None = setting(None, at_least=0, at_most=MAX_DEPTH)
+    objective: str = setting("elbo", one_of=("elbo", "iwae", "dreg"))
     samples: int = setting(1, at_least=1)
     gamma: GammaConfig = field(default_factory=GammaConfig)
     kl: KLConfig = field(default_factory=KLConfig)

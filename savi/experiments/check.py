@@ -12,6 +12,7 @@ from savi.experiments.check_hypergradient import check_hypergradient
 from savi.experiments.check_values import check_values
 from savi.inference.encoder_losses import EncoderObjective
 from savi.inference.gradient_check import check_reference
+from savi.inference.outer_loss import check_objective
 from savi.inference.priors import connect
 from savi.inference.refinement import Refinement
 from savi.inference.semi_amortized import SemiAmortizedInference
@@ -48,6 +49,7 @@ def _check_method(config: Mapping[str, Any]) -> None:
     encoder = None if model["encoder"] == "none" else nn.Identity()
     inference = SemiAmortizedInference(encoder, family, config["inner"], config["gradient"])
     connect(build_prior(model, data_dim=1), inference, model["kl"])
+    check_objective(model, inference, bool(config["hypergradient"]["tune"]))
     EncoderObjective(config["encoder_loss"], inference)
     if config["inner"].get("warm_start"):
         # Lightning's import takes seconds.

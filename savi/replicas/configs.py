@@ -15,6 +15,7 @@ import torch
 from savi.config.lightning import LIGHTNING
 from savi.errors import Conflict, InputError, refuse, unknown_option
 from savi.experiments.resume import AUTO
+from savi.inference.outer_loss import ELBO
 from savi.inference.refinement import ALWAYS
 from savi.runs.record import Origin
 from savi.settings import key_of
@@ -105,13 +106,16 @@ def _refuse(config: Mapping[str, Any]) -> None:
     raises = config["gradient"].get("on_failure") == "raise"
     optional = ("early_stopping_patience", "gradient_check_every_n_steps", "media_every_n_epochs")
     resume = config.get("resume")
-    likelihood, prior = config["model"]["likelihood"], config["model"]["prior"]
+    likelihood, prior, objective = (
+        config["model"][key] for key in ("likelihood", "prior", "objective")
+    )
     conflicts = [
         Conflict(
             likelihood != "gaussian",
             f"model.likelihood '{likelihood}'", "model.likelihood=gaussian",
         ),
         Conflict(prior != "standard", f"model.prior '{prior}'", "model.prior=standard"),
+        Conflict(objective != ELBO, f"model.objective '{objective}'", f"model.objective={ELBO}"),
         Conflict(resume not in (None, AUTO), f"resume '{resume}'", f"resume={AUTO}"),
         Conflict(on_gpu, "a GPU", "trainer.accelerator=cpu"),
         Conflict(trainer["devices"] > 1, "several devices", "trainer.devices=1"),

@@ -17,7 +17,7 @@ from savi.data.batches import AnyBatch, Batch, as_batch
 from savi.data.preprocessing import Preprocessing
 from savi.errors import InputError, within
 from savi.inference.encoder_losses import EncoderObjective
-from savi.inference.outer_loss import OuterLoss, OuterStep
+from savi.inference.outer_loss import OuterLoss, OuterStep, check_objective
 from savi.inference.priors import connect
 from savi.inference.refinement import Refinement, WhenItPays
 from savi.inference.semi_amortized import Inference, SemiAmortizedInference
@@ -33,7 +33,7 @@ from savi.training.step_metrics import evaluation_metrics, gradient_norms, train
 from savi.training.warm_start import WarmStarts
 from savi.types import Observations
 from savi.vae.build import build_encoder, build_vae
-from savi.vae.distributions import Posterior, antithetic_noise
+from savi.vae.distributions import Posterior
 from savi.vae.elbo import Bound
 from savi.vae.families import POSTERIORS
 from savi.vae.model import KLWeight
@@ -110,7 +110,8 @@ class SemiAmortizedVAE(pl.LightningModule):
         self.warm_starts = WarmStarts.build(inner, self.inference)
         with within("inner"):
             self.refinement = Refinement.of(inner, self.inference)
-        self.kl, self.samples = model["kl"], model["samples"]
+        self.kl, self.samples, self.objective = model["kl"], model["samples"], model["objective"]
+        check_objective(model, self.inference, bool(hypergradient and hypergradient["tune"]))
         self.settings, self.optimizer_config, self.seed = evaluation, optimizer, seed
         self.kl_weight, self.weight_decay = self.kl["weight"], optimizer["weight_decay"]
         self.tuned: tuple[str, ...] = tuple(hypergradient["tune"]) if hypergradient else ()
@@ -144,6 +145,7 @@ class SemiAmortizedVAE(pl.LightningModule):
             self.kl["free_bits"],
             # Of stationary points the optimiser's own decay knows nothing.
             self.weight_decay if self.tuned else 0.0,
+            self.objective,
         )
 
     def forward(self, x: Observations, generator: torch.Generator | None = None) -> Posterior:
@@ -218,7 +220,7 @@ class SemiAmortizedVAE(pl.LightningModule):
         if refine and self.inference.max_steps > 0:
             schedule = self.inference.draw_noise(whole)
             noise["inner_noise"] = lambda step: schedule(step)[:, rows]
-        return noise | {"outer_noise": antithetic_noise(self.samples, whole)[:, rows]}
+        return noise | {"outer_noise": self.outer_loss.draw_noise(whole)[:, rows]}
 
     def evaluation_noise(self, stream: int) -> torch.Generator:
         """The source of the noise of one batch, or of another stream, the same at every call."""

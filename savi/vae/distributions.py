@@ -45,6 +45,10 @@ class Posterior(ABC):
     def kl_to(self, other: Posterior) -> PerExample:
         """KL(q ‖ other) in nats."""
 
+    def detach(self) -> Self:
+        """The same without a graph."""
+        return type(self)(*(field.detach() for field in vars(self).values()))
+
     def __getitem__(self, examples: slice | Index) -> Self:
         """The posteriors of some of the examples."""
         return type(self)(*(field[examples] for field in vars(self).values()))
@@ -193,6 +197,15 @@ def antithetic_noise(
     device = like.device if generator is None else generator.device
     half = torch.randn(shape, dtype=like.dtype, device=device, generator=generator)
     return torch.cat([half, -half])[:samples].to(like.device)
+
+
+def independent_noise(
+    samples: int, like: Codes, generator: torch.Generator | None = None
+) -> Samples:
+    """S independent standard normal samples."""
+    device = like.device if generator is None else generator.device
+    shape = (samples, *like.shape)
+    return torch.randn(shape, dtype=like.dtype, device=device, generator=generator).to(like.device)
 
 
 def orthogonal_noise(

@@ -22,6 +22,7 @@ class Bound:
         squared_error: (1/S) Σ_s ‖x − μ(z_s)‖², shape [B].
         deviation: the same of what else the likelihood learns from; None for most.
         log_ratio: (1/S) Σ_s log p(z_s)/N(z_s; 0, I); None where the prior is N(0, I).
+        importance_weighted: L_S of :mod:`savi.vae.importance_bound`, where that is maximised.
     """
 
     reconstruction: PerExample
@@ -29,6 +30,7 @@ class Bound:
     squared_error: PerExample
     deviation: PerExample | None = None
     log_ratio: PerExample | None = None
+    importance_weighted: PerExample | None = None
 
     @property
     def kl(self) -> PerExample:
@@ -45,8 +47,11 @@ class Bound:
         """What training maximises: the mean of E_q log p(x|z) − β Σ_i max(KL_i, free bits).
 
         The free bits (nats per dimension) apply to each dimension's mean KL over the batch
-        (Kingma et al. 2016, arXiv 1606.04934), where the prior is N(0, I).
+        (Kingma et al. 2016, arXiv 1606.04934), where the prior is N(0, I). The importance-weighted
+        bound, where there is one, has no β.
         """
+        if self.importance_weighted is not None:
+            return self.importance_weighted.mean()
         if free_bits == 0.0:
             return (self.reconstruction - beta * self.kl).mean()
         kl = self.kl_per_dimension.mean(dim=0).clamp_min(free_bits).sum()
