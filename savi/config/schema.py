@@ -184,12 +184,16 @@ class CallbacksConfig:
     kill can cost: a run goes on from there, in the middle of an epoch. ``keep_optimizer`` is for
     training a run for longer once it is over, as if it had never stopped.
 
+    ``aggressive_encoder_steps`` bounds the updates of the encoder alone before each training step
+    (He et al. 2019), which goes on until the codes' mutual information with the data falls.
+
     The gradient check compares the gradient of a run with a ``gradient_check_reference`` in
     float64, ``ift`` (the exact implicit gradient) or ``unrolled`` (the exact derivative of the
     inner steps), on the first ``gradient_check_examples`` of the validation split.
     """
 
     early_stopping_patience: int | None = setting(None, at_least=1)
+    aggressive_encoder_steps: int | None = setting(None, at_least=1)
     figures: bool = True
     media_every_n_epochs: int | None = setting(None, at_least=1)
     checkpoint_every_n_minutes: float | None = positive(10.0)

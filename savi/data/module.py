@@ -17,6 +17,7 @@ from savi.data.batches import (
     FixedExamples,
     OrderedBatches,
     ShuffledBatches,
+    Visit,
 )
 from savi.data.partition import fingerprint
 from savi.data.preprocessing import Preprocessing
@@ -218,6 +219,14 @@ class TensorDataModule(LightningDataModule):
             InputError: for any other name.
         """
         return self._examples(name).x
+
+    def visit(self, name: str, visit: Visit) -> Batch:
+        """One batch of ``train``, ``val`` or ``test``, as a loader would give it.
+
+        Raises:
+            InputError: for any other name.
+        """
+        return self._examples(name)[visit]
 
     def labels(self, name: str) -> Int[Tensor, " N"] | None:
         """The labels of ``train``, ``val`` or ``test``, or None where the data set has none.

@@ -25,8 +25,6 @@ BINS, LARGEST_SIGMA = 60, 1.2
 #: Burda et al. (2016) call a unit active if its posterior mean varies more than this; here the
 #: others are called pruned.
 ACTIVE_VARIANCE = 0.01
-#: Entries of a piece of the N × N × d comparison of every sample with every posterior.
-MATRIX_ENTRIES = 2**20
 
 
 @dataclass(frozen=True)
@@ -213,21 +211,3 @@ def used_units(means: Float[Tensor, "N d"]) -> Bool[Tensor, " d"]:
 def active_units(means: Float[Tensor, "N d"]) -> int:
     """How many latent dimensions are used."""
     return int(used_units(means).sum())
-
-
-@torch.no_grad()
-def mutual_information(q: Posterior, noise: Float[Tensor, "1 N d"]) -> float:
-    """I(x; z) under q(z|x) and the empirical distribution of N examples, in nats.
-
-    I = (1/N) Σ_n [log q(z_n|x_n) − log (1/N) Σ_m q(z_n|x_m)], z_n ~ q(z|x_n): one sample per
-    example (Hoffman and Johnson 2016). It cannot exceed log N.
-    """
-    z = q.rsample(noise)[0]
-    own, aggregate = q.log_prob(z.unsqueeze(0))[0], torch.empty_like(z[:, 0])
-    # Rows of the N × N matrix log q(z_n|x_m), a few at a time to bound the memory.
-    rows = max(1, MATRIX_ENTRIES // z.numel())
-    for first in range(0, len(z), rows):
-        part = z[first : first + rows]
-        against_all = q.log_prob(part[:, None, :].expand(-1, len(z), -1))
-        aggregate[first : first + rows] = against_all.logsumexp(dim=-1) - math.log(len(z))
-    return float((own - aggregate).mean())

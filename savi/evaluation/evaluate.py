@@ -21,7 +21,6 @@ from savi.evaluation.collapse import (
     Collapse,
     active_units,
     measure_collapse,
-    mutual_information,
     usage,
 )
 from savi.evaluation.gaps import Gaps, generalization, measure_gaps
@@ -36,6 +35,7 @@ from savi.inner.solution import Status
 from savi.types import Observations, Rows
 from savi.vae.distributions import Posterior, stack
 from savi.vae.model import GaussianVAE
+from savi.vae.mutual_information import mutual_information
 
 if TYPE_CHECKING:
     from savi.data import TensorDataModule

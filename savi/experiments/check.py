@@ -58,8 +58,42 @@ def _check_method(config: Mapping[str, Any]) -> None:
         WarmStarts.build(config["inner"], inference)
     with within("inner"):
         Refinement.of(config["inner"], inference)
+    if callbacks.get("aggressive_encoder_steps") is not None:
+        _check_aggressive_encoder(config, inference)
     if callbacks["gradient_check_every_n_steps"] is not None:
         check_reference(callbacks["gradient_check_reference"], inference)
+
+
+def _check_aggressive_encoder(config: Mapping[str, Any], inference: SemiAmortizedInference) -> None:
+    """Refuse what updates of the encoder alone cannot go with.
+
+    Raises:
+        InputError: for the first choice.
+    """
+    trainer, family = config["trainer"], inference.family
+    precision = trainer["precision"]
+    conflicts = [
+        Conflict(inference.encoder is None, "model.encoder 'none'", "model.encoder=mlp"),
+        Conflict(
+            not family.has_density, f"posterior '{family.name}'", "posterior=laplace",
+            "which has no mutual information",
+        ),
+        Conflict(trainer["devices"] > 1, "several devices", "trainer.devices=1"),
+        Conflict(
+            precision.endswith("mixed"), f"trainer.precision '{precision}'",
+            "trainer.precision=32-true",
+        ),
+        Conflict(
+            (trainer.get("accumulate_grad_batches") or 1) > 1, "trainer.accumulate_grad_batches",
+            "trainer.accumulate_grad_batches=1",
+        ),
+        Conflict(
+            bool(config["hypergradient"]["tune"]), "hypergradient.tune", "hypergradient.tune=[]",
+            "which needs one training loss for all weights",
+        ),
+    ]  # fmt: skip
+    otherwise = "callbacks.aggressive_encoder_steps=null"
+    refuse("callbacks.aggressive_encoder_steps", conflicts, otherwise)
 
 
 def _check_smoothness(config: Mapping[str, Any]) -> None:

@@ -104,7 +104,10 @@ def _refuse(config: Mapping[str, Any]) -> None:
     precision, tuned = trainer["precision"], bool(config["hypergradient"]["tune"])
     outer, bits = config["optimizer"]["name"], config["model"]["kl"]["free_bits"]
     raises = config["gradient"].get("on_failure") == "raise"
-    optional = ("early_stopping_patience", "gradient_check_every_n_steps", "media_every_n_epochs")
+    optional = (
+        *("aggressive_encoder_steps", "early_stopping_patience"),
+        *("gradient_check_every_n_steps", "media_every_n_epochs"),
+    )
     resume = config.get("resume")
     likelihood, prior, objective = (
         config["model"][key] for key in ("likelihood", "prior", "objective")

@@ -14,13 +14,13 @@ from savi.evaluation import expected_bound, importance_log_likelihood
 from savi.evaluation.ais import annealed_log_likelihood, simulate
 from savi.evaluation.annealing import Annealing
 from savi.evaluation.bounds import sharp_bound
-from savi.evaluation.collapse import mutual_information
 from savi.evaluation.optimum import local_optimum
 from savi.evaluation.proposals import laplace_at_mode
 from savi.inference.negative_elbo import NegativeELBO
 from savi.inference.priors import connect
 from savi.registry import Registry
 from savi.vae import POSTERIORS, PRIORS, DiagonalGaussian, Prior, elbo
+from savi.vae.mutual_information import mutual_information
 from savi.vae.priors import MixturePrior, StandardPrior, VampPrior
 
 
