@@ -11,9 +11,9 @@ from torch import Tensor
 
 from savi.evaluation.pieces import Progress, silent
 from savi.types import Observations, PerExample, PerSample, Samples
-from savi.vae.distributions import Posterior, antithetic_noise
+from savi.vae.distributions import Gaussian, Posterior, antithetic_noise
 from savi.vae.model import VAE
-from savi.vae.monte_carlo import chunk_sizes, draws
+from savi.vae.monte_carlo import chunk_sizes, draws, expected_bound
 
 #: With fewer, the slope of the control variate would add more noise than it takes away.
 LEAST_SAMPLES = 64
@@ -91,8 +91,10 @@ def sharp_bound(
     slope needs more than a few pairs.
 
     With another prior than N(0, I), log p(x|z) has r(z) = log p(z) − log N(z; 0, I) added, G its
-    curvature, and the KL term is that from N(0, I).
+    curvature, and the KL term is that from N(0, I). A q that is no Gaussian has the plain average.
     """
+    if not isinstance(q, Gaussian):
+        return expected_bound(model, q, x, samples, generator).elbo
     gram, d = model.gram(q.mean), q.mean.shape[-1]
     basis = torch.eye(d, dtype=q.mean.dtype, device=q.mean.device)
     if not model.prior.standard:

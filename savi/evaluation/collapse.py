@@ -143,7 +143,7 @@ def measure_collapse(
 
 @torch.no_grad()
 def usage(q: Posterior, model: VAE) -> Collapse:
-    """The diagnostics without a cause, for a model that has no γ, or another prior than N(0, I).
+    """The diagnostics without a cause: of a model without a γ, another prior, or a flow.
 
     The kinds are told apart by γ and by squared errors, and by what goes back to the prior.
 
@@ -151,13 +151,15 @@ def usage(q: Posterior, model: VAE) -> Collapse:
         q: the posteriors of the examples.
         model: p(x, z).
     """
-    d, standard = q.mean.shape[-1], model.prior.standard
+    d, standard = q.mean.shape[-1], model.prior.standard and q.closed_kl
     pruned = d - active_units(q.mean)
     why = (
         "told apart by the variance γ, principal components and an autoencoder's squared error, "
         f"none of which means the same for model.likelihood '{model.likelihood.name}'"
         if standard
         else f"those of a model with the prior N(0, I), and not of model.prior '{model.prior.name}'"
+        if q.closed_kl
+        else "those of a Gaussian posterior, and not of a flow"
     )
     if pruned == 0:
         verdict = Verdict("none", f"All {d} latent dimensions are in use.")

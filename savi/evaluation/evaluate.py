@@ -304,7 +304,7 @@ def _collapse(
     if not module.family.has_density:
         return None
     vae, x, train = module.vae, subject.examples(), data.split("train")
-    if not (isinstance(vae, GaussianVAE) and vae.prior.standard):
+    if not (isinstance(vae, GaussianVAE) and vae.prior.standard and q.closed_kl):
         return usage(q, vae)
     error, both = None, None
     if settings["autoencoder_steps"] > 0:

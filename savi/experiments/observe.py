@@ -74,7 +74,7 @@ def observe(module: SemiAmortizedVAE, data: TensorDataModule) -> Observed:
     """
     x = data.split("test")[:OBSERVED]
     labels = data.labels("test")
-    d, vae, steps = module.family.latent_dim, module.vae, module.inference.test_max_steps
+    vae, steps = module.vae, module.inference.test_max_steps
     with _at_rest(module):
         parts = [
             module.inference(
@@ -83,16 +83,16 @@ def observe(module: SemiAmortizedVAE, data: TensorDataModule) -> Observed:
             for n, batch in enumerate(x.split(data.batch_size))
         ]
         q = stack([module.family.distribution(part.value, vae) for part in parts])
-        kl = q.kl_per_dimension().mean(dim=0) if vae.prior.standard else None
+        kl = q.kl_per_dimension().mean(dim=0) if vae.prior.standard and q.closed_kl else None
         traversed = _active(q.mean, q.mean.var(dim=0) if kl is None else kl)
-        init = vae.mean(parts[0].init[:SHOWN, :d])
+        init = vae.mean(module.family.mean(parts[0].init[:SHOWN], vae))
         solved = parts[0].solution is not None
         norms = [part.solution.stationarity for part in parts if part.solution]
         traced = x[:TRACED_EXAMPLES].to(module.device)
         return Observed(
             x=x[: len(init)],
             init=init.cpu(),
-            final=vae.mean(parts[0].value[:SHOWN, :d]).cpu() if solved else init.cpu(),
+            final=vae.mean(q.mean[: len(init)]).cpu() if solved else init.cpu(),
             samples=vae.sample(SHOWN, torch.Generator().manual_seed(module.seed)).cpu(),
             means=q.mean.cpu(),
             labels=None if labels is None else labels[:OBSERVED],

@@ -70,7 +70,7 @@ class TrainedModel:
                 has no encoder.
         """
         inferred = self._inferred(values, refine)
-        return stack([_on_cpu(self._posterior(lam)) for _, lam in inferred])
+        return stack([self._posterior(lam).cpu() for _, lam in inferred])
 
     def decode(self, codes: Codes) -> Float[Tensor, "N ..."]:
         """The mean of p(x|z) at each code [N, d], as examples."""
@@ -151,7 +151,7 @@ class TrainedModel:
             found = local_optimum(
                 self.module.vae, family, x, start, steps=max_steps, generator=noise
             )
-            q = _on_cpu(self._posterior(found.value))
+            q = self._posterior(found.value).cpu()
             parts.append((q, LocalOptimum(*(field.cpu() for field in vars(found).values()))))
         fields = zip(*(vars(optimum).values() for _, optimum in parts), strict=True)
         return Refined(stack([q for q, _ in parts]), LocalOptimum(*map(torch.cat, fields)))
@@ -178,10 +178,6 @@ class TrainedModel:
     @torch.no_grad()
     def _posterior(self, lam: Rows) -> Posterior:
         return self.module.family.distribution(lam, self.module.vae)
-
-
-def _on_cpu(q: Posterior) -> Posterior:
-    return type(q)(*(field.cpu() for field in vars(q).values()))
 
 
 def load(

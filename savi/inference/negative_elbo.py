@@ -9,7 +9,7 @@ from torch import Tensor
 from savi.inner.objective import OBJECTIVES, InnerObjective
 from savi.linear.dense import plus_diagonal
 from savi.vae.data_fit import DataFit
-from savi.vae.distributions import NoiseSchedule
+from savi.vae.distributions import NoiseSchedule, standard_log_prob
 from savi.vae.families import ClosedFormFamily, PosteriorFamily
 from savi.vae.model import VAE, KLWeight
 from savi.vae.tilted_fit import tilted
@@ -125,7 +125,10 @@ class NegativeELBO(InnerObjective):
         if self.family.is_map:
             return y.unsqueeze(0), 0.5 * y.square().sum(dim=-1)
         q = self.family.distribution(y, self.model, self.beta)
-        return q.rsample(self._noise), q.kl_per_dimension().sum(dim=-1)
+        z, kl = q.rsample(self._noise), q.kl_per_dimension().sum(dim=-1)
+        if not q.closed_kl:
+            kl = kl + (q.log_reference(z) - standard_log_prob(z)).mean(dim=0)
+        return z, kl
 
     def evaluated(self, y: Float[Tensor, "B P"]) -> None:
         """Count the codes that were decoded."""

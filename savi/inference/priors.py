@@ -23,8 +23,15 @@ def connect(prior: Prior, inference: SemiAmortizedInference, kl: Mapping[str, An
 
     Raises:
         InputError: where there is no network, or what it says is no Gaussian; and for free bits
-            with another prior than N(0, I).
+            with another prior than N(0, I), or with a flow.
     """
+    if inference.family.name == "flow":
+        free = "which split the KL term by dimensions, as only that of a Gaussian can be"
+        bits = kl["free_bits"] > 0
+        refuse(
+            "posterior 'flow'",
+            [Conflict(bits, "model.kl.free_bits", "model.kl.free_bits=0", free)],
+        )
     if prior.standard:
         return
     made, family = isinstance(prior, VampPrior), inference.family.name

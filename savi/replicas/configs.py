@@ -109,6 +109,7 @@ def _refuse(config: Mapping[str, Any]) -> None:
         *("gradient_check_every_n_steps", "media_every_n_epochs"),
     )
     resume = config.get("resume")
+    flow = config["posterior"]["name"] == "flow"
     likelihood, prior, objective = (
         config["model"][key] for key in ("likelihood", "prior", "objective")
     )
@@ -119,6 +120,7 @@ def _refuse(config: Mapping[str, Any]) -> None:
         ),
         Conflict(prior != "standard", f"model.prior '{prior}'", "model.prior=standard"),
         Conflict(objective != ELBO, f"model.objective '{objective}'", f"model.objective={ELBO}"),
+        Conflict(flow, "posterior 'flow'", "posterior=diagonal_gaussian"),
         Conflict(resume not in (None, AUTO), f"resume '{resume}'", f"resume={AUTO}"),
         Conflict(on_gpu, "a GPU", "trainer.accelerator=cpu"),
         Conflict(trainer["devices"] > 1, "several devices", "trainer.devices=1"),

@@ -35,7 +35,7 @@ from savi.types import Observations
 from savi.vae.build import build_encoder, build_vae
 from savi.vae.distributions import Posterior
 from savi.vae.elbo import Bound
-from savi.vae.families import POSTERIORS
+from savi.vae.families import POSTERIORS, PosteriorFamily
 from savi.vae.model import KLWeight
 from savi.vae.monte_carlo import expected_bound
 
@@ -100,11 +100,11 @@ class SemiAmortizedVAE(pl.LightningModule):
         check_settings(Config, groups)
         self.vae = build_vae(model, tuple(data_shape), data_variance)
         with within("posterior"):
-            self.family = POSTERIORS.chosen(posterior, model["latent_dim"])
+            family = POSTERIORS.chosen(posterior, model["latent_dim"])
         encoder = None
         if model["encoder"] != "none":
-            encoder = build_encoder(model, tuple(data_shape), self.family.num_params)
-        self.inference = SemiAmortizedInference(encoder, self.family, inner, gradient)
+            encoder = build_encoder(model, tuple(data_shape), family.num_params)
+        self.inference = SemiAmortizedInference(encoder, family, inner, gradient)
         connect(self.vae.prior, self.inference, model["kl"])
         self.encoder_objective = EncoderObjective(encoder_loss, self.inference)
         self.warm_starts = WarmStarts.build(inner, self.inference)
@@ -128,6 +128,11 @@ class SemiAmortizedVAE(pl.LightningModule):
         if self.kl_weight == 0 and self.family.name == "laplace":
             raise InputError("model.kl.weight 0 with posterior 'laplace': set it above 0")
         make_tunable(self, self.tuned)
+
+    @property
+    def family(self) -> PosteriorFamily:
+        """The posterior family."""
+        return self.inference.family
 
     @property
     def beta(self) -> KLWeight:
@@ -156,7 +161,8 @@ class SemiAmortizedVAE(pl.LightningModule):
 
     def predict_step(self, batch: AnyBatch, batch_idx: int) -> dict[str, Tensor]:
         """The parameters of q(z|x) by name, with noise that is the same at every call."""
-        return dict(vars(self(self._batch(batch).x, self.evaluation_noise(batch_idx))))
+        q = self(self._batch(batch).x, self.evaluation_noise(batch_idx))
+        return {name: field for name, field in vars(q).items() if isinstance(field, Tensor)}
 
     def _batch(self, batch: AnyBatch) -> Batch:
         """The batch as :class:`savi.data.TensorDataModule` yields it."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import ClassVar, Self
 
 import torch
 from jaxtyping import Float
@@ -19,10 +20,21 @@ from savi.types import Codes, Index, PerExample, PerSample, Samples
 NoiseSchedule = Callable[[int], Tensor]
 
 
+def standard_log_prob(z: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch"]:
+    """The values of log N(z; 0, I)."""
+    return -0.5 * (z.square().sum(dim=-1) + z.shape[-1] * math.log(2.0 * math.pi))
+
+
 class Posterior(ABC):
-    """q(z|x) for a batch of examples."""
+    """q(z|x) for a batch of examples.
+
+    Attributes:
+        mean: its means.
+        closed_kl: whether KL(q ‖ N(0, I)) is in closed form.
+    """
 
     mean: Codes
+    closed_kl: ClassVar[bool] = True
 
     @abstractmethod
     def rsample(self, noise: Samples) -> Samples:
@@ -34,7 +46,14 @@ class Posterior(ABC):
 
     @abstractmethod
     def kl_per_dimension(self) -> Codes:
-        """KL(q ‖ N(0, I)) in nats, split over the dimensions so that it sums to the whole."""
+        """KL(q ‖ N(0, I)) in nats, split over the dimensions so that it sums to the whole.
+
+        Where that is in no closed form, the KL from another law, which is (:meth:`log_reference`).
+        """
+
+    def log_reference(self, z: Samples) -> PerSample:
+        """The log-density of the law that :meth:`kl_per_dimension` is the KL from."""
+        return standard_log_prob(z)
 
     @property
     @abstractmethod
@@ -49,6 +68,15 @@ class Posterior(ABC):
         """The same without a graph."""
         return type(self)(*(field.detach() for field in vars(self).values()))
 
+    def cpu(self) -> Self:
+        """The same on the CPU."""
+        return type(self)(*(field.cpu() for field in vars(self).values()))
+
+    def join(self, parts: Sequence[Self]) -> Self:
+        """The posteriors of several batches, all of this kind, as those of one batch."""
+        fields = zip(*(vars(q).values() for q in parts), strict=True)
+        return type(self)(*map(torch.cat, fields))
+
     def __getitem__(self, examples: slice | Index) -> Self:
         """The posteriors of some of the examples."""
         return type(self)(*(field[examples] for field in vars(self).values()))
@@ -56,8 +84,7 @@ class Posterior(ABC):
 
 def stack(parts: Sequence[Posterior]) -> Posterior:
     """The posteriors of several batches, all of one kind, as those of one batch."""
-    fields = zip(*(vars(q).values() for q in parts), strict=True)
-    return type(parts[0])(*map(torch.cat, fields))
+    return parts[0].join(parts)
 
 
 class Gaussian(Posterior):

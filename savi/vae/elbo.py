@@ -18,10 +18,11 @@ class Bound:
 
     Attributes:
         reconstruction: (1/S) Σ_s log p(x|z_s), shape [B].
-        kl_per_dimension: from N(0, I), shape [B, d].
+        kl_per_dimension: of q, from N(0, I) for most, shape [B, d].
         squared_error: (1/S) Σ_s ‖x − μ(z_s)‖², shape [B].
         deviation: the same of what else the likelihood learns from; None for most.
-        log_ratio: (1/S) Σ_s log p(z_s)/N(z_s; 0, I); None where the prior is N(0, I).
+        log_ratio: (1/S) Σ_s log p(z_s)/N(z_s; 0, I), or what :func:`log_ratio` says; None where the
+            KL from the prior is in closed form.
         importance_weighted: L_S of :mod:`savi.vae.importance_bound`, where that is maximised.
     """
 
@@ -78,11 +79,21 @@ def elbo_of(
         q.kl_per_dimension(),
         squared_error.mean(dim=0),
         None if deviation is None else deviation.mean(dim=0),
-        None if model.prior.standard else model.prior.log_ratio(z).mean(dim=0),
+        log_ratio(model, q, z),
     )
 
 
+def log_ratio(model: VAE, q: Posterior, z: Samples) -> PerExample | None:
+    """What KL(q ‖ p) lacks beside the KL in closed form, by samples z of q; None if nothing.
+
+    That is the mean of log p(z) − log N(z; 0, I), or whatever the closed form is the KL from.
+    """
+    if model.prior.standard and q.closed_kl:
+        return None
+    return (model.prior.log_prob(z) - q.log_reference(z)).mean(dim=0)
+
+
 def kl_to_prior(model: VAE, q: Posterior, z: Samples) -> PerExample:
-    """KL(q ‖ p); for another prior than N(0, I) an estimate with samples z of q."""
-    kl = q.kl_per_dimension().sum(dim=-1)
-    return kl if model.prior.standard else kl - model.prior.log_ratio(z).mean(dim=0)
+    """KL(q ‖ p), an estimate by samples z of q where it is in no closed form."""
+    kl, lacking = q.kl_per_dimension().sum(dim=-1), log_ratio(model, q, z)
+    return kl if lacking is None else kl - lacking

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from savi.types import Observations, Samples
 from savi.vae.distributions import Posterior
-from savi.vae.elbo import Bound
+from savi.vae.elbo import Bound, log_ratio
 from savi.vae.model import VAE
 
 
@@ -58,6 +58,6 @@ def importance_weighted_bound(
         q.kl_per_dimension(),
         (shares * squared_error).sum(dim=0),
         None if deviation is None else (shares * deviation).sum(dim=0),
-        None if model.prior.standard else model.prior.log_ratio(z).mean(dim=0),
+        log_ratio(model, q, z),
         bound,
     )

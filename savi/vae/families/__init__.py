@@ -3,6 +3,7 @@
 from savi.vae.families.base import POSTERIORS, PosteriorFamily
 from savi.vae.families.closed_form import ClosedFormFamily, Jacobians
 from savi.vae.families.diagonal_gaussian import DiagonalGaussianFamily
+from savi.vae.families.flow import FlowFamily
 from savi.vae.families.full_gaussian import FullGaussianFamily
 from savi.vae.families.laplace import COVARIANCE_GRADIENT, LaplaceFamily
 from savi.vae.families.point_mass import PointMassFamily
@@ -12,6 +13,7 @@ __all__ = [
     "POSTERIORS",
     "ClosedFormFamily",
     "DiagonalGaussianFamily",
+    "FlowFamily",
     "FullGaussianFamily",
     "Jacobians",
     "LaplaceFamily",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from typing import ClassVar, TypeAlias
 
@@ -11,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from savi.registry import Registry
+from savi.vae.distributions import standard_log_prob
 
 #: Codes of any leading dimensions, and a number or a matrix for each of them.
 Points: TypeAlias = Float[Tensor, "*batch d"]
@@ -87,8 +87,3 @@ class Prior(nn.Module, ABC):
 
 #: Called with d and D; what follows are options, keys of the ``model`` group.
 PRIORS: Registry[type[Prior]] = Registry("model.prior", supplied=2, base=Prior)
-
-
-def standard_log_prob(z: Points) -> Values:
-    """The values of log N(z; 0, I)."""
-    return -0.5 * (z.square().sum(dim=-1) + z.shape[-1] * math.log(2.0 * math.pi))

@@ -6,7 +6,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from savi.vae.priors.base import PRIORS, Matrices, Points, Prior, Values, standard_log_prob
+from savi.vae.distributions import standard_log_prob
+from savi.vae.priors.base import PRIORS, Matrices, Points, Prior, Values
 
 
 @PRIORS.register("standard")
