@@ -297,15 +297,17 @@ class EvaluateConfig:
 
     Those that :class:`EvaluationConfig` has as well are bounded there.
 
-    ``ood`` names another data set, or ``arrays`` with an ``ood_path``, whose examples are to be
-    told from those of the run. ``imports`` are the modules that the checkpoint needs, by default
-    those that it names.
+    ``codes`` is an ``.npz`` file for a sample of the posterior of every example, the data of a
+    second VAE. ``ood`` names another data set, or ``arrays`` with an ``ood_path``, whose examples
+    are to be told from those of the run. ``imports`` are the modules that the checkpoint needs, by
+    default those that it names.
     """
 
     checkpoint: str = MISSING
     imports: list[str] | None = None
     split: str = setting("test", one_of=("test", "val"))
     output: str | None = None
+    codes: str | None = None
     samples: int | None = None
     importance_samples: int | None = None
     gap_examples: int | None = None

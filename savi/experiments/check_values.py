@@ -154,6 +154,9 @@ def check_evaluation(options: Mapping[str, Any]) -> None:
     """
     check_settings(EvaluateConfig, options)
     check_settings(EvaluationConfig, options)
+    codes = options.get("codes")
+    if codes is not None and Path(codes).suffix != ".npz":
+        raise InputError(f"codes '{codes}' is no .npz file: give it a name that ends in .npz")
     name, path = options["ood"], options["ood_path"]
     if name is None and path is not None:
         raise InputError(f"ood_path '{path}' without ood: set ood to a data set, such as arrays")

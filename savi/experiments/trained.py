@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -16,6 +16,7 @@ from savi.errors import InputError, require_at_least
 from savi.evaluation.bounds import importance_log_likelihood
 from savi.evaluation.optimum import LocalOptimum, local_optimum
 from savi.evaluation.proposals import with_density
+from savi.experiments.codes import sampled_codes
 from savi.experiments.reload import restore
 from savi.training.module import SemiAmortizedVAE
 from savi.types import Codes, Observations, PerExample, Rows
@@ -51,15 +52,32 @@ class TrainedModel:
         module: the Lightning module, whose numbers are in the model's units.
         form: the map between these and the data's own.
         batch_size: how many examples are worked on at once.
+        second: a VAE on this one's codes, whose samples are decoded in place of the prior's.
     """
 
     module: SemiAmortizedVAE
     form: Form
     batch_size: int = BATCH
+    second: TrainedModel | None = None
+
+    def __post_init__(self) -> None:
+        """See that a second VAE is one of codes.
+
+        Raises:
+            InputError: if its examples are not of their size.
+        """
+        d = self.module.vae.latent_dim
+        if self.second is not None and (found := self.second.module.vae.likelihood.dim) != d:
+            raise InputError(
+                f"second is a model of {found} numbers and codes have {d}: give a run on what "
+                "savi-evaluate codes=FILE.npz, or codes(...), gave of this one"
+            )
 
     def to(self, device: str | torch.device) -> Self:
         """Move the model to a device; itself."""
         self.module.to(device)
+        if self.second is not None:
+            self.second.to(device)
         return self
 
     def encode(self, values: Values, *, refine: bool = True) -> Posterior:
@@ -74,21 +92,43 @@ class TrainedModel:
 
     def decode(self, codes: Codes) -> Float[Tensor, "N ..."]:
         """The mean of p(x|z) at each code [N, d], as examples."""
+        return self._decoded(codes, self.module.vae.likelihood.mean)
+
+    @torch.no_grad()
+    def _decoded(self, codes: Codes, answer: Callable[[Tensor], Tensor]) -> Float[Tensor, "N ..."]:
+        """What is made of the decoder's outputs at each code, as examples."""
+        vae = self.module.vae
+        like = next(vae.parameters())
         parts = torch.as_tensor(codes).split(self.batch_size)
-        like = next(self.module.vae.parameters())
-        with torch.no_grad():
-            decoded = [self.module.vae.mean(z.to(like)).cpu() for z in parts]
-        return self.form.restored(torch.cat(decoded))
+        return self.form.restored(torch.cat([answer(vae.decode(z.to(like))).cpu() for z in parts]))
+
+    def codes(self, values: Values) -> Codes:
+        """A sample of q(z|x) for each example, [N, d]: together, of the aggregated posterior.
+
+        They are what a second VAE is trained on (Dai and Wipf 2019).
+        """
+        return sampled_codes(self.module, self._batches(values))
 
     def reconstruct(self, values: Values, *, refine: bool = True) -> Float[Tensor, "N ..."]:
         """The decoder's answer at the mean of q(z|x), in the shape of the examples."""
         return self.decode(self.encode(values, refine=refine).mean).reshape(tuple(values.shape))
 
-    def sample(self, n: int, *, seed: int = 0) -> Float[Tensor, "n ..."]:
-        """Decoder means at codes drawn from the prior, without the observation noise."""
+    def sample(self, n: int, *, seed: int = 0, noise: bool = False) -> Float[Tensor, "n ..."]:
+        """Decoder means at codes drawn from the prior, or samples with the observation ``noise``.
+
+        With a ``second`` VAE the codes are samples of that one, with its noise.
+        """
         require_at_least("n", n, 1)
         generator = torch.Generator().manual_seed(seed)
-        return self.decode(self.module.vae.prior.sample(n, generator))
+        if self.second is None:
+            codes = self.module.vae.prior.sample(n, generator)
+        else:
+            codes = self.second.sample(n, seed=seed, noise=True)
+            generator = torch.Generator().manual_seed(seed + 1)
+        if not noise:
+            return self.decode(codes)
+        likelihood = self.module.vae.likelihood
+        return self._decoded(codes, lambda outputs: likelihood.sample(outputs, generator))
 
     @torch.no_grad()
     def elbo(
@@ -186,6 +226,7 @@ def load(
     imports: Sequence[str] | None = None,
     device: str = "cpu",
     batch_size: int = BATCH,
+    second: str | Path | None = None,
 ) -> TrainedModel:
     """The model of a checkpoint, or of the best epoch of a run, without its data.
 
@@ -197,11 +238,13 @@ def load(
             are printed first. An empty list imports none.
         device: where it works.
         batch_size: how many examples are worked on at once.
+        second: a run of a second VAE, on the codes of the first.
 
     Raises:
         InputError: for a missing or foreign checkpoint, and for one that needs other modules or
-            does not know the units of its data.
+            does not know the units of its data; and for a second one of other data.
     """
+    other = None if second is None else load(second, imports=imports, batch_size=batch_size)
     module, data = restore(run_or_checkpoint, imports)
     if module.preprocessing is None:
         raise InputError(
@@ -209,4 +252,4 @@ def load(
             "data, as those of version 0.1 and later do: train it again"
         )
     form = Form(module.preprocessing, data.get("layout", "channels_first"), module.seed)
-    return TrainedModel(module, form, batch_size).to(device)
+    return TrainedModel(module, form, batch_size, other).to(device)
