@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import sys
 from collections import Counter
 from collections.abc import Mapping
@@ -21,7 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 from savi import console
 from savi.config import store
 from savi.config.catalogue import choices
-from savi.config.data import check_data
+from savi.config.data import settings_of
 from savi.config.hydras import own_answers
 from savi.config.options import check_options, register_groups
 from savi.config.schema import Config
@@ -29,6 +30,7 @@ from savi.config.words import GROUPS, modules_named, repeated
 from savi.errors import ImplicitGradientError, InputError, unknown_option
 from savi.experiments.check_values import check_evaluation, check_job, check_values
 from savi.plugins import import_modules
+from savi.runs.folder import require_unused
 from savi.runs.record import Interrupted, Origin, Record
 from savi.runs.stop import CODES as STOP_CODES
 from savi.runs.stop import STOP
@@ -46,6 +48,9 @@ OmegaConf.register_new_resolver("job_folder", job_folder, replace=True)
 #: The ``logger.folder`` of the configs, where all offline runs are linked.
 SHARED_RUNS = "runs/wandb"
 
+#: Where launchers and Lightning tell a process its number among those of a data-parallel run.
+RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK")
+
 
 @hydra.main(version_base="1.3", config_path=store.conf_dir(), config_name="config")
 def _train(config: DictConfig) -> float:
@@ -61,6 +66,8 @@ def _train(config: DictConfig) -> float:
         if hydra_config.mode is RunMode.MULTIRUN:
             return _train_in_turn(values, folder, hydra_config)
         _check(values, hydra_config)
+        if values["resume"] is None and _is_first_process():
+            require_unused(folder)
         words = hydra_config.overrides.task
         again_by = again(words, console.short(folder))
         origin = Origin(command(words), again=again_by, remarks=tuple(repeated(words)))
@@ -184,7 +191,12 @@ def _check(values: Mapping[str, Any], hydra_config: HydraConf) -> None:
     store.refuse_dropped_groups(hydra_config.runtime.choices, Config)
     check_values(values)
     data = values["data"]
-    check_data(choices("data set"), data["name"], data["path"], data["options"])
+    settings_of(choices("data set"), data["name"], data["path"], data["options"])
+
+
+def _is_first_process() -> bool:
+    """Of a data-parallel run: the others find what the first has begun to write."""
+    return all(os.environ.get(rank, "0") == "0" for rank in RANKS)
 
 
 def _optimized(metrics: Mapping[str, float], values: Mapping[str, Any]) -> float:

@@ -1,5 +1,6 @@
 """Fixtures that many tests share."""
 
+import gc
 import os
 import signal
 import sys
@@ -9,11 +10,14 @@ from pathlib import Path
 import matplotlib
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
+from composing import composed
 
-from savi.config.store import conf_dir, plain, register_schemas
+from savi.config.store import plain, register_schemas
 
 register_schemas()
+
+# The modules and tests that are loaded stay: each search for cycles would go through them.
+gc.disable()
 
 #: Added to every seed: SAVI_TEST_SEED=1 runs the same tests with other random numbers.
 SHIFT = int(os.environ.get("SAVI_TEST_SEED", "0"))
@@ -49,6 +53,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: place.get(item.path.name, len(LONGEST)))
 
 
+def pytest_collection_finish() -> None:
+    """Search for cycles from here on, in what the tests make."""
+    gc.freeze()
+    gc.enable()
+
+
 @pytest.fixture(autouse=True, scope="session")
 def _threads() -> None:
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))
@@ -74,8 +84,7 @@ def config() -> Callable[..., dict]:
     register_schemas()
 
     def compose_plain(*overrides: str) -> dict:
-        with initialize_config_dir(version_base="1.3", config_dir=conf_dir()):
-            return plain(compose("config", overrides=list(overrides)))
+        return plain(composed(*overrides))
 
     return compose_plain
 

@@ -1,16 +1,17 @@
 """The commands, called as a user would, in this process."""
 
 import json
+import os
 import shutil
 import signal
-import subprocess
-import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import yaml
+from programs import started
 from sklearn.datasets import load_digits
 
 from savi.cli import evaluate, report, train
@@ -375,18 +376,17 @@ def test_the_wandb_run_can_be_read_back(finished):
 
 @pytest.mark.slow
 def test_ctrl_c_keeps_everything_so_far(tmp_path):
-    script = Path(__file__).parents[1] / "scripts" / "train.py"
-    command = [sys.executable, str(script), *TINY, "trainer.max_epochs=100000"]
-    process = subprocess.Popen(
-        command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    assert process.stdout is not None
-    for line in process.stdout:
-        if line.startswith("epoch 2/"):
-            process.send_signal(signal.SIGINT)
-            break
-    _, errors = process.communicate(timeout=120)
-    assert process.returncode == 130, errors
+    words = (*TINY, "trainer.max_epochs=100000")
+    process = started("import savi.cli; savi.cli.train()", *words, cwd=tmp_path)
+    assert process.pid is not None
+    printed = tmp_path / "stdout.txt"
+    while not printed.exists() or "\nepoch 2/" not in printed.read_text():
+        assert process.is_alive()
+        time.sleep(0.05)
+    os.kill(process.pid, signal.SIGINT)
+    process.join(timeout=120)
+    errors = (tmp_path / "stderr.txt").read_text()
+    assert process.exitcode == 130, errors
     assert errors.strip().splitlines()[-1].startswith("savi: interrupted: checkpoints and metrics")
     run = tmp_path / "run"
     for name in ("checkpoints/best.ckpt", "checkpoints/last.ckpt", "metrics.csv", "config.yaml"):

@@ -1,14 +1,13 @@
 """The notebooks of docs/: their outputs are of the code that they show, which runs."""
 
 import ast
-import json
 import shutil
 import sys
 from importlib import import_module
 from pathlib import Path
 
 import pytest
-from notebooks import FOLDER, code_of, digest, source
+from notebooks import FOLDER, code_of, digest, read
 from programs import finished
 
 PATHS = sorted(FOLDER.glob("*.ipynb"))
@@ -25,13 +24,13 @@ print(renew(Path(sys.argv[1])))
 
 def kinds(notebook):
     """What sort of output each cell has."""
-    return [[output["output_type"] for output in cell["outputs"]] for cell in code_of(notebook)]
+    return [[output.output_type for output in cell.outputs] for cell in code_of(notebook)]
 
 
 def test_what_is_shown_is_of_this_code(path):
-    notebook = json.loads(path.read_text("utf-8"))
-    assert notebook["metadata"]["digest"] == digest(notebook), "run scripts/notebooks.py"
-    assert [cell["execution_count"] for cell in code_of(notebook)] == list(
+    notebook = read(path)
+    assert notebook.metadata["digest"] == digest(notebook), "run scripts/notebooks.py"
+    assert [cell.execution_count for cell in code_of(notebook)] == list(
         range(1, len(code_of(notebook)) + 1)
     )
     shown = [kind for cell in kinds(notebook) for kind in cell]
@@ -42,10 +41,10 @@ def test_what_is_shown_is_of_this_code(path):
 
 
 def test_its_code_is_valid_and_what_it_imports_is_there(path):
-    notebook = json.loads(path.read_text("utf-8"))
+    notebook = read(path)
     imported = 0
     for cell in code_of(notebook):
-        for node in ast.walk(ast.parse(source(cell))):
+        for node in ast.walk(ast.parse(cell.source)):
             if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("savi"):
                 for name in node.names:
                     assert hasattr(import_module(node.module), name.name), name.name
@@ -63,4 +62,4 @@ def test_it_runs_and_shows_as_much_again(path, tmp_path):
     shutil.copy(path, copy)
     code, out = finished(RENEW, str(copy), cwd=tmp_path)
     assert code == 0, out
-    assert kinds(json.loads(copy.read_text("utf-8"))) == kinds(json.loads(path.read_text("utf-8")))
+    assert kinds(read(copy)) == kinds(read(path))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from statistics import linear_regression, mean, median
+from statistics import mean
 from typing import Any
 
 from savi.errors import Conflict, SettingError, refuse
@@ -12,11 +12,15 @@ from savi.inference.semi_amortized import SemiAmortizedInference
 
 ALWAYS, AUTO = "always", "auto"
 
-#: Steps of each kind that are timed, alternately, after the first one of a training.
-TIMED = 4
+#: How many times what it gains on training examples refinement has to gain on new ones.
+RATIO = 2.0
 
-#: Validations that a slope is drawn through.
+#: Validations that are averaged, at least.
 FEWEST = 3
+
+#: The last step at which it may begin. Later on the noise of the gradient is what limits a
+#: training, and more steps are worth more than refined ones.
+LATEST = 4_000
 
 
 class Refinement:
@@ -81,85 +85,60 @@ class Refinement:
 
 
 class WhenItPays(Refinement):
-    r"""Refine from the validation on at which it gains more than its seconds would otherwise.
+    r"""Refine from the validation on at which it gains twice as much on new examples.
 
-    Let v(t) be the validation bound after t steps (nats), and c the price of a step that refines in
-    steps that do not. Bounds grow about as the logarithm of the steps, so that the seconds of
-    refinement would buy v(ct) − v(t) ≈ s log c nats in amortised steps, with s = dv / d log t from
-    a straight line through the validations since t/2. It pays if what refinement adds to the bounds
-    of validation examples is more, on average over the same validations::
+    What refinement adds to the bound, L(λK) − L(λ0), is what the encoder's guess lacks. Where data
+    are scarce the encoder learns its training examples by heart: its guesses for them get better,
+    and those for new ones worse. Training with refinement, which does not fit the model to the
+    guesses, then leads to a better model; before that it is the dearer way to the same one.
+    It begins once, on average over the validations since half of the steps,
 
-        mean [ L(λK) − L(λ0) ]  >  s log c
+        L(λK) − L(λ0) of validation examples  ≥  2 (L(λK) − L(λ0)) of training examples  >  0,
 
-    Where data are scarce the encoder errs on new examples and the bound soon falls, so that both
-    sides speak for refinement; on large data the bound rises for long, and it comes late or never.
-    Once begun, refinement stays. c is the ratio of the median seconds of the first few steps, of
-    which every other one refines.
+    and stays; after t = 4,000 it does not begin any more. On Fashion-MNIST with 1,000 and 3,000
+    images that is at about half of the steps after which a plain VAE is best, and it leads to a
+    better model; with 10,000 images it would be at 8,000 steps, and lead to a worse one.
 
     Attributes:
-        validations: (t, v, gain) of each, in order.
-        seconds: those of the steps that were timed, of both kinds.
+        gains: (t, of validation examples, of training examples) of each validation, in nats.
     """
 
     def __init__(self) -> None:
         super().__init__(first=None)
-        self.validations: list[tuple[int, float, float]] = []
-        self.seconds: dict[bool, list[float]] = {False: [], True: []}
+        self.gains: list[tuple[int, float, float]] = []
 
-    def refines(self, step: int) -> bool:
-        """As always, and some of the first steps, to be timed."""
-        return super().refines(step) or (self.is_timed(step) and step % 2 == 0)
+    def undecided(self, step: int) -> bool:
+        """Whether :meth:`validated` is to be told of a validation after so many steps."""
+        return self.first is None and 0 < step <= LATEST
 
-    def is_timed(self, step: int) -> bool:
-        """Whether :meth:`took` is to be told how long this step took."""
-        return self.first is None and 1 <= step <= 2 * TIMED
-
-    def took(self, step: int, seconds: float) -> None:
-        """A timed step is over."""
-        self.seconds[self.refines(step)].append(seconds)
-
-    def validated(self, step: int, bound: float, gain: float) -> None:
-        """After so many steps the validation examples have this bound, and this gain (nats)."""
-        if not (math.isfinite(bound) and math.isfinite(gain)) or step == 0:
+    def validated(self, step: int, gain: float, trained: float) -> None:
+        """After so many steps refinement gains this on validation and on training examples."""
+        if not (math.isfinite(gain) and math.isfinite(trained) and self.undecided(step)):
             return
-        self.validations.append((step, bound, gain))
-        if self.first is None and self.otherwise is not None and self.gain > self.otherwise:
+        self.gains.append((step, gain, trained))
+        if len(self.recent) >= FEWEST and self.gain >= RATIO * self.trained > 0.0:
             self.first = step
-
-    @property
-    def price(self) -> float | None:
-        """c; None before it is known."""
-        if not all(self.seconds.values()):
-            return None
-        return max(1.0, median(self.seconds[True]) / median(self.seconds[False]))
 
     @property
     def recent(self) -> list[tuple[int, float, float]]:
         """The validations of the second half of the steps so far."""
-        return [entry for entry in self.validations if 2 * entry[0] >= self.validations[-1][0]]
+        return [entry for entry in self.gains if 2 * entry[0] >= self.gains[-1][0]]
 
     @property
     def gain(self) -> float:
-        """What refinement adds to the bound, recently."""
-        return mean(gain for _, _, gain in self.recent)
+        """What refinement adds to the bound of validation examples, recently."""
+        return mean(gain for _, gain, _ in self.recent)
 
     @property
-    def otherwise(self) -> float | None:
-        """What its seconds would add in amortised steps: s log c; None before it is known."""
-        recent = self.recent if self.validations else []
-        if len(recent) < FEWEST or self.price is None:
-            return None
-        steps = [math.log(step) for step, _, _ in recent]
-        slope, _ = linear_regression(steps, [bound for _, bound, _ in recent])
-        return slope * math.log(self.price)
+    def trained(self) -> float:
+        """What it adds to that of training examples."""
+        return mean(trained for _, _, trained in self.recent)
 
     def state_dict(self) -> dict[str, Any]:
         """Its decision, and what it decides by."""
-        knowledge = {"validations": list(self.validations), "seconds": dict(self.seconds)}
-        return super().state_dict() | knowledge
+        return super().state_dict() | {"gains": list(self.gains)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on where that training was."""
         super().load_state_dict(state)
-        self.seconds = dict(state["seconds"])
-        self.validations = [tuple(entry) for entry in state["validations"]]
+        self.gains = [tuple(entry) for entry in state["gains"]]

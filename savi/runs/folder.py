@@ -133,6 +133,19 @@ def make(folder: Path, key: str) -> None:
         raise InputError(f"{key} '{folder}' cannot be written to: choose another folder")
 
 
+def require_unused(folder: Path) -> None:
+    """Refuse a folder that a run has left something in.
+
+    Raises:
+        InputError: if there is anything.
+    """
+    if held := contents(folder):
+        raise InputError(
+            f"hydra.run.dir '{folder}' holds a run already ({', '.join(held)}): choose another, or "
+            "go on with it by resume=auto"
+        )
+
+
 @contextmanager
 def claimed(folder: Path, *, again: bool) -> Iterator[None]:
     """Hold the folder, made if need be, for this process alone.
@@ -146,11 +159,8 @@ def claimed(folder: Path, *, again: bool) -> Iterator[None]:
     """
     if folder.resolve() == Path.cwd():
         raise InputError("hydra.run.dir is the current folder: give the run a folder of its own")
-    if (held := contents(folder)) and not again:
-        raise InputError(
-            f"hydra.run.dir '{folder}' holds a run already ({', '.join(held)}): choose another, or "
-            "go on with it by resume=auto"
-        )
+    if not again:
+        require_unused(folder)
     make(folder, "hydra.run.dir")
     lock = FileLock(folder / LOCK)
     try:

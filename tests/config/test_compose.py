@@ -1,14 +1,17 @@
 """Every file under conf/ composes with the schema."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from copy import deepcopy
 from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import get_type_hints
+from typing import Any, get_type_hints
 
 import pytest
+from composing import composed
+from omegaconf import OmegaConf
 
 from savi.config.schema import Config
-from savi.config.store import conf_dir
+from savi.config.store import conf_dir, plain
 from savi.data import DATASETS
 from savi.errors import InputError
 from savi.experiments.check import check
@@ -67,24 +70,37 @@ def test_most_numbers_have_bounds():
     assert BOUNDED["trainer.max_epochs"].at_least == 1
 
 
+@pytest.fixture(scope="module")
+def changed() -> Callable[[str, object], dict[str, Any]]:
+    """The config of a run in which one value has another, which the schema converts."""
+    whole = composed("experiment=hypergradient")
+
+    def change(key: str, value: object) -> dict[str, Any]:
+        config = deepcopy(whole)
+        OmegaConf.update(config, key, value)
+        return plain(config)
+
+    return change
+
+
 @pytest.mark.parametrize("key", [key for key in BOUNDED if BOUNDED[key].at_least is not None])
-def test_a_value_below_its_minimum_is_refused(config, key):
+def test_a_value_below_its_minimum_is_refused(changed, key):
     least = BOUNDED[key].at_least
     below = least - 1 if least < 0 else -1
     with pytest.raises(InputError, match=f"^{key} is {below}(.0)?: set it to {least} or more"):
-        check(config("experiment=hypergradient", f"{key}={below}"))
+        check(changed(key, below))
 
 
 @pytest.mark.parametrize("key", [key for key in BOUNDED if BOUNDED[key].above is not None])
-def test_a_value_that_is_not_above_0_is_refused(config, key):
+def test_a_value_that_is_not_above_0_is_refused(changed, key):
     with pytest.raises(InputError, match=rf"^{key} is 0\.0: set it above 0"):
-        check(config("experiment=hypergradient", f"{key}=0.0"))
+        check(changed(key, 0.0))
 
 
 @pytest.mark.parametrize("key", [key for key in BOUNDED if BOUNDED[key].one_of is not None])
-def test_a_name_that_is_unknown_is_refused(config, key):
+def test_a_name_that_is_unknown_is_refused(changed, key):
     with pytest.raises(InputError, match=rf"^unknown {key} 'foo': choose one of "):
-        check(config("experiment=hypergradient", f"{key}=foo"))
+        check(changed(key, "foo"))
 
 
 def test_there_is_a_conf_folder_in_the_checkout():

@@ -1,8 +1,7 @@
 """Where a run's figures go, read back from wandb's own files."""
 
+import os
 import signal
-import subprocess
-import sys
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -10,7 +9,7 @@ from threading import Thread
 
 import pytest
 import torch
-from programs import finished_alone
+from programs import finished, started
 from wandb_runs import history_of, records_of, summary_of
 
 from savi.errors import InputError
@@ -227,6 +226,10 @@ finally:
 """
 
 
+#: What a job has in its environment: it is forked from a process that is older than a test.
+SET = "import os\nos.environ.update({})\n"
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("end", "code", "state"),
@@ -237,20 +240,18 @@ finally:
     ],
 )
 def test_a_run_says_how_it_ended(end, code, state, tmp_path):
-    process = subprocess.Popen(
-        [sys.executable, "-c", JOB, end],
-        cwd=tmp_path,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout is not None
-    assert process.stdout.readline() == "started\n"
+    process = started(JOB, end, cwd=tmp_path)
+    assert process.pid is not None
+    printed = tmp_path / "stdout.txt"
+    while not printed.exists() or printed.read_text() != "started\n":
+        assert process.is_alive()
+        time.sleep(0.05)
     if end == "interrupted":
-        time.sleep(0.5)
-        process.send_signal(signal.SIGINT)
-    process.communicate(timeout=60)
-    assert bool(process.returncode) == bool(code)
+        time.sleep(0.2)
+        os.kill(process.pid, signal.SIGINT)
+    process.join(timeout=60)
+    assert process.exitcode is not None
+    assert bool(process.exitcode) == bool(code)
     told = summary_of(run_of(tmp_path / "run"))
     assert (told["exit_code"], told["state"]) == (code, state)
 
@@ -283,11 +284,10 @@ def server():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("key", ["a" * 40, pytest.param("short", marks=pytest.mark.long)])
-def test_a_key_that_nobody_knows_leads_to_an_offline_run(key, server, tmp_path, monkeypatch):
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setenv("WANDB_BASE_URL", server[0])
-    monkeypatch.setenv("WANDB_API_KEY", key)
-    code, output = finished_alone(JOB.replace('"offline"', '"online"'), "finished", cwd=tmp_path)
+def test_a_key_that_nobody_knows_leads_to_an_offline_run(key, server, tmp_path):
+    variables = {"HOME": str(tmp_path), "WANDB_BASE_URL": server[0], "WANDB_API_KEY": key}
+    job = SET.format(variables) + JOB.replace('"offline"', '"online"')
+    code, output = finished(job, "finished", cwd=tmp_path)
     started, warning = output.splitlines()
     assert (code, started) == (0, "started")
     assert warning.startswith("warning: wandb cannot be used online (")
@@ -297,9 +297,9 @@ def test_a_key_that_nobody_knows_leads_to_an_offline_run(key, server, tmp_path, 
     assert ("/graphql" in server[1]) == (key != "short")
 
 
-def test_an_offline_run_asks_nobody(server, tmp_path, monkeypatch):
-    monkeypatch.setenv("WANDB_BASE_URL", server[0])
-    code, output = finished_alone(JOB, "finished", cwd=tmp_path)
+def test_an_offline_run_asks_nobody(server, tmp_path):
+    job = SET.format({"WANDB_BASE_URL": server[0]}) + JOB
+    code, output = finished(job, "finished", cwd=tmp_path)
     assert (code, output) == (0, "started\n")
     assert server[1] == []
     told = summary_of(run_of(tmp_path / "run"))

@@ -6,11 +6,9 @@ import pytest
 from torch import nn
 
 from savi.errors import InputError, within
-from savi.inference.refinement import TIMED, Refinement, WhenItPays
+from savi.inference.refinement import LATEST, Refinement, WhenItPays
 from savi.inference.semi_amortized import SemiAmortizedInference
 from savi.vae.families import POSTERIORS
-
-PRICE = 2.0
 
 
 def inference(encoder=True, **inner):
@@ -29,21 +27,10 @@ def refinement(when, **changes):
         return Refinement.of(values | {"when": when}, made)
 
 
-def undecided():
-    made = WhenItPays()
-    for step in range(1, 2 * TIMED + 1):
-        assert made.is_timed(step)
-        made.took(step, PRICE if made.refines(step) else 1.0)
-    assert made.price == PRICE
-    assert not made.is_timed(0)
-    assert not made.is_timed(2 * TIMED + 1)
-    return made
-
-
-def validate(made, bound, gain, steps):
-    """Validate after these steps, until refinement has begun; the bounds are given by the step."""
+def validate(made, gain, trained, steps):
+    """Validate after these steps, until refinement has begun; the gains are given by the step."""
     for step in steps:
-        made.validated(step, bound(step), gain(step))
+        made.validated(step, gain(step), trained(step))
         if made.first is not None:
             return
 
@@ -57,82 +44,83 @@ def test_always_and_from_a_step():
     assert Refinement.of(values, made).first == 0  # a config of a version without it
 
 
-def test_the_price_is_the_ratio_of_the_first_steps():
-    made = undecided()
-    refined = [step for step in range(100) if made.refines(step)]
-    assert refined == [2, 4, 6, 8]
-    assert len(made.seconds[True]) == len(made.seconds[False]) == TIMED
-    assert WhenItPays().price is None
+def grown(step):
+    """A gain on validation examples that grows by one nat in a hundred steps."""
+    return step / 100
 
 
-@pytest.mark.parametrize("slope", [0.0, 20.0, -5.0])
-def test_what_else_the_seconds_would_buy(slope):
-    """Along a bound of a + s log t, c times more steps add s log c exactly."""
-    made = undecided()
-    validate(made, lambda t: 3.0 + slope * math.log(t), lambda t: -math.inf, [100])
-    assert made.validations == []  # not a number
-    validate(made, lambda t: 3.0 + slope * math.log(t), lambda t: -99.0, range(100, 1000, 100))
-    more = slope * math.log(PRICE * 900) - slope * math.log(900)
-    assert made.otherwise == pytest.approx(more, abs=1e-9)
+def test_it_begins_where_new_examples_gain_twice_as_much():
+    """The mean gain since t/2 is 3t/400, and has to reach twice 6."""
+    made = WhenItPays()
+    validate(made, grown, lambda step: 6.0, range(10, 4000, 10))
+    assert made.first == 1600
+    assert made.gain == pytest.approx(12.0)
+    assert made.trained == 6.0
+    before = WhenItPays()
+    validate(before, grown, lambda step: 6.0, range(10, made.first, 10))
+    assert before.first is None
+    assert before.gain < 2 * before.trained
+
+
+@pytest.mark.parametrize("factor", [1.0, 1.9])
+def test_it_never_begins_where_they_gain_less(factor):
+    made = WhenItPays()
+    validate(made, lambda step: factor * grown(step), grown, range(10, 4000, 10))
     assert made.first is None
 
 
-def test_it_begins_where_the_gain_is_more():
-    def bound(step):
-        """Rises as 40 log t, and from step 1,000 on falls."""
-        return 40 * math.log(min(step, 1000)) - 0.01 * max(0, step - 1000)
-
-    steps = range(100, 4000, 100)
-    made = undecided()
-    validate(made, bound, lambda step: 20.0, steps)
-    assert 1000 < made.first < 2000
-    assert made.gain > made.otherwise
-    before = undecided()
-    validate(before, bound, lambda step: 20.0, range(100, made.first, 100))
-    assert before.first is None
-    assert before.gain < before.otherwise
-
-    early, never = undecided(), undecided()
-    validate(early, bound, lambda step: 30.0, steps)
-    assert early.first == 400  # 40 log 2 = 27.7; the first three since half of the steps
-    validate(never, lambda step: 40 * math.log(step), lambda step: 20.0, steps)
-    assert never.first is None
+@pytest.mark.parametrize("trained", [0.0, -1.0])
+def test_it_does_not_begin_where_refinement_gains_nothing_in_training(trained):
+    """As with a solve that cannot yet take a step: a ratio says nothing there."""
+    made = WhenItPays()
+    validate(made, lambda step: 1.0, lambda step: trained, range(10, 400, 10))
+    assert made.first is None
 
 
-def test_it_stays_once_it_has_begun():
-    made = undecided()
-    validate(made, lambda step: 0.0, lambda step: 1.0, range(10, 100, 10))
-    assert made.first == 40
+def test_it_takes_three_validations_and_then_stays():
+    made = WhenItPays()
+    validate(made, lambda step: 3.0, lambda step: 1.0, range(10, 100, 10))
+    assert made.first == 40  # 20, 30 and 40 are the first three since half of the steps
     assert [made.refines(step) for step in (4, 39, 40, 1000)] == [False, False, True, True]
-    made.validated(50, 1e6, 0.0)
+    made.validated(50, 0.0, 1e6)
     assert made.first == 40
-    assert not made.is_timed(5)
 
 
 def test_only_the_second_half_counts():
-    made = undecided()
-    validate(made, lambda t: 100 * math.log(t), lambda t: 0.0, range(100, 1100, 100))
+    made = WhenItPays()
+    validate(made, lambda step: 0.0, lambda step: 1.0, range(100, 1100, 100))
     assert [step for step, _, _ in made.recent] == [500, 600, 700, 800, 900, 1000]
 
 
-def test_without_a_price_nothing_is_decided():
+def test_it_does_not_begin_late():
     made = WhenItPays()
-    validate(made, lambda t: 0.0, lambda t: 1.0, range(10, 100, 10))
+    for step in range(100, 10_000, 100):
+        made.validated(step, 3.0 if step > LATEST else 1.0, 1.0)
     assert made.first is None
-    assert made.otherwise is None
+    assert made.gains[-1][0] == LATEST
+    assert [made.undecided(step) for step in (0, 1, LATEST, LATEST + 1)] == [
+        False,
+        True,
+        True,
+        False,
+    ]
+
+
+def test_what_is_no_number_is_left_out():
+    made = WhenItPays()
+    for values in ((math.nan, 1.0), (1.0, math.nan), (math.inf, 1.0)):
+        made.validated(10, *values)
+    made.validated(0, 1.0, 1.0)  # before any step
+    assert made.gains == []
 
 
 def test_a_resumed_training_decides_alike():
-    def bound(step):
-        return 40 * math.log(min(step, 1000))
-
-    whole, part = undecided(), undecided()
-    validate(whole, bound, lambda step: 20.0, range(100, 4000, 100))
-    validate(part, bound, lambda step: 20.0, range(100, 800, 100))
-    resumed = WhenItPays()
+    whole, part, resumed = WhenItPays(), WhenItPays(), WhenItPays()
+    validate(whole, grown, lambda step: 6.0, range(100, 4000, 100))
+    validate(part, grown, lambda step: 6.0, range(100, 800, 100))
     resumed.load_state_dict(part.state_dict())
     assert resumed.state_dict() == part.state_dict()
-    validate(resumed, bound, lambda step: 20.0, range(800, 4000, 100))
+    validate(resumed, grown, lambda step: 6.0, range(800, 4000, 100))
     assert resumed.state_dict() == whole.state_dict()
     assert whole.first is not None
 

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from programs import finished
 from pytorch_lightning.plugins.environments import SLURMEnvironment
 
 from savi.cli import train
@@ -34,6 +35,7 @@ COUNTED = {"inner/converged", "inner/steps"}
 
 
 def run(folder: Path, name: str, *overrides: str) -> dict[str, float]:
+    """The figures of a run on several devices."""
     done = subprocess.run(
         [sys.executable, str(SCRIPT), *RUN, *overrides, f"hydra.run.dir={name}"],
         cwd=folder,
@@ -49,10 +51,11 @@ def run(folder: Path, name: str, *overrides: str) -> dict[str, float]:
 @pytest.mark.slow
 @pytest.mark.parametrize("experiment", ["savi_ift", pytest.param("vae", marks=pytest.mark.long)])
 def test_two_devices_give_the_figures_of_one(experiment, tmp_path):
-    one, two = (
-        run(tmp_path, name, f"experiment={experiment}", *extra)
-        for name, extra in (("one", ()), ("two", TWO))
-    )
+    words = (*RUN, f"experiment={experiment}", "hydra.run.dir=one")
+    code, output = finished("import savi.cli; savi.cli.train()", *words, cwd=tmp_path)
+    assert code == 0, output
+    one = json.loads((tmp_path / "one" / "metrics.json").read_text())
+    two = run(tmp_path, "two", f"experiment={experiment}", *TWO)
     assert one.keys() == two.keys()
     shared = {name: value for name, value in one.items() if not name.startswith(OWN)}
     assert len(shared) > 10

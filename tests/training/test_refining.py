@@ -1,7 +1,7 @@
 """Trainings that refine from a step on, or once it pays."""
 
-import itertools
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import pytorch_lightning as pl
@@ -13,8 +13,14 @@ from savi.experiments.run import build
 from savi.inference.refinement import WhenItPays
 from savi.replicas.configs import plans
 from savi.runs.record import Origin
-from savi.training import refining
-from savi.training.refining import PRICE, REFINED_FROM, REFINING, Refining, in_words
+from savi.training.refining import (
+    REFINED_FROM,
+    REFINING,
+    STREAM,
+    TRAINED,
+    Refining,
+    in_words,
+)
 from savi.training.step_metrics import training_metrics
 
 SMALL = (
@@ -81,76 +87,79 @@ def test_it_begins_at_the_step_that_was_asked_for(fit):
 
 
 @pytest.fixture
-def clock(monkeypatch):
-    """Steps that refine take three times as long, and the gain of every validation is 1 nat."""
-
+def gains(monkeypatch):
+    """Gains of validation examples, one after another, beside 1 nat of training examples."""
     observed = WhenItPays.validated
 
-    def use(bounds):
-        rising, times = iter(bounds), itertools.count()
-        monkeypatch.setattr(refining, "_now", lambda device: float(next(times)))
+    def use(values):
+        following = iter(values)
 
-        def took(self, step, seconds):
-            assert seconds == 1.0
-            self.seconds[self.refines(step)].append(3.0 if self.refines(step) else 1.0)
+        def validated(self, step, gain, trained):
+            observed(self, step, next(following), 1.0)
 
-        def validated(self, step, bound, gain):
-            observed(self, step, next(rising), 1.0)
-
-        monkeypatch.setattr(WhenItPays, "took", took)
         monkeypatch.setattr(WhenItPays, "validated", validated)
 
     return use
 
 
-def test_auto_begins_once_it_pays_and_says_so(fit, clock, capsys):
-    # Rises by 100 nats an epoch, and then no more: a slope of 0 is drawn from epochs 6 to 9.
-    clock([100.0, 200.0, 300.0, 400.0, 500.0, *[600.0] * 20])
+# Of epochs 5 to 9 the mean is 1.8, of 5 to 10 it is 2.
+RISING = [1.0] * 6 + [2.0, 2.0, 3.0, 3.0, *[0.0] * 10]
+
+
+def test_auto_begins_once_it_pays_and_says_so(fit, gains, capsys):
+    gains(RISING)
     module, epochs, _ = fit(12, "inner.when=auto")
     first = module.refinement.first
-    assert first == 11 * STEPS
-    assert [figures[REFINING] for figures in epochs] == [0.0] * 10 + [1.0] * 2
-    assert [PRICE in figures for figures in epochs] == [False] * 3 + [True] * 9
-    assert epochs[3][PRICE] > 1
-    assert epochs[10][PRICE] == pytest.approx(0.0, abs=1e-9)
-    # Four steps were timed; then one epoch was left.
-    assert module.solves.solves == (4 + STEPS) * 16
+    assert first == 10 * STEPS
+    assert [figures[REFINING] for figures in epochs] == [0.0] * 9 + [1.0] * 3
+    assert len(module.refinement.gains) == 10
+    assert module.solves.solves == 2 * STEPS * 16
     said = [line for line in capsys.readouterr().out.splitlines() if "refining" in line]
-    assert said == [in_words_at(module.refinement)]
-    assert f"refining from step {first} on: it adds 1.0 nats to validation bounds" in said[0]
-    assert f"(a step costs 3.0 of those); inner.when={first} begins there again" in said[0]
-    callback = Refining(module.refinement)
-    assert callback.last == {REFINED_FROM: first, PRICE: pytest.approx(0.0, abs=1e-9)}
+    assert said == [in_words(module.refinement)]
+    assert f"refining from step {first} on: it adds 2.0 nats to the bounds of validation" in said[0]
+    assert f"and 1.0 to those of training examples; inner.when={first} begins there" in said[0]
+    assert Refining(module.refinement).last == {REFINED_FROM: first}
 
 
-def in_words_at(refinement):
-    """What was said at the validation that decided."""
-    past = WhenItPays()
-    past.load_state_dict(refinement.state_dict())
-    past.validations = [entry for entry in past.validations if entry[0] <= past.first]
-    return in_words(past)
-
-
-def test_a_resumed_training_begins_alike(fit, clock):
-    bounds = [100.0, 200.0, 300.0, 400.0, 500.0, *[600.0] * 20]
-    clock(bounds)
+def test_a_resumed_training_begins_alike(fit, gains):
+    gains(RISING)
     whole, _, _ = fit(12, "inner.when=auto")
-    clock(bounds)
+    gains(RISING)
     _, _, saved = fit(7, "inner.when=auto")
-    clock(bounds[7:])
+    gains(RISING[7:])
     resumed, epochs, _ = fit(12, "inner.when=auto", ckpt_path=saved)
     assert len(epochs) == 5
     assert resumed.refinement.state_dict() == whole.refinement.state_dict()
-    assert resumed.refinement.first == 11 * STEPS
+    assert resumed.refinement.first == 10 * STEPS
 
 
-def test_the_bound_and_the_gain_are_those_of_the_validation(fit):
+def test_the_gains_are_those_of_validation_and_of_training_examples(fit):
     module, epochs, _ = fit(3, "inner.when=auto")
-    steps, bounds, gains = zip(*module.refinement.validations, strict=True)
+    steps, gains, trained = zip(*module.refinement.gains, strict=True)
     assert list(steps) == [STEPS, 2 * STEPS, 3 * STEPS]
-    assert list(bounds) == [figures["val/elbo"] for figures in epochs]
     assert list(gains) == [figures["inner/improvement"] for figures in epochs]
-    assert module.refinement.price >= 1.0
+    assert list(trained) == pytest.approx([figures[TRAINED] for figures in epochs], rel=1e-6)
+
+
+def test_the_training_examples_are_the_first_of_the_data_module(config):
+    """Without one, those of the last batch."""
+    data, module = build(config(*SMALL, "inner.when=auto"))
+    callback = Refining(module.refinement)
+    trainer = SimpleNamespace(
+        datamodule=data, sanity_checking=False, global_step=4, is_global_zero=True,
+        callback_metrics={"inner/improvement": torch.tensor(1.0)},
+    )  # fmt: skip
+    module.log_dict = lambda *args, **options: None
+    expected = []
+    for x in (data.split("train")[:16], data.split("val")[:5]):
+        _, bound, initial = module.evaluate_batch(x, module.evaluation_noise(STREAM), 2)
+        expected.append(float((bound.elbo - initial.elbo).double().mean()))
+    callback.on_train_batch_start(trainer, module, data.split("val")[:5], 0)
+    callback.on_validation_epoch_end(trainer, module)
+    trainer.datamodule = None
+    callback.on_train_batch_start(trainer, module, data.split("val")[:5], 1)
+    callback.on_validation_epoch_end(trainer, module)
+    assert [trained for _, _, trained in module.refinement.gains] == pytest.approx(expected)
 
 
 def refuse_replicas(values):

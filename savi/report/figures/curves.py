@@ -106,7 +106,7 @@ PANELS = (
     Panel("Inner problems converged", {"inner/converged": ""}, "share"),
     Panel(
         "Inner gain over $\\lambda_0$",
-        {"inner/improvement": "gain", "inner/refinement_price": "its time in plain steps"},
+        {"inner/improvement": "validation", "inner/improvement_train": "training"},
     ),
     Panel("Gradient norm", {f"gradient/norm_{of}": of for of in ("encoder", "decoder")}, "log"),
     Panel(

@@ -109,12 +109,8 @@ STATEMENTS: dict[str, tuple[str, Judge]] = {
     "inner/improvement": (
         "What the inner steps gain in the bound over the encoder's guess.", _none),
     "inner/refined_from": (
-        "The training step at whose validation the gain of the inner steps was first more than "
-        "what their time would buy in steps without; those before it were a plain VAE's.", _none),
-    "inner/refinement_price": (
-        "What the time of the inner steps would buy in the bound by steps without, in the end: the "
-        "slope of the validation bound in the logarithm of the steps, times the logarithm of how "
-        "much longer a step takes.", _none),
+        "The training step at whose validation the inner steps first gained twice as much on "
+        "validation examples as on training examples; those before it were a plain VAE's.", _none),
     "inner/solves_failed": (
         "Inner solves that failed, of one for each training example and step.",
         _failed),

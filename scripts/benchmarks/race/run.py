@@ -118,7 +118,8 @@ def _begin(job: Job, config: Config, clock: Clock) -> tuple[Training, Judge]:
     module = experiment_module(words, images, job.seed)
     budget = marks_of(job.size, config)[-1]
     optimizer = module.configure_optimizers()
-    training = Training(module, optimizer, images, method, budget, clock, judge.val)
+    known = judge.val, judge.train
+    training = Training(module, optimizer, images, method, budget, clock, *known)
     return training, judge
 
 

@@ -37,6 +37,7 @@ class Training:
     budget: float
     clock: Clock
     validation: Observations
+    trained: Observations  # some of the training images
     seconds: float = 0.0
     steps: int = 0
 
@@ -54,32 +55,28 @@ class Training:
                 step = training_step(self.module, self.optimizer, x, measured=False, refine=refine)
             except torch.linalg.LinAlgError:
                 return False
-            loss, spent = step.loss, self.clock() - start
-            self.seconds += spent
-            self._inform(spent)
+            loss = step.loss
+            self.seconds += self.clock() - start
+            self._inform()
             self.steps += 1
             if not torch.isfinite(loss):
                 return False
         return True
 
-    def _inform(self, seconds: float) -> None:
-        """Tell ``inner.when=auto`` what it decides by.
-
-        That is the time of a step and, once an epoch, the bound of the validation images and what
-        refinement gains there.
-        """
-        refinement, module = self.module.refinement, self.module
-        if not isinstance(refinement, WhenItPays):
+    def _inform(self) -> None:
+        """Tell ``inner.when=auto`` once an epoch what refinement gains, which it decides by."""
+        refinement, taken = self.module.refinement, self.steps + 1
+        if not isinstance(refinement, WhenItPays) or not refinement.undecided(taken):
             return
-        if refinement.is_timed(self.steps):
-            refinement.took(self.steps, seconds)
-        taken = self.steps + 1
-        if refinement.first is None and taken % max(VALIDATED, self.images.epoch_length) == 0:
-            with evaluation_mode(module):
-                noise, samples = module.evaluation_noise(0), module.settings["val_samples"]
-                _, bound, initial = module.evaluate_batch(self.validation, noise, samples)
-            elbo = float(bound.elbo.double().mean())
-            refinement.validated(taken, elbo, elbo - float(initial.elbo.double().mean()))
+        if taken % max(VALIDATED, self.images.epoch_length) == 0:
+            refinement.validated(taken, self._gain(self.validation), self._gain(self.trained))
+
+    def _gain(self, x: Observations) -> float:
+        module = self.module
+        with evaluation_mode(module):
+            noise, samples = module.evaluation_noise(0), module.settings["val_samples"]
+            _, bound, initial = module.evaluate_batch(x, noise, samples)
+        return float((bound.elbo - initial.elbo).double().mean())
 
     def state_dict(self) -> dict[str, Any]:
         """All that is needed to go on as if nothing had happened."""
