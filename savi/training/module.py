@@ -25,6 +25,7 @@ from savi.settings import check_settings
 from savi.training.bad_steps import BAD_STEPS, BadSteps, StepInputs, source_of_noise
 from savi.training.finite import all_finite, gradients, in_words, not_finite
 from savi.training.hypergradient.hyperparameters import make_tunable
+from savi.training.kl_weight import warm_up
 from savi.training.outer_optimizers import OUTER_OPTIMIZERS
 from savi.training.refining import Refining
 from savi.training.schedules import SCHEDULES
@@ -136,7 +137,7 @@ class SemiAmortizedVAE(pl.LightningModule):
 
     @property
     def beta(self) -> KLWeight:
-        """The KL weight at the current step: see :func:`warm_up`."""
+        """The KL weight at the current step: see :func:`savi.training.kl_weight.warm_up`."""
         return self.kl_weight * warm_up(self.kl, self.global_step)
 
     @property
@@ -389,18 +390,3 @@ def outer_optimizer(
     if config["schedule"] == "constant":
         return optimizer, None
     return optimizer, SCHEDULES[config["schedule"]](optimizer, steps())
-
-
-def kl_weight(kl: Mapping[str, Any], step: int) -> float:
-    """β at a step, counted from 0."""
-    return kl["weight"] * warm_up(kl, step)
-
-
-def warm_up(kl: Mapping[str, Any], step: int) -> float:
-    """The factor of β at a step, counted from 0: it rises linearly during the warm-up, then stays.
-
-    With ``cycle_steps`` it does so again and again (Fu et al. 2019, arXiv 1903.10145).
-    """
-    warmup, cycle = kl["warmup_steps"], kl["cycle_steps"]
-    in_cycle = step % cycle if cycle else step
-    return min(1.0, (in_cycle + 1) / warmup) if warmup else 1.0

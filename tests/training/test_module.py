@@ -9,7 +9,7 @@ import torch
 from savi.config.schema import LR_SCHEDULES
 from savi.experiments.run import build
 from savi.training import SemiAmortizedVAE
-from savi.training.module import kl_weight
+from savi.training.kl_weight import kl_weight
 from savi.training.schedules import LEFT, SCHEDULES
 from savi.vae.distributions import antithetic_noise
 from savi.vae.elbo import elbo
