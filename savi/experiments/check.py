@@ -49,7 +49,8 @@ def _check_method(config: Mapping[str, Any]) -> None:
     encoder = None if model["encoder"] == "none" else nn.Identity()
     inference = SemiAmortizedInference(encoder, family, config["inner"], config["gradient"])
     connect(build_prior(model, data_dim=1), inference, model["kl"])
-    check_objective(model, inference, bool(config["hypergradient"]["tune"]))
+    tuned = bool(config.get("hypergradient", {}).get("tune"))
+    check_objective(model, inference, tuned)
     EncoderObjective(config["encoder_loss"], inference)
     if config["inner"].get("warm_start"):
         # Lightning's import takes seconds.
@@ -88,7 +89,7 @@ def _check_aggressive_encoder(config: Mapping[str, Any], inference: SemiAmortize
             "trainer.accumulate_grad_batches=1",
         ),
         Conflict(
-            bool(config["hypergradient"]["tune"]), "hypergradient.tune", "hypergradient.tune=[]",
+            bool(config.get("hypergradient", {}).get("tune")), "hypergradient.tune", "hypergradient.tune=[]",
             "which needs one training loss for all weights",
         ),
     ]  # fmt: skip

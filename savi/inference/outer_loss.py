@@ -63,8 +63,9 @@ def check_objective(
             "by which the validation ELBO is to rise",
         ),
     ]  # fmt: skip
-    if model["objective"] != ELBO:
-        refuse(f"model.objective '{model['objective']}'", conflicts, "model.objective=elbo")
+    # Runs of versions without another objective can still be evaluated.
+    if (objective := model.get("objective", ELBO)) != ELBO:
+        refuse(f"model.objective '{objective}'", conflicts, "model.objective=elbo")
 
 
 @dataclass(frozen=True)
