@@ -89,7 +89,8 @@ def _check_aggressive_encoder(config: Mapping[str, Any], inference: SemiAmortize
             "trainer.accumulate_grad_batches=1",
         ),
         Conflict(
-            bool(config.get("hypergradient", {}).get("tune")), "hypergradient.tune", "hypergradient.tune=[]",
+            bool(config.get("hypergradient", {}).get("tune")),
+            "hypergradient.tune", "hypergradient.tune=[]",
             "which needs one training loss for all weights",
         ),
     ]  # fmt: skip
