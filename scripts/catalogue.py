@@ -22,7 +22,9 @@ from savi.settings import Bounds
 
 def described() -> str:
     """What the file should hold."""
-    kinds = {kind: _choices(registry(kind)) for kind in HOMES}
+    # All are imported before any is read: some entries are registered beside another kind's.
+    registries = {kind: registry(kind) for kind in HOMES}
+    kinds = {kind: _choices(found) for kind, found in registries.items()}
     return json.dumps(kinds, indent=1, ensure_ascii=False) + "\n"
 
 

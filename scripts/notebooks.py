@@ -43,7 +43,9 @@ def renew(path: Path) -> str:
     with tempfile.TemporaryDirectory() as folder:
         where = {"metadata": {"path": folder}}
         # When each cell ran would differ each time.
-        NotebookClient(notebook, timeout=None, resources=where, record_timing=False).execute()
+        NotebookClient(
+            notebook, timeout=None, resources=where, record_timing=False, coalesce_streams=True
+        ).execute()
     notebook.metadata["digest"] = digest(notebook)
     nbformat.write(notebook, path)
     return f"{path.name}: {time.perf_counter() - began:.0f} s, {path.stat().st_size / 1e3:.0f} kB"

@@ -44,6 +44,8 @@ LONGEST = (
     *("test_gradient_check.py", "test_safety_run.py", "test_trust_region.py", "test_loggers.py"),
     *("test_cli.py", "test_devices.py", "test_replicas_ensemble.py", "test_inner_optimizers.py"),
     *("test_wheel.py", "test_peers_systems.py", "test_ppca.py", "test_gradient_backends.py"),
+    *("test_resume.py", "test_replicas_resume.py", "test_precision.py", "test_media.py"),
+    *("test_hypergradient_oracle.py", "test_warm_start.py"),
 )
 
 

@@ -52,13 +52,19 @@ def choices(kind: str) -> Choices[Any]:
 
 
 def registry(kind: str) -> Registry[Any]:
-    """The registry of a kind itself, which is imported if need be."""
-    # All of them: some of what one registry holds is registered where another one lives.
-    registries = {}
-    for each, home in HOMES.items():
-        module, _, name = home.partition(":")
-        registries[each] = getattr(import_module(module), name)
-    return registries[kind]
+    """The registry of a kind itself, which is imported if need be, with all that savi has."""
+    found = _at(HOMES[kind])
+    if not set(catalogued()[kind]) <= set(found):
+        # Some of what one registry holds is registered where another one lives.
+        for home in HOMES.values():
+            _at(home)
+    return found
+
+
+def _at(home: str) -> Registry[Any]:
+    module, _, name = home.partition(":")
+    found: Registry[Any] = getattr(import_module(module), name)
+    return found
 
 
 class Names(Collection[str]):

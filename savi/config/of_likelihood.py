@@ -9,6 +9,7 @@ REAL: dict[str, bool | str] = {"dequantise": True, "centre": True, "binarise": "
 OTHERS: dict[str, dict[str, bool | str]] = {
     "bernoulli": {"dequantise": False, "centre": False, "binarise": "dynamic"},
     "continuous_bernoulli": {"centre": False},
+    "categorical": {"dequantise": False, "centre": False},
 }
 
 

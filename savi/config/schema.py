@@ -46,12 +46,17 @@ class KLConfig:
 MAX_DEPTH = 1_000
 
 
+#: What else than x and z encoder and decoder may be given.
+CONDITIONS = ("none", "labels")
+
+
 @dataclass
 class ModelConfig:
     """The generative model and the inference network (``encoder: none`` for SVI).
 
     Further keys are options of the decoder, of the encoder, of the prior, or of the likelihood.
-    ``gamma`` is that of a Gaussian likelihood.
+    ``gamma`` is that of a Gaussian likelihood. ``condition`` is what encoder and decoder are given
+    besides x and z.
     """
 
     latent_dim: int = setting(16, at_least=1)
@@ -59,6 +64,7 @@ class ModelConfig:
     encoder: str = "mlp"
     prior: str = "standard"
     likelihood: str = "gaussian"
+    condition: str = setting("none", one_of=CONDITIONS)
     hidden: int = setting(256, at_least=1)
     depth: int = setting(2, at_least=0, at_most=MAX_DEPTH)
     activation: str = "softplus"
@@ -97,7 +103,10 @@ class EncoderLossConfig:
 
 
 #: How the outer learning rate goes: see :mod:`savi.training.schedules`.
-LR_SCHEDULES = ("constant", "cosine", "linear", "exponential", "one_cycle")
+LR_SCHEDULES = ("constant", "cosine", "linear", "exponential", "one_cycle", "inverse_sqrt")
+
+#: Those that are the same however long the training is.
+ENDLESS_SCHEDULES = ("constant", "inverse_sqrt")
 
 
 @dataclass

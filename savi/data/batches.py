@@ -26,21 +26,34 @@ class Batch(NamedTuple):
 AnyBatch = Batch | Sequence[Tensor] | Tensor
 
 
-def as_batch(batch: AnyBatch, shape: tuple[int, ...]) -> Batch:
+def as_batch(batch: AnyBatch, shape: tuple[int, ...], labelled: bool = False) -> Batch:
     """The batch with its examples flattened; the positions of another loader's are none.
 
+    Where they are ``labelled`` the second tensor of another loader holds the labels.
+
     Raises:
-        InputError: for examples that have not the size of this shape.
+        InputError: for examples that have not the size of this shape, and for missing labels.
     """
     if not isinstance(batch, Batch):
-        x = batch if isinstance(batch, Tensor) else batch[0]
-        batch = Batch(x.flatten(1), torch.empty(0, dtype=torch.int64))
-    if batch.x.shape[1] != math.prod(shape):
+        parts = [batch] if isinstance(batch, Tensor) else batch
+        x = parts[0].flatten(1)
+        if labelled and len(parts) < 2:
+            raise InputError(
+                "model.condition 'labels' with batches of one tensor: give examples and labels"
+            )
+        x = with_labels(x, parts[1]) if labelled else x
+        batch = Batch(x, torch.empty(0, dtype=torch.int64))
+    if batch.x.shape[1] != math.prod(shape) + labelled:
         raise InputError(
             f"a batch has examples of {batch.x.shape[1]} numbers, and data_shape {shape} has "
             f"{math.prod(shape)}: give data_shape those of the data"
         )
     return batch
+
+
+def with_labels(x: Float[Tensor, "B D"], labels: Int[Tensor, " B"]) -> Float[Tensor, "B D+1"]:
+    """Rows of examples that have their labels behind them."""
+    return torch.cat([x, labels.to(x).unsqueeze(1)], dim=1)
 
 
 class Visit(NamedTuple):
@@ -56,17 +69,22 @@ class Visit(NamedTuple):
 
 
 class FixedExamples(Dataset[Batch]):
-    """Examples, in the model's units, that look the same at every visit."""
+    """Examples, in the model's units, that look the same at every visit.
 
-    def __init__(self, x: Float[Tensor, "N D"]) -> None:
-        self.x = x
+    Attributes:
+        rows: what a model is given of them: x, and the labels behind it if there are any.
+    """
+
+    def __init__(self, x: Float[Tensor, "N D"], labels: Int[Tensor, " N"] | None = None) -> None:
+        self.rows = x if labels is None else with_labels(x, labels)
+        self.x = self.rows[:, : x.shape[1]] if labels is not None else x
 
     def __len__(self) -> int:
         return len(self.x)
 
     def __getitem__(self, visit: Visit) -> Batch:
         positions = visit.positions[visit.share]
-        return Batch(_rows(self.x, positions), positions)
+        return Batch(_rows(self.rows, positions), positions)
 
 
 class DequantisedExamples(Dataset[Batch]):
@@ -75,8 +93,14 @@ class DequantisedExamples(Dataset[Batch]):
     The seed is that of the noise in `x`.
     """
 
-    def __init__(self, values: Shaped[Tensor, "N D"], units: Units, seed: int) -> None:
-        self.values, self.units, self.seed = values, units, seed
+    def __init__(
+        self,
+        values: Shaped[Tensor, "N D"],
+        units: Units,
+        seed: int,
+        labels: Int[Tensor, " N"] | None = None,
+    ) -> None:
+        self.values, self.units, self.seed, self.labels = values, units, seed, labels
 
     def __len__(self) -> int:
         return len(self.values)
@@ -85,12 +109,20 @@ class DequantisedExamples(Dataset[Batch]):
         noise = generator("training noise", *visit.key)
         values = _rows(self.values, visit.positions)
         # The noise of the whole batch, so that an example's noise is the same on any device.
-        return Batch(self.units(values, noise)[visit.share], visit.positions[visit.share])
+        x, positions = self.units(values, noise)[visit.share], visit.positions[visit.share]
+        return Batch(
+            x if self.labels is None else with_labels(x, self.labels[positions]), positions
+        )
 
     @property
     def x(self) -> Float[Tensor, "N D"]:
         """All examples with one fixed noise, computed at each call."""
         return self.units(self.values, generator("fixed training noise", self.seed))
+
+    @property
+    def rows(self) -> Float[Tensor, "N E"]:
+        """The same with the labels behind it, if there are any."""
+        return self.x if self.labels is None else with_labels(self.x, self.labels)
 
 
 def _rows(values: Shaped[Tensor, "N D"], positions: Int[Tensor, " B"]) -> Shaped[Tensor, "B D"]:

@@ -8,17 +8,18 @@ from typing import TypeAlias
 
 import numpy as np
 import torch
-from jaxtyping import Float, Shaped
+from jaxtyping import Float, Int, Shaped
 from numpy.typing import NDArray
 from torch import Tensor
 
 from savi.data.preprocessing import Preprocessing
 from savi.data.randomness import generator
+from savi.data.vocabulary import END, PADDING, Vocabulary
 from savi.errors import InputError
 from savi.types import Observations
 
-#: What a user hands over: examples side by side.
-Values: TypeAlias = Shaped[Tensor, "N ..."] | NDArray[np.generic]
+#: What a user hands over: examples side by side, or lines of text.
+Values: TypeAlias = Shaped[Tensor, "N ..."] | NDArray[np.generic] | list[str]
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,8 @@ class Form:
         Raises:
             InputError: for another shape or type, and for values that the data cannot have.
         """
+        if isinstance(values, list) and (not values or isinstance(values[0], str)):
+            values = self._of_lines(values)
         tensor = torch.as_tensor(values).detach().cpu()
         self._check_shape(tensor)
         self._check_values(tensor)
@@ -60,18 +63,48 @@ class Form:
             tensor = tensor.movedim(-1, 1)
         rows = tensor.flatten(1).contiguous()
         if self.preprocessing.levels is not None:
-            rows = rows.to(torch.uint8)
+            rows = rows.to(torch.int32 if self.preprocessing.sequences else torch.uint8)
         return self.preprocessing.units(rows, generator("noise in use", self.seed))
 
     def restored(self, x: Float[Tensor, "*S D"]) -> Float[Tensor, "*S ..."]:
         """From the model's units to the data set's own values and shape, as real numbers.
 
-        A pixel level k is the mean of its bin [k, k + 1) less ½ where the model has seen noise.
+        A pixel level k is the mean of its bin [k, k + 1) less ½ where the model has seen noise. The
+        levels of sequences are whole, and −1 after the word that ends a line.
         """
         units = self.preprocessing.units
         own = units.restored(x) * units.divisor - 0.5 * units.noisy
+        if self.preprocessing.sequences:
+            return self._ended(own.round().long())
         own = own.to(x.dtype).unflatten(-1, self.preprocessing.shape)
         return own.movedim(-3, -1) if self._moves else own
+
+    @property
+    def vocabulary(self) -> Vocabulary | None:
+        """What the levels of sequences stand for; None if that is not known."""
+        return self.preprocessing.vocabulary
+
+    def _of_lines(self, lines: list[str]) -> Int[Tensor, "N T"]:
+        """The levels of lines of text.
+
+        Raises:
+            InputError: for a run on other data, and for lines without a word.
+        """
+        if self.vocabulary is None:
+            raise InputError(
+                "the examples are a list, and the run's data were no text: give arrays"
+            )
+        if not lines or not all(isinstance(line, str) and line.split() for line in lines):
+            raise InputError("the examples are a list: give lines of text, each with a word")
+        return self.vocabulary.encode(lines, self.preprocessing.shape[0])
+
+    def _ended(self, levels: Int[Tensor, "*S T"]) -> Int[Tensor, "*S T"]:
+        """With padding after the word that ends a line."""
+        if self.vocabulary is None:
+            return levels
+        end = levels == self.vocabulary.words.index(END)
+        after = end.long().cumsum(dim=-1) - end.long() > 0
+        return torch.where(after, PADDING, levels)
 
     def _check_shape(self, values: Tensor) -> None:
         taken = [self.shape, (math.prod(self.shape),)]
@@ -97,14 +130,23 @@ class Form:
             if not torch.isfinite(values).all():
                 raise InputError("the examples have NaN or infinite values: remove or replace them")
             return
+        kind = "words" if self.preprocessing.sequences else "pixel levels"
         if values.is_floating_point() or values.is_complex() or values.dtype == torch.bool:
             raise InputError(
-                f"the examples have type {values.dtype} and the run had {levels} pixel levels: "
+                f"the examples have type {values.dtype} and the run had {levels} {kind}: "
                 f"give integers from 0 to {levels - 1}"
             )
         least, most = int(values.min()), int(values.max())
+        if self.preprocessing.sequences:
+            ended = values.flatten(1) < 0
+            if bool((ended[:, :-1] & ~ended[:, 1:]).any()) or bool(ended[:, 0].any()) or least < -1:
+                raise InputError(
+                    "the examples have sequences that go on after a −1, or are empty: pad them by "
+                    "−1 at the end alone"
+                )
+            least = max(least, 0)
         if least < 0 or most >= levels:
             raise InputError(
-                f"the examples hold values from {least} to {most} and the run had {levels} pixel "
-                f"levels: give integers from 0 to {levels - 1}"
+                f"the examples hold values from {least} to {most} and the run had {levels} "
+                f"{kind}: give integers from 0 to {levels - 1}"
             )

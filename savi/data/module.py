@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -25,6 +26,7 @@ from savi.data.randomness import generator
 from savi.data.raw import Examples, RawData, partition_of, train_val_test
 from savi.data.registry import bind
 from savi.data.units import Units, distinct
+from savi.data.vocabulary import Vocabulary
 from savi.errors import Conflict, InputError, refuse, unknown_option
 from savi.settings import check_settings
 
@@ -66,7 +68,9 @@ class TensorDataModule(LightningDataModule):
         shape: The shape of one example before flattening: (C, H, W) or (D,). This attribute and
             those below exist after `setup`.
         dim: The number D of dimensions.
-        levels: The number L of pixel levels, or None for continuous data.
+        levels: The number L of levels, of pixels or of sequences, or None for continuous data.
+        sequences: Whether examples are sequences of levels.
+        padded: Whether some of them end before others do.
         mean: [D], what was subtracted from every example: zero if not ``centre``.
         units: The map between raw values, the data's units and x, with the scale.
         preprocessing: What belongs to a checkpoint: the units and where the splits lie.
@@ -81,7 +85,9 @@ class TensorDataModule(LightningDataModule):
             (-log p(x)/D + ``log_levels``)/log 2 (Theis, van den Oord and Bethge 2016).
         truth: The parameters that synthetic data were drawn with, in the units before centring,
             or None.
+        classes: The number of different labels, or None where there are none.
         dtype: The precision of x, float32 unless set before `setup`.
+        labelled: Whether batches have the labels behind x, False unless set before `setup`.
 
     Raises:
         InputError: for a setting that cannot be used; at construction where that can be told
@@ -100,6 +106,9 @@ class TensorDataModule(LightningDataModule):
     variance: float
     log_levels: float
     truth: dict[str, Tensor] | None
+    classes: int | None
+    sequences: bool
+    padded: bool
 
     def __init__(
         self,
@@ -126,6 +135,7 @@ class TensorDataModule(LightningDataModule):
         self.name, self.limit, self.batch_size, self.seed = name, limit, batch_size, seed
         self.dequantise, self.centre, self.val_size = dequantise, centre, val_size
         self.scale, self.layout, self.dtype = scale, layout, torch.float32
+        self.labelled, self.classes = False, None
         self.binarise = binarise
         self._fitted: dict[str, Any] | None = None
         self._datasets: dict[str, FixedExamples | DequantisedExamples] = {}
@@ -143,12 +153,21 @@ class TensorDataModule(LightningDataModule):
         splits = self._split(raw)
         self.hashes = {split: examples.hashes for split, examples in splits.items()}
         self.known = self.preprocessing.fingerprint == fingerprint(self.hashes)
-        self.shape, self.levels, self.truth = raw.shape, raw.levels, raw.truth
+        self.shape, self.truth = raw.shape, raw.truth
+        self.levels, self.sequences = self.preprocessing.levels, raw.sequences
+        ends = (bool((one.values < 0).any()) for one in splits.values())
+        self.padded = raw.sequences and any(ends)
         units = self.units = self.preprocessing.units
         self.distinct = distinct(splits["train"].values.flatten(1))
         self.mean, self.variance, self.log_levels = units.mean, units.variance, units.log_levels
         self.dim = len(units.mean)
         self._labels = {split: examples.labels for split, examples in splits.items()}
+        self.classes = self._number_of_classes()
+        if self.labelled and self.classes is None:
+            raise InputError(
+                f"model.condition 'labels': the data of '{self.name}' have no labels, or not whole "
+                "numbers from 0 on, for all splits: set model.condition=none"
+            )
         self._datasets = {
             split: self._dataset(split, examples, units) for split, examples in splits.items()
         }
@@ -160,16 +179,23 @@ class TensorDataModule(LightningDataModule):
             self.preprocessing = Preprocessing.of(self._fitted, self.dtype)
             self.preprocessing.require(self.name, raw)
             raw = raw.hashed(self.preprocessing.precise)
-            return train_val_test(raw, *settings, self.preprocessing.partition)
+            splits = train_val_test(raw, *settings, self.preprocessing.partition)
+            return _in_levels(raw, splits, self.preprocessing.vocabulary)
         precise = raw.needs_precision
         raw = raw.hashed(precise)
         partition = partition_of(raw, self.val_size, self.seed)
         splits = train_val_test(raw, *settings, partition)
+        vocabulary, levels = None, raw.levels
+        if raw.words is not None:
+            vocabulary = Vocabulary.fit(splits["train"].values, raw.words)
+            splits, levels = _in_levels(raw, splits, vocabulary), len(vocabulary.words)
+        if raw.sequences:
+            _require_as_they_are(self.name, self.dequantise, self.centre, self.binarise, self.scale)
         if self.binarise != "none" and raw.levels is None:
             _require_probabilities(self.name, splits)
         units = Units.fit(
             splits["train"].values.flatten(1),
-            raw.levels,
+            levels,
             dequantise=self.dequantise,
             centre=self.centre,
             scale=self.scale,
@@ -179,7 +205,15 @@ class TensorDataModule(LightningDataModule):
         hashes = {split: examples.hashes for split, examples in splits.items()}
         trained = hashes["train"].unique()
         self.preprocessing = Preprocessing(
-            units, raw.shape, raw.levels, partition, trained, fingerprint(hashes), precise
+            units,
+            raw.shape,
+            levels,
+            partition,
+            trained,
+            fingerprint(hashes),
+            precise,
+            raw.sequences,
+            None if vocabulary is None else list(vocabulary.words),
         )
         return splits
 
@@ -205,10 +239,19 @@ class TensorDataModule(LightningDataModule):
     def _dataset(
         self, split: str, examples: Examples, units: Units
     ) -> FixedExamples | DequantisedExamples:
-        values = examples.values.flatten(1)
+        values, labels = examples.values.flatten(1), examples.labels if self.labelled else None
         if split == "train" and units.random and self.binarise != "static":
-            return DequantisedExamples(values, units, self.seed)
-        return FixedExamples(units(values, generator(f"{split} noise", self.seed)))
+            return DequantisedExamples(values, units, self.seed, labels)
+        return FixedExamples(units(values, generator(f"{split} noise", self.seed)), labels)
+
+    def _number_of_classes(self) -> int | None:
+        """One more than the largest label of any split."""
+        known = [labels for labels in self._labels.values() if labels is not None]
+        if len(known) < len(self._labels) or any(
+            labels.is_floating_point() or int(labels.min()) < 0 for labels in known
+        ):
+            return None
+        return 1 + max(int(labels.max()) for labels in known)
 
     def split(self, name: str) -> Float[Tensor, "N D"]:
         """All examples of ``train``, ``val`` or ``test``, preprocessed as in batches.
@@ -227,6 +270,14 @@ class TensorDataModule(LightningDataModule):
             InputError: for any other name.
         """
         return self._examples(name)[visit]
+
+    def rows(self, name: str) -> Float[Tensor, "N E"]:
+        """What a model is given of all examples of a split: x, and the labels if `labelled`.
+
+        Raises:
+            InputError: for any other name.
+        """
+        return self._examples(name).rows
 
     def labels(self, name: str) -> Int[Tensor, " N"] | None:
         """The labels of ``train``, ``val`` or ``test``, or None where the data set has none.
@@ -276,6 +327,35 @@ class TensorDataModule(LightningDataModule):
         examples, pinned = self._examples(name), torch.cuda.is_available()
         order = sampler(len(examples), self.batch_size, self.seed, num_replicas=devices, rank=rank)
         return Batches(examples, batch_size=None, sampler=order, pin_memory=pinned)
+
+
+def _in_levels(
+    raw: RawData, splits: dict[str, Examples], vocabulary: Vocabulary | None
+) -> dict[str, Examples]:
+    """The splits of words in the levels of a vocabulary; those of other data as they are."""
+    if raw.words is None or vocabulary is None:
+        return splits
+    return {
+        split: replace(one, values=vocabulary.renumbered(one.values, raw.words))
+        for split, one in splits.items()
+    }
+
+
+def _require_as_they_are(
+    name: str, dequantise: bool, centre: bool, binarise: str, scale: str
+) -> None:
+    """Refuse to make numbers of what are words.
+
+    Raises:
+        InputError: for the first setting that would.
+    """
+    conflicts = [
+        Conflict(dequantise, "data.dequantise", "data.dequantise=false"),
+        Conflict(centre, "data.centre", "data.centre=false"),
+        Conflict(binarise != "none", f"data.binarise '{binarise}'", "data.binarise=none"),
+        Conflict(scale != "none", f"data.scale '{scale}'", "data.scale=none"),
+    ]
+    refuse(f"data '{name}', which are sequences,", conflicts)
 
 
 def _require_one_use(binarise: str, dequantise: bool, centre: bool, scale: str) -> None:

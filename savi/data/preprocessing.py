@@ -10,8 +10,9 @@ from jaxtyping import Int
 from torch import Tensor
 
 from savi.data.partition import Partition
-from savi.data.raw import RawData
+from savi.data.raw import MOST_LEVELS, RawData
 from savi.data.units import Units
+from savi.data.vocabulary import END, UNKNOWN, Vocabulary
 from savi.errors import InputError
 from savi.typed import check_types
 
@@ -28,6 +29,8 @@ class Preprocessing:
         trained: the hashes of the training examples, ascending.
         fingerprint: a word for all splits.
         precise: whether the hashes are those of float64.
+        sequences: whether the levels are those of sequences.
+        words: what their levels stand for, if that is known.
     """
 
     units: Units
@@ -37,6 +40,13 @@ class Preprocessing:
     trained: Int[Tensor, " N"]
     fingerprint: str
     precise: bool = False
+    sequences: bool = False
+    words: list[str] | None = None
+
+    @property
+    def vocabulary(self) -> Vocabulary | None:
+        """The words of sequences, if they are known."""
+        return None if self.words is None else Vocabulary(tuple(self.words))
 
     def state_dict(self) -> dict[str, Any]:
         """Tensors, numbers and words, as safe loading needs them."""
@@ -72,7 +82,10 @@ class Preprocessing:
         dim, units = math.prod(self.shape), self.units
         sensible = {
             "shape": bool(self.shape) and min(self.shape) > 0,
-            "levels": self.levels is None or 2 <= self.levels <= 256,
+            "levels": self.levels is None
+            or 2 <= self.levels <= (MOST_LEVELS if self.sequences else 256),
+            "words": self.words is None
+            or (len(self.words) == self.levels and {END, UNKNOWN} <= set(self.words)),
             "units.divisor": units.divisor > 0,
             "units.centre": units.centre.shape == (dim,) and bool(units.centre.isfinite().all()),
             "units.scale": units.scale.shape in ((1,), (dim,))
@@ -93,11 +106,9 @@ class Preprocessing:
                 f"data set '{name}' has examples of shape {list(raw.shape)} and the run had "
                 f"{list(self.shape)}: give data of the same shape"
             )
-        if raw.levels != self.levels:
-            found, own = (
-                "floating-point numbers" if levels is None else f"{levels} pixel levels"
-                for levels in (raw.levels, self.levels)
-            )
+        of_words = raw.words is not None and self.words is not None
+        if raw.sequences != self.sequences or not (of_words or raw.levels == self.levels):
+            found, own = (_kind(one) for one in (raw, self))
             raise InputError(
                 f"data set '{name}' holds {found} and the run had {own}: save the data as those "
                 "of the run"
@@ -106,3 +117,12 @@ class Preprocessing:
     def count_trained(self, hashes: Int[Tensor, " M"]) -> int:
         """How many of these examples were trained on."""
         return int(torch.isin(hashes, self.trained).sum())
+
+
+def _kind(data: RawData | Preprocessing) -> str:
+    """What values data hold, in words."""
+    if data.words is not None:
+        return "words"
+    if data.levels is None:
+        return "floating-point numbers"
+    return f"{data.levels} {'levels of sequences' if data.sequences else 'pixel levels'}"

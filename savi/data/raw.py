@@ -9,8 +9,11 @@ from jaxtyping import Int, Shaped
 from torch import Tensor
 
 from savi.data.partition import Partition, float32_merges, places, row_hashes
+from savi.data.vocabulary import FileWords
 from savi.errors import InputError
 
+#: Levels that sequences may have: float32 tells twice as many apart.
+MOST_LEVELS = 2**22
 #: Channels that an image may have: grey, colour, colour and opacity.
 _CHANNELS = (1, 3, 4)
 
@@ -19,13 +22,15 @@ _CHANNELS = (1, 3, 4)
 class Examples:
     """Examples side by side in one tensor, images in the order [C, H, W], and their classes.
 
-    Values are uint8 pixel levels, or floating-point numbers for continuous data. Their hashes are
-    ``precise`` where float32 does not tell examples apart.
+    Values are uint8 pixel levels, floating-point numbers for continuous data, or int32 levels of
+    sequences, −1 after their end. Their hashes are ``precise`` where float32 does not tell examples
+    apart, or the ``keys`` that a loader has of them.
     """
 
     values: Shaped[Tensor, "N ..."]
     labels: Int[Tensor, " N"] | None = None
     precise: bool = False
+    keys: Int[Tensor, " N"] | None = None
 
     def __len__(self) -> int:
         return len(self.values)
@@ -33,7 +38,7 @@ class Examples:
     @cached_property
     def hashes(self) -> Int[Tensor, " N"]:
         """64 bits of each example's values."""
-        return row_hashes(self.values, self.precise)
+        return row_hashes(self.values, self.precise) if self.keys is None else self.keys
 
     def channels_first(self) -> Self:
         """Images [H, W, C] as [C, H, W]."""
@@ -42,7 +47,8 @@ class Examples:
     def take(self, index: Int[Tensor, " M"]) -> Self:
         """The examples at these positions."""
         labels = None if self.labels is None else self.labels[index]
-        return replace(self, values=self.values[index], labels=labels)
+        keys = None if self.keys is None else self.keys[index]
+        return replace(self, values=self.values[index], labels=labels, keys=keys)
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,6 +62,9 @@ class RawData:
         levels: The number L of values that a pixel can take, 0 to L - 1, at most 256; None for
             continuous data.
         truth: For synthetic data, the parameters it was drawn with.
+        sequences: Whether examples are sequences of L levels, which may be many more.
+        words: What the levels of sequences stand for before a vocabulary is fitted, which then
+            numbers them anew; L is not known yet.
     """
 
     train: Examples
@@ -63,6 +72,8 @@ class RawData:
     test: Examples | None = None
     levels: int | None = None
     truth: dict[str, Tensor] | None = None
+    sequences: bool = False
+    words: FileWords | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -145,6 +156,8 @@ class RawData:
         return None
 
     def _value_fault(self, values: Tensor) -> str | None:
+        if self.sequences:
+            return self._sequence_fault(values)
         if self.levels is None:
             if not values.is_floating_point():
                 return f"is continuous and has type {values.dtype}: give floating-point numbers"
@@ -163,6 +176,24 @@ class RawData:
                 f"holds the value {highest} and is said to have {self.levels} levels: "
                 "give 2 to 256 levels, and values from 0 to one less than that"
             )
+        return None
+
+    def _sequence_fault(self, values: Tensor) -> str | None:
+        levels = self.levels if self.words is None else len(self.words.words)
+        if values.dtype != torch.int32 or values.ndim != 2:
+            return (
+                f"has sequences of type {values.dtype} and shape {list(values.shape)}: give int32"
+            )
+        least, highest = int(values.min()), int(values.max())
+        if levels is None or not 2 <= levels <= MOST_LEVELS or highest >= levels or least < -1:
+            return (
+                f"holds values from {least} to {highest} and is said to have {levels} levels: give "
+                f"2 to {MOST_LEVELS} levels, and values from 0 to one less than that, or −1 at the "
+                "end"
+            )
+        ended = values < 0
+        if bool((ended[:, :-1] & ~ended[:, 1:]).any()) or bool(ended[:, 0].any()):
+            return "has sequences that go on after a −1, or are empty: pad them at the end alone"
         return None
 
 

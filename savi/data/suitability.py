@@ -49,13 +49,23 @@ def require_support(data: TensorDataModule, likelihood: str, support: str) -> No
     Args:
         data: that are about to be trained on.
         likelihood: its name.
-        support: "binary", "unit" or "real", as its class says.
+        support: "binary", "unit", "levels" or "real", as its class says.
 
     Raises:
         InputError: for the first split with such values.
     """
     data.setup()
-    if support == "real" or data.units.binary:
+    if data.sequences and support != "levels":
+        raise InputError(
+            f"model.likelihood '{likelihood}' with data '{data.name}', which are sequences of "
+            "levels: set model=lstm, or model.likelihood=categorical"
+        )
+    if support == "levels" and data.levels is None:
+        raise InputError(
+            f"model.likelihood '{likelihood}' is for data of levels, and those of '{data.name}' "
+            "are real numbers: set model.likelihood=gaussian"
+        )
+    if support in ("real", "levels") or data.units.binary:
         return
     for split in ("train", "val", "test"):
         x = data.split(split)

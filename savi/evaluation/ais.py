@@ -66,7 +66,7 @@ def _paths(
             f"initial has {len(q0.mean)} examples and x has {len(x)}: give one posterior for each"
         )
     streams = ExampleStreams.spawn(len(x), generator, q0.mean)
-    parts = list(example_slices(len(x), annealing.chains * x.shape[1]))
+    parts = list(example_slices(len(x), annealing.chains * model.likelihood.num_outputs))
     tick = ticks(progress, len(parts) * annealing.moves(walks))
     for part in parts:
         yield part, AnnealedPath(model, x[part], q0[part], annealing, streams[part], tick)
@@ -115,6 +115,7 @@ def bidirectional_monte_carlo(
     generator: torch.Generator,
     initial: Initial | None = None,
     progress: Progress = silent,
+    like: Observations | None = None,
 ) -> Sandwich:
     """How tight annealed importance sampling is, where an exact posterior sample is at hand.
 
@@ -122,13 +123,14 @@ def bidirectional_monte_carlo(
     annealed importance sampling in the reverse order, have E 1/w = 1/p(x): with the walks from q0
     they enclose log p(x) (Grosse et al. 2015, arXiv 1511.02543; 2016, arXiv 1606.02275). What
     the gap says of other data rests on the n simulated ones being like them. What gives the
-    ``initial`` q0 from x, by default N(0, I), must not know z*.
+    ``initial`` q0 from x, by default N(0, I), must not know z*. A model that is given something
+    of an example is given that of the n examples ``like``.
 
     Raises:
         InputError: for less than one example, or for an ``initial`` without a density.
     """
     require_at_least("n", n, 1)
-    z, x = simulate(model, n, generator)
+    z, x = simulate(model, n, generator, like)
     q0 = None if initial is None else initial(x)
     paths = _paths(model, x, annealing, generator, q0, progress, walks=2)
     walks = [(path.forward(), path.reverse(z[part])) for part, path in paths]
@@ -136,10 +138,9 @@ def bidirectional_monte_carlo(
 
 
 def simulate(
-    model: VAE, n: int, generator: torch.Generator
+    model: VAE, n: int, generator: torch.Generator, like: Observations | None = None
 ) -> tuple[Float[Tensor, "n d"], Float[Tensor, "n D"]]:
     """Codes of the prior, and observations of them with their noise."""
-    like = next(model.decoder.parameters())
-    z = model.prior.sample(n, generator, like.dtype)
-    outputs = model.decode(z.to(like.device))
-    return z.to(like.device), model.likelihood.sample(outputs, generator)
+    weight = next(model.decoder.parameters())
+    z = model.prior.sample(n, generator, weight.dtype).to(weight.device)
+    return z, model.draw(z, generator, like)

@@ -59,7 +59,7 @@ def importance_log_likelihood(
     log_sum = torch.full_like(x[:, 0], -torch.inf)
     log_sum_squares, bound = log_sum.clone(), torch.zeros_like(log_sum)
     done = 0.0
-    for part, z, share in draws(q, x, samples, generator):
+    for part, z, share in draws(q, x, samples, generator, model.likelihood.num_outputs):
         log_weight = model.log_joint(x[part], z) - q[part].log_prob(z)
         log_sum[part] = torch.logaddexp(log_sum[part], log_weight.logsumexp(dim=0))
         log_sum_squares[part] = torch.logaddexp(
@@ -95,6 +95,7 @@ def sharp_bound(
     """
     if not isinstance(q, Gaussian):
         return expected_bound(model, q, x, samples, generator).elbo
+    model = model.given(x)
     gram, d = model.gram(q.mean), q.mean.shape[-1]
     basis = torch.eye(d, dtype=q.mean.dtype, device=q.mean.device)
     if not model.prior.standard:
@@ -106,7 +107,7 @@ def sharp_bound(
 
     values, controls = [], []
     samples = max(samples + samples % 2, LEAST_SAMPLES)
-    for size in chunk_sizes(samples, x.numel()):
+    for size in chunk_sizes(samples, len(x) * model.likelihood.num_outputs):
         z = q.rsample(antithetic_noise(size, q.mean, generator))
         log_likelihood, _ = model.likelihood(x, model.decode(z))
         if not model.prior.standard:

@@ -196,7 +196,7 @@ def _held_out(
 def error_at_mean(model: GaussianVAE, q: Posterior, x: Float[Tensor, "N D"]) -> float:
     """(1/nD) Σ ‖x − μ(m)‖² with m the posterior mean."""
     squares = [
-        (x[part] - model.mean(q.mean[part])).square().double().sum()
+        (x[part] - model.mean_rows(q.mean, part)).square().double().sum()
         for part in example_slices(len(x), x.shape[1])
     ]
     return float(torch.stack(squares).sum()) / x.numel()

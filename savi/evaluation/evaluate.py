@@ -91,12 +91,12 @@ class _Subject:
     split: str
 
     def examples(self, split: str | None = None, most: int | None = None) -> Observations:
-        """The first examples of a split, this one by default, beside the model."""
-        return self.data.split(split or self.split)[:most].to(self.module.device)
+        """The first rows of a split, this one by default, beside the model."""
+        return self.data.rows(split or self.split)[:most].to(self.module.device)
 
-    def density(self, lam: Rows) -> Posterior:
-        """q_λ, or its Laplace approximation where it is a point."""
-        return with_density(self.module.family, self.module.vae, lam)
+    def density(self, lam: Rows, x: Observations) -> Posterior:
+        """q_λ of these examples, or its Laplace approximation where it is a point."""
+        return with_density(self.module.family, self.module.vae.given(x), lam)
 
 
 @contextmanager
@@ -162,8 +162,8 @@ def judge(
     x = data.split(split).to(module.device)
     if not isinstance(module.vae, GaussianVAE):
         # Of no other likelihood the simplest model's bound is known.
-        binary = module.vae.likelihood.support == "binary"
-        return Judgement(not_finite(metrics, split, data.split("train"), probabilities=binary))
+        discrete = module.vae.likelihood.support in ("binary", "levels")
+        return Judgement(not_finite(metrics, split, data.split("train"), probabilities=discrete))
     against = metrics, split, module.vae.gamma(), x, data.split("train")
     fault = implausible(*against)
     # The "ELBO" of a point mass is no bound.
@@ -180,11 +180,11 @@ def _pass_over(
     settings = module.settings
     columns: dict[str, list[Tensor]] = defaultdict(list)
     posteriors = []
-    batches = data.split(split).split(data.batch_size)
+    batches = data.rows(split).split(data.batch_size)
     for number, x in enumerate(batch.to(module.device) for batch in batches):
         generator = module.evaluation_noise(number)
         inference, bound, initial = module.evaluate_batch(x, generator, settings["samples"])
-        q = subject.density(inference.value)
+        q = subject.density(inference.value, x)
         part = portion(progress, number / len(batches), (number + 1) / len(batches))
         estimate = importance_log_likelihood(
             module.vae, q, x, settings["importance_samples"], generator, part
@@ -209,7 +209,12 @@ def _pass_over(
             columns[name].append(values)
     metrics = {name: _summary(name, torch.cat(parts)) for name, parts in columns.items()}
     nats = metrics[f"{split}/nll"] / data.dim + data.log_levels
-    if module.vae.likelihood.support != "binary":
+    if data.sequences:
+        # Squared differences of words mean nothing, and what a word costs is said in its own terms.
+        del metrics[f"{split}/squared_error"]
+        words = float((data.split(split) >= 0).sum()) / len(data.split(split))
+        metrics[f"{split}/perplexity"] = math.exp(metrics[f"{split}/nll"] / words)
+    elif module.vae.likelihood.support != "binary":
         # Those of ones and zeros are no bits of the pixels that they were drawn from.
         metrics[f"{split}/bits_per_dim"] = nats / math.log(2.0)
     # A density in the data's units is that of x over the product of the scales.
@@ -277,7 +282,7 @@ def _annealed(subject: _Subject, progress: Progress) -> dict[str, float]:
     def infer(x: Observations) -> Posterior:
         steps = module.inference.test_max_steps
         return subject.density(
-            module.inference(module.vae, x, max_steps=steps, generator=generator).value
+            module.inference(module.vae, x, max_steps=steps, generator=generator).value, x
         )
 
     figures = log_likelihood_figures(
@@ -303,11 +308,12 @@ def _collapse(
     module, data, settings = subject.module, subject.data, subject.module.settings
     if not module.family.has_density:
         return None
-    vae, x, train = module.vae, subject.examples(), data.split("train")
+    rows, train = subject.examples(), data.split("train")
+    vae, x = module.vae.given(rows), rows[:, : data.dim]
     if not (isinstance(vae, GaussianVAE) and vae.prior.standard and q.closed_kl):
         return usage(q, vae)
     error, both = None, None
-    if settings["autoencoder_steps"] > 0:
+    if settings["autoencoder_steps"] > 0 and vae is module.vae:
         epochs = -(-settings["autoencoder_steps"] * data.batch_size // len(train))
         if steps is not None:
             both = steps, epochs * -(-len(train) // data.batch_size)

@@ -101,7 +101,7 @@ def measure_gaps(
         importance_samples: S of all three estimates.
         generator: the source of all noise.
     """
-    family = inference.family
+    family, model = inference.family, model.given(x)
     inferred = inference(model, x, max_steps=inference.test_max_steps, generator=generator).value
     optimum = local_optimum(model, family, x, inferred, steps=steps, generator=generator)
     seed = int(torch.randint(2**31, (), generator=generator))

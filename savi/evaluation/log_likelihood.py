@@ -58,7 +58,7 @@ def log_likelihood_figures(
         model, x, annealing, generator, initial(x), portion(progress, 0.1, 0.4)
     )
     sandwich = bidirectional_monte_carlo(
-        model, len(x), annealing, generator, initial, portion(progress, 0.4, 1.0)
+        model, len(x), annealing, generator, initial, portion(progress, 0.4, 1.0), like=x
     )
     by_annealing = float(annealed.log_likelihood.mean())
     by_importance = float(weighted.log_likelihood.double().mean())

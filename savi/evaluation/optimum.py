@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -27,6 +28,8 @@ SOLVE_SAMPLES = 64
 NEGLIGIBLE = 2e-3
 #: Nats below the optimum at which Newton's method is worth its price, and its steps at most.
 WORTH_NEWTON, NEWTON_STEPS = 1e-5, 20
+#: Entries [S, B, D] that a solve decodes to at once at most: half a gigabyte.
+SOLVE_ENTRIES = 2**27
 #: Entries [S, B, d, D] of the tangents that a piece of the exact Hessians needs at most.
 TANGENT_ENTRIES = 2**24
 #: Enough inverse iterations for several digits of the smallest eigenvalue.
@@ -96,6 +99,18 @@ def local_optimum(
     start, d = start.detach(), family.latent_dim
     noise = matched_noise(max(SOLVE_SAMPLES, 4 * d), start[:, :d], generator)
     samples = 1 if family.is_map else len(noise)
+    largest = max(1, SOLVE_ENTRIES // (samples * model.likelihood.num_outputs))
+    return _joined(
+        _optimum(model, family, x[part], start[part], noise[:, part], steps)
+        for part in torch.arange(len(x), device=x.device).split(largest)
+    )
+
+
+def _optimum(
+    model: VAE, family: PosteriorFamily, x: Observations, start: Rows, noise: Samples, steps: int
+) -> LocalOptimum:
+    """Of examples whose samples are decoded at once."""
+    d, samples = family.latent_dim, 1 if family.is_map else len(noise)
     fit = data_fit(model, x, start[:, :d], codes=len(x) * samples * steps)
     objective = NegativeELBO(model, family, fit, lambda step: noise)
     value = _minimised(objective, start, LevenbergMarquardt(), steps)
@@ -103,14 +118,18 @@ def local_optimum(
     scale = torch.stack([norm(objective.gradient(y)[1]) for y in (start, prior)]).amax(dim=0)
     scale = scale.clamp_min(1.0)
     parts = torch.arange(len(x), device=x.device).split(
-        max(1, TANGENT_ENTRIES // (samples * d * x.shape[1]))
+        max(1, TANGENT_ENTRIES // (samples * d * model.likelihood.num_outputs))
     )
     # As the solves themselves are: TF32 would leave a certificate of its rounding errors.
     with full_precision(x.device.type):
-        optima = [
+        return _joined(
             _finished(objective, part, value[part], scale[part], min(steps, NEWTON_STEPS))
             for part in parts
-        ]
+        )
+
+
+def _joined(optima: Iterable[LocalOptimum]) -> LocalOptimum:
+    """Those of consecutive examples."""
     fields = zip(*(vars(optimum).values() for optimum in optima), strict=True)
     return LocalOptimum(*map(torch.cat, fields))
 

@@ -42,7 +42,7 @@ def laplace_at_mode(
     estimates stay bounds, and a gap of bidirectional Monte Carlo would show it. A good ``start`` is
     the mean of a trained posterior.
     """
-    family = LaplaceFamily(model.latent_dim)
+    family, model = LaplaceFamily(model.latent_dim), model.given(x)
     fit = data_fit(model, x, start, codes=len(x) * max_steps)
     # A point needs no noise.
     problem = NegativeELBO(model, family, fit, lambda step: torch.zeros_like(start).unsqueeze(0))

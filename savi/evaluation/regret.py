@@ -66,7 +66,7 @@ def likelihood_regret(
     and large where the encoder was never trained. Without an inference network λ0 is the prior's λ.
     Both bounds take ``samples`` of the same noise.
     """
-    start, family = inference.start(x), inference.family
+    start, family, model = inference.start(x), inference.family, model.given(x)
     optimum = local_optimum(model, family, x, start, steps=steps, generator=generator)
     seed = int(torch.randint(2**31, (), generator=generator))
     initial, optimal = (
@@ -153,7 +153,7 @@ def _scores(
             samples=settings["samples"],
             generator=generator,
         )
-        best = with_density(module.family, model, regret.optimum.value)
+        best = with_density(module.family, model.given(batch), regret.optimum.value)
         samples = settings["importance_samples"]
         estimate = importance_log_likelihood(model, best, batch, samples, generator)
         nll, failed = -estimate.log_likelihood, regret.optimum.failed

@@ -19,6 +19,7 @@ from savi.inference.semi_amortized import SemiAmortizedInference
 from savi.vae.build import build_prior
 from savi.vae.families import POSTERIORS
 from savi.vae.likelihoods import LIKELIHOODS
+from savi.vae.networks import DECODERS
 
 
 def check(config: Mapping[str, Any]) -> None:
@@ -43,12 +44,13 @@ def _check_method(config: Mapping[str, Any]) -> None:
     model, callbacks = config["model"], config["callbacks"]
     check_likelihood(model, config["data"])
     _check_smoothness(config)
+    _check_sequences(config)
     with within("posterior"):
         family = POSTERIORS.chosen(config["posterior"], model["latent_dim"])
     # That there is one is all that matters here.
     encoder = None if model["encoder"] == "none" else nn.Identity()
     inference = SemiAmortizedInference(encoder, family, config["inner"], config["gradient"])
-    connect(build_prior(model, data_dim=1), inference, model["kl"])
+    connect(build_prior(model, data_dim=1), inference, model)
     tuned = bool(config.get("hypergradient", {}).get("tune"))
     check_objective(model, inference, tuned)
     EncoderObjective(config["encoder_loss"], inference)
@@ -98,6 +100,31 @@ def _check_aggressive_encoder(config: Mapping[str, Any], inference: SemiAmortize
     refuse("callbacks.aggressive_encoder_steps", conflicts, otherwise)
 
 
+def _check_sequences(config: Mapping[str, Any]) -> None:
+    """Refuse what cannot be had of decoders that go through x step by step.
+
+    Raises:
+        InputError: for the first choice.
+    """
+    name, inner, callbacks = config["model"]["decoder"], config["inner"], config["callbacks"]
+    if not getattr(DECODERS[name], "autoregressive", False):
+        return
+    checked = callbacks["gradient_check_every_n_steps"] is not None
+    drops = (config["model"].get("word_dropout") or 0.0) > 0
+    conflicts = [
+        Conflict(
+            inner["max_steps"] > 0 and inner.get("compile", False),
+            "inner.compile", "inner.compile=false", "which would compile every step of a sequence",
+        ),
+        Conflict(
+            checked and drops,
+            "callbacks.gradient_check_every_n_steps and model.word_dropout",
+            "model.word_dropout=0", "by which two evaluations of a loss differ",
+        ),
+    ]  # fmt: skip
+    refuse(f"model.decoder '{name}'", conflicts)
+
+
 def _check_smoothness(config: Mapping[str, Any]) -> None:
     """Refuse what needs the Hessian of a bound that has kinks.
 
@@ -131,6 +158,10 @@ def _check_smoothness(config: Mapping[str, Any]) -> None:
     refuse(f"model.likelihood '{likelihood.name}'", conflicts)
 
 
+#: What a likelihood is for, by its support.
+KINDS = {"binary": "ones and zeros", "unit": "numbers in [0, 1]", "levels": "whole levels"}
+
+
 def check_likelihood(model: Mapping[str, Any], data: Mapping[str, Any]) -> None:
     """Refuse a γ that the likelihood has not, and data that are made what it is not for.
 
@@ -142,10 +173,14 @@ def check_likelihood(model: Mapping[str, Any], data: Mapping[str, Any]) -> None:
     likelihood.check(model)
     if likelihood.support == "real":
         return
-    binary, scale = likelihood.support == "binary", data.get("scale", "none")
-    kind = "which is for ones and zeros" if binary else "which is for numbers in [0, 1]"
+    scale, binarise = data.get("scale", "none"), data.get("binarise", "none")
+    levels, kind = likelihood.support == "levels", f"which is for {KINDS[likelihood.support]}"
+    discrete = levels or likelihood.support == "binary"
     conflicts = [
-        Conflict(binary and data["dequantise"], "data.dequantise", "data.dequantise=false", kind),
+        Conflict(discrete and data["dequantise"], "data.dequantise", "data.dequantise=false", kind),
+        Conflict(
+            levels and binarise != "none", f"data.binarise '{binarise}'", "data.binarise=none", kind
+        ),
         Conflict(data["centre"], "data.centre", "data.centre=false", kind),
         Conflict(scale != "none", f"data.scale '{scale}'", "data.scale=none", kind),
     ]

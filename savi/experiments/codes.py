@@ -28,7 +28,7 @@ def sampled_codes(module: SemiAmortizedVAE, batches: Iterable[Observations]) -> 
     for part, x in enumerate(batches):
         generator = module.evaluation_noise(STREAM + part)
         found = module.inference(module.vae, x, max_steps=steps, generator=generator)
-        q = module.family.distribution(found.value, module.vae)
+        q = module.family.distribution(found.value, module.vae.given(x))
         codes.append(q.rsample(independent_noise(1, q.mean, generator))[0].cpu())
     return torch.cat(codes)
 
@@ -37,7 +37,7 @@ def write_codes(path: Path, module: SemiAmortizedVAE, data: TensorDataModule) ->
     """Codes of every split as an ``.npz`` file, which ``data=arrays`` reads."""
     arrays = {
         split: sampled_codes(
-            module, (x.to(module.device) for x in data.split(split).split(data.batch_size))
+            module, (x.to(module.device) for x in data.rows(split).split(data.batch_size))
         ).numpy()
         for split in ("train", "val", "test")
     }

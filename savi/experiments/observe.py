@@ -37,7 +37,8 @@ class Observed:
         x: the first 36 observations.
         init: decoder means of x at λ0.
         final: decoder means of x at λK; ``init`` itself without an inner solve.
-        samples: decoder means of 36 codes from the prior.
+        samples: decoder means of 36 codes from the prior, or sequences that are drawn; a
+            conditional model is given the contexts of the test examples.
         means: posterior means of up to 1,000 examples.
         labels: their classes, where the data have any.
         traversals: [R, V, D], decoder means where one active dimension takes the V values of
@@ -72,7 +73,7 @@ def observe(module: SemiAmortizedVAE, data: TensorDataModule) -> Observed:
     Deterministic, and without a trace in random streams and in the count of decoder evaluations:
     training can go on as if nothing had been looked at.
     """
-    x = data.split("test")[:OBSERVED]
+    x = data.rows("test")[:OBSERVED]
     labels = data.labels("test")
     vae, steps = module.vae, module.inference.test_max_steps
     with _at_rest(module):
@@ -82,21 +83,29 @@ def observe(module: SemiAmortizedVAE, data: TensorDataModule) -> Observed:
             )
             for n, batch in enumerate(x.split(data.batch_size))
         ]
-        q = stack([module.family.distribution(part.value, vae) for part in parts])
+        batches = x.to(module.device).split(data.batch_size)
+        pairs = zip(parts, batches, strict=True)
+        q = stack([module.family.distribution(part.value, vae.given(b)) for part, b in pairs])
         kl = q.kl_per_dimension().mean(dim=0) if vae.prior.standard and q.closed_kl else None
         traversed = _active(q.mean, q.mean.var(dim=0) if kl is None else kl)
-        init = vae.mean(module.family.mean(parts[0].init[:SHOWN], vae))
+        shown = batches[0][:SHOWN]
+        given = vae.given(shown)
+        init = given.mean(module.family.mean(parts[0].init[:SHOWN], given))
+        along = _along(q.mean[0], traversed)
+        first = batches[0][:1].expand(along.shape[1], -1)
         solved = parts[0].solution is not None
         norms = [part.solution.stationarity for part in parts if part.solution]
         traced = x[:TRACED_EXAMPLES].to(module.device)
         return Observed(
-            x=x[: len(init)],
+            x=x[: len(init), : data.dim],
             init=init.cpu(),
-            final=vae.mean(q.mean[: len(init)]).cpu() if solved else init.cpu(),
-            samples=vae.sample(SHOWN, torch.Generator().manual_seed(module.seed)).cpu(),
+            final=given.mean(q.mean[: len(init)]).cpu() if solved else init.cpu(),
+            samples=vae.sample(
+                SHOWN, torch.Generator().manual_seed(module.seed), _repeated(shown, SHOWN)
+            ).cpu(),
             means=q.mean.cpu(),
             labels=None if labels is None else labels[:OBSERVED],
-            traversals=vae.mean(_along(q.mean[0], traversed)).cpu(),
+            traversals=vae.given(first).mean(along).cpu(),
             traversed=traversed,
             kl=None if kl is None else kl.cpu(),
             stationarity=torch.cat(norms).cpu() if norms else None,
@@ -115,6 +124,11 @@ def _at_rest(module: SemiAmortizedVAE) -> Iterator[None]:
     finally:
         module.train(training)
         module.vae.decoder_evaluations = evaluations
+
+
+def _repeated(x: Float[Tensor, "S E"], n: int) -> Float[Tensor, "n E"]:
+    """So many rows, the same ones again where there are fewer."""
+    return x[torch.arange(n, device=x.device) % len(x)]
 
 
 def _active(means: Float[Tensor, "N d"], use: Float[Tensor, " d"]) -> list[int]:
@@ -142,7 +156,7 @@ def inner_trace(module: SemiAmortizedVAE, x: Tensor) -> tuple[Tensor, Tensor]:
     for k in range(min(module.inference.test_max_steps, TRACED_STEPS) + 1):
         noise = torch.Generator().manual_seed(module.seed)
         inference = module.inference(module.vae, x, max_steps=k, generator=noise)
-        q = module.family.distribution(inference.value, module.vae)
+        q = module.family.distribution(inference.value, module.vae.given(x))
         fixed = torch.Generator().manual_seed(module.seed + 1)
         elbos.append(expected_bound(module.vae, q, x, 64, fixed).elbo)
         solution = inference.solution

@@ -78,6 +78,8 @@ class _OfData:
 
     data_shape: tuple[int, ...]
     data_variance: float
+    data_levels: int | None = None
+    data_classes: int | None = None
     seed: int = 0
 
 
@@ -166,6 +168,12 @@ def evaluate_checkpoint(options: Mapping[str, Any]) -> tuple[Evaluation, dict[st
     data, module = build(config, checkpoint.get(DATA_KEY))
     put_weights(module, checkpoint["state_dict"], options["checkpoint"])
     module.to(_device(options["device"]))
+    if options["ood"] is not None and (module.labelled or data.sequences):
+        kind = "labels" if module.labelled else "words"
+        raise InputError(
+            f"ood '{options['ood']}' with a run whose {kind} mean nothing in other data: leave ood "
+            "out"
+        )
     others = None if options["ood"] is None else _other_data(config, options, data)
     with shown("evaluating") as progress:
         folder = Path(options["checkpoint"]).resolve().parent.parent

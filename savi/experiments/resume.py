@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from savi.config.schema import ENDLESS_SCHEDULES
 from savi.errors import InputError
 from savi.experiments.checkpoint import (
     CONFIG_KEY,
@@ -267,7 +268,7 @@ def refuse_epochs(
 ) -> None:
     """Refuse a number of epochs that the run has passed, or that its schedule does not know."""
     before, now = (c["trainer"]["max_epochs"] for c in (earlier, config))
-    if now != before and config["optimizer"]["schedule"] != "constant":
+    if now != before and config["optimizer"]["schedule"] not in ENDLESS_SCHEDULES:
         raise InputError(
             f"trainer.max_epochs {now} with optimizer.schedule "
             f"'{config['optimizer']['schedule']}', which the run in '{folder}' has laid over "

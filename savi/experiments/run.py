@@ -63,6 +63,7 @@ from savi.training.module import SemiAmortizedVAE
 from savi.training.progress_bar import RunProgressBar
 from savi.training.refining import Refining
 from savi.vae.likelihoods import LIKELIHOODS, GaussianLikelihood
+from savi.vae.networks import DECODERS
 
 #: The groups of a config that describe a model and its training.
 GROUPS = (
@@ -90,12 +91,18 @@ def build(
         torch.set_num_threads(config["trainer"]["threads"])
     pl.seed_everything(config["seed"], verbose=False)
     data, dtype = TensorDataModule(**config["data"]), precision_of(config)
-    data.dtype = dtype
+    data.dtype, data.labelled = dtype, config["model"]["condition"] == "labels"
     if preprocessing is not None:
         data.load_state_dict(preprocessing)
     data.setup()
     gamma, likelihood = config["model"]["gamma"], config["model"]["likelihood"]
     require_support(data, likelihood, LIKELIHOODS[likelihood].support)
+    decoder = config["model"]["decoder"]
+    if data.padded and not getattr(DECODERS[decoder], "autoregressive", False):
+        raise InputError(
+            f"model.decoder '{decoder}' with data '{data.name}', whose sequences have different "
+            "lengths: set model=lstm"
+        )
     if likelihood == "gaussian" and gamma["value"] is None and not data.variance > gamma["floor"]:
         scale = "set data.scale=global" if data.variance > 0 else "check data.path and data.limit"
         raise InputError(
@@ -104,7 +111,12 @@ def build(
         )
     groups = {group: config[group] for group in GROUPS}
     module = SemiAmortizedVAE(
-        data_shape=data.shape, data_variance=data.variance, seed=config["seed"], **groups
+        data_shape=data.shape,
+        data_variance=data.variance,
+        data_levels=data.levels,
+        data_classes=data.classes if data.labelled else None,
+        seed=config["seed"],
+        **groups,
     )
     module.preprocessing = data.preprocessing
     return data, module.to(dtype)
@@ -336,7 +348,7 @@ def _headline(config: Mapping[str, Any], data: TensorDataModule, module: SemiAmo
 def warn_of_data(data: TensorDataModule, module: SemiAmortizedVAE) -> None:
     """Say before a training where a density, or the usual weights, do not fit the data."""
     likelihood = module.vae.likelihood
-    if likelihood.support == "binary":
+    if likelihood.support in ("binary", "levels"):
         return
     free = isinstance(likelihood, GaussianLikelihood) and likelihood.gamma.free
     for remark in (few_values(data, free), unusual_scale(data)):
@@ -387,7 +399,7 @@ def build_callbacks(
     if (every := config["media_every_n_epochs"]) is not None:
         callbacks.append(MediaMonitor(data, every))
     if (every := config["gradient_check_every_n_steps"]) is not None:
-        probe = data.split("val")[: config["gradient_check_examples"]]
+        probe = data.rows("val")[: config["gradient_check_examples"]]
         monitor = GradientMonitor(module, probe, every, config["gradient_check_reference"])
         # First, so that it runs before the clock of the cost monitor starts.
         callbacks.insert(0, monitor)

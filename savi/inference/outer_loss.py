@@ -131,9 +131,9 @@ class OuterLoss:
             refine: whether λ0 is refined; if not, the loss is −(1/B) Σ_b L(θ, λ0; x_b), a plain
                 VAE's, from which the encoder learns without any loss of its own.
         """
-        on_trust = self.inference.last_step != JUDGED
+        on_trust, model = self.inference.last_step != JUDGED, self.model.given(x)
         inference = self.inference(
-            self.model,
+            model,
             x,
             max_steps=self.inference.max_steps if refine else 0,
             beta=beta,
@@ -144,21 +144,23 @@ class OuterLoss:
         )
         family = self.inference.family
         # The implicit function theorem asks for a Hessian at the codes of a Laplace covariance.
-        with self.model.shared.keeping(self.inference.backend.name == "ift"):
-            q = family.distribution(inference.value, self.model, beta)
+        with model.shared.keeping(self.inference.backend.name == "ift"):
+            q = family.distribution(inference.value, model, beta)
         if outer_noise is None:
             outer_noise = self.draw_noise(q.mean.detach())
         z = q.rsample(outer_noise)
-        decoded = self.model.decode(z)
+        decoded = model.decode(z)
         if on_trust and inference.solution is not None:
-            rows = failed(self.model, q, x, z, decoded, inference, beta)
+            rows = failed(model, q, x, z, decoded, inference, beta)
             if len(rows) > 0:
                 inference = kept_at_start(inference, rows)
-                q = family.distribution(inference.value, self.model, beta)
+                q = family.distribution(inference.value, model, beta)
                 z = q.rsample(outer_noise)
-                decoded = self._decoded_again(z, decoded, rows)
-        bound = self._bound(q, x, z, decoded)
-        batch = OuterBatch(self.model, family, x, inference, outer_noise, beta, self.free_bits)
+                # Of DReG the gradient in all z is to be scaled.
+                again = self.objective == DREG
+                decoded = model.decode(z) if again else _decoded_again(model, z, decoded, rows)
+        bound = self._bound(model, q, x, z, decoded)
+        batch = OuterBatch(model, family, x, inference, outer_noise, beta, self.free_bits)
         loss = -bound.objective(beta, self.free_bits)
         if refine:
             loss = loss + self.encoder_objective(batch)
@@ -173,28 +175,29 @@ class OuterLoss:
 
     def _bound(
         self,
+        model: VAE,
         q: Posterior,
         x: Float[Tensor, "B D"],
         z: Float[Tensor, "S B d"],
         decoded: Float[Tensor, "S B D"],
     ) -> Bound:
         if self.objective == ELBO:
-            return elbo_of(self.model, q, x, z, decoded)
+            return elbo_of(model, q, x, z, decoded)
         doubly = self.objective == DREG
-        return importance_weighted_bound(self.model, q, x, z, decoded, doubly=doubly)
-
-    def _decoded_again(
-        self, z: Float[Tensor, "S B d"], decoded: Float[Tensor, "S B D"], rows: Index
-    ) -> Float[Tensor, "S B D"]:
-        """The codes z decoded, of which only these examples differ from those in ``decoded``."""
-        if self.objective == DREG or not torch.isfinite(decoded[:, rows]).all():
-            # The gradient in all z is to be scaled; and what is infinite has no part in the loss,
-            # and yet no finite derivative.
-            return self.model.decode(z)
-        return decoded.index_copy(1, rows, self.model.decode_rows(z, rows))
+        return importance_weighted_bound(model, q, x, z, decoded, doubly=doubly)
 
     def _penalty(self) -> float | Float[Tensor, ""]:
         if isinstance(self.weight_decay, float) and self.weight_decay == 0.0:
             return 0.0
         weights = chain(self.model.parameters(), self.inference.parameters())
         return 0.5 * self.weight_decay * sum(w.square().sum() for w in weights)
+
+
+def _decoded_again(
+    model: VAE, z: Float[Tensor, "S B d"], decoded: Float[Tensor, "S B D"], rows: Index
+) -> Float[Tensor, "S B D"]:
+    """The codes z decoded, of which only these examples differ from those in ``decoded``."""
+    if not torch.isfinite(decoded[:, rows]).all():
+        # What is infinite has no part in the loss, and yet no finite derivative.
+        return model.decode(z)
+    return decoded.index_copy(1, rows, model.decode_rows(z, rows))

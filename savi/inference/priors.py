@@ -13,18 +13,19 @@ from savi.vae.priors import Prior, VampPrior
 GAUSSIAN = ("diagonal_gaussian", "full_gaussian")
 
 
-def connect(prior: Prior, inference: SemiAmortizedInference, kl: Mapping[str, Any]) -> None:
+def connect(prior: Prior, inference: SemiAmortizedInference, model: Mapping[str, Any]) -> None:
     """Let a VampPrior ask the inference network for the posteriors of its pseudo-inputs.
 
     Args:
         prior: p(z).
         inference: the run's.
-        kl: the group ``model.kl``.
+        model: the group ``model``.
 
     Raises:
         InputError: where there is no network, or what it says is no Gaussian; and for free bits
             with another prior than N(0, I), or with a flow.
     """
+    kl = model["kl"]
     if inference.family.name == "flow":
         free = "which split the KL term by dimensions, as only that of a Gaussian can be"
         bits = kl["free_bits"] > 0
@@ -43,6 +44,15 @@ def connect(prior: Prior, inference: SemiAmortizedInference, kl: Mapping[str, An
         Conflict(
             made and inference.encoder is None, "model.encoder 'none'", "model.prior=mixture",
             "which leaves nothing to say what the posteriors of its pseudo-inputs are",
+        ),
+        Conflict(
+            made and model.get("condition", "none") != "none",
+            f"model.condition '{model.get('condition')}'", "model.prior=mixture",
+            "which asks for the label of a pseudo-input",
+        ),
+        Conflict(
+            made and model.get("encoder") == "lstm", "model.encoder 'lstm'", "model.prior=mixture",
+            "which reads words where a pseudo-input has numbers",
         ),
         Conflict(
             made and family not in GAUSSIAN, f"posterior '{family}'", "model.prior=mixture",

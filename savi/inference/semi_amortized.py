@@ -209,6 +209,7 @@ class SemiAmortizedInference(nn.Module):
         if noise is None:
             noise = self.draw_noise(init.new_empty(len(init), self.family.latent_dim), generator)
         codes = len(x) * max_steps * (1 if self.family.is_map else self.samples)
+        model = model.given(x)
         fit = self.data_fit(model, x, self.family.mean(init, model), codes)
         bound = NegativeELBO(
             model, self.family, fit, noise, beta=beta, stochastic=self.noise_name == "fresh"

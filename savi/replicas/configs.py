@@ -121,6 +121,10 @@ def _refuse(config: Mapping[str, Any]) -> None:
         Conflict(prior != "standard", f"model.prior '{prior}'", "model.prior=standard"),
         Conflict(objective != ELBO, f"model.objective '{objective}'", f"model.objective={ELBO}"),
         Conflict(flow, "posterior 'flow'", "posterior=diagonal_gaussian"),
+        Conflict(
+            config["model"]["condition"] != "none",
+            "model.condition 'labels'", "model.condition=none",
+        ),
         Conflict(resume not in (None, AUTO), f"resume '{resume}'", f"resume={AUTO}"),
         Conflict(on_gpu, "a GPU", "trainer.accelerator=cpu"),
         Conflict(trainer["devices"] > 1, "several devices", "trainer.devices=1"),

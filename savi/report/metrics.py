@@ -43,6 +43,7 @@ METRICS: dict[str, Metric] = {
     "effective_samples": Metric("Effective importance samples", "", "higher", "Bound", ".1f"),
     "squared_error": Metric("Squared error E‖x − μ(z)‖²", "", "lower", "Bound", ",.3f"),
     "bits_per_dim": Metric("Bits per dimension", "bits", "lower", "Bound", ".3f"),
+    "perplexity": Metric("Perplexity of a word, by −log p(x)", "", "lower", "Bound", ",.2f"),
     "elbo_data_units": Metric("… lower bound, data's units", "nats", "higher", "Bound", ",.2f"),
     "nll_data_units": Metric("… −log p(x), data's units", "nats", "lower", "Bound", ",.2f"),
     "examples": Metric("Examples", "", None, "Bound", ",.0f"),
@@ -83,7 +84,6 @@ METRICS: dict[str, Metric] = {
         "… on training examples", "nats", None, "Inner problem", ",.3f"
     ),
     "inner/converged": Metric("Examples converged", "", "higher", "Inner problem", ".1%"),
-    "inner/refining": Metric("Whether training refines", "", None, SOLVES, ".0f"),
     "inner/refined_from": Metric("Training refines from step", "", None, SOLVES, ",.0f"),
     "inner/solves": Metric("Inner solves in training", "", None, SOLVES, ",.0f"),
     "inner/solves_failed": Metric("Inner solves that failed", "", "lower", SOLVES, ",.0f"),

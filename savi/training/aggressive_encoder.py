@@ -128,8 +128,8 @@ class AggressiveEncoder(Callback):
         if not self.active:
             return
         data = trainer.datamodule  # type: ignore[attr-defined]
-        x = data.split("val")[:EXAMPLES].to(pl_module.device)
-        q = pl_module.family.distribution(pl_module.inference.start(x), pl_module.vae)
+        x = data.rows("val")[:EXAMPLES].to(pl_module.device)
+        q = pl_module.family.distribution(pl_module.inference.start(x), pl_module.vae.given(x))
         noise = independent_noise(1, q.mean, pl_module.evaluation_noise(STREAM))
         information = mutual_information(q, noise)
         pl_module.log("val/mutual_information", information)

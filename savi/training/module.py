@@ -19,7 +19,7 @@ from savi.errors import InputError, within
 from savi.inference.encoder_losses import EncoderObjective
 from savi.inference.outer_loss import OuterLoss, OuterStep, check_objective
 from savi.inference.priors import connect
-from savi.inference.refinement import Refinement, WhenItPays
+from savi.inference.refinement import Refinement, WhereScarce
 from savi.inference.semi_amortized import Inference, SemiAmortizedInference
 from savi.settings import check_settings
 from savi.training.bad_steps import BAD_STEPS, BadSteps, StepInputs, source_of_noise
@@ -58,6 +58,8 @@ class SemiAmortizedVAE(pl.LightningModule):
     Args:
         data_shape: (D,) or (C, H, W); data are flat [B, D] all the same.
         data_variance: the training variance, where a γ without a value starts.
+        data_levels: the number of values that an entry can take; a categorical likelihood asks.
+        data_classes: the number of labels, for ``model.condition`` on them.
         model: the generative model, the encoder, and the KL term.
         posterior: the posterior family.
         inner: the inner problem and its optimiser.
@@ -78,6 +80,8 @@ class SemiAmortizedVAE(pl.LightningModule):
         *,
         data_shape: tuple[int, ...],
         data_variance: float = 1.0,
+        data_levels: int | None = None,
+        data_classes: int | None = None,
         model: Mapping[str, Any] | None = None,
         posterior: Mapping[str, Any] | None = None,
         inner: Mapping[str, Any] | None = None,
@@ -99,14 +103,16 @@ class SemiAmortizedVAE(pl.LightningModule):
         self.save_hyperparameters(logger=False)
         groups = {"model": model, "optimizer": optimizer, "evaluation": evaluation}
         check_settings(Config, groups)
-        self.vae = build_vae(model, tuple(data_shape), data_variance)
+        about = tuple(data_shape), data_levels, data_classes
+        self.labelled = model["condition"] == "labels"
+        self.vae = build_vae(model, about[0], data_variance, *about[1:])
         with within("posterior"):
             family = POSTERIORS.chosen(posterior, model["latent_dim"])
         encoder = None
         if model["encoder"] != "none":
-            encoder = build_encoder(model, tuple(data_shape), family.num_params)
+            encoder = build_encoder(model, about[0], family.num_params, *about[1:])
         self.inference = SemiAmortizedInference(encoder, family, inner, gradient)
-        connect(self.vae.prior, self.inference, model["kl"])
+        connect(self.vae.prior, self.inference, model)
         self.encoder_objective = EncoderObjective(encoder_loss, self.inference)
         self.warm_starts = WarmStarts.build(inner, self.inference)
         with within("inner"):
@@ -157,8 +163,9 @@ class SemiAmortizedVAE(pl.LightningModule):
     def forward(self, x: Observations, generator: torch.Generator | None = None) -> Posterior:
         """q(z|x) for examples [B, D] in the model's units, refined as in a test."""
         steps = self.inference.test_max_steps
-        lam = self.inference(self.vae, x, max_steps=steps, generator=generator).value
-        return self.family.distribution(lam, self.vae)
+        model = self.vae.given(x)
+        lam = self.inference(model, x, max_steps=steps, generator=generator).value
+        return self.family.distribution(lam, model)
 
     def predict_step(self, batch: AnyBatch, batch_idx: int) -> dict[str, Tensor]:
         """The parameters of q(z|x) by name, with noise that is the same at every call."""
@@ -167,7 +174,7 @@ class SemiAmortizedVAE(pl.LightningModule):
 
     def _batch(self, batch: AnyBatch) -> Batch:
         """The batch as :class:`savi.data.TensorDataModule` yields it."""
-        return as_batch(batch, tuple(self.hparams["data_shape"]))
+        return as_batch(batch, tuple(self.hparams["data_shape"]), self.labelled)
 
     def training_step(self, batch: AnyBatch, batch_idx: int) -> Tensor:
         """The outer loss of a batch."""
@@ -243,14 +250,15 @@ class SemiAmortizedVAE(pl.LightningModule):
         The bound's noise is drawn after the solve, independent of the noise that the solve saw:
         a bound on the solve's own noise would flatter it.
         """
+        model = self.vae.given(x)
         inference = self.inference(
-            self.vae, x, max_steps=self.inference.test_max_steps, generator=generator
+            model, x, max_steps=self.inference.test_max_steps, generator=generator
         )
         seed = int(torch.randint(2**62, (), generator=generator))
 
         def bound_at(lam: Tensor) -> Bound:
-            q = self.family.distribution(lam, self.vae)
-            return expected_bound(self.vae, q, x, samples, torch.Generator().manual_seed(seed))
+            q = self.family.distribution(lam, model)
+            return expected_bound(model, q, x, samples, torch.Generator().manual_seed(seed))
 
         bound = bound_at(inference.value)
         return inference, bound, bound if inference.solution is None else bound_at(inference.init)
@@ -278,7 +286,7 @@ class SemiAmortizedVAE(pl.LightningModule):
         callbacks: list[pl.Callback] = [self.bad_steps]
         if self.warm_starts is not None:
             callbacks.append(self.warm_starts)
-        if isinstance(self.refinement, WhenItPays):
+        if isinstance(self.refinement, WhereScarce):
             callbacks.append(Refining(self.refinement))
         return callbacks
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import (
     CosineAnnealingLR,
     ExponentialLR,
+    LambdaLR,
     LinearLR,
     LRScheduler,
     OneCycleLR,
@@ -15,6 +17,9 @@ from torch.optim.lr_scheduler import (
 
 #: The part of the learning rate that ``exponential`` leaves at the end of the training.
 LEFT = 0.01
+
+#: The steps t for which ``inverse_sqrt`` keeps the learning rate.
+KEPT = 1_000
 
 
 def cosine(optimizer: Optimizer, steps: int) -> LRScheduler:
@@ -39,7 +44,13 @@ def one_cycle(optimizer: Optimizer, steps: int) -> LRScheduler:
     return OneCycleLR(optimizer, rates, total_steps=steps + 1, cycle_momentum=False)
 
 
+def inverse_sqrt(optimizer: Optimizer, steps: int) -> LRScheduler:
+    """Kept for 1,000 steps, then as 1/√t (Vaswani et al. 2017), however long the training."""
+    return LambdaLR(optimizer, lambda t: math.sqrt(KEPT / max(t, KEPT)))
+
+
 #: From an optimiser and the number of its steps; ``constant`` needs none of these.
 SCHEDULES: Mapping[str, Callable[[Optimizer, int], LRScheduler]] = {
     "cosine": cosine, "linear": linear, "exponential": exponential, "one_cycle": one_cycle,
+    "inverse_sqrt": inverse_sqrt,
 }  # fmt: skip

@@ -6,6 +6,7 @@ from savi.vae.families import POSTERIORS, PosteriorFamily
 from savi.vae.likelihoods import (
     LIKELIHOODS,
     BernoulliLikelihood,
+    CategoricalLikelihood,
     ContinuousBernoulliLikelihood,
     GaussianLikelihood,
     LaplaceLikelihood,
@@ -26,6 +27,7 @@ __all__ = [
     "VARIANCES",
     "BernoulliLikelihood",
     "Bound",
+    "CategoricalLikelihood",
     "ContinuousBernoulliLikelihood",
     "DiagonalGaussian",
     "FullGaussian",

@@ -8,24 +8,41 @@ from typing import Any
 
 from torch import nn
 
-from savi.errors import require_at_least, within
+from savi.errors import InputError, require_at_least, within
 from savi.registry import Registry
-from savi.vae.likelihoods import LIKELIHOODS, GaussianLikelihood
+from savi.vae.likelihoods import LIKELIHOODS, CategoricalLikelihood, GaussianLikelihood
 from savi.vae.model import VAE, GaussianVAE
 from savi.vae.networks import DECODERS, ENCODERS
+from savi.vae.networks.conditional import (
+    ConditionalDecoder,
+    LabelledDecoder,
+    LabelledEncoder,
+)
 from savi.vae.networks.probe import probe
 from savi.vae.priors import PRIORS, Prior
 
+#: The networks of vectors of any length, to which a class can be appended.
+VECTORS = ("mlp", "residual_mlp")
 
-def build_vae(model: Mapping[str, Any], data_shape: tuple[int, ...], data_variance: float) -> VAE:
+
+def build_vae(
+    model: Mapping[str, Any],
+    data_shape: tuple[int, ...],
+    data_variance: float,
+    levels: int | None = None,
+    classes: int | None = None,
+) -> VAE:
     """The generative model that the ``model`` group describes.
 
     Args:
         model: ``latent_dim``, ``decoder``, ``hidden``, ``depth``, ``activation``, ``prior`` and
             ``likelihood`` with their options, and ``gamma`` (``mode``, ``value``, ``floor``) of a
-            Gaussian one; a ``value`` of None means the data variance.
+            Gaussian one; a ``value`` of None means the data variance. With ``condition`` "labels"
+            the decoder is given the class of an example.
         data_shape: (D,) or (C, H, W).
         data_variance: the training variance, averaged over the dimensions.
+        levels: the number of values of an entry, if they are few.
+        classes: the number of labels.
 
     Raises:
         InputError: for unknown names and values out of range.
@@ -33,12 +50,25 @@ def build_vae(model: Mapping[str, Any], data_shape: tuple[int, ...], data_varian
     latent_dim = model["latent_dim"]
     with within("model"):
         require_at_least("latent_dim", latent_dim, 1)
-    decoder = _network(DECODERS, "decoder", model, latent_dim, data_shape)
-    _probe(decoder, f"model.decoder '{model['decoder']}'", latent_dim, math.prod(data_shape))
     with within("model"):
         kind = LIKELIHOODS[model.get("likelihood", "gaussian")]
+    shape = kind.output_shape(data_shape, levels)
+    if len(shape) > 3 and model["decoder"] in ("conv", "resnet"):
+        raise InputError(
+            f"model.decoder '{model['decoder']}' with model.likelihood 'categorical', which has "
+            "logits for every level of a pixel: set model.decoder=mlp"
+        )
+    given = _classes(model, data_shape, classes)
+    sequential = _require_sequences(DECODERS, "decoder", model, data_shape)
+    decoder = _network(DECODERS, "decoder", model, latent_dim + given, shape)
+    _probe(decoder, f"model.decoder '{model['decoder']}'", latent_dim + given, math.prod(shape))
+    if given:
+        decoder = LabelledDecoder(decoder, math.prod(data_shape), given)
     likelihood = kind.of(model, math.prod(data_shape), data_variance)
     prior = build_prior(model, math.prod(data_shape))
+    if isinstance(likelihood, CategoricalLikelihood):
+        assert levels is not None
+        likelihood.levels, likelihood.ordered = levels, not sequential
     if isinstance(likelihood, GaussianLikelihood):
         return GaussianVAE(decoder, likelihood.gamma, latent_dim, prior)
     return VAE(decoder, likelihood, latent_dim, prior)
@@ -59,20 +89,84 @@ def build_prior(model: Mapping[str, Any], data_dim: int) -> Prior:
 
 
 def build_encoder(
-    model: Mapping[str, Any], data_shape: tuple[int, ...], num_params: int
+    model: Mapping[str, Any],
+    data_shape: tuple[int, ...],
+    num_params: int,
+    levels: int | None = None,
+    classes: int | None = None,
 ) -> nn.Module:
     """The inference network g_φ: x ↦ λ0 [B, P], of the same size as the decoder unless set."""
     own = {key: model[f"encoder_{key}"] for key in ("hidden", "depth")}
     sizes = {key: value for key, value in own.items() if value is not None}
-    encoder = _network(ENCODERS, "encoder", {**model, **sizes}, data_shape, num_params)
+    shape, given = data_shape, _classes(model, data_shape, classes)
+    if _require_sequences(ENCODERS, "encoder", model, data_shape):
+        shape = LIKELIHOODS["categorical"].output_shape(data_shape, levels)
+    elif given:
+        shape = (math.prod(data_shape) + given,)
+    encoder = _network(ENCODERS, "encoder", {**model, **sizes}, shape, num_params)
     owner = f"model.encoder '{model['encoder']}'"
-    _probe(encoder, owner, math.prod(data_shape), num_params, twice=False)
-    return encoder
+    _probe(encoder, owner, math.prod(shape), num_params, twice=False)
+    return LabelledEncoder(encoder, given) if given else encoder
+
+
+def _classes(model: Mapping[str, Any], data_shape: tuple[int, ...], classes: int | None) -> int:
+    """How many classes encoder and decoder are given, 0 for none.
+
+    Raises:
+        InputError: for data without labels, and for networks that take no vectors.
+    """
+    if model.get("condition", "none") == "none":
+        return 0
+    if classes is None:
+        raise InputError(
+            "model.condition 'labels' with data that have none: choose data with labels, or set "
+            "model.condition=none"
+        )
+    for kind, registry in (("decoder", DECODERS), ("encoder", ENCODERS)):
+        if model[kind] not in ("none", *VECTORS) and _is_of_savi(registry[model[kind]]):
+            raise InputError(
+                f"model.condition 'labels' with model.{kind} '{model[kind]}', which takes no "
+                f"labels: set model.{kind} to one of {', '.join(VECTORS)}, or model.condition=none"
+            )
+    return classes
+
+
+def _require_sequences(
+    registry: Registry[Any], role: str, model: Mapping[str, Any], data_shape: tuple[int, ...]
+) -> bool:
+    """Whether a network reads or writes sequences of levels, which the data then have to be.
+
+    Raises:
+        InputError: for images, and for the likelihood of other outputs.
+    """
+    name = model[role]
+    if not getattr(registry[name], "sequential", False):
+        return False
+    if len(data_shape) != 1:
+        shape = "×".join(map(str, data_shape))
+        raise InputError(
+            f"model.{role} '{name}' is for sequences, and the data are images of {shape}: set "
+            "data=text or data=lstm_oracle, or model=mlp"
+        )
+    likelihood = model.get("likelihood", "gaussian")
+    if LIKELIHOODS[likelihood].support != "levels":
+        raise InputError(
+            f"model.{role} '{name}' with model.likelihood '{likelihood}': set "
+            "model.likelihood=categorical, or model=mlp"
+        )
+    return True
+
+
+def _is_of_savi(entry: Any) -> bool:
+    return str(entry.__module__).partition(".")[0] == "savi"
 
 
 def _probe(network: nn.Module, owner: str, inputs: int, outputs: int, twice: bool = True) -> None:
-    """Look at a user's own network; those of savi are known to be in order."""
-    if type(network).__module__.partition(".")[0] != "savi":
+    """Look at a user's own network; those of savi are known to be in order.
+
+    What a conditional decoder is given is not known here.
+    """
+    if not (_is_of_savi(type(network)) or isinstance(network, ConditionalDecoder)):
         probe(network, owner, inputs, outputs, twice)
 
 

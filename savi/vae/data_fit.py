@@ -16,6 +16,7 @@ from savi.vae.gram import wide_head_metric
 from savi.vae.likelihoods import GaussianLikelihood
 from savi.vae.model import VAE, jacobian
 from savi.vae.networks.base import is_plain, trunk_and_head
+from savi.vae.networks.conditional import Given
 from savi.vae.perceptron import Pass, Perceptron
 from savi.vae.quadratic import (
     FeatureQuadratic,
@@ -59,7 +60,7 @@ class DataFit:
     @classmethod
     def direct(cls, model: VAE, x: Observations) -> Self:
         """With the whole decoder as o."""
-        return cls(model, model.decoder, model.likelihood.terms(x))
+        return cls(model, model.given(x).decoder, model.likelihood.terms(x))
 
     @classmethod
     def linear_head(cls, model: VAE, x: Observations, reference: Codes) -> Self:
@@ -78,6 +79,8 @@ class DataFit:
         """Of some of the examples."""
         few = copy(self)
         few.terms = self.terms.rows(index)
+        if isinstance(self.network, Given):
+            few.network = self.network.rows(index)
         return few
 
     def __call__(self, z: Points) -> Values:

@@ -65,7 +65,7 @@ def elbo(model: VAE, q: Posterior, x: Observations, noise: Samples) -> Bound:
     In training, an ``optimal`` γ is the batch's own (see :class:`OptimalVariance`).
     """
     z = q.rsample(noise)
-    return elbo_of(model, q, x, z, model.decode(z))
+    return elbo_of(model, q, x, z, model.given(x).decode(z))
 
 
 def elbo_of(

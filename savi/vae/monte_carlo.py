@@ -45,8 +45,9 @@ def expected_bound(
     reconstruction = torch.zeros_like(x[:, 0])
     squared_error = torch.zeros_like(x[:, 0])
     lacking = None if model.prior.standard and q.closed_kl else torch.zeros_like(x[:, 0])
-    for part, z, share in draws(q, x, samples, generator):
-        log_likelihood, squares = model.likelihood(x[part], model.decode(z))
+    for part, z, share in draws(q, x, samples, generator, model.likelihood.num_outputs):
+        few = x[part]
+        log_likelihood, squares = model.likelihood(few, model.given(few).decode(z))
         reconstruction[part] += log_likelihood.mean(dim=0) * share
         squared_error[part] += squares.mean(dim=0) * share
         if lacking is not None and (found := log_ratio(model, q[part], z)) is not None:
@@ -55,15 +56,15 @@ def expected_bound(
 
 
 def draws(
-    q: Posterior, x: Observations, samples: int, generator: torch.Generator
+    q: Posterior, x: Observations, samples: int, generator: torch.Generator, outputs: int
 ) -> Iterator[tuple[slice, Float[Tensor, "s b d"], float]]:
     """Pieces of all the samples: of which examples, z itself, and its share of their samples.
 
     Two samples of a large batch of large examples can be more than a chunk: then the batch is
-    taken in pieces too.
+    taken in pieces too. An example is decoded to so many ``outputs``.
     """
     require_at_least("samples", samples, 1)
-    for part in example_slices(len(x), 2 * x.shape[1]):
+    for part in example_slices(len(x), 2 * outputs):
         few = q[part]
-        for size in chunk_sizes(samples, few.mean.shape[0] * x.shape[1]):
+        for size in chunk_sizes(samples, few.mean.shape[0] * outputs):
             yield part, few.rsample(antithetic_noise(size, few.mean, generator)), size / samples

@@ -149,7 +149,7 @@ class FailingData:
     def __init__(self, data: TensorDataModule) -> None:
         self.batch_size, self.dim = data.batch_size, data.dim
 
-    def split(self, name: str) -> torch.Tensor:
+    def rows(self, name: str) -> torch.Tensor:
         raise KeyError(name)
 
 

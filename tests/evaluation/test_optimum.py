@@ -110,3 +110,18 @@ def test_the_answer_for_an_example_does_not_depend_on_the_pieces(monkeypatch: py
     pieces = optimum_of(problem, "diagonal_gaussian", start)
     torch.testing.assert_close(pieces.value, whole.value, rtol=0, atol=1e-6)
     torch.testing.assert_close(pieces.min_curvature, whole.min_curvature)
+
+
+def test_solves_of_few_examples_at_once_are_those_of_all(monkeypatch):
+    problem = linear_gaussian(n=5)
+    family = POSTERIORS["diagonal_gaussian"](3)
+    start = torch.zeros(5, 6).double()
+
+    def found():
+        source = torch.Generator().manual_seed(0)
+        return local_optimum(problem.model, family, problem.x, start, steps=20, generator=source)
+
+    whole = found()
+    monkeypatch.setattr("savi.evaluation.optimum.SOLVE_ENTRIES", 2 * 64 * 6)
+    for one, other in zip(vars(whole).values(), vars(found()).values(), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)

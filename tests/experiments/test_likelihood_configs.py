@@ -48,6 +48,17 @@ def test_contradictions_are_refused_before_data_are_read(config, words: list[str
 
 
 @pytest.mark.parametrize(
+    "word",
+    ["data.dequantise=true", "data.centre=true", "data.binarise=static", "data.scale=global"],
+)
+def test_levels_are_left_as_they_are(config, word: str):
+    made, key = config("model.likelihood=categorical", word), word.partition("=")[0]
+    said = rf"'categorical' with {key}.*, which is for whole levels: set {key}="
+    with pytest.raises(InputError, match=said):
+        check_likelihood(made["model"], made["data"])
+
+
+@pytest.mark.parametrize(
     ("words", "said"),
     [
         (["experiment=savi_ift"], "'laplace' with gradient 'ift', which needs the Hessian of a"),
@@ -66,7 +77,9 @@ def test_what_needs_the_hessian_of_a_bound_with_kinks_is_refused(config, words, 
 
 def test_an_unknown_one_lists_the_known(config):
     made = config("model.likelihood=poisson")
-    with pytest.raises(InputError, match=r"'poisson': choose one of bernoulli, co.*, gaussian"):
+    with pytest.raises(
+        InputError, match=r"'poisson': choose one of bernoulli, ca.*, co.*, gaussian"
+    ):
         check_options(made)
 
 

@@ -73,9 +73,9 @@ def exact_bound(problem: LinearGaussian, name: str) -> Tensor:
 
 
 LONG_UNROLL = {
-    "optimizer": GradientDescent(lr=0.05),
+    "optimizer": GradientDescent(lr=0.1),
     "gradient": Unrolled(),
-    "max_steps": 400,
+    "max_steps": 200,
     "rtol": 0.0,
 }
 BACKENDS = {

@@ -10,7 +10,7 @@ from savi.config.schema import LR_SCHEDULES
 from savi.experiments.run import build
 from savi.training import SemiAmortizedVAE
 from savi.training.kl_weight import kl_weight
-from savi.training.schedules import LEFT, SCHEDULES
+from savi.training.schedules import KEPT, LEFT, SCHEDULES
 from savi.vae.distributions import antithetic_noise
 from savi.vae.elbo import elbo
 
@@ -125,6 +125,18 @@ def test_a_schedule_ends_with_the_training(built, schedule, last):
     trainer.fit(module, datamodule=data)
     reached = trainer.optimizers[0].param_groups[0]["lr"]
     assert reached == pytest.approx(0.01 * last, rel=1e-6, abs=1e-9)
+
+
+def test_the_inverse_square_root_knows_no_end():
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.5)
+    schedule, rates = SCHEDULES["inverse_sqrt"](optimizer, 7), []
+    for _ in range(4 * KEPT + 1):
+        rates.append(schedule.get_last_lr()[0])
+        optimizer.step()
+        schedule.step()
+    assert rates[: KEPT + 1] == [0.5] * (KEPT + 1)
+    assert rates[4 * KEPT] == pytest.approx(0.25)
+    assert rates[KEPT:] == sorted(rates[KEPT:], reverse=True)
 
 
 def test_every_schedule_has_a_name_in_configs():

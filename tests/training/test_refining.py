@@ -6,21 +6,17 @@ from types import SimpleNamespace
 import pytest
 import pytorch_lightning as pl
 import torch
+from torch.utils.data import DataLoader, IterableDataset
 
 from savi.errors import InputError
 from savi.experiments.check import check
 from savi.experiments.run import build
-from savi.inference.refinement import WhenItPays
+from savi.inference import refinement
+from savi.inference.refinement import WhereScarce
 from savi.replicas.configs import plans
 from savi.runs.record import Origin
-from savi.training.refining import (
-    REFINED_FROM,
-    REFINING,
-    STREAM,
-    TRAINED,
-    Refining,
-    in_words,
-)
+from savi.training import refining
+from savi.training.refining import REFINED_FROM, Refining, in_words
 from savi.training.step_metrics import training_metrics
 
 SMALL = (
@@ -86,80 +82,33 @@ def test_it_begins_at_the_step_that_was_asked_for(fit):
     assert not same(later, always)
 
 
-@pytest.fixture
-def gains(monkeypatch):
-    """Gains of validation examples, one after another, beside 1 nat of training examples."""
-    observed = WhenItPays.validated
-
-    def use(values):
-        following = iter(values)
-
-        def validated(self, step, gain, trained):
-            observed(self, step, next(following), 1.0)
-
-        monkeypatch.setattr(WhenItPays, "validated", validated)
-
-    return use
-
-
-# Of epochs 5 to 9 the mean is 1.8, of 5 to 10 it is 2.
-RISING = [1.0] * 6 + [2.0, 2.0, 3.0, 3.0, *[0.0] * 10]
-
-
-def test_auto_begins_once_it_pays_and_says_so(fit, gains, capsys):
-    gains(RISING)
-    module, epochs, _ = fit(12, "inner.when=auto")
-    first = module.refinement.first
-    assert first == 10 * STEPS
-    assert [figures[REFINING] for figures in epochs] == [0.0] * 9 + [1.0] * 3
-    assert len(module.refinement.gains) == 10
-    assert module.solves.solves == 2 * STEPS * 16
-    said = [line for line in capsys.readouterr().out.splitlines() if "refining" in line]
-    assert said == [in_words(module.refinement)]
-    assert f"refining from step {first} on: it adds 2.0 nats to the bounds of validation" in said[0]
-    assert f"and 1.0 to those of training examples; inner.when={first} begins there" in said[0]
-    assert Refining(module.refinement).last == {REFINED_FROM: first}
-
-
-def test_a_resumed_training_begins_alike(fit, gains):
-    gains(RISING)
-    whole, _, _ = fit(12, "inner.when=auto")
-    gains(RISING)
-    _, _, saved = fit(7, "inner.when=auto")
-    gains(RISING[7:])
-    resumed, epochs, _ = fit(12, "inner.when=auto", ckpt_path=saved)
-    assert len(epochs) == 5
-    assert resumed.refinement.state_dict() == whole.refinement.state_dict()
-    assert resumed.refinement.first == 10 * STEPS
-
-
-def test_the_gains_are_those_of_validation_and_of_training_examples(fit):
-    module, epochs, _ = fit(3, "inner.when=auto")
-    steps, gains, trained = zip(*module.refinement.gains, strict=True)
-    assert list(steps) == [STEPS, 2 * STEPS, 3 * STEPS]
-    assert list(gains) == [figures["inner/improvement"] for figures in epochs]
-    assert list(trained) == pytest.approx([figures[TRAINED] for figures in epochs], rel=1e-6)
-
-
-def test_the_training_examples_are_the_first_of_the_data_module(config):
-    """Without one, those of the last batch."""
-    data, module = build(config(*SMALL, "inner.when=auto"))
+@pytest.mark.parametrize("few", [True, False])
+def test_auto_counts_the_examples_and_says_what_follows(few, fit, monkeypatch, capsys):
+    monkeypatch.setattr(refinement, "SCARCE", 64 if few else 63)
+    monkeypatch.setattr(refining, "SCARCE", refinement.SCARCE)
+    module, _, _ = fit(2, "inner.when=auto")
+    other, _, _ = fit(2, *([] if few else ["experiment=vae"]))
+    assert same(module, other)
+    assert module.solves.solves == few * 2 * STEPS * 16
     callback = Refining(module.refinement)
-    trainer = SimpleNamespace(
-        datamodule=data, sanity_checking=False, global_step=4, is_global_zero=True,
-        callback_metrics={"inner/improvement": torch.tensor(1.0)},
-    )  # fmt: skip
-    module.log_dict = lambda *args, **options: None
-    expected = []
-    for x in (data.split("train")[:16], data.split("val")[:5]):
-        _, bound, initial = module.evaluate_batch(x, module.evaluation_noise(STREAM), 2)
-        expected.append(float((bound.elbo - initial.elbo).double().mean()))
-    callback.on_train_batch_start(trainer, module, data.split("val")[:5], 0)
-    callback.on_validation_epoch_end(trainer, module)
-    trainer.datamodule = None
-    callback.on_train_batch_start(trainer, module, data.split("val")[:5], 1)
-    callback.on_validation_epoch_end(trainer, module)
-    assert [trained for _, _, trained in module.refinement.gains] == pytest.approx(expected)
+    assert callback.last == ({REFINED_FROM: 0.0} if few else {})
+    (said,) = [line for line in capsys.readouterr().out.splitlines() if "refine" in line]
+    assert said == in_words(module.refinement, 64)
+    assert "64 examples are" in said
+
+
+def test_a_stream_of_examples_counts_as_many(capsys):
+    class Stream(IterableDataset):
+        """Without a length."""
+
+        def __iter__(self):
+            yield torch.zeros(6)
+
+    made = WhereScarce()
+    trainer = SimpleNamespace(train_dataloader=DataLoader(Stream()), is_global_zero=True)
+    Refining(made).on_train_start(trainer, None)
+    assert made.first is None
+    assert "does not refine: an unknown number of examples" in capsys.readouterr().out
 
 
 def refuse_replicas(values):

@@ -104,10 +104,7 @@ PANELS = (
     Panel("Inner stationarity, relative", {"inner/stationarity": ""}, "log"),
     Panel("Inner steps", {"inner/steps": ""}),
     Panel("Inner problems converged", {"inner/converged": ""}, "share"),
-    Panel(
-        "Inner gain over $\\lambda_0$",
-        {"inner/improvement": "validation", "inner/improvement_train": "training"},
-    ),
+    Panel("Inner gain over $\\lambda_0$", {"inner/improvement": ""}),
     Panel("Gradient norm", {f"gradient/norm_{of}": of for of in ("encoder", "decoder")}, "log"),
     Panel(
         "Certificate",

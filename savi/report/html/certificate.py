@@ -109,8 +109,8 @@ STATEMENTS: dict[str, tuple[str, Judge]] = {
     "inner/improvement": (
         "What the inner steps gain in the bound over the encoder's guess.", _none),
     "inner/refined_from": (
-        "The training step at whose validation the inner steps first gained twice as much on "
-        "validation examples as on training examples; those before it were a plain VAE's.", _none),
+        "The training step from which on inner steps were taken; those before it were a plain "
+        "VAE's.", _none),
     "inner/solves_failed": (
         "Inner solves that failed, of one for each training example and step.",
         _failed),

@@ -136,7 +136,7 @@ class HypergradientTuner(Callback):
 
     def _draw(self, split: str, source: torch.Generator) -> Float[Tensor, "N D"]:
         """The examples of a step: all of a split, or so many of it."""
-        x, examples = self.data.split(split), self.settings["examples"]
+        x, examples = self.data.rows(split), self.settings["examples"]
         if examples is None or examples >= len(x):
             return x
         return x[torch.randperm(len(x), generator=source)[:examples]]

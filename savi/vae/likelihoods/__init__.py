@@ -2,6 +2,7 @@
 
 from savi.vae.likelihoods.base import LIKELIHOODS, Likelihood
 from savi.vae.likelihoods.bernoulli import BernoulliLikelihood
+from savi.vae.likelihoods.categorical import CategoricalLikelihood
 from savi.vae.likelihoods.continuous_bernoulli import ContinuousBernoulliLikelihood
 from savi.vae.likelihoods.gaussian import GaussianLikelihood
 from savi.vae.likelihoods.laplace import LaplaceLikelihood
@@ -9,6 +10,7 @@ from savi.vae.likelihoods.laplace import LaplaceLikelihood
 __all__ = [
     "LIKELIHOODS",
     "BernoulliLikelihood",
+    "CategoricalLikelihood",
     "ContinuousBernoulliLikelihood",
     "GaussianLikelihood",
     "LaplaceLikelihood",

@@ -18,8 +18,8 @@ from savi.vae.quadratic import Outputs, OutputTerms, Values, Vectors
 #: The decoder's outputs, the mean of x or whatever else a likelihood makes of them.
 Decoded: TypeAlias = Float[Tensor, "*S B D"]
 
-#: What entries of x may be: any number, one in [0, 1], or 0 and 1 alone.
-SUPPORTS = ("real", "unit", "binary")
+#: What entries of x may be: any number, one in [0, 1], 0 and 1 alone, or k/(L − 1) of L levels.
+SUPPORTS = ("real", "unit", "binary", "levels")
 
 LIKELIHOODS: Registry[type[Likelihood]] = Registry("model.likelihood", supplied=1)
 
@@ -36,7 +36,8 @@ class Likelihood(nn.Module, ABC):
 
     Attributes:
         name: the name in configs.
-        support: one of :data:`SUPPORTS`; ``binary`` has probabilities, the others have densities.
+        support: one of :data:`SUPPORTS`; ``binary`` and ``levels`` have probabilities, the others
+            densities.
         smooth: whether the log-density has a second derivative in o that means anything.
     """
 
@@ -77,6 +78,20 @@ class Likelihood(nn.Module, ABC):
                     "model.likelihood=gaussian"
                 )
 
+    @classmethod
+    def output_shape(cls, data_shape: tuple[int, ...], levels: int | None) -> tuple[int, ...]:
+        """The shape of the decoder's outputs, for data of that shape with so many levels."""
+        return data_shape
+
+    @property
+    def num_outputs(self) -> int:
+        """How many numbers an example is decoded to: D, unless an entry has several."""
+        return self.dim
+
+    def observed(self, x: Float[Tensor, "*S B E"]) -> Float[Tensor, "*S B D"]:
+        """The D entries of rows that may hold a context behind them."""
+        return x if x.shape[-1] == self.dim else x[..., : self.dim]
+
     @abstractmethod
     def log_density(self, x: Observations, o: Decoded) -> Decoded:
         """The values of log p(x_i|o_i) in nats, one for each entry."""
@@ -89,13 +104,17 @@ class Likelihood(nn.Module, ABC):
     def sample(self, o: Decoded, generator: torch.Generator) -> Decoded:
         """An x ~ p(x|o); the noise is drawn on the generator's device."""
 
+    def drawn(self, o: Decoded, generator: torch.Generator | None) -> Decoded:
+        """A sample, or without a generator what is to be expected: the mean."""
+        return self.mean(o) if generator is None else self.sample(o, generator)
+
     @abstractmethod
     def fisher(self, o: Decoded) -> Decoded:
         """The Fisher information −E ∂² log p/∂o_i² of each output."""
 
     def log_prob(self, x: Observations, o: Decoded) -> Float[Tensor, "*S B"]:
         """The values of log p(x|o) in nats."""
-        return self.log_density(x, o).sum(dim=-1)
+        return self.log_density(self.observed(x), o).sum(dim=-1)
 
     def score(self, x: Observations, o: Decoded) -> Decoded:
         """∂ log p/∂o_i."""
@@ -122,12 +141,16 @@ class Likelihood(nn.Module, ABC):
 
         ``outer`` asks for what belongs to the outer ELBO alone, such as a γ of the batch's own.
         """
-        squared_error = (x - self.mean(o.detach())).square().sum(dim=-1)
+        squared_error = (self.observed(x) - self.mean(o.detach())).square().sum(dim=-1)
         return self.log_prob(x, o), squared_error.detach()
 
     def terms(self, x: Observations) -> OutputTerms:
         """The function o ↦ log p(x|o) of a batch."""
-        return SeparableTerms(x, self)
+        return SeparableTerms(self.observed(x), self)
+
+    def fisher_times(self, o: Decoded, v: Vectors) -> Vectors:
+        """The Fisher matrix of the outputs times n vectors for each example."""
+        return v * self.fisher(o).unsqueeze(-2)
 
     def equal_variance(self) -> Float[Tensor, "#D"] | None:
         """The γ for which the Fisher weight is 1/γ whatever o is; None where it depends on o."""
@@ -171,7 +194,7 @@ class SeparableTerms(OutputTerms):
 
     def fisher(self, o: Outputs, v: Vectors) -> Vectors:
         """Every vector times the Fisher weight at o."""
-        return v * self.likelihood.fisher(o).unsqueeze(-2)
+        return self.likelihood.fisher_times(o, v)
 
     def rows(self, index: Index) -> SeparableTerms:
         """With those rows of x."""

@@ -48,12 +48,12 @@ class GaussianLikelihood(Likelihood):
 
         ``outer`` asks for the γ of the outer ELBO, which an ``optimal`` γ takes from the batch.
         """
-        square = (x - o).square()
+        square = (self.observed(x) - o).square()
         squared_error = square.sum(dim=-1)
         gamma = self.gamma.of_batch(squared_error.detach().mean(dim=0)) if outer else self.gamma()
         shared = gamma.shape[-1] == 1
         weighted = squared_error / gamma.squeeze(-1) if shared else weighted_sum(square, gamma)
-        return -0.5 * (weighted + log_normaliser(x, gamma)), squared_error.detach()
+        return -0.5 * (weighted + log_normaliser(square, gamma)), squared_error.detach()
 
     def log_density(self, x: Observations, o: Decoded) -> Decoded:
         """The values of −½ [(x_i − μ_i)²/γ_i + log 2πγ_i]."""
@@ -87,7 +87,7 @@ class GaussianLikelihood(Likelihood):
 
     def terms(self, x: Observations) -> PixelQuadratic:
         """A quadratic function of μ."""
-        return PixelQuadratic(x, self.gamma())
+        return PixelQuadratic(self.observed(x), self.gamma())
 
     def equal_variance(self) -> Float[Tensor, "#D"]:
         """Γ itself."""

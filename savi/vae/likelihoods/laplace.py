@@ -54,7 +54,7 @@ class LaplaceLikelihood(Likelihood):
         self, x: Observations, o: Float[Tensor, "S B D"], outer: bool = False
     ) -> tuple[PerSample, PerSample]:
         """As of every likelihood; the outer ELBO of a training batch has the batch's own b."""
-        residual = x - o
+        residual = self.observed(x) - o
         deviation = residual.abs().sum(dim=-1)
         b = self._of_batch(deviation.detach().mean(dim=0)) if outer and self.training else self.b
         log_prob = -deviation / b - self.dim * (2.0 * b).log()
@@ -92,7 +92,7 @@ class LaplaceLikelihood(Likelihood):
 
     def deviation(self, x: Observations, o: Float[Tensor, "S B D"]) -> PerSample:
         """Σ_i |x_i − μ_i|."""
-        return (x - o.detach()).abs().sum(dim=-1)
+        return (self.observed(x) - o.detach()).abs().sum(dim=-1)
 
     @torch.no_grad()
     def observe(self, squared_error: PerExample, deviation: PerExample | None = None) -> None:

@@ -18,6 +18,7 @@ from benchmarks.race.methods import METHODS
 from benchmarks.race.training import Clock, Training
 from benchmarks.trained import experiment_module
 from savi.errors import InputError
+from savi.inference.refinement import WhereScarce
 from savi.runs.whole import whole, write_text
 
 #: The CPU seconds that a size has unless ``budget`` says otherwise: up to so many images.
@@ -118,8 +119,9 @@ def _begin(job: Job, config: Config, clock: Clock) -> tuple[Training, Judge]:
     module = experiment_module(words, images, job.seed)
     budget = marks_of(job.size, config)[-1]
     optimizer = module.configure_optimizers()
-    known = judge.val, judge.train
-    training = Training(module, optimizer, images, method, budget, clock, *known)
+    if isinstance(module.refinement, WhereScarce):
+        module.refinement.decide(job.size)
+    training = Training(module, optimizer, images, method, budget, clock)
     return training, judge
 
 

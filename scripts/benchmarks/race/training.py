@@ -12,15 +12,9 @@ from torch.optim import Optimizer
 from benchmarks.images import Images
 from benchmarks.race.methods import Method
 from benchmarks.trained import training_step
-from savi.evaluation.evaluate import evaluation_mode
-from savi.inference.refinement import WhenItPays
 from savi.training.module import SemiAmortizedVAE
-from savi.types import Observations
 
 Clock = Callable[[], float]
-
-#: The fewest steps between two validations: where epochs are short, they take longer than training.
-VALIDATED = 50
 
 
 @dataclass
@@ -36,8 +30,6 @@ class Training:
     method: Method
     budget: float
     clock: Clock
-    validation: Observations
-    trained: Observations  # some of the training images
     seconds: float = 0.0
     steps: int = 0
 
@@ -57,26 +49,10 @@ class Training:
                 return False
             loss = step.loss
             self.seconds += self.clock() - start
-            self._inform()
             self.steps += 1
             if not torch.isfinite(loss):
                 return False
         return True
-
-    def _inform(self) -> None:
-        """Tell ``inner.when=auto`` once an epoch what refinement gains, which it decides by."""
-        refinement, taken = self.module.refinement, self.steps + 1
-        if not isinstance(refinement, WhenItPays) or not refinement.undecided(taken):
-            return
-        if taken % max(VALIDATED, self.images.epoch_length) == 0:
-            refinement.validated(taken, self._gain(self.validation), self._gain(self.trained))
-
-    def _gain(self, x: Observations) -> float:
-        module = self.module
-        with evaluation_mode(module):
-            noise, samples = module.evaluation_noise(0), module.settings["val_samples"]
-            _, bound, initial = module.evaluate_batch(x, noise, samples)
-        return float((bound.elbo - initial.elbo).double().mean())
 
     def state_dict(self) -> dict[str, Any]:
         """All that is needed to go on as if nothing had happened."""

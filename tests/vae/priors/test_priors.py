@@ -23,6 +23,8 @@ from savi.vae import POSTERIORS, PRIORS, DiagonalGaussian, Prior, elbo
 from savi.vae.mutual_information import mutual_information
 from savi.vae.priors import MixturePrior, StandardPrior, VampPrior
 
+MODEL = {"kl": {"free_bits": 0.0}}
+
 
 def seeded(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
@@ -172,7 +174,7 @@ def test_samples_have_the_moments_of_the_prior():
 def test_a_vamp_prior_whose_pseudo_inputs_are_the_data_is_the_aggregated_posterior(name):
     problem, inference = linear_gaussian(n=40), semi_amortized(name)
     prior = VampPrior(3, 6, 40).double()
-    connect(prior, inference, {"free_bits": 0.0})
+    connect(prior, inference, MODEL)
     with torch.no_grad():
         prior.pseudo_inputs.copy_(problem.x)
         q = inference.family.distribution(inference.start(problem.x), problem.model)
@@ -188,7 +190,7 @@ def test_a_vamp_prior_whose_pseudo_inputs_are_the_data_is_the_aggregated_posteri
 def test_the_encoder_and_the_pseudo_inputs_learn_from_the_bound():
     problem, inference = linear_gaussian(), semi_amortized()
     problem.model.prior = prior = VampPrior(3, 6, 4).double()
-    connect(prior, inference, {"free_bits": 0.0})
+    connect(prior, inference, MODEL)
     assert [name for name, _ in prior.named_parameters()] == ["pseudo_inputs"]
     q = DiagonalGaussian(randn(5, 3), randn(5, 3))
     elbo(problem.model, q, problem.x, randn(2, 5, 3)).elbo.sum().backward()
@@ -210,9 +212,13 @@ def test_the_encoder_and_the_pseudo_inputs_learn_from_the_bound():
 def test_what_a_vamp_prior_cannot_be_made_of_is_refused(posterior, encoder, said):
     inference = semi_amortized(posterior, encoder=encoder, max_steps=0)
     with pytest.raises(InputError, match=said):
-        connect(VampPrior(3, 6, 2), inference, {"free_bits": 0.0})
+        connect(VampPrior(3, 6, 2), inference, MODEL)
     with pytest.raises(InputError, match=r"'vamp' with model\.kl\.free_bits, which split"):
-        connect(VampPrior(3, 6, 2), inference, {"free_bits": 0.1})
+        connect(VampPrior(3, 6, 2), inference, {"kl": {"free_bits": 0.1}})
+    with pytest.raises(InputError, match=r"'vamp' with model\.condition 'labels', which asks for"):
+        connect(VampPrior(3, 6, 2), inference, MODEL | {"condition": "labels"})
+    with pytest.raises(InputError, match=r"'vamp' with model\.encoder 'lstm', which reads words"):
+        connect(VampPrior(3, 6, 2), inference, MODEL | {"encoder": "lstm"})
 
 
 def test_a_prior_of_ones_own_needs_a_density_and_samples():
