@@ -215,6 +215,10 @@ def test_what_a_vamp_prior_cannot_be_made_of_is_refused(posterior, encoder, said
         connect(VampPrior(3, 6, 2), inference, MODEL)
     with pytest.raises(InputError, match=r"'vamp' with model\.kl\.free_bits, which split"):
         connect(VampPrior(3, 6, 2), inference, {"kl": {"free_bits": 0.1}})
+
+
+def test_pseudo_inputs_have_neither_labels_nor_words():
+    inference = semi_amortized()
     with pytest.raises(InputError, match=r"'vamp' with model\.condition 'labels', which asks for"):
         connect(VampPrior(3, 6, 2), inference, MODEL | {"condition": "labels"})
     with pytest.raises(InputError, match=r"'vamp' with model\.encoder 'lstm', which reads words"):
