@@ -17,9 +17,11 @@ from savi.vae import (
     ENCODERS,
     LIKELIHOODS,
     POSTERIORS,
+    PRIORS,
     DiagonalGaussian,
     Likelihood,
     PosteriorFamily,
+    Prior,
 )
 from savi.vae.networks import Encoder
 
@@ -73,6 +75,25 @@ class Logistic(Likelihood):
     def fisher(self, o):
         """The information on o in an x."""
         return torch.full_like(o, 1.0 / (3.0 * self.spread**2))
+
+
+@PRIORS.register("mine")
+class Wide(Prior):
+    """Logistic distributions, one for each latent dimension."""
+
+    def __init__(self, latent_dim, data_dim, width: float = 1.0):
+        super().__init__(latent_dim, data_dim)
+        self.width = width
+
+    def log_prob(self, z):
+        """In nats; derivatives come from autograd."""
+        u = z / self.width
+        return (-u - 2.0 * softplus(-u)).sum(dim=-1) - self.latent_dim * math.log(self.width)
+
+    def sample(self, n, generator=None, dtype=None):
+        """By the quantiles of uniform numbers."""
+        u = torch.rand(n, self.latent_dim, generator=generator, dtype=dtype)
+        return self.width * u.logit(1e-6)
 
 
 @DATASETS.register("mine")

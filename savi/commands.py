@@ -232,6 +232,7 @@ def _evaluate(config: DictConfig) -> float:
     try:
         values = store.plain(config)
         console.check_output(config.output)
+        console.check_output(config.codes, "codes")
         check_evaluation(values)
         # PyTorch is imported from here on.
         from savi.experiments.reload import evaluate_checkpoint

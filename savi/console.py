@@ -137,13 +137,13 @@ def print_verdict(collapse: Mapping[str, Any]) -> None:
     print(f"Collapse: {collapse['name']}. {collapse['reason']}\n", flush=True)
 
 
-def check_output(output: str | None) -> None:
+def check_output(output: str | None, key: str = "output") -> None:
     """Refuse a file that could not be written, before the work that would fill it."""
     if output is None:
         return
     path = Path(output)
     if path.is_dir() or not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
-        raise InputError(f"output '{output}' cannot be written: give a file in an existing folder")
+        raise InputError(f"{key} '{output}' cannot be written: give a file in an existing folder")
 
 
 def print_table(table: Table, width: int = 100) -> None:

@@ -15,6 +15,7 @@ DOCS = Path(__file__).parents[1] / "docs"
 CHOICES = (
     "data=mine", "data.options.n=60", "model.decoder=mine", "model.slope=2", "model.encoder=mine",
     "model.likelihood=mine", "model.spread=0.2", "posterior=mine", "posterior.widest=10",
+    "model.prior=mine", "model.width=1.5",
     "inner.objective=mine", "inner.weight=0.2", "inner.optimizer=mine",
     "gradient=mine", "gradient.part=0.25", "encoder_loss=mine",
     "optimizer=mine", "optimizer.momentum=0.5",
@@ -59,8 +60,8 @@ def run(here):
 def test_the_page_quotes_the_file():
     source = (DOCS / "mine.py").read_text("utf-8")
     quotes = re.findall(r"```python\n(.*?)```", (DOCS / "extending.md").read_text("utf-8"), re.S)
-    assert len(quotes) == 10
-    assert len(set(quotes)) == 10
+    assert len(quotes) == 11
+    assert len(set(quotes)) == 11
     for quote in quotes:
         assert quote in source
 
@@ -136,8 +137,8 @@ def test_optuna_tunes_an_option_of_a_users_own(run, tmp_path):
 
 @pytest.mark.slow
 def test_replicas_of_a_users_own_methods(run, tmp_path):
-    # Adam trains replicas, and no other outer optimiser; their likelihood is Gaussian.
-    alone = ("optimizer", "model.likelihood", "model.spread")
+    # Adam trains replicas, and no other outer optimiser; likelihood and prior are Gaussian.
+    alone = ("optimizer", "model.likelihood", "model.spread", "model.prior", "model.width")
     choices = [choice for choice in CHOICES if not choice.startswith(alone)]
     replicas = ("trainer.replicas=2", "hydra.run.dir=run")
     code, out = run("train", "imports=[mine]", *TINY, *choices, *replicas)

@@ -38,6 +38,7 @@ HOMES = {
     "inner.optimizer": "savi.inner:OPTIMIZERS",
     "model.gamma.mode": "savi.vae:VARIANCES",
     "model.likelihood": "savi.vae:LIKELIHOODS",
+    "model.prior": "savi.vae:PRIORS",
     "optimizer": "savi.training.outer_optimizers:OUTER_OPTIMIZERS",
     "posterior": "savi.vae:POSTERIORS",
     "solver": "savi.linear:SOLVERS",

@@ -19,7 +19,12 @@ from savi.settings import keys_of
 
 #: The groups whose keys are options of choices, the keys that name those choices, and their kinds.
 CHOICES = {
-    "model": {"decoder": "decoder", "encoder": "encoder", "likelihood": "model.likelihood"},
+    "model": {
+        "decoder": "decoder",
+        "encoder": "encoder",
+        "prior": "model.prior",
+        "likelihood": "model.likelihood",
+    },
     "posterior": {"name": "posterior"},
     "inner": {"objective": "inner.objective", "optimizer": "inner.optimizer"},
     "gradient": {"name": "gradient"},

@@ -31,10 +31,14 @@ class GammaConfig:
 
 @dataclass
 class KLConfig:
-    """The KL term of the training objective: its weight β, warm-up and free bits (nats)."""
+    """The KL term of the training objective: its weight β, warm-up and free bits (nats).
+
+    With ``cycle_steps`` the warm-up begins anew after so many steps (Fu et al. 2019).
+    """
 
     weight: float = setting(1.0, at_least=0)
     warmup_steps: int = setting(0, at_least=0)
+    cycle_steps: int | None = setting(None, at_least=1)
     free_bits: float = setting(0.0, at_least=0)
 
 
@@ -50,13 +54,15 @@ CONDITIONS = ("none", "labels")
 class ModelConfig:
     """The generative model and the inference network (``encoder: none`` for SVI).
 
-    Further keys are options of the decoder, of the encoder, or of the likelihood. ``gamma`` is that
-    of a Gaussian likelihood. ``condition`` is what encoder and decoder are given besides x and z.
+    Further keys are options of the decoder, of the encoder, of the prior, or of the likelihood.
+    ``gamma`` is that of a Gaussian likelihood. ``condition`` is what encoder and decoder are given
+    besides x and z.
     """
 
     latent_dim: int = setting(16, at_least=1)
     decoder: str = "mlp"
     encoder: str = "mlp"
+    prior: str = "standard"
     likelihood: str = "gaussian"
     condition: str = setting("none", one_of=CONDITIONS)
     hidden: int = setting(256, at_least=1)
@@ -64,6 +70,7 @@ class ModelConfig:
     activation: str = "softplus"
     encoder_hidden: int | None = setting(None, at_least=1)
     encoder_depth: int | None = setting(None, at_least=0, at_most=MAX_DEPTH)
+    objective: str = setting("elbo", one_of=("elbo", "iwae", "dreg"))
     samples: int = setting(1, at_least=1)
     gamma: GammaConfig = field(default_factory=GammaConfig)
     kl: KLConfig = field(default_factory=KLConfig)
@@ -186,12 +193,16 @@ class CallbacksConfig:
     kill can cost: a run goes on from there, in the middle of an epoch. ``keep_optimizer`` is for
     training a run for longer once it is over, as if it had never stopped.
 
+    ``aggressive_encoder_steps`` bounds the updates of the encoder alone before each training step
+    (He et al. 2019), which goes on until the codes' mutual information with the data falls.
+
     The gradient check compares the gradient of a run with a ``gradient_check_reference`` in
     float64, ``ift`` (the exact implicit gradient) or ``unrolled`` (the exact derivative of the
     inner steps), on the first ``gradient_check_examples`` of the validation split.
     """
 
     early_stopping_patience: int | None = setting(None, at_least=1)
+    aggressive_encoder_steps: int | None = setting(None, at_least=1)
     figures: bool = True
     media_every_n_epochs: int | None = setting(None, at_least=1)
     checkpoint_every_n_minutes: float | None = positive(10.0)
@@ -295,15 +306,17 @@ class EvaluateConfig:
 
     Those that :class:`EvaluationConfig` has as well are bounded there.
 
-    ``ood`` names another data set, or ``arrays`` with an ``ood_path``, whose examples are to be
-    told from those of the run. ``imports`` are the modules that the checkpoint needs, by default
-    those that it names.
+    ``codes`` is an ``.npz`` file for a sample of the posterior of every example, the data of a
+    second VAE. ``ood`` names another data set, or ``arrays`` with an ``ood_path``, whose examples
+    are to be told from those of the run. ``imports`` are the modules that the checkpoint needs, by
+    default those that it names.
     """
 
     checkpoint: str = MISSING
     imports: list[str] | None = None
     split: str = setting("test", one_of=("test", "val"))
     output: str | None = None
+    codes: str | None = None
     samples: int | None = None
     importance_samples: int | None = None
     gap_examples: int | None = None

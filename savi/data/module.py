@@ -18,6 +18,7 @@ from savi.data.batches import (
     FixedExamples,
     OrderedBatches,
     ShuffledBatches,
+    Visit,
 )
 from savi.data.partition import fingerprint
 from savi.data.preprocessing import Preprocessing
@@ -261,6 +262,14 @@ class TensorDataModule(LightningDataModule):
             InputError: for any other name.
         """
         return self._examples(name).x
+
+    def visit(self, name: str, visit: Visit) -> Batch:
+        """One batch of ``train``, ``val`` or ``test``, as a loader would give it.
+
+        Raises:
+            InputError: for any other name.
+        """
+        return self._examples(name)[visit]
 
     def rows(self, name: str) -> Float[Tensor, "N E"]:
         """What a model is given of all examples of a split: x, and the labels if `labelled`.

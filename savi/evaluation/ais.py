@@ -13,7 +13,7 @@ from torch import Tensor
 from savi.errors import InputError, require_at_least
 from savi.evaluation.annealing import AnnealedEstimate, AnnealedPath, Annealing
 from savi.evaluation.pieces import ExampleStreams, Progress, silent, ticks
-from savi.evaluation.proposals import prior_of
+from savi.evaluation.proposals import standard_normal
 from savi.types import Observations
 from savi.vae.distributions import Posterior
 from savi.vae.model import VAE
@@ -40,7 +40,7 @@ def annealed_log_likelihood(
     place in the batch (the noise), not on what else is in the batch, and the batch is taken in
     pieces of fixed memory. To rounding: an acceptance close to its threshold may go either way.
 
-    The ``initial`` law is q0, by default the prior. The nearer it is to the posterior, the tighter
+    The ``initial`` law is q0, by default N(0, I). The nearer it is to the posterior, the tighter
     is the estimate: see :func:`savi.evaluation.proposals.laplace_at_mode`.
 
     Raises:
@@ -60,7 +60,7 @@ def _paths(
     walks: int,
 ) -> Iterator[tuple[slice, AnnealedPath]]:
     """The paths of pieces of a batch, whose chains decode to no more than a chunk."""
-    q0 = prior_of(model, x) if initial is None else initial
+    q0 = standard_normal(model, x) if initial is None else initial
     if len(q0.mean) != len(x):
         raise InputError(
             f"initial has {len(q0.mean)} examples and x has {len(x)}: give one posterior for each"
@@ -123,7 +123,7 @@ def bidirectional_monte_carlo(
     annealed importance sampling in the reverse order, have E 1/w = 1/p(x): with the walks from q0
     they enclose log p(x) (Grosse et al. 2015, arXiv 1511.02543; 2016, arXiv 1606.02275). What
     the gap says of other data rests on the n simulated ones being like them. What gives the
-    ``initial`` q0 from x, by default the prior, must not know z*. A model that is given something
+    ``initial`` q0 from x, by default N(0, I), must not know z*. A model that is given something
     of an example is given that of the n examples ``like``.
 
     Raises:
@@ -142,7 +142,5 @@ def simulate(
 ) -> tuple[Float[Tensor, "n d"], Float[Tensor, "n D"]]:
     """Codes of the prior, and observations of them with their noise."""
     weight = next(model.decoder.parameters())
-    device = generator.device
-    z = torch.randn(n, model.latent_dim, generator=generator, dtype=weight.dtype, device=device)
-    z = z.to(weight.device)
+    z = model.prior.sample(n, generator, weight.dtype).to(weight.device)
     return z, model.draw(z, generator, like)

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from savi.evaluation.pieces import Progress, silent
 from savi.types import Observations, PerExample, PerSample, Samples
-from savi.vae.distributions import Posterior, antithetic_noise
+from savi.vae.distributions import Gaussian, Posterior, antithetic_noise
 from savi.vae.model import VAE
-from savi.vae.monte_carlo import chunk_sizes, draws
+from savi.vae.monte_carlo import chunk_sizes, draws, expected_bound
 
 #: With fewer, the slope of the control variate would add more noise than it takes away.
 LEAST_SAMPLES = 64
@@ -89,9 +89,17 @@ def sharp_bound(
     other half, so that L̂ is unbiased. (Noise with exact second moments would be exact for an affine
     decoder too, but it is not Gaussian, and biased for others.) S is made even, and 64 at least: a
     slope needs more than a few pairs.
+
+    With another prior than N(0, I), log p(x|z) has r(z) = log p(z) − log N(z; 0, I) added, G its
+    curvature, and the KL term is that from N(0, I). A q that is no Gaussian has the plain average.
     """
+    if not isinstance(q, Gaussian):
+        return expected_bound(model, q, x, samples, generator).elbo
     model = model.given(x)
-    gram = model.gram(q.mean)
+    gram, d = model.gram(q.mean), q.mean.shape[-1]
+    basis = torch.eye(d, dtype=q.mean.dtype, device=q.mean.device)
+    if not model.prior.standard:
+        gram = gram + model.prior.precision(q.mean) - basis
 
     def quadratic(z: Samples) -> PerSample:
         delta = z - q.mean
@@ -102,11 +110,11 @@ def sharp_bound(
     for size in chunk_sizes(samples, len(x) * model.likelihood.num_outputs):
         z = q.rsample(antithetic_noise(size, q.mean, generator))
         log_likelihood, _ = model.likelihood(x, model.decode(z))
+        if not model.prior.standard:
+            log_likelihood = log_likelihood + model.prior.log_ratio(z)
         values.append(_pair_means(log_likelihood))
         controls.append(_pair_means(quadratic(z)))
     # The columns δ_i of a square root of Σ: Σ_i v(m + δ_i) = ½ tr(GΣ).
-    d = q.mean.shape[-1]
-    basis = torch.eye(d, dtype=q.mean.dtype, device=q.mean.device)
     expected = quadratic(q.rsample(basis[:, None, :].expand(-1, len(x), -1))).sum(dim=0)
     reconstruction = _controlled_mean(torch.cat(values), torch.cat(controls), expected)
     return reconstruction - q.kl_per_dimension().sum(dim=-1)

@@ -13,7 +13,7 @@ from torch import Tensor
 from savi.evaluation.advice import Advice
 from savi.evaluation.verdict import Evidence, HeldOut, Verdict, judge
 from savi.vae.distributions import Posterior
-from savi.vae.model import GaussianVAE
+from savi.vae.model import VAE, GaussianVAE
 from savi.vae.monte_carlo import example_slices
 
 #: A posterior standard deviation within this of 1 is the prior's.
@@ -25,8 +25,6 @@ BINS, LARGEST_SIGMA = 60, 1.2
 #: Burda et al. (2016) call a unit active if its posterior mean varies more than this; here the
 #: others are called pruned.
 ACTIVE_VARIANCE = 0.01
-#: Entries of a piece of the N × N × d comparison of every sample with every posterior.
-MATRIX_ENTRIES = 2**20
 
 
 @dataclass(frozen=True)
@@ -34,15 +32,17 @@ class Collapse:
     """The diagnostics of a split.
 
     Attributes:
-        kl_per_dimension: the mean over the examples, in nats.
-        sigma: posterior standard deviations σ_z; those of a collapsed dimension are about 1.
+        kl_per_dimension: the mean over the examples, in nats; None where the prior is not N(0, I),
+            from which alone the KL is a sum over the dimensions.
+        sigma: posterior standard deviations σ_z; those of a collapsed dimension are about 1 where
+            the prior is N(0, I), and nothing is said of them where it is not.
         pruned: latent dimensions that are not used.
         evidence: the numbers that decide; None where there are none.
         verdict: which of the five kinds it is, and why.
     """
 
-    kl_per_dimension: Float[Tensor, " d"]
-    sigma: Float[Tensor, "N d"]
+    kl_per_dimension: Float[Tensor, " d"] | None
+    sigma: Float[Tensor, "N d"] | None
     pruned: int
     evidence: Evidence | None
     verdict: Verdict
@@ -50,10 +50,10 @@ class Collapse:
     def metrics(self) -> dict[str, float]:
         """The numbers, as ``collapse/...``; errors are mean squares per observed dimension."""
         e = self.evidence
-        values = {
-            "pruned_units": float(self.pruned),
-            "sigma_near_one": float(((self.sigma - 1.0).abs() < NEAR_ONE).double().mean()),
-        }
+        values = {"pruned_units": float(self.pruned)}
+        if self.sigma is not None:
+            near = (self.sigma - 1.0).abs() < NEAR_ONE
+            values["sigma_near_one"] = float(near.double().mean())
         if e is not None:
             values |= self._numbers(e)
         return {f"collapse/{name}": value for name, value in values.items()}
@@ -74,20 +74,21 @@ class Collapse:
 
     def record(self) -> dict[str, Any]:
         """Verdict, numbers, KL per dimension and the histogram of σ_z, as plain values for JSON."""
-        counts = torch.histc(
-            self.sigma.float().cpu().clamp_max(LARGEST_SIGMA), BINS, 0.0, LARGEST_SIGMA
-        )
-        return {
+        record: dict[str, Any] = {
             "kind": self.verdict.kind,
             "name": self.verdict.name,
             "reason": self.verdict.sentence,
             "metrics": self.metrics(),
-            "kl_per_dimension": self.kl_per_dimension.tolist(),
-            "sigma_histogram": {
-                "edges": torch.linspace(0.0, LARGEST_SIGMA, BINS + 1).tolist(),
-                "counts": counts.int().tolist(),
-            },
         }
+        if self.kl_per_dimension is not None:
+            record["kl_per_dimension"] = self.kl_per_dimension.tolist()
+        if self.sigma is not None:
+            sigma = self.sigma.float().cpu().clamp_max(LARGEST_SIGMA)
+            record["sigma_histogram"] = {
+                "edges": torch.linspace(0.0, LARGEST_SIGMA, BINS + 1).tolist(),
+                "counts": torch.histc(sigma, BINS, 0.0, LARGEST_SIGMA).int().tolist(),
+            }
+        return record
 
 
 @torch.no_grad()
@@ -141,15 +142,25 @@ def measure_collapse(
 
 
 @torch.no_grad()
-def usage(q: Posterior, likelihood: str) -> Collapse:
-    """The diagnostics without a cause: the kinds are told apart by γ and by squared errors.
+def usage(q: Posterior, model: VAE) -> Collapse:
+    """The diagnostics without a cause: of a model without a γ, another prior, or a flow.
+
+    The kinds are told apart by γ and by squared errors, and by what goes back to the prior.
 
     Args:
         q: the posteriors of the examples.
-        likelihood: that of a model that has no γ.
+        model: p(x, z).
     """
-    kl, d = q.kl_per_dimension().mean(dim=0), q.mean.shape[-1]
+    d, standard = q.mean.shape[-1], model.prior.standard and q.closed_kl
     pruned = d - active_units(q.mean)
+    why = (
+        "told apart by the variance γ, principal components and an autoencoder's squared error, "
+        f"none of which means the same for model.likelihood '{model.likelihood.name}'"
+        if standard
+        else f"those of a model with the prior N(0, I), and not of model.prior '{model.prior.name}'"
+        if q.closed_kl
+        else "those of a Gaussian posterior, and not of a flow"
+    )
     if pruned == 0:
         verdict = Verdict("none", f"All {d} latent dimensions are in use.")
     else:
@@ -157,10 +168,11 @@ def usage(q: Posterior, likelihood: str) -> Collapse:
         verdict = Verdict(
             "undecided",
             f"{pruned} of {d} latent dimensions {are} pruned; why was not judged: the kinds are "
-            "told apart by the variance γ, principal components and an autoencoder's squared "
-            f"error, none of which means the same for model.likelihood '{likelihood}'.",
+            f"{why}.",
         )
-    return Collapse(kl, q.variance.sqrt(), pruned, None, verdict)
+    if not standard:
+        return Collapse(None, None, pruned, None, verdict)
+    return Collapse(q.kl_per_dimension().mean(dim=0), q.variance.sqrt(), pruned, None, verdict)
 
 
 def _held_out(
@@ -201,21 +213,3 @@ def used_units(means: Float[Tensor, "N d"]) -> Bool[Tensor, " d"]:
 def active_units(means: Float[Tensor, "N d"]) -> int:
     """How many latent dimensions are used."""
     return int(used_units(means).sum())
-
-
-@torch.no_grad()
-def mutual_information(q: Posterior, noise: Float[Tensor, "1 N d"]) -> float:
-    """I(x; z) under q(z|x) and the empirical distribution of N examples, in nats.
-
-    I = (1/N) Σ_n [log q(z_n|x_n) − log (1/N) Σ_m q(z_n|x_m)], z_n ~ q(z|x_n): one sample per
-    example (Hoffman and Johnson 2016). It cannot exceed log N.
-    """
-    z = q.rsample(noise)[0]
-    own, aggregate = q.log_prob(z.unsqueeze(0))[0], torch.empty_like(z[:, 0])
-    # Rows of the N × N matrix log q(z_n|x_m), a few at a time to bound the memory.
-    rows = max(1, MATRIX_ENTRIES // z.numel())
-    for first in range(0, len(z), rows):
-        part = z[first : first + rows]
-        against_all = q.log_prob(part[:, None, :].expand(-1, len(z), -1))
-        aggregate[first : first + rows] = against_all.logsumexp(dim=-1) - math.log(len(z))
-    return float((own - aggregate).mean())

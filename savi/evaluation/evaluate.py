@@ -21,7 +21,6 @@ from savi.evaluation.collapse import (
     Collapse,
     active_units,
     measure_collapse,
-    mutual_information,
     usage,
 )
 from savi.evaluation.gaps import Gaps, generalization, measure_gaps
@@ -36,6 +35,7 @@ from savi.inner.solution import Status
 from savi.types import Observations, Rows
 from savi.vae.distributions import Posterior, stack
 from savi.vae.model import GaussianVAE
+from savi.vae.mutual_information import mutual_information
 
 if TYPE_CHECKING:
     from savi.data import TensorDataModule
@@ -310,8 +310,8 @@ def _collapse(
         return None
     rows, train = subject.examples(), data.split("train")
     vae, x = module.vae.given(rows), rows[:, : data.dim]
-    if not isinstance(vae, GaussianVAE):
-        return usage(q, vae.likelihood.name)
+    if not (isinstance(vae, GaussianVAE) and vae.prior.standard and q.closed_kl):
+        return usage(q, vae)
     error, both = None, None
     if settings["autoencoder_steps"] > 0 and vae is module.vae:
         epochs = -(-settings["autoencoder_steps"] * data.batch_size // len(train))

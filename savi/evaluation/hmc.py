@@ -15,6 +15,7 @@ from savi.types import Codes, Observations, PerExample, PerSample, Samples
 from savi.vae.data_fit import data_fit
 from savi.vae.distributions import Posterior
 from savi.vae.model import VAE
+from savi.vae.tilted_fit import tilted
 
 #: The step size of a move is drawn within this fraction of its nominal value: a fixed one can
 #: lead a trajectory round in a circle, back to where it began (Neal 2011, section 3.2).
@@ -124,11 +125,12 @@ class WhitenedWeight:
         one_hots = torch.eye(d, dtype=x.dtype, device=x.device)[:, None].expand(-1, len(x), -1)
         self._height = q0.log_prob(self.mean.unsqueeze(0))[0] + 0.5 * d * math.log(2.0 * math.pi)
         self._rows = (q0.rsample(one_hots) - self.mean).transpose(0, 1)  # Tᵀ, [B, d, d]
-        self._fit = data_fit(model, x, self.mean, codes=codes)
+        self._fit = tilted(data_fit(model, x, self.mean, codes=codes))
 
     def __call__(self, u: Samples) -> Point:
         """The value of log w, and Tᵀ∇_z log p(x, z) + u; a weight that is no number counts as 0."""
         z = self.mean + torch.einsum("bij,cbi->cbj", self._rows, u)
+        # With another prior than N(0, I) they have the rest of log p(z).
         log_likelihood, score = self._log_likelihood(z)
         log_weight = log_likelihood + 0.5 * (u.square() - z.square()).sum(dim=-1) - self._height
         return Point(

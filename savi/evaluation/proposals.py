@@ -22,8 +22,8 @@ def with_density(family: PosteriorFamily, model: VAE, lam: Rows) -> Posterior:
     return LaplaceFamily(family.latent_dim).distribution(lam, model)
 
 
-def prior_of(model: VAE, x: Observations) -> DiagonalGaussian:
-    """The prior N(0, I) of every example."""
+def standard_normal(model: VAE, x: Observations) -> DiagonalGaussian:
+    """N(0, I) for every example."""
     zeros = x.new_zeros(len(x), model.latent_dim)
     return DiagonalGaussian(zeros, zeros)
 
@@ -33,6 +33,8 @@ def laplace_at_mode(
     model: VAE, x: Observations, start: Codes, max_steps: int = 100
 ) -> FullGaussian:
     """N(m, (I + JᵀJ/γ)⁻¹) at a mode m of p(z|x), climbed to from ``start``.
+
+    I is the precision of the prior N(0, I); that of another one takes its place.
 
     An initial law for annealed importance sampling, whatever the posterior family that was
     trained: annealing has then to mend no more than what is not Gaussian in the posterior, and no

@@ -12,8 +12,11 @@ from savi.experiments.check_hypergradient import check_hypergradient
 from savi.experiments.check_values import check_values
 from savi.inference.encoder_losses import EncoderObjective
 from savi.inference.gradient_check import check_reference
+from savi.inference.outer_loss import check_objective
+from savi.inference.priors import connect
 from savi.inference.refinement import Refinement
 from savi.inference.semi_amortized import SemiAmortizedInference
+from savi.vae.build import build_prior
 from savi.vae.families import POSTERIORS
 from savi.vae.likelihoods import LIKELIHOODS
 from savi.vae.networks import DECODERS
@@ -47,6 +50,9 @@ def _check_method(config: Mapping[str, Any]) -> None:
     # That there is one is all that matters here.
     encoder = None if model["encoder"] == "none" else nn.Identity()
     inference = SemiAmortizedInference(encoder, family, config["inner"], config["gradient"])
+    connect(build_prior(model, data_dim=1), inference, model)
+    tuned = bool(config.get("hypergradient", {}).get("tune"))
+    check_objective(model, inference, tuned)
     EncoderObjective(config["encoder_loss"], inference)
     if config["inner"].get("warm_start"):
         # Lightning's import takes seconds.
@@ -55,8 +61,43 @@ def _check_method(config: Mapping[str, Any]) -> None:
         WarmStarts.build(config["inner"], inference)
     with within("inner"):
         Refinement.of(config["inner"], inference)
+    if callbacks.get("aggressive_encoder_steps") is not None:
+        _check_aggressive_encoder(config, inference)
     if callbacks["gradient_check_every_n_steps"] is not None:
         check_reference(callbacks["gradient_check_reference"], inference)
+
+
+def _check_aggressive_encoder(config: Mapping[str, Any], inference: SemiAmortizedInference) -> None:
+    """Refuse what updates of the encoder alone cannot go with.
+
+    Raises:
+        InputError: for the first choice.
+    """
+    trainer, family = config["trainer"], inference.family
+    precision = trainer["precision"]
+    conflicts = [
+        Conflict(inference.encoder is None, "model.encoder 'none'", "model.encoder=mlp"),
+        Conflict(
+            not family.has_density, f"posterior '{family.name}'", "posterior=laplace",
+            "which has no mutual information",
+        ),
+        Conflict(trainer["devices"] > 1, "several devices", "trainer.devices=1"),
+        Conflict(
+            precision.endswith("mixed"), f"trainer.precision '{precision}'",
+            "trainer.precision=32-true",
+        ),
+        Conflict(
+            (trainer.get("accumulate_grad_batches") or 1) > 1, "trainer.accumulate_grad_batches",
+            "trainer.accumulate_grad_batches=1",
+        ),
+        Conflict(
+            bool(config.get("hypergradient", {}).get("tune")),
+            "hypergradient.tune", "hypergradient.tune=[]",
+            "which needs one training loss for all weights",
+        ),
+    ]  # fmt: skip
+    otherwise = "callbacks.aggressive_encoder_steps=null"
+    refuse("callbacks.aggressive_encoder_steps", conflicts, otherwise)
 
 
 def _check_sequences(config: Mapping[str, Any]) -> None:

@@ -31,6 +31,7 @@ def check_values(config: Mapping[str, Any]) -> None:
     bounded = {key: value for key, value in config.items() if tuned or key != "hypergradient"}
     check_settings(Config, bounded)
     check_objective(config["optimized_metric"])
+    _check_cycle(config["model"]["kl"])
     _check_trainer(config)
     _check_names(config)
     check_trackers(config["logger"])
@@ -58,6 +59,17 @@ def _check_names(config: Mapping[str, Any]) -> None:
     networks = ((kind, model[kind]) for kind in ("decoder", "encoder") if model[kind] != "none")
     if any("activation" in choices(kind).options(name) for kind, name in networks):
         choices("activation")[model["activation"]]
+
+
+def _check_cycle(kl: Mapping[str, Any]) -> None:
+    """Refuse cycles of β in which it does not rise, or not to its weight."""
+    cycle, warmup = kl.get("cycle_steps"), kl["warmup_steps"]
+    if cycle is not None and not 0 < warmup <= cycle:
+        raise InputError(
+            f"model.kl.cycle_steps {cycle} with model.kl.warmup_steps {warmup}: in each cycle β "
+            f"rises for so many steps, so set model.kl.warmup_steps between 1 and {cycle}, such as "
+            f"{max(1, cycle // 2)}, or model.kl.cycle_steps=null"
+        )
 
 
 def _check_trainer(config: Mapping[str, Any]) -> None:
@@ -142,6 +154,9 @@ def check_evaluation(options: Mapping[str, Any]) -> None:
     """
     check_settings(EvaluateConfig, options)
     check_settings(EvaluationConfig, options)
+    codes = options.get("codes")
+    if codes is not None and Path(codes).suffix != ".npz":
+        raise InputError(f"codes '{codes}' is no .npz file: give it a name that ends in .npz")
     name, path = options["ood"], options["ood_path"]
     if name is None and path is not None:
         raise InputError(f"ood_path '{path}' without ood: set ood to a data set, such as arrays")

@@ -123,7 +123,11 @@ def run_figures(
 
 def model_figures(observed: Observed, data: TensorDataModule) -> dict[str, Figure]:
     """Reconstructions at λ0 and λK, prior samples, the latent space, and the inner solves."""
-    labels = [f"$z_{{{i + 1}}}$, {observed.kl[i]:.3g} nats" for i in observed.traversed]
+    kl = observed.kl
+    labels = [
+        f"$z_{{{i + 1}}}$" + ("" if kl is None else f", {kl[i]:.3g} nats")
+        for i in observed.traversed
+    ]
     shown = observed.x, observed.init, observed.final, observed.samples, observed.traversals
     x, init, final, samples, traversals = map(data.units.restored, shown)
     shape = None, data.shape

@@ -60,7 +60,7 @@ class Observed:
     labels: Int[Tensor, " N"] | None
     traversals: Float[Tensor, "R V D"]
     traversed: list[int]
-    kl: Float[Tensor, " d"]
+    kl: Float[Tensor, " d"] | None
     stationarity: Float[Tensor, " N"] | None
     curvature: Float[Tensor, " M"] | None
     trace: tuple[Float[Tensor, "K+1 M"], Float[Tensor, "K+1 M"]] | None
@@ -75,7 +75,7 @@ def observe(module: SemiAmortizedVAE, data: TensorDataModule) -> Observed:
     """
     x = data.rows("test")[:OBSERVED]
     labels = data.labels("test")
-    d, vae, steps = module.family.latent_dim, module.vae, module.inference.test_max_steps
+    vae, steps = module.vae, module.inference.test_max_steps
     with _at_rest(module):
         parts = [
             module.inference(
@@ -86,10 +86,11 @@ def observe(module: SemiAmortizedVAE, data: TensorDataModule) -> Observed:
         batches = x.to(module.device).split(data.batch_size)
         pairs = zip(parts, batches, strict=True)
         q = stack([module.family.distribution(part.value, vae.given(b)) for part, b in pairs])
-        kl = q.kl_per_dimension().mean(dim=0)
-        traversed = _active(q.mean, kl)
+        kl = q.kl_per_dimension().mean(dim=0) if vae.prior.standard and q.closed_kl else None
+        traversed = _active(q.mean, q.mean.var(dim=0) if kl is None else kl)
         shown = batches[0][:SHOWN]
-        init = vae.given(shown).mean(parts[0].init[:SHOWN, :d])
+        given = vae.given(shown)
+        init = given.mean(module.family.mean(parts[0].init[:SHOWN], given))
         along = _along(q.mean[0], traversed)
         first = batches[0][:1].expand(along.shape[1], -1)
         solved = parts[0].solution is not None
@@ -98,7 +99,7 @@ def observe(module: SemiAmortizedVAE, data: TensorDataModule) -> Observed:
         return Observed(
             x=x[: len(init), : data.dim],
             init=init.cpu(),
-            final=vae.given(shown).mean(parts[0].value[:SHOWN, :d]).cpu() if solved else init.cpu(),
+            final=given.mean(q.mean[: len(init)]).cpu() if solved else init.cpu(),
             samples=vae.sample(
                 SHOWN, torch.Generator().manual_seed(module.seed), _repeated(shown, SHOWN)
             ).cpu(),
@@ -106,7 +107,7 @@ def observe(module: SemiAmortizedVAE, data: TensorDataModule) -> Observed:
             labels=None if labels is None else labels[:OBSERVED],
             traversals=vae.given(first).mean(along).cpu(),
             traversed=traversed,
-            kl=kl.cpu(),
+            kl=None if kl is None else kl.cpu(),
             stationarity=torch.cat(norms).cpu() if norms else None,
             curvature=smallest_curvature(module, traced) if solved else None,
             trace=inner_trace(module, traced) if solved else None,
@@ -130,10 +131,10 @@ def _repeated(x: Float[Tensor, "S E"], n: int) -> Float[Tensor, "n E"]:
     return x[torch.arange(n, device=x.device) % len(x)]
 
 
-def _active(means: Float[Tensor, "N d"], kl: Float[Tensor, " d"]) -> list[int]:
-    """The active dimensions with the largest KL, by falling KL."""
+def _active(means: Float[Tensor, "N d"], use: Float[Tensor, " d"]) -> list[int]:
+    """The active dimensions of the largest use, by falling use."""
     active = used_units(means)
-    return [i for i in kl.argsort(descending=True).tolist() if active[i]][:TRAVERSED]
+    return [i for i in use.argsort(descending=True).tolist() if active[i]][:TRAVERSED]
 
 
 def _along(centre: Float[Tensor, " d"], traversed: list[int]) -> Float[Tensor, "R V d"]:

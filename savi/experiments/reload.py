@@ -21,6 +21,7 @@ from savi.evaluation import Evaluation, evaluate
 from savi.evaluation.regret import out_of_distribution
 from savi.experiments.check_values import check_evaluation
 from savi.experiments.checkpoint import CONFIG_KEY, DATA_KEY, put_weights, read_checkpoint
+from savi.experiments.codes import write_codes
 from savi.experiments.conclude import course_of
 from savi.experiments.loggers import quieten_libraries
 from savi.experiments.run import GROUPS, build, precision_of
@@ -177,6 +178,9 @@ def evaluate_checkpoint(options: Mapping[str, Any]) -> tuple[Evaluation, dict[st
     with shown("evaluating") as progress:
         folder = Path(options["checkpoint"]).resolve().parent.parent
         evaluation = evaluate(module, data, options["split"], progress, **course_of(folder))
+    if (file := options.get("codes")) is not None:
+        write_codes(Path(file), module, data)
+        print(f"Codes of every split are in {file}: data=arrays data.path={file}", flush=True)
     for remark in _remarks(data, options["split"], DATA_KEY in checkpoint):
         print(remark, flush=True)
     if others is None:

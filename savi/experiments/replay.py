@@ -23,7 +23,7 @@ from savi.inference.outer_loss import OuterStep
 from savi.inner.solution import Reason
 from savi.training import SemiAmortizedVAE
 from savi.training.finite import in_words, not_finite
-from savi.training.module import warm_up
+from savi.training.kl_weight import warm_up
 from savi.types import Mask
 
 #: So many examples are named, or shown row by row.

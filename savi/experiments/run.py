@@ -48,6 +48,7 @@ from savi.runs.record import (
     recorded,
 )
 from savi.runs.stop import STOP
+from savi.training.aggressive_encoder import AggressiveEncoder
 from savi.training.callbacks import (
     CostMonitor,
     EpochLines,
@@ -390,6 +391,9 @@ def build_callbacks(
         LastEpoch(checkpoints, config["checkpoint_every_n_minutes"]),
         RunProgressBar() if progress_bar else EpochLines(),
     ]
+    if (most := config["aggressive_encoder_steps"]) is not None:
+        # After the cost monitor, whose clock it belongs to.
+        callbacks.append(AggressiveEncoder(most))
     if (patience := config["early_stopping_patience"]) is not None:
         callbacks.append(EarlyStopping("val/elbo", patience=patience, mode="max"))
     if (every := config["media_every_n_epochs"]) is not None:

@@ -18,6 +18,7 @@ from savi.errors import InputError, require_at_least
 from savi.evaluation.bounds import importance_log_likelihood
 from savi.evaluation.optimum import LocalOptimum, local_optimum
 from savi.evaluation.proposals import with_density
+from savi.experiments.codes import sampled_codes
 from savi.experiments.reload import restore
 from savi.training.module import SemiAmortizedVAE
 from savi.types import Codes, Observations, PerExample, Rows
@@ -58,15 +59,32 @@ class TrainedModel:
         module: the Lightning module, whose numbers are in the model's units.
         form: the map between these and the data's own.
         batch_size: how many examples are worked on at once.
+        second: a VAE on this one's codes, whose samples are decoded in place of the prior's.
     """
 
     module: SemiAmortizedVAE
     form: Form
     batch_size: int = BATCH
+    second: TrainedModel | None = None
+
+    def __post_init__(self) -> None:
+        """See that a second VAE is one of codes.
+
+        Raises:
+            InputError: if its examples are not of their size.
+        """
+        d = self.module.vae.latent_dim
+        if self.second is not None and (found := self.second.module.vae.likelihood.dim) != d:
+            raise InputError(
+                f"second is a model of {found} numbers and codes have {d}: give a run on what "
+                "savi-evaluate codes=FILE.npz, or codes(...), gave of this one"
+            )
 
     def to(self, device: str | torch.device) -> Self:
         """Move the model to a device; itself."""
         self.module.to(device)
+        if self.second is not None:
+            self.second.to(device)
         return self
 
     def encode(
@@ -79,22 +97,33 @@ class TrainedModel:
                 has no encoder.
         """
         inferred = self._inferred(values, labels, refine)
-        return stack([_on_cpu(self._posterior(lam, x)) for x, lam in inferred])
+        return stack([self._posterior(lam, x).cpu() for x, lam in inferred])
+
+    def codes(self, values: Values, *, labels: Labels | None = None) -> Codes:
+        """A sample of q(z|x) for each example, [N, d]: together, of the aggregated posterior.
+
+        They are what a second VAE is trained on (Dai and Wipf 2019).
+        """
+        return sampled_codes(self.module, self._batches(values, labels))
 
     def decode(self, codes: Codes, *, labels: Labels | None = None) -> Float[Tensor, "N ..."]:
         """The mean of p(x|z) at each code [N, d], as examples; of sequences the likeliest words."""
         return self._decoded(codes, labels, None)
 
     def _decoded(
-        self, codes: Codes, labels: Labels | None, generator: torch.Generator | None
+        self,
+        codes: Codes,
+        labels: Labels | None,
+        generator: torch.Generator | None,
+        noise: bool = False,
     ) -> Float[Tensor, "N ..."]:
         like, dim = next(self.module.vae.parameters()), self.module.vae.likelihood.dim
         codes = torch.as_tensor(codes)
         rows = self._with_labels(torch.zeros(len(codes), dim), labels)
         parts = zip(codes.split(self.batch_size), rows.split(self.batch_size), strict=True)
         vae = self.module.vae
-        if vae.autoregressive:
-            drawn = [vae.draw(z.to(like), generator, x.to(like)).cpu() for z, x in parts]
+        if vae.autoregressive or noise:
+            drawn = [vae.draw(z.to(like), generator, x.to(like))[:, :dim].cpu() for z, x in parts]
             return self.form.restored(torch.cat(drawn))
         with torch.no_grad():
             decoded = [vae.given(x.to(like)).mean(z.to(like)).cpu() for z, x in parts]
@@ -109,16 +138,21 @@ class TrainedModel:
         return decoded if isinstance(values, list) else decoded.reshape(tuple(values.shape))
 
     def sample(
-        self, n: int, *, labels: Labels | None = None, seed: int = 0
+        self, n: int, *, labels: Labels | None = None, seed: int = 0, noise: bool = False
     ) -> Float[Tensor, "n ..."]:
-        """Decoder means at codes drawn from the prior, without the observation noise.
+        """Decoder means at codes drawn from the prior, or samples with the observation ``noise``.
 
         Of sequences the words are drawn: as numbers, which ``form.vocabulary`` turns into lines.
+        With a ``second`` VAE the codes are samples of that one, with its noise.
         """
         require_at_least("n", n, 1)
         generator = torch.Generator().manual_seed(seed)
-        codes = torch.randn(n, self.module.vae.latent_dim, generator=generator)
-        return self._decoded(codes, labels, generator)
+        if self.second is None:
+            codes = self.module.vae.prior.sample(n, generator)
+        else:
+            codes = self.second.sample(n, seed=seed, noise=True)
+            generator = torch.Generator().manual_seed(seed + 1)
+        return self._decoded(codes, labels, generator, noise)
 
     @torch.no_grad()
     def elbo(
@@ -191,7 +225,7 @@ class TrainedModel:
             found = local_optimum(
                 self.module.vae, family, x, start, steps=max_steps, generator=noise
             )
-            q = _on_cpu(self._posterior(found.value, x))
+            q = self._posterior(found.value, x).cpu()
             parts.append((q, LocalOptimum(*(field.cpu() for field in vars(found).values()))))
         fields = zip(*(vars(optimum).values() for _, optimum in parts), strict=True)
         return Refined(stack([q for q, _ in parts]), LocalOptimum(*map(torch.cat, fields)))
@@ -250,16 +284,13 @@ class TrainedModel:
         return self.module.family.distribution(lam, self.module.vae.given(x))
 
 
-def _on_cpu(q: Posterior) -> Posterior:
-    return type(q)(*(field.cpu() for field in vars(q).values()))
-
-
 def load(
     run_or_checkpoint: str | Path,
     *,
     imports: Sequence[str] | None = None,
     device: str = "cpu",
     batch_size: int = BATCH,
+    second: str | Path | None = None,
 ) -> TrainedModel:
     """The model of a checkpoint, or of the best epoch of a run, without its data.
 
@@ -271,11 +302,13 @@ def load(
             are printed first. An empty list imports none.
         device: where it works.
         batch_size: how many examples are worked on at once.
+        second: a run of a second VAE, on the codes of the first.
 
     Raises:
         InputError: for a missing or foreign checkpoint, and for one that needs other modules or
-            does not know the units of its data.
+            does not know the units of its data; and for a second one of other data.
     """
+    other = None if second is None else load(second, imports=imports, batch_size=batch_size)
     module, data = restore(run_or_checkpoint, imports)
     if module.preprocessing is None:
         raise InputError(
@@ -283,4 +316,4 @@ def load(
             "data, as those of version 0.1 and later do: train it again"
         )
     form = Form(module.preprocessing, data.get("layout", "channels_first"), module.seed)
-    return TrainedModel(module, form, batch_size).to(device)
+    return TrainedModel(module, form, batch_size, other).to(device)

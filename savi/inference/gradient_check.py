@@ -16,7 +16,7 @@ from savi.errors import InputError, unknown_option
 from savi.gradients import Implicit, Unrolled
 from savi.inference.outer_loss import OuterLoss, OuterStep
 from savi.inference.semi_amortized import Inference, SemiAmortizedInference
-from savi.vae.distributions import NoiseSchedule, antithetic_noise
+from savi.vae.distributions import NoiseSchedule
 from savi.vae.model import KLWeight
 
 #: The gradient of the outer loss as one vector for θ ("decoder": the decoder and γ) and, where
@@ -44,7 +44,7 @@ class ProbeBatch:
         generator = torch.Generator().manual_seed(seed)
         like = torch.empty(len(x), outer.inference.family.latent_dim, dtype=x.dtype)
         inner_noise = outer.inference.draw_noise(like, generator)
-        return cls(x, inner_noise, antithetic_noise(outer.samples, like, generator))
+        return cls(x, inner_noise, outer.draw_noise(like, generator))
 
     def to(self, like: Tensor) -> ProbeBatch:
         """The same numbers in the float type, and on the device, of another tensor."""

@@ -9,9 +9,10 @@ from torch import Tensor
 from savi.inner.objective import OBJECTIVES, InnerObjective
 from savi.linear.dense import plus_diagonal
 from savi.vae.data_fit import DataFit
-from savi.vae.distributions import NoiseSchedule
+from savi.vae.distributions import NoiseSchedule, standard_log_prob
 from savi.vae.families import ClosedFormFamily, PosteriorFamily
 from savi.vae.model import VAE, KLWeight
+from savi.vae.tilted_fit import tilted
 
 
 @OBJECTIVES.register("elbo")
@@ -32,6 +33,11 @@ class NegativeELBO(InnerObjective):
     that z(λ, ε) bends, half of the curvature in a log variance: b is the positive part of
     (1/S) Σ_s g_sᵀ ∂²z_s/∂λ² with g_s = G (z_s − mean). C is positive definite, and for an affine
     decoder and antithetic noise it is the exact Hessian wherever b loses nothing.
+
+    With another prior than N(0, I) the KL term is that from N(0, I), less the mean of
+    r(z) = log p(z) − log N(z; 0, I) over the samples (:mod:`savi.vae.tilted_fit`). G has the
+    precision of the prior then, and nothing else of the KL term curves: the entropy of a Gaussian
+    is linear in its log scales.
 
     A family that is no :class:`savi.vae.families.ClosedFormFamily` gets its exact Hessian instead,
     by autograd.
@@ -63,7 +69,8 @@ class NegativeELBO(InnerObjective):
     ) -> None:
         self.model, self.family, self.beta = model, family, beta
         self.stochastic = stochastic
-        self.fit = x if isinstance(x, DataFit) else DataFit.direct(model, x)
+        self._untilted = x if isinstance(x, DataFit) else DataFit.direct(model, x)
+        self.fit = tilted(self._untilted, beta)
         self.gauss_newton = family.closed_form
         self.closed_gradient = self.closed_hessian = (
             family.closed_form and self.fit.chain is not None
@@ -118,7 +125,10 @@ class NegativeELBO(InnerObjective):
         if self.family.is_map:
             return y.unsqueeze(0), 0.5 * y.square().sum(dim=-1)
         q = self.family.distribution(y, self.model, self.beta)
-        return q.rsample(self._noise), q.kl_per_dimension().sum(dim=-1)
+        z, kl = q.rsample(self._noise), q.kl_per_dimension().sum(dim=-1)
+        if not q.closed_kl:
+            kl = kl + (q.log_reference(z) - standard_log_prob(z)).mean(dim=0)
+        return z, kl
 
     def evaluated(self, y: Float[Tensor, "B P"]) -> None:
         """Count the codes that were decoded."""
@@ -126,11 +136,13 @@ class NegativeELBO(InnerObjective):
 
     def at_step(self, step: int) -> InnerObjective:
         """The same with that step's noise, if the noise is fresh."""
-        return self._with(self.fit, self._schedule, step) if self.stochastic else self
+        return self._with(self._untilted, self._schedule, step) if self.stochastic else self
 
     def rows(self, index: Int[Tensor, " R"]) -> InnerObjective:
         """The same for some of the examples."""
-        return self._with(self.fit.rows(index), lambda step: self._schedule(step)[:, index], 0)
+        return self._with(
+            self._untilted.rows(index), lambda step: self._schedule(step)[:, index], 0
+        )
 
     def _with(self, fit: DataFit, noise: NoiseSchedule, step: int) -> NegativeELBO:
         return NegativeELBO(
@@ -151,7 +163,8 @@ class NegativeELBO(InnerObjective):
             return super().curvature(y, create_graph)
         with torch.set_grad_enabled(create_graph):
             gram = self.fit.gram(self.family.mean(y, self.model))
-            prior = self.beta * self._closed.kl_curvature(y)
+            standard = self.model.prior.standard
+            prior = self.beta * self._closed.kl_curvature(y) if standard else torch.zeros_like(y)
             if self.family.is_map:
                 return plus_diagonal(gram, prior)
             pulled = self._closed.pull_back_curvature(y, self._noise, gram.unsqueeze(0))

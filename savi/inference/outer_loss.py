@@ -2,21 +2,70 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import chain
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from savi.errors import Conflict, refuse
 from savi.inference.encoder_losses import EncoderObjective, OuterBatch
 from savi.inference.semi_amortized import Inference, SemiAmortizedInference
 from savi.inference.trusted_step import failed, kept_at_start
 from savi.inner.loop import JUDGED, MEASURED, TRUSTED
 from savi.types import Index
-from savi.vae.distributions import NoiseSchedule, antithetic_noise
+from savi.vae.distributions import (
+    NoiseSchedule,
+    Posterior,
+    antithetic_noise,
+    independent_noise,
+)
 from savi.vae.elbo import Bound, elbo_of
+from savi.vae.importance_bound import importance_weighted_bound
 from savi.vae.model import VAE, KLWeight
+
+#: What the outer loss maximises: L, the importance-weighted bound, and that by another gradient.
+OUTER_OBJECTIVES = ELBO, IWAE, DREG = "elbo", "iwae", "dreg"
+
+
+def check_objective(
+    model: Mapping[str, Any], inference: SemiAmortizedInference, tuned: bool = False
+) -> None:
+    """Refuse what importance weights have no place for.
+
+    Args:
+        model: the ``model`` group.
+        inference: the run's.
+        tuned: whether hyperparameters are tuned.
+
+    Raises:
+        InputError: for the first setting.
+    """
+    kl, family = model["kl"], inference.family
+    weighed = "which the weights p(x, z)/q(z|x) have no place for"
+    conflicts = [
+        Conflict(
+            not family.has_density, f"posterior '{family.name}'", "posterior=laplace",
+            "which has no density",
+        ),
+        Conflict(
+            kl["weight"] != 1.0, f"model.kl.weight {kl['weight']}", "model.kl.weight=1", weighed
+        ),
+        Conflict(
+            kl["warmup_steps"] > 0, "model.kl.warmup_steps", "model.kl.warmup_steps=0", weighed
+        ),
+        Conflict(kl["free_bits"] > 0, "model.kl.free_bits", "model.kl.free_bits=0", weighed),
+        Conflict(
+            tuned, "hypergradient.tune", "hypergradient.tune=[]",
+            "by which the validation ELBO is to rise",
+        ),
+    ]  # fmt: skip
+    # Runs of versions without another objective can still be evaluated.
+    if (objective := model.get("objective", ELBO)) != ELBO:
+        refuse(f"model.objective '{objective}'", conflicts, "model.objective=elbo")
 
 
 @dataclass(frozen=True)
@@ -37,6 +86,9 @@ class OuterLoss:
 
     It changes nothing: calling it twice with the same noise gives the same loss.
 
+    In place of L it may have the importance-weighted bound of its samples, with its own gradient or
+    the doubly reparameterised one: the refined q is their proposal.
+
     Attributes:
         model: the generative model, θ.
         inference: x ↦ λK, with φ.
@@ -44,6 +96,7 @@ class OuterLoss:
         samples: S, the samples of the bound.
         free_bits: the free bits of the KL term (nats per dimension).
         weight_decay: wd, the weight of the penalty.
+        objective: which bound is maximised, one of :data:`OUTER_OBJECTIVES`.
     """
 
     model: VAE
@@ -52,6 +105,7 @@ class OuterLoss:
     samples: int
     free_bits: float
     weight_decay: float | Float[Tensor, ""] = 0.0
+    objective: str = ELBO
 
     def __call__(
         self,
@@ -93,20 +147,44 @@ class OuterLoss:
         with model.shared.keeping(self.inference.backend.name == "ift"):
             q = family.distribution(inference.value, model, beta)
         if outer_noise is None:
-            outer_noise = antithetic_noise(self.samples, q.mean.detach())
-        decoded = model.decode(q.rsample(outer_noise))
+            outer_noise = self.draw_noise(q.mean.detach())
+        z = q.rsample(outer_noise)
+        decoded = model.decode(z)
         if on_trust and inference.solution is not None:
-            rows = failed(model, q, x, decoded, inference, beta)
+            rows = failed(model, q, x, z, decoded, inference, beta)
             if len(rows) > 0:
                 inference = kept_at_start(inference, rows)
                 q = family.distribution(inference.value, model, beta)
-                decoded = _decoded_again(model, q.rsample(outer_noise), decoded, rows)
-        bound = elbo_of(model, q, x, decoded)
+                z = q.rsample(outer_noise)
+                # Of DReG the gradient in all z is to be scaled.
+                again = self.objective == DREG
+                decoded = model.decode(z) if again else _decoded_again(model, z, decoded, rows)
+        bound = self._bound(model, q, x, z, decoded)
         batch = OuterBatch(model, family, x, inference, outer_noise, beta, self.free_bits)
         loss = -bound.objective(beta, self.free_bits)
         if refine:
             loss = loss + self.encoder_objective(batch)
         return OuterStep(loss + self._penalty(), bound, inference)
+
+    def draw_noise(
+        self, like: Float[Tensor, "B d"], generator: torch.Generator | None = None
+    ) -> Float[Tensor, "S B d"]:
+        """The noise of the bound for codes like these."""
+        draw = antithetic_noise if self.objective == ELBO else independent_noise
+        return draw(self.samples, like, generator)
+
+    def _bound(
+        self,
+        model: VAE,
+        q: Posterior,
+        x: Float[Tensor, "B D"],
+        z: Float[Tensor, "S B d"],
+        decoded: Float[Tensor, "S B D"],
+    ) -> Bound:
+        if self.objective == ELBO:
+            return elbo_of(model, q, x, z, decoded)
+        doubly = self.objective == DREG
+        return importance_weighted_bound(model, q, x, z, decoded, doubly=doubly)
 
     def _penalty(self) -> float | Float[Tensor, ""]:
         if isinstance(self.weight_decay, float) and self.weight_decay == 0.0:

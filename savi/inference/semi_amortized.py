@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float
@@ -24,7 +24,7 @@ from savi.inner.solution import Point, Solution
 from savi.registry import refuse_ambiguous
 from savi.settings import check_settings, keys_of
 from savi.vae.data_fit import DataFit, data_fit
-from savi.vae.distributions import NoiseSchedule, common_noise, fresh_noise
+from savi.vae.distributions import Gaussian, NoiseSchedule, common_noise, fresh_noise
 from savi.vae.families import PosteriorFamily
 from savi.vae.model import VAE, KLWeight
 
@@ -176,6 +176,12 @@ class SemiAmortizedInference(nn.Module):
         if self.encoder is None:
             return self.prior_params.expand(len(x), -1)
         return self.encoder(x)
+
+    def amortised(self, x: Float[Tensor, "B D"]) -> Gaussian:
+        """q_λ0, for a family of Gaussians that does not look at the model."""
+        q = self.family.distribution(self.start(x), cast(VAE, None))
+        assert isinstance(q, Gaussian)
+        return q
 
     def draw_noise(
         self, like: Float[Tensor, "B d"], generator: torch.Generator | None = None

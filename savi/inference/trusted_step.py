@@ -10,8 +10,9 @@ from torch import Tensor
 
 from savi.inference.semi_amortized import Inference
 from savi.inner.solution import Reason
-from savi.types import Index, Observations
+from savi.types import Index, Observations, Samples
 from savi.vae.distributions import Posterior
+from savi.vae.elbo import kl_to_prior
 from savi.vae.model import VAE, KLWeight
 from savi.vae.variance import whole_batch
 
@@ -25,6 +26,7 @@ def failed(
     model: VAE,
     q: Posterior,
     x: Observations,
+    z: Samples,
     decoded: Float[Tensor, "S B D"],
     inference: Inference,
     beta: KLWeight,
@@ -38,12 +40,13 @@ def failed(
         model: the generative model.
         q: q_λK.
         x: the observations.
-        decoded: μ(z) of the samples of the outer bound.
+        z: the samples of the outer bound.
+        decoded: μ(z).
         inference: λ0 and λK.
         beta: the weight of the KL term.
     """
     log_likelihood, _ = model.likelihood(x, decoded)
-    bound = log_likelihood.mean(dim=0) - beta * q.kl_per_dimension().sum(dim=-1)
+    bound = log_likelihood.mean(dim=0) - beta * kl_to_prior(model, q, z)
     gain = (bound + inference.start.value).unflatten(0, (model.models, -1))
     return outlying(gain).flatten().nonzero().squeeze(-1)
 

@@ -15,6 +15,7 @@ import torch
 from savi.config.lightning import LIGHTNING
 from savi.errors import Conflict, InputError, refuse, unknown_option
 from savi.experiments.resume import AUTO
+from savi.inference.outer_loss import ELBO
 from savi.inference.refinement import ALWAYS
 from savi.runs.record import Origin
 from savi.settings import key_of
@@ -103,14 +104,23 @@ def _refuse(config: Mapping[str, Any]) -> None:
     precision, tuned = trainer["precision"], bool(config["hypergradient"]["tune"])
     outer, bits = config["optimizer"]["name"], config["model"]["kl"]["free_bits"]
     raises = config["gradient"].get("on_failure") == "raise"
-    optional = ("early_stopping_patience", "gradient_check_every_n_steps", "media_every_n_epochs")
+    optional = (
+        *("aggressive_encoder_steps", "early_stopping_patience"),
+        *("gradient_check_every_n_steps", "media_every_n_epochs"),
+    )
     resume = config.get("resume")
-    likelihood = config["model"]["likelihood"]
+    flow = config["posterior"]["name"] == "flow"
+    likelihood, prior, objective = (
+        config["model"][key] for key in ("likelihood", "prior", "objective")
+    )
     conflicts = [
         Conflict(
             likelihood != "gaussian",
             f"model.likelihood '{likelihood}'", "model.likelihood=gaussian",
         ),
+        Conflict(prior != "standard", f"model.prior '{prior}'", "model.prior=standard"),
+        Conflict(objective != ELBO, f"model.objective '{objective}'", f"model.objective={ELBO}"),
+        Conflict(flow, "posterior 'flow'", "posterior=diagonal_gaussian"),
         Conflict(
             config["model"]["condition"] != "none",
             "model.condition 'labels'", "model.condition=none",

@@ -18,7 +18,8 @@ from savi.inference.semi_amortized import Inference
 from savi.replicas.model import StackedInference, StackedVAE
 from savi.training import SemiAmortizedVAE
 from savi.training.finite import all_finite, gradients, in_words, not_finite
-from savi.training.module import kl_weight, outer_optimizer
+from savi.training.kl_weight import kl_weight
+from savi.training.module import outer_optimizer
 from savi.training.step_metrics import evaluation_metrics, gradient_norms, training_metrics
 from savi.types import Observations, Rows
 from savi.vae.distributions import antithetic_noise

@@ -39,6 +39,7 @@ METRICS: dict[str, Metric] = {
     "reconstruction": Metric("Reconstruction, E log p(x|z)", "nats", "higher", "Bound", ",.2f"),
     "kl": Metric("KL from the prior, KL(q‖p)", "nats", None, "Bound", ",.2f"),
     "nll": Metric("Importance-weighted −log p(x)", "nats", "lower", "Bound", ",.2f"),
+    "iwae": Metric("Importance-weighted bound", "nats", "higher", "Bound", ",.2f"),
     "effective_samples": Metric("Effective importance samples", "", "higher", "Bound", ".1f"),
     "squared_error": Metric("Squared error E‖x − μ(z)‖²", "", "lower", "Bound", ",.3f"),
     "bits_per_dim": Metric("Bits per dimension", "bits", "lower", "Bound", ".3f"),

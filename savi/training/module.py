@@ -17,13 +17,15 @@ from savi.data.batches import AnyBatch, Batch, as_batch
 from savi.data.preprocessing import Preprocessing
 from savi.errors import InputError, within
 from savi.inference.encoder_losses import EncoderObjective
-from savi.inference.outer_loss import OuterLoss, OuterStep
+from savi.inference.outer_loss import OuterLoss, OuterStep, check_objective
+from savi.inference.priors import connect
 from savi.inference.refinement import Refinement, WhereScarce
 from savi.inference.semi_amortized import Inference, SemiAmortizedInference
 from savi.settings import check_settings
 from savi.training.bad_steps import BAD_STEPS, BadSteps, StepInputs, source_of_noise
 from savi.training.finite import all_finite, gradients, in_words, not_finite
 from savi.training.hypergradient.hyperparameters import make_tunable
+from savi.training.kl_weight import warm_up
 from savi.training.outer_optimizers import OUTER_OPTIMIZERS
 from savi.training.refining import Refining
 from savi.training.schedules import SCHEDULES
@@ -32,9 +34,9 @@ from savi.training.step_metrics import evaluation_metrics, gradient_norms, train
 from savi.training.warm_start import WarmStarts
 from savi.types import Observations
 from savi.vae.build import build_encoder, build_vae
-from savi.vae.distributions import Posterior, antithetic_noise
+from savi.vae.distributions import Posterior
 from savi.vae.elbo import Bound
-from savi.vae.families import POSTERIORS
+from savi.vae.families import POSTERIORS, PosteriorFamily
 from savi.vae.model import KLWeight
 from savi.vae.monte_carlo import expected_bound
 
@@ -105,16 +107,18 @@ class SemiAmortizedVAE(pl.LightningModule):
         self.labelled = model["condition"] == "labels"
         self.vae = build_vae(model, about[0], data_variance, *about[1:])
         with within("posterior"):
-            self.family = POSTERIORS.chosen(posterior, model["latent_dim"])
+            family = POSTERIORS.chosen(posterior, model["latent_dim"])
         encoder = None
         if model["encoder"] != "none":
-            encoder = build_encoder(model, about[0], self.family.num_params, *about[1:])
-        self.inference = SemiAmortizedInference(encoder, self.family, inner, gradient)
+            encoder = build_encoder(model, about[0], family.num_params, *about[1:])
+        self.inference = SemiAmortizedInference(encoder, family, inner, gradient)
+        connect(self.vae.prior, self.inference, model)
         self.encoder_objective = EncoderObjective(encoder_loss, self.inference)
         self.warm_starts = WarmStarts.build(inner, self.inference)
         with within("inner"):
             self.refinement = Refinement.of(inner, self.inference)
-        self.kl, self.samples = model["kl"], model["samples"]
+        self.kl, self.samples, self.objective = model["kl"], model["samples"], model["objective"]
+        check_objective(model, self.inference, bool(hypergradient and hypergradient["tune"]))
         self.settings, self.optimizer_config, self.seed = evaluation, optimizer, seed
         self.kl_weight, self.weight_decay = self.kl["weight"], optimizer["weight_decay"]
         self.tuned: tuple[str, ...] = tuple(hypergradient["tune"]) if hypergradient else ()
@@ -133,8 +137,13 @@ class SemiAmortizedVAE(pl.LightningModule):
         make_tunable(self, self.tuned)
 
     @property
+    def family(self) -> PosteriorFamily:
+        """The posterior family."""
+        return self.inference.family
+
+    @property
     def beta(self) -> KLWeight:
-        """The KL weight at the current step: it rises linearly during the warm-up."""
+        """The KL weight at the current step: see :func:`savi.training.kl_weight.warm_up`."""
         return self.kl_weight * warm_up(self.kl, self.global_step)
 
     @property
@@ -148,6 +157,7 @@ class SemiAmortizedVAE(pl.LightningModule):
             self.kl["free_bits"],
             # Of stationary points the optimiser's own decay knows nothing.
             self.weight_decay if self.tuned else 0.0,
+            self.objective,
         )
 
     def forward(self, x: Observations, generator: torch.Generator | None = None) -> Posterior:
@@ -159,7 +169,8 @@ class SemiAmortizedVAE(pl.LightningModule):
 
     def predict_step(self, batch: AnyBatch, batch_idx: int) -> dict[str, Tensor]:
         """The parameters of q(z|x) by name, with noise that is the same at every call."""
-        return dict(vars(self(self._batch(batch).x, self.evaluation_noise(batch_idx))))
+        q = self(self._batch(batch).x, self.evaluation_noise(batch_idx))
+        return {name: field for name, field in vars(q).items() if isinstance(field, Tensor)}
 
     def _batch(self, batch: AnyBatch) -> Batch:
         """The batch as :class:`savi.data.TensorDataModule` yields it."""
@@ -223,7 +234,7 @@ class SemiAmortizedVAE(pl.LightningModule):
         if refine and self.inference.max_steps > 0:
             schedule = self.inference.draw_noise(whole)
             noise["inner_noise"] = lambda step: schedule(step)[:, rows]
-        return noise | {"outer_noise": antithetic_noise(self.samples, whole)[:, rows]}
+        return noise | {"outer_noise": self.outer_loss.draw_noise(whole)[:, rows]}
 
     def evaluation_noise(self, stream: int) -> torch.Generator:
         """The source of the noise of one batch, or of another stream, the same at every call."""
@@ -387,14 +398,3 @@ def outer_optimizer(
     if config["schedule"] == "constant":
         return optimizer, None
     return optimizer, SCHEDULES[config["schedule"]](optimizer, steps())
-
-
-def kl_weight(kl: Mapping[str, Any], step: int) -> float:
-    """β at a step, counted from 0: it rises linearly during the warm-up, then stays."""
-    return kl["weight"] * warm_up(kl, step)
-
-
-def warm_up(kl: Mapping[str, Any], step: int) -> float:
-    """The factor of β at a step, counted from 0."""
-    warmup = kl["warmup_steps"]
-    return min(1.0, (step + 1) / warmup) if warmup else 1.0

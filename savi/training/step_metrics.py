@@ -25,11 +25,14 @@ def training_metrics(model: VAE, bound: Bound, inference: Inference) -> dict[str
 
 def bound_metrics(split: str, model: VAE, bound: Bound) -> dict[str, Tensor]:
     """The bound and its terms, averaged over a batch, and what the likelihood has of its own."""
-    return {
+    values = {
         f"{split}/elbo": bound.elbo.mean(),
         f"{split}/reconstruction": bound.reconstruction.mean(),
         f"{split}/kl": bound.kl.mean(),
-    } | {f"{split}/{name}": value for name, value in model.likelihood.figures().items()}
+    }
+    if bound.importance_weighted is not None:
+        values[f"{split}/iwae"] = bound.importance_weighted.mean()
+    return values | {f"{split}/{name}": v for name, v in model.likelihood.figures().items()}
 
 
 def gradient_norms(model: VAE, encoder: nn.Module | None) -> dict[str, Tensor]:

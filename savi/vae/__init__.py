@@ -14,6 +14,7 @@ from savi.vae.likelihoods import (
 )
 from savi.vae.model import VAE, GaussianVAE
 from savi.vae.networks import DECODERS, ENCODERS
+from savi.vae.priors import PRIORS, Prior
 from savi.vae.variance import VARIANCES, ObservationVariance
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "ENCODERS",
     "LIKELIHOODS",
     "POSTERIORS",
+    "PRIORS",
     "VAE",
     "VARIANCES",
     "BernoulliLikelihood",
@@ -37,5 +39,6 @@ __all__ = [
     "PointMass",
     "Posterior",
     "PosteriorFamily",
+    "Prior",
     "elbo",
 ]

@@ -19,6 +19,7 @@ from savi.vae.networks.conditional import (
     LabelledEncoder,
 )
 from savi.vae.networks.probe import probe
+from savi.vae.priors import PRIORS, Prior
 
 #: The networks of vectors of any length, to which a class can be appended.
 VECTORS = ("mlp", "residual_mlp")
@@ -34,10 +35,10 @@ def build_vae(
     """The generative model that the ``model`` group describes.
 
     Args:
-        model: ``latent_dim``, ``decoder``, ``hidden``, ``depth``, ``activation``, ``likelihood``
-            with its options, and ``gamma`` (``mode``, ``value``, ``floor``) of a Gaussian one; a
-            ``value`` of None means the data variance. With ``condition`` "labels" the decoder is
-            given the class of an example.
+        model: ``latent_dim``, ``decoder``, ``hidden``, ``depth``, ``activation``, ``prior`` and
+            ``likelihood`` with their options, and ``gamma`` (``mode``, ``value``, ``floor``) of a
+            Gaussian one; a ``value`` of None means the data variance. With ``condition`` "labels"
+            the decoder is given the class of an example.
         data_shape: (D,) or (C, H, W).
         data_variance: the training variance, averaged over the dimensions.
         levels: the number of values of an entry, if they are few.
@@ -64,12 +65,27 @@ def build_vae(
     if given:
         decoder = LabelledDecoder(decoder, math.prod(data_shape), given)
     likelihood = kind.of(model, math.prod(data_shape), data_variance)
+    prior = build_prior(model, math.prod(data_shape))
     if isinstance(likelihood, CategoricalLikelihood):
         assert levels is not None
         likelihood.levels, likelihood.ordered = levels, not sequential
     if isinstance(likelihood, GaussianLikelihood):
-        return GaussianVAE(decoder, likelihood.gamma, latent_dim)
-    return VAE(decoder, likelihood, latent_dim)
+        return GaussianVAE(decoder, likelihood.gamma, latent_dim, prior)
+    return VAE(decoder, likelihood, latent_dim, prior)
+
+
+def build_prior(model: Mapping[str, Any], data_dim: int) -> Prior:
+    """The prior that the ``model`` group names.
+
+    Raises:
+        InputError: for an unknown name and for options that it does not take.
+    """
+    name = model.get("prior", "standard")
+    with within("model"):
+        takes = PRIORS.options(name)
+        options = {key: model[key] for key in takes if key in model}
+        made: Prior = PRIORS.build(name, options, model["latent_dim"], data_dim)
+    return made
 
 
 def build_encoder(

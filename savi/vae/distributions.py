@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import ClassVar, Self
 
 import torch
 from jaxtyping import Float
@@ -13,16 +14,27 @@ from torch import Tensor
 from torch.distributions import Distribution, Independent, MultivariateNormal, Normal, kl_divergence
 
 from savi.errors import InputError
-from savi.types import Codes, PerExample, PerSample, Samples
+from savi.types import Codes, Index, PerExample, PerSample, Samples
 
 #: The noise [S, B, d] of an inner step.
 NoiseSchedule = Callable[[int], Tensor]
 
 
+def standard_log_prob(z: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch"]:
+    """The values of log N(z; 0, I)."""
+    return -0.5 * (z.square().sum(dim=-1) + z.shape[-1] * math.log(2.0 * math.pi))
+
+
 class Posterior(ABC):
-    """q(z|x) for a batch of examples."""
+    """q(z|x) for a batch of examples.
+
+    Attributes:
+        mean: its means.
+        closed_kl: whether KL(q ‖ N(0, I)) is in closed form.
+    """
 
     mean: Codes
+    closed_kl: ClassVar[bool] = True
 
     @abstractmethod
     def rsample(self, noise: Samples) -> Samples:
@@ -34,7 +46,14 @@ class Posterior(ABC):
 
     @abstractmethod
     def kl_per_dimension(self) -> Codes:
-        """KL(q ‖ N(0, I)) in nats, split over the dimensions so that it sums to the whole."""
+        """KL(q ‖ N(0, I)) in nats, split over the dimensions so that it sums to the whole.
+
+        Where that is in no closed form, the KL from another law, which is (:meth:`log_reference`).
+        """
+
+    def log_reference(self, z: Samples) -> PerSample:
+        """The log-density of the law that :meth:`kl_per_dimension` is the KL from."""
+        return standard_log_prob(z)
 
     @property
     @abstractmethod
@@ -45,22 +64,39 @@ class Posterior(ABC):
     def kl_to(self, other: Posterior) -> PerExample:
         """KL(q ‖ other) in nats."""
 
-    def __getitem__(self, examples: slice) -> Self:
+    def detach(self) -> Self:
+        """The same without a graph."""
+        return type(self)(*(field.detach() for field in vars(self).values()))
+
+    def cpu(self) -> Self:
+        """The same on the CPU."""
+        return type(self)(*(field.cpu() for field in vars(self).values()))
+
+    def join(self, parts: Sequence[Self]) -> Self:
+        """The posteriors of several batches, all of this kind, as those of one batch."""
+        fields = zip(*(vars(q).values() for q in parts), strict=True)
+        return type(self)(*map(torch.cat, fields))
+
+    def __getitem__(self, examples: slice | Index) -> Self:
         """The posteriors of some of the examples."""
         return type(self)(*(field[examples] for field in vars(self).values()))
 
 
 def stack(parts: Sequence[Posterior]) -> Posterior:
     """The posteriors of several batches, all of one kind, as those of one batch."""
-    fields = zip(*(vars(q).values() for q in parts), strict=True)
-    return type(parts[0])(*map(torch.cat, fields))
+    return parts[0].join(parts)
 
 
-class _Gaussian(Posterior):
+class Gaussian(Posterior):
     """What PyTorch knows of Gaussians."""
 
     @abstractmethod
     def _law(self) -> Distribution: ...
+
+    @property
+    @abstractmethod
+    def precision(self) -> Float[Tensor, "B d d"]:
+        """The inverse of the covariance."""
 
     def log_prob(self, z: Samples) -> PerSample:
         """The values of log q(z|x) in nats."""
@@ -68,12 +104,12 @@ class _Gaussian(Posterior):
 
     def kl_to(self, other: Posterior) -> PerExample:
         """Closed form between Gaussians of one kind."""
-        assert isinstance(other, _Gaussian)
+        assert isinstance(other, Gaussian)
         return kl_divergence(self._law(), other._law())
 
 
 @dataclass(frozen=True)
-class DiagonalGaussian(_Gaussian):
+class DiagonalGaussian(Gaussian):
     """q = N(mean, diag exp(log_variance))."""
 
     mean: Codes
@@ -93,13 +129,18 @@ class DiagonalGaussian(_Gaussian):
         """s²."""
         return self.log_variance.exp()
 
+    @property
+    def precision(self) -> Float[Tensor, "B d d"]:
+        """The diagonal matrix of 1/s²."""
+        return torch.diag_embed((-self.log_variance).exp())
+
     def _law(self) -> Independent:
         scale = (0.5 * self.log_variance).exp()
         return Independent(Normal(self.mean, scale, validate_args=False), 1, validate_args=False)
 
 
 @dataclass(frozen=True)
-class FullGaussian(_Gaussian):
+class FullGaussian(Gaussian):
     """q = N(mean, L Lᵀ) with L lower triangular, positive on the diagonal."""
 
     mean: Codes
@@ -118,6 +159,11 @@ class FullGaussian(_Gaussian):
     def variance(self) -> Codes:
         """The diagonal of L Lᵀ."""
         return self.scale_tril.square().sum(dim=-1)
+
+    @property
+    def precision(self) -> Float[Tensor, "B d d"]:
+        """(L Lᵀ)⁻¹."""
+        return torch.cholesky_inverse(self.scale_tril)
 
     def _law(self) -> MultivariateNormal:
         return MultivariateNormal(self.mean, scale_tril=self.scale_tril, validate_args=False)
@@ -178,6 +224,15 @@ def antithetic_noise(
     device = like.device if generator is None else generator.device
     half = torch.randn(shape, dtype=like.dtype, device=device, generator=generator)
     return torch.cat([half, -half])[:samples].to(like.device)
+
+
+def independent_noise(
+    samples: int, like: Codes, generator: torch.Generator | None = None
+) -> Samples:
+    """S independent standard normal samples."""
+    device = like.device if generator is None else generator.device
+    shape = (samples, *like.shape)
+    return torch.randn(shape, dtype=like.dtype, device=device, generator=generator).to(like.device)
 
 
 def orthogonal_noise(

@@ -1,8 +1,7 @@
-"""The generative model p(x, z): a Gaussian prior, a decoder, and the likelihood of its outputs."""
+"""The generative model p(x, z): a prior, a decoder, and the likelihood of its outputs."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from copy import copy
 from typing import Self
@@ -16,6 +15,7 @@ from savi.vae.gram import SharedPass, closed_gram, has_closed_gram
 from savi.vae.likelihoods import GaussianLikelihood, Likelihood
 from savi.vae.networks.conditional import ConditionalDecoder, Given
 from savi.vae.perceptron import Perceptron
+from savi.vae.priors import Prior, StandardPrior
 from savi.vae.variance import ObservationVariance
 
 #: β, the weight of the KL term: a number, or a scalar tensor that may have a graph.
@@ -23,16 +23,18 @@ KLWeight = float | Scalar
 
 
 class VAE(nn.Module):
-    """p(z) = N(0, I_d), p_θ(x|z) = p(x|o_θ(z)), or p(x|o_θ(z, c)) of a conditional decoder.
+    """p(z), N(0, I_d) unless another one is given, and p_θ(x|z) = p(x|o_θ(z)).
 
-    A context c belongs to an example, and lies in the row that stands for it: behind its entries,
-    or the row is the context (:mod:`savi.vae.networks.conditional`). :meth:`given` some rows, a
-    conditional model is a function of their codes as any other is of all codes.
+    Of a conditional decoder it is p(x|o_θ(z, c)). A context c belongs to an example, and lies in
+    the row that stands for it: behind its entries, or the row is the context
+    (:mod:`savi.vae.networks.conditional`). :meth:`given` some rows, a conditional model is a
+    function of their codes as any other is of all codes.
 
     Args:
         decoder: o_θ, maps [..., d] to [..., D].
         likelihood: p(x|o).
         latent_dim: d.
+        prior: p(z).
 
     Attributes:
         decoder_evaluations: latent codes decoded so far, tangents included: the measure of cost
@@ -43,9 +45,16 @@ class VAE(nn.Module):
 
     models = 1
 
-    def __init__(self, decoder: nn.Module, likelihood: Likelihood, latent_dim: int) -> None:
+    def __init__(
+        self,
+        decoder: nn.Module,
+        likelihood: Likelihood,
+        latent_dim: int,
+        prior: Prior | None = None,
+    ) -> None:
         super().__init__()
         self.decoder = decoder
+        self.prior = StandardPrior(latent_dim, likelihood.dim) if prior is None else prior
         self.likelihood = likelihood
         self.latent_dim = latent_dim
         #: In a list, which the model has in common with all that it is :meth:`given`.
@@ -113,8 +122,7 @@ class VAE(nn.Module):
     def log_joint(self, x: Observations, z: Samples) -> PerSample:
         """The values of log p(x, z) = log p(x|z) + log p(z) in nats."""
         log_likelihood, _ = self.likelihood(x, self.given(x).decode(z))
-        log_normaliser = self.latent_dim * math.log(2.0 * math.pi)
-        return log_likelihood - 0.5 * (z.square().sum(dim=-1) + log_normaliser)
+        return log_likelihood + self.prior.log_prob(z)
 
     def gram(self, z: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch d d"]:
         """JᵀFJ at z, with J the decoder's Jacobian and F the Fisher weight of its outputs.
@@ -143,9 +151,11 @@ class VAE(nn.Module):
         return self.likelihood.fisher_times(outputs, rows) @ rows.mT
 
     def precision(self, z: Codes, beta: KLWeight = 1.0) -> Float[Tensor, "B d d"]:
-        """Λ = I + JᵀFJ/β, the Gauss–Newton precision of the posterior at z."""
-        identity = torch.eye(self.latent_dim, dtype=z.dtype, device=z.device)
-        return identity + self.gram(z) / beta
+        """Λ = I + JᵀFJ/β, the Gauss–Newton precision of the posterior at z.
+
+        Of another prior than N(0, I) its own precision takes the place of I.
+        """
+        return self.prior.precision(z) + self.gram(z) / beta
 
     @torch.no_grad()
     def draw(
@@ -185,7 +195,7 @@ class VAE(nn.Module):
         are no means, and x is drawn.
         """
         reference = next(self.decoder.parameters())
-        z = torch.randn(n, self.latent_dim, generator=generator, dtype=reference.dtype)
+        z = self.prior.sample(n, generator, reference.dtype)
         model, z = self if like is None else self.given(like), z.to(reference.device)
         if like is not None and model.autoregressive:
             return self.draw(z, generator or torch.default_generator, like)
@@ -193,18 +203,25 @@ class VAE(nn.Module):
 
 
 class GaussianVAE(VAE):
-    """p(z) = N(0, I_d), p_θ(x|z) = N(μ_θ(z), γ I_D) (Dai, Wang and Wipf 2019).
+    """p(z) = N(0, I_d) or another, p_θ(x|z) = N(μ_θ(z), γ I_D) (Dai, Wang and Wipf 2019).
 
     Args:
         decoder: μ_θ, maps [..., d] to [..., D].
         gamma: the observation variance.
         latent_dim: d.
+        prior: p(z).
     """
 
     likelihood: GaussianLikelihood
 
-    def __init__(self, decoder: nn.Module, gamma: ObservationVariance, latent_dim: int) -> None:
-        super().__init__(decoder, GaussianLikelihood(gamma), latent_dim)
+    def __init__(
+        self,
+        decoder: nn.Module,
+        gamma: ObservationVariance,
+        latent_dim: int,
+        prior: Prior | None = None,
+    ) -> None:
+        super().__init__(decoder, GaussianLikelihood(gamma), latent_dim, prior)
 
     @property
     def gamma(self) -> ObservationVariance:

@@ -11,7 +11,7 @@ from torch import Tensor
 from savi.errors import require_at_least
 from savi.types import Observations
 from savi.vae.distributions import Posterior, antithetic_noise
-from savi.vae.elbo import Bound
+from savi.vae.elbo import Bound, log_ratio
 from savi.vae.model import VAE
 
 #: Entries of a decoded chunk [S, B, D]: 16 MiB in float32. Larger blocks are not kept by the C
@@ -37,19 +37,22 @@ def example_slices(examples: int, entries_per_example: int) -> Iterator[slice]:
 def expected_bound(
     model: VAE, q: Posterior, x: Observations, samples: int, generator: torch.Generator
 ) -> Bound:
-    """The ELBO with any number of antithetic samples and the closed-form KL.
+    """The ELBO with any number of antithetic samples, and what of the KL has a closed form.
 
     Raises:
         InputError: for less than one sample.
     """
     reconstruction = torch.zeros_like(x[:, 0])
     squared_error = torch.zeros_like(x[:, 0])
+    lacking = None if model.prior.standard and q.closed_kl else torch.zeros_like(x[:, 0])
     for part, z, share in draws(q, x, samples, generator, model.likelihood.num_outputs):
         few = x[part]
         log_likelihood, squares = model.likelihood(few, model.given(few).decode(z))
         reconstruction[part] += log_likelihood.mean(dim=0) * share
         squared_error[part] += squares.mean(dim=0) * share
-    return Bound(reconstruction, q.kl_per_dimension(), squared_error)
+        if lacking is not None and (found := log_ratio(model, q[part], z)) is not None:
+            lacking[part] += found * share
+    return Bound(reconstruction, q.kl_per_dimension(), squared_error, log_ratio=lacking)
 
 
 def draws(

@@ -8,9 +8,10 @@ from programs import finished_alone
 
 from savi.config.catalogue import FILE, HOMES, catalogued, choices, registry
 from savi.config.inner import InnerConfig
-from savi.config.schema import WITHOUT_GAUSS_NEWTON, CallbacksConfig
+from savi.config.schema import WITHOUT_GAUSS_NEWTON, CallbacksConfig, ModelConfig
 from savi.errors import InputError
 from savi.inference.gradient_check import REFERENCES
+from savi.inference.outer_loss import OUTER_OBJECTIVES
 from savi.inference.semi_amortized import NOISE
 from savi.inner import OBJECTIVES
 from savi.inner.loop import JUDGED, TRUSTED
@@ -102,6 +103,7 @@ def test_the_schema_has_the_names_of_the_code():
     assert inner["linear_head"].one_of == LINEAR_HEAD
     assert inner["last_step"].one_of == (JUDGED, TRUSTED)
     assert callbacks["gradient_check_reference"].one_of == tuple(REFERENCES)
+    assert bounds_of(ModelConfig)["objective"].one_of == OUTER_OBJECTIVES
     without = [name for name, solver in SOLVERS.items() if not solver.needs_gauss_newton]
     assert list(WITHOUT_GAUSS_NEWTON) == without
 

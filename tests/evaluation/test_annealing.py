@@ -13,14 +13,14 @@ from savi.evaluation.annealing import (
     sigmoidal_schedule,
 )
 from savi.evaluation.pieces import ExampleStreams
-from savi.evaluation.proposals import prior_of
+from savi.evaluation.proposals import standard_normal
 from savi.vae import DiagonalGaussian, Posterior
 
 
 def path_of(
     problem: LinearGaussian, settings: Annealing, q0: Posterior | None = None, seed: int = 0
 ) -> AnnealedPath:
-    q0 = prior_of(problem.model, problem.x) if q0 is None else q0
+    q0 = standard_normal(problem.model, problem.x) if q0 is None else q0
     generator = torch.Generator().manual_seed(seed)
     streams = ExampleStreams.spawn(len(problem.x), generator, problem.x)
     with torch.no_grad():

@@ -8,7 +8,7 @@ from torch import nn
 
 from savi.errors import InputError
 from savi.evaluation.hmc import WhitenedWeight
-from savi.evaluation.proposals import prior_of
+from savi.evaluation.proposals import standard_normal
 from savi.vae import DiagonalGaussian, FullGaussian, PointMass, Posterior
 
 
@@ -60,7 +60,7 @@ def test_at_the_exact_posterior_the_weight_is_the_likelihood():
 @torch.no_grad()
 def test_from_codes_to_noise_and_back():
     model, x = vae(), randn(5, 6)
-    for q0 in (*posteriors(5, 3), prior_of(model, x)):
+    for q0 in (*posteriors(5, 3), standard_normal(model, x)):
         u = randn(5, 3)
         z = q0.rsample(u.unsqueeze(0))[0]
         torch.testing.assert_close(WhitenedWeight(model, x, q0, codes=1).noise_of(z), u)
@@ -74,7 +74,8 @@ def test_a_weight_that_is_no_number_counts_as_nothing():
 
     model = vae()
     model.decoder = Hole()
-    point = WhitenedWeight(model, randn(5, 6), prior_of(model, randn(5, 6)), 1)(randn(20, 5, 3))
+    q0 = standard_normal(model, randn(5, 6))
+    point = WhitenedWeight(model, randn(5, 6), q0, 1)(randn(20, 5, 3))
     lost = point.u[..., 0] > 0
     assert (point.log_weight[lost] == -torch.inf).all()
     assert point.log_weight[~lost].isfinite().all()

@@ -18,11 +18,12 @@ from savi.inner.anchored import Proximal
 from savi.vae import POSTERIORS, elbo
 from savi.vae.distributions import antithetic_noise, common_noise, fresh_noise
 
+CLOSED = sorted(name for name, kind in POSTERIORS.items() if kind.closed_form)
 TIGHT = {"rtol": 1e-8, "atol": 1e-8}
 EXACT_SOLVE = {"optimizer": LevenbergMarquardt(), "max_steps": 200, "rtol": 0.0, "atol": 1e-11}
 
 
-@pytest.mark.parametrize("name", sorted(POSTERIORS))
+@pytest.mark.parametrize("name", CLOSED)
 @pytest.mark.parametrize("beta", [1.0, 0.3])
 def test_the_objective_is_the_negative_bound(name: str, beta: float):
     torch.manual_seed(0)
@@ -43,7 +44,7 @@ def test_the_objective_is_the_negative_bound(name: str, beta: float):
     torch.testing.assert_close(gradient, torch.autograd.grad(expected.sum(), lam)[0])
 
 
-@pytest.mark.parametrize("name", sorted(POSTERIORS))
+@pytest.mark.parametrize("name", CLOSED)
 @pytest.mark.parametrize("beta", [1.0, 0.3])
 def test_the_curvature_of_an_affine_decoder_is_the_hessian(name: str, beta: float):
     problem = linear_gaussian()
@@ -65,7 +66,7 @@ def test_with_few_samples_the_curvature_is_still_the_hessian_where_nothing_is_dr
     torch.testing.assert_close(objective.curvature(lam), objective.linearize(lam).hessian())
 
 
-@pytest.mark.parametrize("name", sorted(POSTERIORS))
+@pytest.mark.parametrize("name", CLOSED)
 def test_the_curvature_is_positive_definite_at_a_curved_decoder(name: str):
     torch.manual_seed(1)
     model, x = vae(gamma=0.01), 3.0 * randn(32, 6)

@@ -9,6 +9,7 @@ import torch
 from savi.config.schema import LR_SCHEDULES
 from savi.experiments.run import build
 from savi.training import SemiAmortizedVAE
+from savi.training.kl_weight import kl_weight
 from savi.training.schedules import KEPT, LEFT, SCHEDULES
 from savi.vae.distributions import antithetic_noise
 from savi.vae.elbo import elbo
@@ -103,6 +104,15 @@ def test_the_kl_weight_warms_up_linearly(built):
     trainer = quiet_trainer(max_steps=6, limit_val_batches=0, callbacks=[Recorder()])
     trainer.fit(module, datamodule=data)
     assert seen == [0.5, 1.0, 1.5, 2.0, 2.0, 2.0]
+
+
+def test_the_kl_weight_rises_anew_in_every_cycle():
+    kl = {"weight": 2.0, "warmup_steps": 4, "cycle_steps": 8}
+    # Fu et al. 2019, (6) and (7): β_t = min(1, τ/R) with τ = mod(t − 1, T/M)/(T/M), for M = 3
+    # cycles in T = 24 steps and R = 1/2. Here a cycle begins one step above 0.
+    published = [2.0 * min(1.0, 2.0 * (((t - 1) % 8) + 1) / 8) for t in range(1, 25)]
+    assert [kl_weight(kl, step) for step in range(24)] == published
+    assert published[7:10] == [2.0, 0.5, 1.0]
 
 
 @pytest.mark.parametrize(
