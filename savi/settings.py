@@ -152,3 +152,12 @@ class Checked:
             SettingError: for the first one outside.
         """
         check_settings(type(self), vars(self))
+
+
+def is_text(value: str) -> bool:
+    """Whether a string can be written: JSON and pickles can spell what no text holds."""
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True

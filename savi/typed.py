@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from savi.errors import InputError
+from savi.settings import is_text
 
 
 def check_types(
@@ -57,6 +58,8 @@ def conforms(value: object, hint: Any) -> bool:
     if isinstance(value, bool):
         return hint is bool
     if isinstance(value, Tensor) and not holds_numbers(value):
+        return False
+    if isinstance(value, str) and not is_text(value):
         return False
     return isinstance(value, int | float if hint is float else hint)
 

@@ -24,6 +24,7 @@ from savi.typed import check_types, conforms
         (0, bool, False),
         (None, int | None, True),
         ("a", int | None, False),
+        ("\ud800", str, False),
         ([1, 2], list[int], True),
         ((1, 2), tuple[int, ...], True),
         ([1, "a"], list[int], False),

@@ -9,6 +9,8 @@ from typing import Any
 
 import yaml
 
+from savi.settings import is_text
+
 #: The most that a file may hold: bytes of YAML, whose reader is slow, and of JSON; entries, also
 #: those that YAML's aliases repeat; and entries within each other.
 YAML_BYTES, JSON_BYTES, ENTRIES, DEPTH = 1 << 20, 1 << 26, 1_000_000, 100
@@ -51,7 +53,7 @@ def read_mapping(path: Path) -> dict[str, Any]:
 
 
 def _check_size(content: Mapping[Any, Any]) -> None:
-    """See that a walk through it comes to an end, and that its numbers can be printed.
+    """See that a walk through it comes to an end, and that what it holds can be printed.
 
     Raises:
         Unreadable: if not.
@@ -66,5 +68,9 @@ def _check_size(content: Mapping[Any, Any]) -> None:
             if depth > DEPTH or entries > ENTRIES:
                 raise Unreadable("cannot be read: it is nested too deeply, or repeats itself")
             waiting += [(one, depth + 1) for one in inner]
+            if isinstance(value, dict):
+                waiting += [(key, depth) for key in value if isinstance(key, str)]
+        elif isinstance(value, str) and not is_text(value):
+            raise Unreadable("cannot be read: it holds half of a surrogate pair, which is no text")
         elif isinstance(value, int) and abs(value) >= LARGEST:
             raise Unreadable("cannot be read: it holds a number of too many digits")
