@@ -17,8 +17,8 @@ PAGE = ROOT / "docs" / "architecture.md"
 #: From the bottom to the top; what stands on one line knows nothing of its neighbours.
 LAYERS = (
     ("errors", "types"),
-    ("settings", "typed", "shells"),
-    ("registry", "plugins"),
+    ("settings", "shells"),
+    ("registry", "plugins", "typed"),
     ("config",),
     ("linear",),
     ("inner",),
