@@ -43,7 +43,7 @@ METRICS: dict[str, Metric] = {
     "effective_samples": Metric("Effective importance samples", "", "higher", "Bound", ".1f"),
     "squared_error": Metric("Squared error E‖x − μ(z)‖²", "", "lower", "Bound", ",.3f"),
     "bits_per_dim": Metric("Bits per dimension", "bits", "lower", "Bound", ".3f"),
-    "perplexity": Metric("Perplexity of a word, by −log p(x)", "", "lower", "Bound", ",.2f"),
+    "perplexity": Metric("Perplexity of a word", "", "lower", "Bound", ",.2f"),
     "elbo_data_units": Metric("… lower bound, data's units", "nats", "higher", "Bound", ",.2f"),
     "nll_data_units": Metric("… −log p(x), data's units", "nats", "lower", "Bound", ",.2f"),
     "examples": Metric("Examples", "", None, "Bound", ",.0f"),
