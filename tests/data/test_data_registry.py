@@ -17,9 +17,11 @@ def test_the_data_sets_that_come_with_savi():
         "fashion_mnist",
         "kmnist",
         "linear_gaussian",
+        "lstm_oracle",
         "mnist",
         "omniglot",
         "svhn",
+        "text",
     }
 
 

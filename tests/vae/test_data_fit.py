@@ -136,7 +136,8 @@ def test_the_data_are_not_touched_after_the_statistics():
     assert model.decoder_evaluations - before == B * (1 + 1 + 1 + 3)
 
 
-@pytest.mark.parametrize("decoder", sorted(DECODERS))
+# An LSTM is given the data besides its code, and has no such form.
+@pytest.mark.parametrize("decoder", sorted(set(DECODERS) - {"lstm"}))
 def test_the_form_is_chosen_by_cost(decoder: str):
     torch.manual_seed(0)
     shape = (3, 16, 16)
