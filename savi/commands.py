@@ -245,6 +245,10 @@ def _evaluate(config: DictConfig) -> float:
         console.fail(error, 1)
     except OSError as error:
         console.fail(console.unusable(error), 2)
+    except (MemoryError, RuntimeError) as error:
+        if not console.lacks_memory(error):
+            raise
+        console.fail(MemoryError(console.NO_MEMORY), 1)
     metrics = evaluation.metrics | ood
     console.print_table(results_table(metrics, f"{config.checkpoint}, {config.split} split"))
     if evaluation.collapse is not None:

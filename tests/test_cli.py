@@ -86,6 +86,7 @@ REFUSED = [
     ("inner.foo=1", "unknown key 'inner.foo': choose one of adapt_lr, atol"),
     ("foo", "cannot read 'foo': write KEY=VALUE"),
     ("seed=???", "seed: Missing mandatory value"),
+    ("hydra.run.dir=???", "hydra.run.dir is ???, which stands for no value: set it to one"),
     ("seed=${foo}", "Interpolation key 'foo' not found"),
     ("data.path=a=b", "cannot read 'data.path=a=b': quote the value: 'data.path=\"a=b\"'"),
     ("=", "cannot read '=': there is no key before the '='"),

@@ -13,6 +13,7 @@ from typing import Any
 from pytorch_lightning.loggers import Logger
 from torch import Tensor
 
+from savi.report.figures.curves import CSV_BYTES
 from savi.runs.whole import write_text, writing
 
 #: So many rows may wait in memory.
@@ -91,7 +92,7 @@ class MetricsLog(Logger):
         self.save()
 
     def _read(self) -> list[dict[str, Any]]:
-        if not self.path.is_file():
+        if not self.path.is_file() or self.path.stat().st_size > CSV_BYTES:
             return []
         rows = []
         # A kill may have cut the last row short, which has no value for some columns then; and

@@ -10,10 +10,12 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback
+from torch import Tensor
 from torch.optim import Optimizer
 
 from savi.experiments.metrics_log import MetricsLog
 from savi.training.module import SemiAmortizedVAE
+from savi.typed import holds_numbers
 
 #: Where checkpoints hold it.
 STATE_KEY = "savi_training"
@@ -108,14 +110,28 @@ def check_moments(optimizers: Iterable[Optimizer]) -> None:
     """Look at what a checkpoint has given them, which they take as it is.
 
     Raises:
-        ValueError: for a running mean that has not the shape of its parameter.
+        ValueError: for a running mean that is missing, or has not the shape of its parameter.
     """
     for optimizer in optimizers:
+        # All parameters have the same, or none yet.
+        names = set().union(*optimizer.state.values())
         for parameter, state in optimizer.state.items():
+            if state and (missing := sorted(names - state.keys())):
+                raise ValueError(f"the optimiser has no {missing[0]} of a parameter")
             for name in ("exp_avg", "exp_avg_sq"):
-                if name in state and getattr(state[name], "shape", None) != parameter.shape:
+                if name in state and not _is_mean(state[name], parameter):
                     shape = tuple(parameter.shape)
                     raise ValueError(f"{name} of the optimiser is no tensor of the shape {shape}")
+
+
+def _is_mean(value: object, parameter: Tensor) -> bool:
+    """Whether it can be a running mean of a parameter's gradients."""
+    return (
+        isinstance(value, Tensor)
+        and value.shape == parameter.shape
+        and value.is_floating_point()
+        and holds_numbers(value)
+    )
 
 
 def random_states() -> dict[str, Any]:

@@ -20,7 +20,7 @@ from savi.runs.record import RECORD, TRACEBACK
 from savi.settings import flatten
 
 #: The most that a page takes of what no run writes so large: curves, a picture, a traceback.
-CSV_BYTES, PICTURE_BYTES, TRACEBACK_BYTES = 1 << 28, 1 << 24, 1 << 16
+PICTURE_BYTES, TRACEBACK_BYTES = 1 << 24, 1 << 16
 
 STATES = ("failed", "interrupted", "missing", "unknown", "running", "finished")
 """Every state of a run; those that ask for attention come first."""
@@ -207,8 +207,6 @@ def _curves(path: Path, faults: list[str]) -> dict[str, Series]:
     if not _is_there(path, faults) or not path.stat().st_size:
         return {}
     try:
-        if path.stat().st_size > CSV_BYTES:
-            raise InputError(f"it has more than {CSV_BYTES:,} bytes")
         curves = read_metrics(path)
         with path.open("rb") as file:
             file.seek(-1, 2)

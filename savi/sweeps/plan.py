@@ -57,6 +57,7 @@ class WritePlan(Callback):
     ) -> None:
         """Write the plan; refuse what no sweep could do, before any job runs."""
         with _refusing():
+            _require_values(config)
             WritePlan.folder = _write_plan(config, config_name)
         if in_workers(config.hydra.launcher):
             from savi.sweeps.relay import Relay
@@ -70,6 +71,7 @@ class WritePlan(Callback):
         # As Hydra does next: the folder may be named by what was chosen.
         HydraConfig.instance().set_config(config)
         with _refusing():
+            _require_values(config)
             make(Path(config.hydra.run.dir), "hydra.run.dir")
 
 
@@ -81,6 +83,13 @@ def _refusing() -> Iterator[None]:
     except (InputError, NotWritten) as error:
         print(f"savi: {error}", file=sys.stderr)
         raise SystemExit(2 if isinstance(error, InputError) else 1) from error
+
+
+def _require_values(config: DictConfig) -> None:
+    """Refuse keys of Hydra's own that are said to have no value: it would go on with a None."""
+    for word in config.hydra.overrides.hydra:
+        if word.endswith("=???"):
+            raise InputError(f"{key_of(word)} is ???, which stands for no value: set it to one")
 
 
 def _write_plan(config: DictConfig, config_name: str | None) -> Path:

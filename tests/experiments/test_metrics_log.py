@@ -1,5 +1,7 @@
 """The rows of ``metrics.csv``."""
 
+import os
+
 import pytest
 import torch
 
@@ -57,6 +59,15 @@ def test_a_damaged_row_is_left_out_and_said_to_be(tmp_path, capsys, row):
     assert MetricsLog(tmp_path, rows=4).rows == 3
     assert file.read_text().splitlines() == lines[:-1]
     assert "metrics.csv is damaged: 1 of its rows are lost" in capsys.readouterr().err
+
+
+def test_a_log_that_is_larger_than_any_runs_is_lost(tmp_path, capsys):
+    path = tmp_path / "metrics.csv"
+    path.write_text("step\n1\n")
+    os.truncate(path, 1 << 40)
+    assert MetricsLog(tmp_path, 1).rows == 0
+    assert "is damaged: 1 of its rows are lost" in capsys.readouterr().err
+    assert not path.exists()
 
 
 def test_a_new_log_begins_anew(tmp_path):

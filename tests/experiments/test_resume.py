@@ -434,9 +434,15 @@ def test_states_that_are_none_are_told_in_one_sentence(run, tmp_path):
     with pytest.raises(InputError, match=r"which lacks what belongs to it .TypeError.: choose"):
         changed(loops=whole["loops"] | {"fit_loop": "1"})
     (optimizer,) = whole["optimizer_states"]
-    moments = optimizer["state"][0] | {"exp_avg": torch.zeros(1)}
+    shape = optimizer["state"][0]["exp_avg"].shape
+    for wrong in (torch.zeros(1), torch.zeros(shape).to_sparse()):
+        moments = optimizer["state"][0] | {"exp_avg": wrong}
+        states = optimizer | {"state": optimizer["state"] | {0: moments}}
+        with pytest.raises(InputError, match="exp_avg of the optimiser is no tensor of the shape"):
+            changed(optimizer_states=[states])
+    moments = {name: value for name, value in optimizer["state"][0].items() if name != "exp_avg"}
     states = optimizer | {"state": optimizer["state"] | {0: moments}}
-    with pytest.raises(InputError, match="exp_avg of the optimiser is no tensor of the shape"):
+    with pytest.raises(InputError, match="the optimiser has no exp_avg of a parameter"):
         changed(optimizer_states=[states])
     (name,) = (name for name in whole["callbacks"] if "BestEpoch" in name)
     other = whole["callbacks"][name] | {"kth_best_model_path": "nowhere"}

@@ -29,6 +29,10 @@ class Series(NamedTuple):
     values: Float[np.ndarray, " T"]
 
 
+#: The most bytes of a ``metrics.csv`` that are read.
+CSV_BYTES = 1 << 28
+
+
 def read_metrics(path: Path | str) -> dict[str, Series]:
     """Read a ``metrics.csv`` as Lightning's CSVLogger writes it.
 
@@ -38,11 +42,13 @@ def read_metrics(path: Path | str) -> dict[str, Series]:
 
     Raises:
         InputError: if the file does not exist, has no ``step`` column, or holds a cell that is
-            not a number, or is no file of rows at all.
+            not a number, is no file of rows at all, or larger than any run's.
     """
     path = Path(path)
     if not path.is_file():
         raise InputError(f"there is no file {path}: give the metrics.csv of a run")
+    if path.stat().st_size > CSV_BYTES:
+        raise InputError(f"{path} has more than {CSV_BYTES:,} bytes")
     try:
         return _series(path)
     except (UnicodeDecodeError, csv.Error) as error:

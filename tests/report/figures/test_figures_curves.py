@@ -1,6 +1,9 @@
+import os
+
 import numpy as np
 import pytest
 
+from savi.errors import InputError
 from savi.report.figures import learning_curves, read_metrics, save
 from savi.report.figures.curves import PANELS
 from savi.report.figures.style import BLUE, VERMILION
@@ -132,3 +135,11 @@ def test_what_is_read_can_be_drawn(tmp_path):
     (axes,) = learning_curves(read_metrics(path)).axes
     np.testing.assert_array_equal(axes.lines[0].get_xydata(), [[9, -5], [19, -4]])
     np.testing.assert_array_equal(axes.lines[1].get_xydata(), [[9, -6]])
+
+
+def test_what_is_larger_than_any_runs_is_not_read(tmp_path):
+    path = tmp_path / "metrics.csv"
+    path.write_text("step\n1\n")
+    os.truncate(path, 1 << 40)
+    with pytest.raises(InputError, match="has more than 268,435,456 bytes"):
+        read_metrics(path)
