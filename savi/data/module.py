@@ -225,7 +225,9 @@ class TensorDataModule(LightningDataModule):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Look at the data as the run of a checkpoint did, whatever they are now."""
         fitted = self._fitted["fingerprint"] if self._datasets and self._fitted else None
-        if fitted == state_dict["fingerprint"]:
+        # What is none of a run is refused where the data are read.
+        known = state_dict.get("fingerprint") if isinstance(state_dict, Mapping) else None
+        if fitted is not None and fitted == known:
             # They are looked at so already: a run that is continued was built for it.
             return
         self._fitted = state_dict

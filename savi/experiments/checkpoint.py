@@ -21,6 +21,7 @@ from savi.config.stored import check_stored
 from savi.data import TensorDataModule
 from savi.errors import InputError
 from savi.experiments.check_values import EXAMPLE, require_checkpoint
+from savi.runs.mappings import Unreadable, check_size
 from savi.runs.seal import is_damaged, seal
 from savi.runs.stop import STOP
 from savi.runs.whole import keep_as, whole
@@ -259,10 +260,11 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
             f"'{path}' is not a checkpoint of savi: give one that savi-train wrote, {EXAMPLE}"
         )
     try:
+        check_size(checkpoint)
         check_stored(checkpoint[CONFIG_KEY])
         # A step that was left out may have had any weights.
         _check_weights(checkpoint["state_dict"], finite=STEP_KEY not in checkpoint)
-    except InputError as error:
+    except (InputError, Unreadable) as error:
         raise InputError(
             f"checkpoint '{path}' was not written by savi-train as it is: {error}"
         ) from error

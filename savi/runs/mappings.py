@@ -45,15 +45,15 @@ def read_mapping(path: Path) -> dict[str, Any]:
         raise Unreadable(f"cannot be read: {' '.join(str(error).split())}") from error
     if not isinstance(found, dict):
         raise Unreadable("holds no mapping")
-    _check_size(found)
+    check_size(found)
     # A part of YAML can be read too; its last value may be a part of a value.
     if not is_json and not text.endswith("\n"):
         raise Unreadable("is cut short")
     return {str(key): value for key, value in found.items()}
 
 
-def _check_size(content: Mapping[Any, Any]) -> None:
-    """See that a walk through it comes to an end, and that what it holds can be printed.
+def check_size(content: Mapping[Any, Any]) -> None:
+    """See that a walk through what a file held comes to an end, and that it can be printed.
 
     Raises:
         Unreadable: if not.

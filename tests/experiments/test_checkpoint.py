@@ -62,6 +62,8 @@ WEIGHT = "vae.decoder.head.bias"
         ((CONFIG_KEY, "model", "latent_dim"), "2", r"model\.latent_dim is '2'"),
         ((CONFIG_KEY, "model", "kl"), [], r"model\.kl is \[\] and no group"),
         ((CONFIG_KEY, "data", "val_size"), "x" * 99, r"data\.val_size is a str"),
+        (("callbacks",), {"CostMonitor": 10**400}, "a number of too many digits"),
+        (("callbacks",), {"CostMonitor": "\ud800"}, "half of a surrogate pair"),
         (("state_dict",), 3, "its weights are no mapping"),
         (("state_dict", WEIGHT), lambda w: w * float("nan"), f"'{WEIGHT}' have NaN or infinite"),
         (("state_dict", WEIGHT), lambda w: w.to_sparse(), f"'{WEIGHT}' are no tensor of numbers"),

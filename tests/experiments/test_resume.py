@@ -15,7 +15,7 @@ from programs import started, streams
 from resumed_runs import Signals, assert_same_runs, differing
 
 from savi.errors import InputError
-from savi.experiments.checkpoint import read_checkpoint, write_checkpoint
+from savi.experiments.checkpoint import DATA_KEY, read_checkpoint, write_checkpoint
 from savi.experiments.run import train
 from savi.runs.record import Interrupted, Origin
 
@@ -433,6 +433,9 @@ def test_states_that_are_none_are_told_in_one_sentence(run, tmp_path):
         changed(global_step=None)
     with pytest.raises(InputError, match=r"which lacks what belongs to it .TypeError.: choose"):
         changed(loops=whole["loops"] | {"fit_loop": "1"})
+    fitted = {name: value for name, value in whole[DATA_KEY].items() if name != "fingerprint"}
+    with pytest.raises(InputError, match="is not a run's: it lacks fingerprint"):
+        changed(**{DATA_KEY: fitted})
     (optimizer,) = whole["optimizer_states"]
     shape = optimizer["state"][0]["exp_avg"].shape
     for wrong in (torch.zeros(1), torch.zeros(shape).to_sparse()):
