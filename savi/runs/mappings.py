@@ -32,6 +32,9 @@ def read_mapping(path: Path) -> dict[str, Any]:
     """
     is_json = path.suffix == ".json"
     limit = JSON_BYTES if is_json else YAML_BYTES
+    if path.exists() and not path.is_file() and not path.is_dir():
+        # A pipe would be waited for.
+        raise Unreadable("is no file")
     with path.open("rb") as file:
         content = file.read(limit + 1)
     if len(content) > limit:

@@ -20,6 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 from savi.errors import InputError
 from savi.experiments.check_values import check_job
 from savi.runs.folder import make
+from savi.runs.mappings import Unreadable, read_mapping
 from savi.runs.whole import NotWritten, write_text
 from savi.settings import key_of
 from savi.sweeps.constants import refuse_other_constants
@@ -168,8 +169,8 @@ def _key(override: Override) -> str:
 def _read(path: Path) -> dict[str, Any]:
     """The plan of an earlier start, if there is one."""
     try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError):
+        return read_mapping(path)
+    except (OSError, Unreadable):
         return {}
 
 

@@ -1,5 +1,7 @@
 """Files that somebody has torn, replaced or made up."""
 
+import os
+
 import pytest
 
 from savi.runs.mappings import Unreadable, read_mapping
@@ -35,6 +37,12 @@ def test_files_that_hold_no_mapping_to_use(tmp_path, name, text, told):
     (tmp_path / name).write_text(text)
     with pytest.raises(Unreadable, match=told):
         read_mapping(tmp_path / name)
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "a.yaml")
+    with pytest.raises(Unreadable, match="is no file"):
+        read_mapping(tmp_path / "a.yaml")
 
 
 def test_a_huge_file_is_not_read(tmp_path):
