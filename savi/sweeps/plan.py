@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -96,7 +96,7 @@ def _require_values(config: DictConfig) -> None:
 def _write_plan(config: DictConfig, config_name: str | None) -> Path:
     """Write the plan, hand the sweeper what depends on earlier starts, and return the folder."""
     folder = Path(config.hydra.sweep.dir)
-    earlier = _read(folder / PLAN)
+    earlier = read_plan(folder / PLAN)
     overrides = _overrides(config)
     # A key that was swept before stays in the names, though it has one value this time.
     swept = {*earlier.get("swept", ()), *(_key(o) for o in overrides if o.is_sweep_override())}
@@ -138,7 +138,7 @@ def in_workers(launcher: Any) -> bool:
 
 def goes_on(folder: Path, shown: str) -> str:
     """The command line that goes on with the sweep in a folder, which it calls as it is shown."""
-    return sweep_again(_read(folder / PLAN).get("command", "savi-train -m"), shown)
+    return sweep_again(read_plan(folder / PLAN).get("command", "savi-train -m"), shown)
 
 
 def _overrides(config: DictConfig) -> list[Override]:
@@ -166,12 +166,25 @@ def _key(override: Override) -> str:
     return key_of(override.get_key_element())
 
 
-def _read(path: Path) -> dict[str, Any]:
-    """The plan of an earlier start, if there is one."""
+def read_plan(path: Path) -> dict[str, Any]:
+    """The plan of an earlier start, if there is one that can be read."""
     try:
-        return read_mapping(path)
+        found = read_mapping(path)
     except (OSError, Unreadable):
         return {}
+    return found if _is_plan(found) else {}
+
+
+def _is_plan(found: Mapping[str, Any]) -> bool:
+    """Whether it has the types of what :class:`WritePlan` writes."""
+    swept, jobs = found.get("swept"), found.get("jobs")
+    return (
+        isinstance(found.get("command"), str)
+        and isinstance(swept, list)
+        and all(isinstance(key, str) for key in swept)
+        and isinstance(jobs, list | None)
+        and all(isinstance(job, dict) and isinstance(job.get("folder"), str) for job in jobs or ())
+    )
 
 
 def trials_left(wanted: int, storage: str, study: str, direction: str) -> int:
