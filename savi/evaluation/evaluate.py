@@ -212,7 +212,8 @@ def _pass_over(
     if data.sequences:
         # Squared differences of words mean nothing, and what a word costs is said in its own terms.
         del metrics[f"{split}/squared_error"]
-        words = float((data.split(split) >= 0).sum()) / len(data.split(split))
+        levels = data.split(split)
+        words = float((levels >= 0).sum()) / len(levels)
         metrics[f"{split}/perplexity"] = math.exp(metrics[f"{split}/nll"] / words)
     elif module.vae.likelihood.support != "binary":
         # Those of ones and zeros are no bits of the pixels that they were drawn from.

@@ -80,9 +80,6 @@ METRICS: dict[str, Metric] = {
     "inner/steps": Metric("Inner steps", "", "lower", "Inner problem", ".1f"),
     "inner/stationarity": Metric("Relative stationarity", "", "lower", "Inner problem", ".1e"),
     "inner/improvement": Metric("Gain over the start λ0", "nats", None, "Inner problem", ",.3f"),
-    "inner/improvement_train": Metric(
-        "… on training examples", "nats", None, "Inner problem", ",.3f"
-    ),
     "inner/converged": Metric("Examples converged", "", "higher", "Inner problem", ".1%"),
     "inner/refined_from": Metric("Training refines from step", "", None, SOLVES, ",.0f"),
     "inner/solves": Metric("Inner solves in training", "", None, SOLVES, ",.0f"),

@@ -89,7 +89,8 @@ class AggressiveEncoder(Callback):
     @staticmethod
     def _batch(data: TensorDataModule, module: SemiAmortizedVAE, number: int) -> torch.Tensor:
         key = data.seed, module.global_step, EXTRA, number
-        size = len(data.split("train"))
+        # Not of the split itself, which computes all examples anew where they have noise.
+        size = len(data.hashes["train"])
         positions = torch.randperm(size, generator=generator("aggressive encoder", *key))
         batch = data.visit("train", Visit(positions[: data.batch_size], key))
         return batch.x.to(module.device)

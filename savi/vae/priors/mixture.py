@@ -14,7 +14,17 @@ from savi.vae.priors.base import PRIORS, Matrices, Points, Prior, Values
 
 
 class GaussianMixture(Prior):
-    """p(z) = Σ_c w_c N(z; m_c, Σ_c)."""
+    """p(z) = Σ_c w_c N(z; m_c, Σ_c).
+
+    Args:
+        latent_dim: d.
+        data_dim: D.
+        components: C.
+    """
+
+    def __init__(self, latent_dim: int, data_dim: int, components: int) -> None:
+        super().__init__(latent_dim, data_dim)
+        require_at_least("components", components, 1)
 
     @abstractmethod
     def components(self) -> Gaussian:
@@ -70,8 +80,7 @@ class MixturePrior(GaussianMixture):
     """
 
     def __init__(self, latent_dim: int, data_dim: int, components: int = 10) -> None:
-        super().__init__(latent_dim, data_dim)
-        require_at_least("components", components, 1)
+        super().__init__(latent_dim, data_dim, components)
         self.logits = nn.Parameter(torch.zeros(components))
         # Apart from each other, or they would stay alike.
         self.means = nn.Parameter(torch.randn(components, latent_dim))

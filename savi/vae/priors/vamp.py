@@ -9,7 +9,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from savi.errors import require_at_least
 from savi.vae.distributions import Gaussian
 from savi.vae.priors.base import PRIORS
 from savi.vae.priors.mixture import GaussianMixture
@@ -32,8 +31,7 @@ class VampPrior(GaussianMixture):
     """
 
     def __init__(self, latent_dim: int, data_dim: int, components: int = 10) -> None:
-        super().__init__(latent_dim, data_dim)
-        require_at_least("components", components, 1)
+        super().__init__(latent_dim, data_dim, components)
         self.pseudo_inputs = nn.Parameter(START * torch.randn(components, data_dim))
         #: From observations to q_λ0; see :func:`savi.inference.priors.connect`. The weights in it
         #: are φ, and not among the parameters of the prior.
