@@ -21,7 +21,7 @@ from savi.implicit.smoothness import kinks, sequence_number
 from savi.inner.loop import MEASURED, TRUSTED, InnerLoop
 from savi.inner.objective import TRUST, InnerObjective, Linearization, Traits, Words, refuse
 from savi.inner.optimizers import InnerOptimizer
-from savi.inner.precision import full_precision
+from savi.inner.precision import full_precision, repeatable
 from savi.inner.solution import Solution
 from savi.linear import SOLVERS, LinearSolver
 from savi.linear.base import norm
@@ -130,7 +130,8 @@ class Implicit(GradientBackend):
         if objective.constrained and loop.last_step == TRUSTED:
             # What vanishes at its solution is not the residual that is differentiated.
             loop = replace(loop, last_step=MEASURED)
-        solution = loop.run(objective, init)
+        with repeatable(differentiable and self.on_failure == OnFailure.FALLBACK.value):
+            solution = loop.run(objective, init)
         if not differentiable:
             return solution
         since = sequence_number()

@@ -144,7 +144,9 @@ class Adjoint:
         kinked = unbroken & ~(seen.nonlinearity <= MAX_NONLINEARITY)
         if doubtful.any():
             self._require_unchanged(doubtful, seen, conditions)
-        unclear, in_params = doubtful & ~kinked, conditions.kinked.in_params
+        # A Hessian in closed form, of operations without kinks, has none and mixes no rows.
+        closer = not self.objective.closed_hessian or bool(conditions.kinked.in_x)
+        unclear, in_params = doubtful & ~kinked & closer, conditions.kinked.in_params
         if in_params or unclear.any():
             nearby = self._nearby(solved, None if in_params else unclear)
             if unclear.any():

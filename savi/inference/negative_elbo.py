@@ -7,11 +7,14 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from savi.inner.objective import OBJECTIVES, InnerObjective
+from savi.inner.precision import short_products
+from savi.linear.base import Rough
 from savi.linear.dense import plus_diagonal
 from savi.vae.data_fit import DataFit
 from savi.vae.distributions import NoiseSchedule, standard_log_prob
 from savi.vae.families import ClosedFormFamily, PosteriorFamily
 from savi.vae.model import VAE, KLWeight
+from savi.vae.short_format import short_format
 from savi.vae.tilted_fit import tilted
 
 
@@ -43,7 +46,7 @@ class NegativeELBO(InnerObjective):
     by autograd.
 
     Where log p(x|z) knows its derivatives (:class:`savi.vae.data_fit.DataFit`), so does J: ∇J and
-    ∇²J without a graph need no autograd.
+    ∇²J without a graph need no autograd, and the graph of ∇J is that of its closed form.
 
     Args:
         model: the generative model.
@@ -87,14 +90,14 @@ class NegativeELBO(InnerObjective):
         self, y: Float[Tensor, "B P"], create_graph: bool = False
     ) -> tuple[Float[Tensor, " B"], Float[Tensor, "B P"]]:
         """J(y), detached, and ∇J(y)."""
-        if create_graph or not self.closed_gradient:
+        if not self.closed_gradient or (create_graph and not self.fit.smooth):
             return super().gradient(y, create_graph)
-        with torch.no_grad():
+        with torch.set_grad_enabled(create_graph):
             z, penalty = self._codes(y)
             log_likelihood, score = self.fit.gradient(z)
             by_codes = self._closed.pull_back(y, self._noise, score)
             gradient = torch.sub(self.beta * self._closed.kl_gradient(y), by_codes)
-            return self.beta * penalty - log_likelihood.mean(dim=0), gradient
+            return (self.beta * penalty - log_likelihood.mean(dim=0)).detach(), gradient
 
     def natural_gradient(
         self, y: Float[Tensor, "B P"], gradient: Float[Tensor, "B P"]
@@ -181,12 +184,37 @@ class NegativeELBO(InnerObjective):
             return super().exact_curvature(y, create_graph)
         with torch.no_grad():
             slope, hessian = self.fit.second_order(self._codes(y)[0])
-            prior = self.beta * self._closed.kl_curvature(y)
-            if self.family.is_map:
-                return plus_diagonal(hessian[0], prior)
-            bending = self._closed.bending(y, self._noise, slope)
             pulled = self._closed.pull_back_curvature(y, self._noise, hessian)
-            return plus_diagonal(pulled, prior + bending)
+            return plus_diagonal(pulled, self._diagonal(y, slope))
+
+    def rough_curvature(self, y: Float[Tensor, "B P"]) -> Rough | None:
+        """∇²J with H_s by a shorter type, where that is faster, and its exact products."""
+        with short_products():
+            dtype = short_format(y)
+        if dtype is None or not self.closed_hessian:
+            return None
+        with torch.no_grad():
+            found = self.fit.rough(self._codes(y)[0], dtype)
+            if found is None:
+                return None
+            slope, hessian, by_codes = found
+            pulled = self._closed.pull_back_curvature(y, self._noise, hessian)
+            diagonal = self._diagonal(y, slope)
+
+        @torch.no_grad()
+        def product(v: Tensor) -> Tensor:
+            moved = self._closed.push_forward(y, self._noise, v)
+            pulled_back = self._closed.pull_back(y, self._noise, by_codes(moved))
+            return torch.addcmul(pulled_back, v, diagonal)
+
+        return Rough(plus_diagonal(pulled, diagonal), product)
+
+    def _diagonal(self, y: Float[Tensor, "B P"], slope: Tensor) -> Float[Tensor, "B P"]:
+        """What the bending of the samples and the KL term add to the curvature."""
+        prior = self.beta * self._closed.kl_curvature(y)
+        if self.family.is_map:
+            return prior
+        return prior + self._closed.bending(y, self._noise, slope)
 
     def _bending(self, y: Float[Tensor, "B P"], gram: Tensor) -> Float[Tensor, "B P"]:
         """The positive part b of what the bending of the samples adds."""

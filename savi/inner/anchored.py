@@ -11,6 +11,7 @@ from torch import Tensor
 
 from savi.errors import InputError, SettingError
 from savi.inner.objective import OBJECTIVES, AnyObjective, InnerObjective, as_objective
+from savi.linear.base import Rough
 from savi.linear.dense import plus_diagonal
 from savi.types import Blocks, Index, PerExample, Rows
 
@@ -134,12 +135,10 @@ class Proximal(AnchoredObjective):
 
     def gradient(self, y: Rows, create_graph: bool = False) -> tuple[PerExample, Rows]:
         """J plus the proximal term, and ∇J + ρ (λ − λ0)."""
-        if create_graph or not self.base.closed_gradient:
-            return super().gradient(y, create_graph)
-        value, gradient = self.base.gradient(y)
-        with torch.no_grad():
+        value, gradient = self.base.gradient(y, create_graph)
+        with torch.set_grad_enabled(create_graph):
             n = y - self.anchor
-            value = value + 0.5 * self.rho * n.square().sum(dim=-1)
+            value = value + (0.5 * self.rho * n.square().sum(dim=-1)).detach()
             return value, torch.addcmul(gradient, n, self.rho.unsqueeze(-1))
 
     def curvature(self, y: Rows, create_graph: bool = False) -> Blocks:
@@ -149,6 +148,14 @@ class Proximal(AnchoredObjective):
     def exact_curvature(self, y: Rows, create_graph: bool = False) -> Blocks:
         """∇²J + ρI."""
         return self._plus_rho(self.base.exact_curvature(y, create_graph))
+
+    def rough_curvature(self, y: Rows) -> Rough | None:
+        """The same to a few digits, and its products."""
+        rough = self.base.rough_curvature(y)
+        if rough is None:
+            return None
+        rho, matvec = self.rho.unsqueeze(-1), rough.matvec
+        return Rough(self._plus_rho(rough.blocks), lambda v: torch.addcmul(matvec(v), v, rho))
 
     def _plus_rho(self, matrix: Blocks) -> Blocks:
         return plus_diagonal(matrix, self.rho.unsqueeze(-1))

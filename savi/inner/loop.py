@@ -14,6 +14,7 @@ from savi.inner.compiled import compiled_gradient
 from savi.inner.history import Decision, Iterate, Recorder
 from savi.inner.objective import InnerObjective
 from savi.inner.optimizers.base import InnerOptimizer
+from savi.inner.precision import repeatable
 from savi.inner.solution import Point, Reason, Solution
 from savi.linear.base import norm
 from savi.settings import Checked, setting
@@ -125,7 +126,8 @@ class InnerLoop(Checked):
         decision: Decision | None = None,
     ) -> tuple[Rows, Any]:
         """Step ``k`` of an earlier run from ``point``, of the examples that are ``moving``."""
-        y, state = self._trial(objective, k, point, state, create_graph)
+        with repeatable():
+            y, state = self._trial(objective, k, point, state, create_graph)
         if self.optimizer.judges:
             value = objective.at_step(k).value(y.detach())
             accepted, state = self._judge(point, y, value, state)
@@ -167,7 +169,8 @@ class InnerLoop(Checked):
     ) -> Progress:
         """Step ``k`` of the active examples, which are known to be all of them if ``everyone``."""
         point, active = progress.point, progress.active
-        trial, state = self._trial(objective, k, point, progress.state, create_graph)
+        with repeatable(create_graph or recorder is not None):
+            trial, state = self._trial(objective, k, point, progress.state, create_graph)
         if k + 1 == self.max_steps and self.last_step != JUDGED:
             return self._trust(objective, progress, trial, state)
         # The gradient at the last iterate is only reported: it needs no graph.

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from savi.errors import CombinationError, InputError
-from savi.linear.base import SymmetricOperator, irregular
+from savi.linear.base import Rough, SymmetricOperator, irregular
 from savi.linear.dense import solve_cholesky
 from savi.registry import Registry
 from savi.types import Blocks, Index, Mask, PerExample, Rows
@@ -43,12 +43,14 @@ class Linearization:
         degenerate: shape [B], where the solution has a kink, so that no derivative exists although
             F has one; None where that cannot be.
         closed: the blocks H in closed form, where that is known.
+        rough: H to a few digits, where that takes less time.
     """
 
     point: Rows
     residual: Rows
     degenerate: Mask | None = None
     closed: Callable[[], Tensor] | None = None
+    rough: Callable[[], Rough | None] = lambda: None
 
     def operator(self, curvature: Callable[[], Tensor] | None = None) -> SymmetricOperator:
         """The symmetric matrices that ``adjoint`` asks ``solve`` to solve with: here H.
@@ -56,7 +58,7 @@ class Linearization:
         Args:
             curvature: positive definite blocks close to H, for a preconditioner.
         """
-        return SymmetricOperator(self.hessian_vector_product, self.hessian, curvature)
+        return SymmetricOperator(self.hessian_vector_product, self.hessian, curvature, self.rough)
 
     def adjoint(self, v: Rows, solve: Callable[[Tensor], Tensor]) -> Rows:
         """(∂F/∂λ)⁻ᵀ v by one solve with :meth:`operator`: here H⁻¹v."""
@@ -250,7 +252,9 @@ class InnerObjective(Traits, ABC):
             point = y.clone() if create_graph and y.requires_grad else y.detach().requires_grad_()
             _, residual = self.gradient(point, create_graph=True)
         closed = (lambda: self.exact_curvature(point.detach())) if self.closed_hessian else None
-        return Linearization(point, residual, closed=closed)
+        return Linearization(
+            point, residual, closed=closed, rough=lambda: self.rough_curvature(point.detach())
+        )
 
     def curvature(self, y: Rows, create_graph: bool = False) -> Blocks:
         """The matrix that second-order optimisers use for ∇²J(y).
@@ -270,6 +274,13 @@ class InnerObjective(Traits, ABC):
         with torch.enable_grad():
             hessian = self.linearize(y, create_graph).by_products(create_graph)
         return hessian if create_graph else hessian.detach()
+
+    def rough_curvature(self, y: Rows) -> Rough | None:
+        """∇²J(y) to a few digits and its products, where the processor has a short format for it.
+
+        None by default: :meth:`exact_curvature` is then asked for.
+        """
+        return None
 
 
 #: By name, what makes the inner objective of a batch from a base objective J and the start λ0: a

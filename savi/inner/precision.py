@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from contextvars import ContextVar
 from typing import Any
 
 import torch
@@ -30,15 +31,32 @@ def full_precision(device_type: str) -> Iterator[None]:
         yield
 
 
+#: Whether :func:`repeatable` is around.
+_repeatable: ContextVar[bool] = ContextVar("repeatable", default=False)
+
+
 @contextmanager
 def short_products() -> Iterator[None]:
     """Let the device multiply float32 matrices in its short formats, if it is faster at that.
 
-    For matrices that only steer a search, such as the first one of a quasi-Newton method: what is
-    found is judged by exact values and gradients. Float64 is not touched.
+    For matrices that only steer a search, such as those of Gauss and Newton: what is found is
+    judged by exact values and gradients. Float64 is not touched.
     """
-    with _formats("tf32", "tf32", "bf16"):
+    with nullcontext() if _repeatable.get() else _formats("tf32", "tf32", "bf16"):
         yield
+
+
+@contextmanager
+def repeatable(wanted: bool = True) -> Iterator[None]:
+    """Keep :func:`short_products` as long as others, for steps that are repeated with a graph.
+
+    Those know no short format, and must end where the first ones did.
+    """
+    token = _repeatable.set(wanted or _repeatable.get())
+    try:
+        yield
+    finally:
+        _repeatable.reset(token)
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import IntEnum
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from savi.registry import Registry
 from savi.settings import Checked
-from savi.types import Counts, PerExample, Rows
+from savi.types import Blocks, Counts, PerExample, Rows
 
 SOLVERS: Registry[type[LinearSolver]] = Registry("solver")
 
@@ -28,6 +28,18 @@ class LinearStatus(IntEnum):
     SINGULAR = 3
 
 
+class Rough(NamedTuple):
+    """Symmetric matrices to a few digits, and their products to all of them.
+
+    Attributes:
+        blocks: about H, shape [B, P, P].
+        matvec: v [B, P] -> H v [B, P].
+    """
+
+    blocks: Blocks
+    matvec: Callable[[Tensor], Tensor]
+
+
 @dataclass(frozen=True)
 class SymmetricOperator:
     """A batch of symmetric matrices H, one P×P block per example.
@@ -36,11 +48,13 @@ class SymmetricOperator:
         matvec: v [B, P] -> H v [B, P].
         dense: () -> all blocks [B, P, P].
         preconditioner: () -> positive definite blocks [B, P, P] close to H, or None.
+        rough: () -> H to a few digits, where that takes less time than ``dense``, or None.
     """
 
     matvec: Callable[[Tensor], Tensor]
     dense: Callable[[], Tensor]
     preconditioner: Callable[[], Tensor] | None = None
+    rough: Callable[[], Rough | None] = lambda: None
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from copy import copy
 from functools import partial
 from typing import Self, TypeAlias
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 
 from savi.errors import unknown_option
 from savi.types import Codes, Index, Observations
+from savi.vae.expansion import Expansion
 from savi.vae.gram import wide_head_metric
 from savi.vae.likelihoods import GaussianLikelihood
 from savi.vae.model import VAE, jacobian
@@ -24,6 +26,7 @@ from savi.vae.quadratic import (
     PixelQuadratic,
     Quadratic,
     symmetric_form,
+    times_half,
 )
 from savi.vae.short_format import short_format
 
@@ -42,8 +45,8 @@ class DataFit:
     quadratic, o may be the decoder's trunk, f the quadratic that the affine head makes of its
     features, and the data are touched once for all evaluations (:meth:`linear_head`).
 
-    Where o is a perceptron, gradients and Hessians without a graph have closed forms; elsewhere
-    they are left to autograd.
+    Where o is a perceptron, gradients and Hessians without a graph have closed forms, and where f
+    is quadratic gradients with one; elsewhere they are left to autograd.
 
     Args:
         model: p(x|z), which counts the codes that are decoded.
@@ -54,6 +57,8 @@ class DataFit:
     def __init__(self, model: VAE, network: nn.Module, terms: OutputTerms) -> None:
         self.model, self.network, self.terms = model, network, terms
         self.chain = Perceptron.of(network)
+        #: Whether :meth:`gradient` is differentiable.
+        self.smooth = self.chain is not None and isinstance(terms, Quadratic)
         #: WᵀΓ⁻¹W of an affine head, once a Gauss–Newton matrix has asked for it.
         self._metric: Tensor | None = None
 
@@ -94,9 +99,11 @@ class DataFit:
         if not torch.compiler.is_compiling():
             self.model.decoder_evaluations += (1 + tangents) * z.shape[:-1].numel()
 
-    @torch.no_grad()
     def gradient(self, z: Points) -> tuple[Values, Points]:
-        """The values of log p(x|z) and ∇_z log p(x|z) without a graph; needs a :attr:`chain`."""
+        """The values of log p(x|z) and ∇_z log p(x|z); needs a :attr:`chain`.
+
+        Both are differentiable where f is :class:`Quadratic`.
+        """
         forward = self._pass(z)
         value, score = self.terms(forward.value)
         return value, forward.pull_back(score)
@@ -107,13 +114,41 @@ class DataFit:
         known = self._known_pass(z)
         if known is not None:
             return known
+        metric = self._head_metric()
+        expansion = self._expansion(z, metric)
+        if metric is not None:
+            return expansion.slope, expansion.hessian(partial(times_half, metric=metric))
+        outputs = expansion.passed.value
+        return expansion.slope, expansion.hessian(lambda v: 0.5 * self.terms.curvature(outputs, v))
+
+    @torch.no_grad()
+    def rough(
+        self, z: Points, dtype: torch.dtype
+    ) -> tuple[Points, Float[Tensor, "*S B d d"], Callable[[Points], Points]] | None:
+        """∇_z and ∇²_z of −log p(x|z), the latter by a shorter type, and the product v ↦ ∇²_z v.
+
+        None where the exact Hessian is as cheap, or more is asked of it than a quadratic's.
+        """
+        metric = None if self.chain is None or self.model.shared.holds else self._head_metric()
+        if metric is None:
+            return None
+        expansion = self._expansion(z, metric)
+        hessian = expansion.hessian(partial(times_half, metric=metric), dtype)
+        product = expansion.product(lambda v: v @ metric)
+
+        def counted(v: Points) -> Points:
+            self.count(v)
+            return product(v)
+
+        return expansion.slope, hessian, counted
+
+    def _expansion(self, z: Points, metric: Tensor | None) -> Expansion:
+        """That of −log p(x|z), below the affine head if its metric is given."""
         forward = self._pass(z, tangents=z.shape[-1])
         _, score = self.terms(forward.value)
-        metric = self._head_metric()
-        if metric is None:
-            return forward.second_order(-score, partial(self.terms.curvature, forward.value))
-        trunk, weight = forward.below_head(), forward.network.layers[-1].affine.weight
-        return trunk.second_order(-score @ weight, lambda v: v @ metric)
+        if isinstance(self.terms, PixelQuadratic) and metric is not None:
+            score, forward = score @ forward.network.layers[-1].affine.weight, forward.below_head()
+        return Expansion.of(forward, -score)
 
     def _known_pass(self, z: Points) -> tuple[Points, Float[Tensor, "*S B d d"]] | None:
         """:meth:`second_order` from the tangents that a Laplace covariance has needed at z."""
@@ -142,8 +177,9 @@ class DataFit:
             [hidden.h for hidden in passed],
             [hidden.images for hidden in passed],
         )
-        slope, hessian = trunk.second_order(-score, lambda v: head.images)
-        return slope.unsqueeze(0), hessian.unsqueeze(0)
+        expansion = Expansion.of(trunk, -score)
+        hessian = expansion.hessian(lambda v: 0.5 * head.images)
+        return expansion.slope.unsqueeze(0), hessian.unsqueeze(0)
 
     def gram(self, z: Codes) -> Float[Tensor, "B d d"]:
         """JᵀFJ at z, with J the decoder's Jacobian and F the Fisher weight of its outputs.
@@ -157,9 +193,7 @@ class DataFit:
                 return self.terms.metric(rows) @ rows.mT
             return self.terms.fisher(self.network(z), rows) @ rows.mT
         metric, trunk = self._head_metric(), self.chain
-        if isinstance(self.terms, FeatureQuadratic):
-            metric = self.terms.gram
-        elif metric is not None:
+        if isinstance(self.terms, PixelQuadratic) and metric is not None:
             trunk = trunk.below_head()
         forward = trunk(z)
         if metric is None:
@@ -171,9 +205,11 @@ class DataFit:
     def _head_metric(self) -> Float[Tensor, "F F"] | None:
         """WᵀΓ⁻¹W of an affine head with fewer features than data dimensions, computed once.
 
-        With it tangents end below the head. None where there is no such head, or it is left out
-        already.
+        With it tangents end below the head. None where there is no such head; where it is left out
+        already, what stands for it.
         """
+        if isinstance(self.terms, FeatureQuadratic):
+            return self.terms.gram
         if self._metric is None and isinstance(self.terms, PixelQuadratic):
             self._metric = wide_head_metric(self.chain, self.terms.gamma)
         return self._metric

@@ -6,7 +6,6 @@ forward pass holds all that its derivatives are made of, up to the second.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -58,15 +57,14 @@ class Perceptron:
         return cls(tuple(layers)) if layers else None
 
     def __call__(self, z: Float[Tensor, "*batch d"]) -> Pass:
-        """The forward pass at z, without a graph."""
-        with torch.no_grad():
-            h, inputs, outputs = z, [], []
-            for layer in self.layers:
-                a = layer.affine(h)
-                h = a if layer.apply is None else layer.apply(a)
-                inputs.append(a)
-                outputs.append(h)
-            return Pass(self, z, inputs, outputs)
+        """The forward pass at z."""
+        h, inputs, outputs = z, [], []
+        for layer in self.layers:
+            a = layer.affine(h)
+            h = a if layer.apply is None else layer.apply(a)
+            inputs.append(a)
+            outputs.append(h)
+        return Pass(self, z, inputs, outputs)
 
     def below_head(self) -> Perceptron:
         """The layers below the last one."""
@@ -75,7 +73,7 @@ class Perceptron:
 
 @dataclass(frozen=True)
 class Pass:
-    """A forward pass at z, and the derivatives there; all without a graph.
+    """A forward pass at z, and the derivatives there: differentiable, but for the tangents.
 
     ``inputs`` are a_1, …, a_L and ``outputs`` h_1, …, h_L; ``known`` are the tangents S_1ᵀ, …, S_Lᵀ
     if somebody has computed them.
@@ -96,94 +94,52 @@ class Pass:
         """That of the layers below the last one."""
         return Pass(self.network.below_head(), self.z, self.inputs[:-1], self.outputs[:-1])
 
-    @torch.no_grad()
     def pull_back(self, c: Float[Tensor, "*batch F"]) -> Float[Tensor, "*batch d"]:
         """Jᵀc with J = ∂h_L/∂z: c ← W_lᵀ(φ_l'(a_l) ∘ c) from the last layer to the first."""
         for i in reversed(range(len(self.inputs))):
-            c = self._through(i, c) @ self.network.layers[i].affine.weight
+            c = self.through(i, c) @ self.network.layers[i].affine.weight
         return c
 
     @torch.no_grad()
     def jacobian(self, dtype: torch.dtype | None = None) -> Float[Tensor, "*batch d F"]:
         """Jᵀ: row i is the derivative of h_L in z_i; computed in ``dtype``, by default in z's."""
         dtype = self.z.dtype if dtype is None else dtype
-        *_, s = self._tangents(dtype)
-        factor = self._factor(len(self.inputs) - 1)
+        *_, s = self.tangents(dtype)
+        factor = self.factor(len(self.inputs) - 1)
         if factor is None:
             return s
         factor = factor.to(dtype).unsqueeze(-2)
         # S_L of a chain of one layer is a view of its weights.
         return s * factor if len(self.inputs) == 1 else s.mul_(factor)
 
-    @torch.no_grad()
-    def second_order(
-        self, c: Float[Tensor, "*batch F"], metric: Callable[[Tensor], Tensor]
-    ) -> tuple[Float[Tensor, "*batch d"], Float[Tensor, "*batch d d"]]:
-        """∇_z and ∇²_z of f(h_L(z)), for an f with ∇f = c and ∇²f = M at h_L.
-
-        With the tangents S_l = ∂a_l/∂z and the cotangents c_l = ∂f/∂h_l,
-
-            ∇² = Jᵀ M J + Σ_l S_lᵀ diag(c_l ∘ φ_l''(a_l)) S_l :
-
-        an affine map adds no curvature, and an elementwise one adds to the diagonal only. All d
-        tangents go through the chain once, where d Hessian-vector products would take four passes
-        each.
-        """
-        tangents = self._tangents(self.z.dtype)
-        last = len(tangents) - 1
-        # Jᵀ M J = S_Lᵀ [diag(φ') M diag(φ') S_L], and the sum's last term begins with S_Lᵀ too.
-        left = self._scaled(last, metric(self._scaled(last, tangents[last])))
-        hessian: Tensor | float = 0.0
-        for i in reversed(range(len(tangents))):
-            layer, s = self.network.layers[i], tangents[i]
-            if layer.second_derivative is not None:
-                weight = c * layer.second_derivative(self.inputs[i], self.outputs[i])
-                if i == last:
-                    left = torch.addcmul(left, s, weight.unsqueeze(-2))
-                elif i == 0:
-                    hessian = hessian + _weighted_gram(layer.affine.weight, weight)
-                else:
-                    hessian = hessian + (s * weight.unsqueeze(-2)) @ s.mT
-            c = self._through(i, c) @ layer.affine.weight
-        return c, left @ tangents[last].mT + hessian
-
-    def _factor(self, i: int) -> Tensor | None:
+    def factor(self, i: int) -> Tensor | None:
         """φ_l'(a_l); None where the layer is affine."""
         derivative = self.network.layers[i].derivative
         return None if derivative is None else derivative(self.inputs[i], self.outputs[i])
 
-    def _through(self, i: int, c: Tensor) -> Tensor:
+    def through(self, i: int, c: Tensor) -> Tensor:
         """φ_l'(a_l) ∘ c."""
-        factor = self._factor(i)
+        factor = self.factor(i)
         return c if factor is None else c * factor
 
-    def _scaled(self, i: int, rows: Float[Tensor, "*batch d F"]) -> Float[Tensor, "*batch d F"]:
+    def scaled(self, i: int, rows: Float[Tensor, "*batch d F"]) -> Float[Tensor, "*batch d F"]:
         """Every row times φ_l'(a_l)."""
-        factor = self._factor(i)
+        factor = self.factor(i)
         return rows if factor is None else rows * factor.to(rows.dtype).unsqueeze(-2)
 
-    def _tangents(self, dtype: torch.dtype) -> list[Tensor]:
+    def tangents(self, dtype: torch.dtype) -> list[Tensor]:
         """S_lᵀ of every layer; that of the first is W_1ᵀ, whatever z is."""
         if self.known is not None:
             return self.known
-        tangents: list[Tensor] = []
+        found: list[Tensor] = []
         for i, layer in enumerate(self.network.layers):
             weight = layer.affine.weight.to(dtype)
-            if not tangents:
+            if not found:
                 # Rows that lie in memory as rows: they are scaled for every example.
                 rows = weight.mT.contiguous().unsqueeze(-3)
-                tangents.append(rows.expand(*self.z.shape, -1))
+                found.append(rows.expand(*self.z.shape, -1))
                 continue
             # One product with all rows of a batch, whose weights may have a model's axis as well.
-            rows = self._scaled(i - 1, tangents[-1]).flatten(-3, -2) @ weight.mT
-            tangents.append(rows.unflatten(-2, self.z.shape[-2:]))
-        return tangents
-
-
-def _weighted_gram(
-    weight: Float[Tensor, "*R F d"], diagonal: Float[Tensor, "*batch F"]
-) -> Float[Tensor, "*batch d d"]:
-    """Wᵀ diag(w) W for many w: one product with the F outer products of rows of W."""
-    d = weight.shape[-1]
-    outer = (weight.unsqueeze(-1) * weight.unsqueeze(-2)).flatten(-2)
-    return (diagonal @ outer).unflatten(-1, (d, d))
+            rows = self.scaled(i - 1, found[-1]).flatten(-3, -2) @ weight.mT
+            found.append(rows.unflatten(-2, self.z.shape[-2:]))
+        return found

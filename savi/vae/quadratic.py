@@ -216,9 +216,20 @@ def symmetric_form(
 ) -> Float[Tensor, "B d d"]:
     """T M Tᵀ of every example's rows T, for a symmetric M; without a graph.
 
-    With M = H + Hᵀ it is P + Pᵀ with P = T H Tᵀ. H holds the blocks below the diagonal and half of
-    those on it, so that T H multiplies five numbers where T M multiplies eight. P is summed up in
-    the type of M, whatever that of the rows is.
+    With M = K + Kᵀ it is P + Pᵀ with P = T K Tᵀ, which is summed up in the type of M, whatever that
+    of the rows is.
+    """
+    form = times_half(rows, metric).to(metric.dtype) @ rows.mT.to(metric.dtype)
+    return form + form.mT
+
+
+def times_half(
+    rows: Float[Tensor, "*batch d F"], metric: Float[Tensor, "F F"]
+) -> Float[Tensor, "*batch d F"]:
+    """T K with K + Kᵀ = M, a symmetric matrix; without a graph.
+
+    K holds the blocks of M below its diagonal and half of those on it, so that T K multiplies five
+    numbers where T M multiplies eight.
     """
     flat = rows.reshape(-1, rows.shape[-1])
     product = torch.empty_like(flat)
@@ -226,9 +237,7 @@ def symmetric_form(
         half = metric[start:, start:end].to(rows.dtype, copy=True)
         half[: end - start] *= 0.5
         torch.mm(flat[:, start:], half, out=product[:, start:end])
-    images = product.reshape(rows.shape).to(metric.dtype)
-    form = images @ rows.mT.to(metric.dtype)
-    return form + form.mT
+    return product.reshape(rows.shape)
 
 
 def _edges(width: int) -> list[int]:

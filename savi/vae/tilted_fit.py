@@ -27,6 +27,7 @@ class TiltedFit(DataFit):
         self.model, self.network, self.terms, self.chain = (
             fit.model, fit.network, fit.terms, fit.chain,
         )  # fmt: skip
+        self.smooth = False
 
     def rows(self, index: Index) -> TiltedFit:
         """Of some of the examples."""
@@ -54,6 +55,9 @@ class TiltedFit(DataFit):
             slope - self.beta * (self.prior.score(z) + z),
             hessian - self.beta * (self.prior.hessian(z) + identity),
         )
+
+    def rough(self, z: Points, dtype: torch.dtype) -> None:
+        """Nothing is known but the exact Hessian."""
 
     def gram(self, z: Codes) -> Float[Tensor, "B d d"]:
         """JᵀFJ and β times the precision of the whole prior, N(0, I) included."""

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from savi.vae.expansion import Expansion
 from savi.vae.networks import DECODERS
 from savi.vae.networks.activations import ACTIVATIONS
 from savi.vae.perceptron import Perceptron
@@ -41,10 +42,14 @@ def test_derivatives_of_a_quadratic_of_the_outputs(activation: str, affine_end: 
     torch.testing.assert_close(forward.pull_back(c), gradient)
     jacobian = twice(torch.func.jacrev(network), z)
     torch.testing.assert_close(forward.jacobian(), jacobian.mT)
-    slope, hessian = forward.second_order(c, lambda v: v @ metric)
-    torch.testing.assert_close(slope, gradient)
+    expansion = Expansion.of(forward, c)
+    hessian = expansion.hessian(lambda v: v @ metric.tril(-1) + 0.5 * v * metric.diagonal())
+    torch.testing.assert_close(expansion.slope, gradient)
     torch.testing.assert_close(hessian, twice(torch.func.hessian(f), z))
-    assert not any(t.requires_grad for t in (slope, hessian, forward.value))
+    v = torch.randn_like(z)
+    product = expansion.product(lambda v: v @ metric)(v)
+    torch.testing.assert_close(product, (hessian @ v.unsqueeze(-1)).squeeze(-1))
+    assert not any(t.requires_grad for t in (expansion.slope, hessian, product))
 
 
 def test_a_decoder_is_its_trunk_and_its_head():

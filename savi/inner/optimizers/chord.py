@@ -99,7 +99,9 @@ def bfgs(matrix: Blocks, s: Rows, q: Rows, moved: Mask) -> Blocks:
     safe = torch.where(moved.unsqueeze(-1), s, torch.ones_like(s))
     image = multiply(matrix, safe)
     along, seen = dot(safe, image), dot(safe, q)
-    keep = torch.where(moved & (seen < 0.2 * along), 0.8 * along / (along - seen), 1.0)
+    bent = moved & (seen < 0.2 * along)
+    # Elsewhere the two may be equal.
+    keep = torch.where(bent, 0.8 * along / torch.where(bent, along - seen, 1.0), 1.0)
     q = keep.unsqueeze(-1) * q + (1.0 - keep).unsqueeze(-1) * image
     learnt = dot(safe, q)
     usable = moved & (along > 0) & (learnt > 0) & torch.isfinite(learnt)

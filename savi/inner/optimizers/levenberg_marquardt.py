@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
@@ -11,6 +12,7 @@ from torch import Tensor
 from savi.errors import SettingError
 from savi.inner.objective import InnerObjective
 from savi.inner.optimizers.base import OPTIMIZERS, CurvatureOptimizer, Point, Step
+from savi.inner.precision import short_products
 from savi.inner.solution import Reason
 from savi.linear.base import dot
 from savi.linear.dense import multiply, plus_diagonal
@@ -77,6 +79,11 @@ class LevenbergMarquardt(CurvatureOptimizer):
     def init(self, y: Rows) -> Any:
         """The same initial damping for every example."""
         return Damping.like(y, self.damping)
+
+    def matrix(self, objective: InnerObjective, y: Rows, create_graph: bool) -> Blocks:
+        """C(y); of an approximation such as Gauss and Newton's a few digits will do."""
+        with short_products() if objective.gauss_newton else nullcontext():
+            return objective.curvature(y, create_graph)
 
     def step(self, objective: InnerObjective, point: Point, state: Any, create_graph: bool) -> Step:
         """One trial step per example."""

@@ -42,6 +42,10 @@ class ClosedFormFamily(PosteriorFamily):
         """∂z/∂λ of the reparameterised sample z(λ, ε)."""
         return jacobian(lambda at: self.samples(at, noise), lam).mT
 
+    def push_forward(self, lam: Rows, noise: Samples, v: Rows) -> Samples:
+        """(∂z_s/∂λ) v for every sample: how they move with λ."""
+        return (self.sample_jacobian(lam, noise) @ v.unsqueeze(-1)).squeeze(-1)
+
     def pull_back(self, lam: Rows, noise: Samples, c: Samples) -> Rows:
         """(1/S) Σ_s (∂z_s/∂λ)ᵀ c_s: from the gradient in the samples to that in λ."""
         return _slope(lambda at: (c * self.samples(at, noise)).sum() / len(c), lam)

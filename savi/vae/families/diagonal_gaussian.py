@@ -31,6 +31,11 @@ class DiagonalGaussianFamily(ClosedFormFamily):
     def _scale(self, lam: Rows) -> Codes:
         return (0.5 * lam[:, self.latent_dim :]).exp()
 
+    def push_forward(self, lam: Rows, noise: Samples, v: Rows) -> Samples:
+        """The mean's part of v, and ½ s ∘ ε times the other."""
+        by_mean, by_log_variance = v.chunk(2, dim=-1)
+        return torch.addcmul(by_mean, 0.5 * self._scale(lam) * by_log_variance, noise)
+
     def pull_back(self, lam: Rows, noise: Samples, c: Samples) -> Rows:
         """The means of c and of ½ s ∘ ε ∘ c."""
         return torch.cat([c.mean(dim=0), 0.5 * self._scale(lam) * (c * noise).mean(dim=0)], dim=-1)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from savi.errors import InputError
-from savi.types import Rows, Samples
+from savi.types import Blocks, Rows, Samples
 from savi.vae.distributions import PointMass
 from savi.vae.families.base import POSTERIORS
 from savi.vae.families.closed_form import ClosedFormFamily
@@ -25,6 +27,16 @@ class MapFamily(ClosedFormFamily):
     def samples(self, lam: Rows, noise: Samples) -> Samples:
         """λ itself, whatever the noise."""
         return lam.unsqueeze(0)
+
+    def push_forward(self, lam: Rows, noise: Samples, v: Rows) -> Samples:
+        """That of the one sample: z = λ."""
+        return v.unsqueeze(0)
+
+    def pull_back_curvature(
+        self, lam: Rows, noise: Samples, matrix: Float[Tensor, "#S B d d"]
+    ) -> Blocks:
+        """The one sample's."""
+        return matrix[0]
 
     def pull_back(self, lam: Rows, noise: Samples, c: Samples) -> Rows:
         """The one sample's: z = λ."""

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from savi.vae.expansion import Expansion
 from savi.vae.networks import DECODERS
 from savi.vae.networks.stacked import StackedLinear, StackedNetwork, shared, stack_networks
 from savi.vae.perceptron import Perceptron
@@ -69,12 +70,17 @@ def test_a_stacked_perceptron_has_the_closed_derivatives_of_its_parts(depth, lea
     stacked = Perceptron.of(stack_networks(networks))
     together = stacked(z)
     cotangent = torch.randn_like(together.value)
-    slope, hessian = together.second_order(cotangent, lambda v: v * weight)
+    expansion, direction = Expansion.of(together, cotangent), torch.randn_like(z)
+    hessian = expansion.hessian(lambda v: 0.5 * v * weight)
+    product = expansion.product(lambda v: v * weight)(direction)
     for r, chain in enumerate(chains):
         alone, c = chain(z[..., r, :, :]), cotangent[..., r, :, :]
         torch.testing.assert_close(together.value[..., r, :, :], alone.value)
         torch.testing.assert_close(together.pull_back(cotangent)[..., r, :, :], alone.pull_back(c))
         torch.testing.assert_close(together.jacobian()[..., r, :, :, :], alone.jacobian())
-        own_slope, own_hessian = alone.second_order(c, lambda v: v * weight)
-        torch.testing.assert_close(slope[..., r, :, :], own_slope)
+        own = Expansion.of(alone, c)
+        own_hessian = own.hessian(lambda v: 0.5 * v * weight)
+        torch.testing.assert_close(expansion.slope[..., r, :, :], own.slope)
         torch.testing.assert_close(hessian[..., r, :, :, :], own_hessian)
+        own_product = own.product(lambda v: v * weight)(direction[..., r, :, :])
+        torch.testing.assert_close(product[..., r, :, :], own_product)
