@@ -207,7 +207,11 @@ class NegativeELBO(InnerObjective):
             pulled_back = self._closed.pull_back(y, self._noise, by_codes(moved))
             return torch.addcmul(pulled_back, v, diagonal)
 
-        return Rough(plus_diagonal(pulled, diagonal), product)
+        return Rough(
+            plus_diagonal(pulled, diagonal),
+            product,
+            lambda index: self.rows(index).exact_curvature(y[index]),
+        )
 
     def _diagonal(self, y: Float[Tensor, "B P"], slope: Tensor) -> Float[Tensor, "B P"]:
         """What the bending of the samples and the KL term add to the curvature."""

@@ -154,8 +154,12 @@ class Proximal(AnchoredObjective):
         rough = self.base.rough_curvature(y)
         if rough is None:
             return None
-        rho, matvec = self.rho.unsqueeze(-1), rough.matvec
-        return Rough(self._plus_rho(rough.blocks), lambda v: torch.addcmul(matvec(v), v, rho))
+        rho, matvec, exact = self.rho.expand(len(y)).unsqueeze(-1), rough.matvec, rough.exact
+        return Rough(
+            plus_diagonal(rough.blocks, rho),
+            lambda v: torch.addcmul(matvec(v), v, rho),
+            lambda index: plus_diagonal(exact(index), rho[index]),
+        )
 
     def _plus_rho(self, matrix: Blocks) -> Blocks:
         return plus_diagonal(matrix, self.rho.unsqueeze(-1))

@@ -36,13 +36,14 @@ _repeatable: ContextVar[bool] = ContextVar("repeatable", default=False)
 
 
 @contextmanager
-def short_products() -> Iterator[None]:
+def short_products(wanted: bool = True) -> Iterator[None]:
     """Let the device multiply float32 matrices in its short formats, if it is faster at that.
 
-    For matrices that only steer a search, such as those of Gauss and Newton: what is found is
-    judged by exact values and gradients. Float64 is not touched.
+    For matrices of which a few digits will do: they steer a search whose end is judged by exact
+    values and gradients, or whatever they are is as good. Float64 is not touched.
     """
-    with nullcontext() if _repeatable.get() else _formats("tf32", "tf32", "bf16"):
+    allowed = wanted and not _repeatable.get()
+    with _formats("tf32", "tf32", "bf16") if allowed else nullcontext():
         yield
 
 

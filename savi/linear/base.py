@@ -34,10 +34,12 @@ class Rough(NamedTuple):
     Attributes:
         blocks: about H, shape [B, P, P].
         matvec: v [B, P] -> H v [B, P].
+        exact: the numbers of some examples [R] -> their exact blocks [R, P, P].
     """
 
     blocks: Blocks
     matvec: Callable[[Tensor], Tensor]
+    exact: Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)

@@ -178,22 +178,27 @@ class DirectSolver(LinearSolver):
         """By factors C of the rough blocks, u ← u + C⁻¹(v − H u) from u = 0; None where that fails.
 
         Iterative refinement (Wilkinson 1963; Carson and Higham, SIAM J. Sci. Comput. 40, 2018):
-        each pass leaves the residual the rounding of the blocks times their condition. A solution
-        is as good as its residual, which is that of H itself; what the blocks say of their
-        smallest eigenvalue is true to their own digits.
+        each pass leaves the residual the rounding of the blocks times their condition. Blocks that
+        are worse conditioned than two passes can mend are replaced by exact ones. The residual is
+        that of H itself; what the blocks say of their smallest eigenvalue is true to their digits.
         """
-        factorised = self.factorise(rough.blocks)
-        if (factorised.status == LinearStatus.SINGULAR).any():
-            return None
         enough = torch.finfo(rhs.dtype).eps ** 0.5
+        factorised = self.factorise(rough.blocks)
         u, left = torch.zeros_like(rhs), rhs
-        for passes in range(1, MAX_PASSES + 1):
+        for passes in range(1, 2 * PASSES + 1):
             u = u + factorised.inverse(left)
             left = rhs - rough.matvec(u)
             residual = torch.linalg.vector_norm(left, dim=-1)
-            if (residual <= enough).all():
+            unsolved = ~(residual <= enough)
+            if not unsolved.any():
                 inverse = partial(_refinement, rough.matvec, factorised.inverse, passes)
                 return replace(factorised.given(u, residual), inverse=inverse)
+            if passes == PASSES:
+                index = unsolved.nonzero().squeeze(-1)
+                if 2 * len(index) > len(rhs):
+                    return None
+                exact = rough.blocks.index_copy(0, index, rough.exact(index))
+                factorised = self.factorise(exact)
         return None
 
     def factorise(self, blocks: Blocks) -> Factorised:
@@ -201,14 +206,14 @@ class DirectSolver(LinearSolver):
         return factorise(blocks, self.inverse_iterations)
 
 
-#: More passes of refinement than that take as long as the exact blocks.
-MAX_PASSES = 3
+#: Of refinement: what they leave is for exact blocks.
+PASSES = 2
 
 
 def _refinement(product: Map, inverse: Map, passes: int, v: Rows) -> Rows:
-    """H⁻¹v by so many passes."""
+    """H⁻¹v by so many passes, at most those that rough blocks are good for."""
     u = inverse(v)
-    for _ in range(passes - 1):
+    for _ in range(min(passes, PASSES) - 1):
         u = u + inverse(v - product(u))
     return u
 

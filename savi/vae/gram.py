@@ -16,6 +16,7 @@ from torch.nn.functional import linear
 from savi.types import Codes
 from savi.vae.perceptron import Layer, Perceptron
 from savi.vae.quadratic import head_metric, symmetric_form
+from savi.vae.short_format import short_format
 
 #: Tᵀ of every example: row i is the derivative of a layer's output in z_i.
 Tangents: TypeAlias = Float[Tensor, "B d F"]
@@ -50,11 +51,13 @@ def closed_gram(
     M, and the rest is the chain's own backward: about two products for each of the forward's, where
     autograd through d forward-mode tangents takes twice that and keeps a graph for it.
 
-    Always in full precision, whatever an autocast around it says. ``shared`` gets what it can use.
+    In full precision, whatever an autocast around it says, unless :func:`short_format` is allowed.
+    ``shared`` gets what it can use.
     """
     parameters = parameters_of(chain)
     with torch.autocast(z.device.type, enabled=False):
-        if not torch.is_grad_enabled() and (shared is None or not shared.keeps):
+        kept = shared is not None and shared.keeps and short_format(gamma) is None
+        if not torch.is_grad_enabled() and not kept:
             return _plain_gram(chain, z.to(gamma.dtype), gamma, parameters)
         return _ClosedGram.apply(chain, shared, z.to(gamma.dtype), gamma, *parameters)
 
@@ -142,11 +145,11 @@ def _gram(chain: Perceptron, z: Codes, gamma: Tensor, parameters: Sequence[Tenso
 def _plain_gram(
     chain: Perceptron, z: Codes, gamma: Tensor, parameters: Sequence[Tensor | None]
 ) -> Gram:
-    """K alone, which takes less than what its derivative needs besides."""
+    """K alone, which takes less than what its derivative needs besides; in short if it may be."""
     metric = wide_head_metric(chain, gamma)
     if metric is None:
         return _gram(chain, z, gamma, parameters)
-    return symmetric_form(hidden_pass(chain, z, parameters)[-1].tangents, metric)
+    return symmetric_form(chain.below_head()(z).jacobian(short_format(metric)), metric)
 
 
 def _parameters(layer: Layer) -> tuple[Tensor, Tensor | None]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
@@ -82,7 +81,7 @@ class LevenbergMarquardt(CurvatureOptimizer):
 
     def matrix(self, objective: InnerObjective, y: Rows, create_graph: bool) -> Blocks:
         """C(y); of an approximation such as Gauss and Newton's a few digits will do."""
-        with short_products() if objective.gauss_newton else nullcontext():
+        with short_products(objective.gauss_newton):
             return objective.curvature(y, create_graph)
 
     def step(self, objective: InnerObjective, point: Point, state: Any, create_graph: bool) -> Step:

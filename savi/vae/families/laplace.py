@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from savi.errors import unknown_option
+from savi.inner.precision import short_products
 from savi.types import Rows
 from savi.vae.distributions import FullGaussian
 from savi.vae.families.base import POSTERIORS
@@ -41,8 +42,10 @@ class LaplaceFamily(MapFamily):
 
     def distribution(self, lam: Rows, model: VAE, beta: KLWeight = 1.0) -> FullGaussian:
         """The Laplace approximation at λ, whether λ is a mode or not."""
-        exact = torch.is_grad_enabled() and self.covariance_gradient == "exact"
-        with torch.set_grad_enabled(exact):
+        training = torch.is_grad_enabled()
+        exact = training and self.covariance_gradient == "exact"
+        # A constant is as good if it is rounded: the bound is that of the Gaussian that it makes.
+        with torch.set_grad_enabled(exact), short_products(training and not exact):
             precision = model.precision(lam, beta)
         return FullGaussian(lam, _factor_of_inverse(precision))
 
