@@ -59,6 +59,8 @@ class DataFit:
         self.chain = Perceptron.of(network)
         #: Whether :meth:`gradient` is differentiable.
         self.smooth = self.chain is not None and isinstance(terms, Quadratic)
+        #: The pass where a solve begins, which has been made for the statistics of a head.
+        self._begun: Pass | None = None
         #: WᵀΓ⁻¹W of an affine head, once a Gauss–Newton matrix has asked for it.
         self._metric: Tensor | None = None
 
@@ -76,14 +78,18 @@ class DataFit:
         assert head is not None
         assert gamma is not None
         assert isinstance(trunk, nn.Module)
+        chain = Perceptron.of(trunk)
         with torch.no_grad():
-            h0 = trunk(reference.detach())
-        return cls(model, trunk, FeatureQuadratic.of(head, gamma, x, h0))
+            begun = None if chain is None else chain(reference.detach())
+            h0 = trunk(reference.detach()) if begun is None else begun.value
+        fit = cls(model, trunk, FeatureQuadratic.of(head, gamma, x, h0))
+        fit._begun = begun
+        return fit
 
     def rows(self, index: Index) -> Self:
         """Of some of the examples."""
         few = copy(self)
-        few.terms = self.terms.rows(index)
+        few.terms, few._begun = self.terms.rows(index), None
         if isinstance(self.network, Given):
             few.network = self.network.rows(index)
         return few
@@ -195,7 +201,7 @@ class DataFit:
         metric, trunk = self._head_metric(), self.chain
         if isinstance(self.terms, PixelQuadratic) and metric is not None:
             trunk = trunk.below_head()
-        forward = trunk(z)
+        forward = self._known(z) or trunk(z)
         if metric is None:
             rows = forward.jacobian()
             return self.terms.fisher(forward.value, rows) @ rows.mT
@@ -217,7 +223,17 @@ class DataFit:
     def _pass(self, z: Float[Tensor, "*batch d"], tangents: int = 0) -> Pass:
         assert self.chain is not None
         self.count(z, tangents)
-        return self.chain(z)
+        return self._known(z) or self.chain(z)
+
+    def _known(self, z: Float[Tensor, "*batch d"]) -> Pass | None:
+        """The pass where the solve begins, until it is elsewhere."""
+        begun = self._begun
+        if begun is None or torch.is_grad_enabled():
+            return None
+        if z.numel() == begun.z.numel() and torch.equal(z.reshape(begun.z.shape), begun.z):
+            return begun.reshape(z.shape[:-1])
+        self._begun = None
+        return None
 
 
 def data_fit(

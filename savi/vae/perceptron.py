@@ -6,6 +6,7 @@ forward pass holds all that its derivatives are made of, up to the second.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -89,6 +90,12 @@ class Pass:
     def value(self) -> Float[Tensor, "*batch F"]:
         """h_L."""
         return self.outputs[-1]
+
+    def reshape(self, batch: Sequence[int]) -> Pass:
+        """That of the same codes in another shape."""
+        z, *others = (t.reshape(*batch, -1) for t in (self.z, *self.inputs, *self.outputs))
+        depth = len(self.inputs)
+        return Pass(self.network, z, others[:depth], others[depth:])
 
     def below_head(self) -> Pass:
         """That of the layers below the last one."""
