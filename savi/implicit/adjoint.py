@@ -234,7 +234,9 @@ class Adjoint:
             RuntimeError: if it is so.
         """
         point, before = self._point, self._residual
-        now = self.objective.residual(point, self._gradient(point, rows))
+        known = self.linearization.known if self.solver.direct else None
+        gradient = self._gradient(point, rows) if known is None else known.gradient
+        now = self.objective.residual(point, gradient)
         start = (norm(before) / conditions.stationarity).nan_to_num(nan=0.0)
         rounding = torch.finfo(point.dtype).eps ** 0.5 * start
         change = norm(now - before)

@@ -200,6 +200,8 @@ class NegativeELBO(InnerObjective):
             slope, hessian, by_codes = found
             pulled = self._closed.pull_back_curvature(y, self._noise, hessian)
             diagonal = self._diagonal(y, slope)
+            gradient = self._closed.pull_back(y, self._noise, slope)
+            gradient = gradient + self.beta * self._closed.kl_gradient(y)
 
         @torch.no_grad()
         def product(v: Tensor) -> Tensor:
@@ -211,6 +213,7 @@ class NegativeELBO(InnerObjective):
             plus_diagonal(pulled, diagonal),
             product,
             lambda index: self.rows(index).exact_curvature(y[index]),
+            gradient,
         )
 
     def _diagonal(self, y: Float[Tensor, "B P"], slope: Tensor) -> Float[Tensor, "B P"]:

@@ -159,6 +159,7 @@ class Proximal(AnchoredObjective):
             plus_diagonal(rough.blocks, rho),
             lambda v: torch.addcmul(matvec(v), v, rho),
             lambda index: plus_diagonal(exact(index), rho[index]),
+            torch.addcmul(rough.gradient, y - self.anchor.detach(), rho),
         )
 
     def _plus_rho(self, matrix: Blocks) -> Blocks:

@@ -35,10 +35,10 @@ class InnerLoop(Checked):
     """At most ``max_steps`` optimiser steps per example, with its own stopping rule and status.
 
     An example stops when ‖∇J(y)‖ ≤ atol + rtol ‖∇J(λ0)‖, when its optimiser stalls, or when J or
-    its gradient is not finite; from then on its iterate is frozen while the others go on. Once half
-    of the examples have stopped, they are dropped from the batch if the objective can tell its
-    examples apart (:meth:`InnerObjective.rows`) and nobody watches the run. Under a constraint the
-    KKT residual takes the place of ∇J, and every iterate is feasible. ``compile`` has
+    its gradient is not finite; from then on its iterate is frozen while the others go on. Once a
+    quarter of the examples have stopped, they are dropped from the batch if the objective can tell
+    its examples apart (:meth:`InnerObjective.rows`) and nobody watches the run. Under a constraint
+    the KKT residual takes the place of ∇J, and every iterate is feasible. ``compile`` has
     ``torch.compile`` evaluate J and ∇J.
 
     ``last_step`` says what becomes of the step numbered ``max_steps`` (:data:`LAST_STEP`): taken on
@@ -242,7 +242,7 @@ class InnerLoop(Checked):
                 count = int(progress.active.sum())
                 if count == 0:
                     break
-                if can_drop and 2 * count <= len(progress.active):
+                if can_drop and 4 * count <= 3 * len(progress.active):
                     kept = progress.active.nonzero().squeeze(-1)
                     smaller = problem.rows(kept)
                     can_drop = smaller is not None

@@ -58,7 +58,14 @@ class Linearization:
         Args:
             curvature: positive definite blocks close to H, for a preconditioner.
         """
-        return SymmetricOperator(self.hessian_vector_product, self.hessian, curvature, self.rough)
+        return SymmetricOperator(
+            self.hessian_vector_product, self.hessian, curvature, lambda: self.known
+        )
+
+    @cached_property
+    def known(self) -> Rough | None:
+        """What ``rough`` has found; computed once."""
+        return self.rough()
 
     def adjoint(self, v: Rows, solve: Callable[[Tensor], Tensor]) -> Rows:
         """(∂F/∂λ)⁻ᵀ v by one solve with :meth:`operator`: here H⁻¹v."""

@@ -35,11 +35,13 @@ class Rough(NamedTuple):
         blocks: about H, shape [B, P, P].
         matvec: v [B, P] -> H v [B, P].
         exact: the numbers of some examples [R] -> their exact blocks [R, P, P].
+        gradient: that of which H is the derivative, where H is, shape [B, P].
     """
 
     blocks: Blocks
     matvec: Callable[[Tensor], Tensor]
     exact: Callable[[Tensor], Tensor]
+    gradient: Rows
 
 
 @dataclass(frozen=True)
