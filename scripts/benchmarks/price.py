@@ -52,7 +52,9 @@ VARIANTS = {
     "map_stop": Variant(
         ("experiment=laplace_ift", "posterior=point_mass", "gradient=stop", *SOLVE), 4.0
     ),
-    "proximal": Variant(("experiment=savi_ift", "inner.max_steps=2"), 8.0),
+    "proximal": Variant(
+        ("experiment=savi_ift", "inner.optimizer=levenberg_marquardt", "inner.max_steps=2"), 8.0
+    ),
     "savi_ift": Variant(("experiment=savi_ift",)),
     "laplace_ift_default": Variant(("experiment=laplace_ift",)),
     "vlae": Variant(("experiment=vlae",)),

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from savi.experiments.run import build
+from savi.vae import short_format
 
 
 @pytest.mark.parametrize("optimizer", ["levenberg_marquardt", "chord", "newton", "lbfgs"])
@@ -23,3 +24,24 @@ def test_checkpointed_repeats_its_decisions(optimizer, config):
         gradients[gradient] = torch.cat([p.grad.flatten() for p in module.parameters()])
     error = (gradients["checkpointed"] - gradients["unrolled"]).norm()
     assert error < 1e-3 * gradients["unrolled"].norm()
+
+
+@pytest.mark.parametrize("optimizer", ["levenberg_marquardt", "chord"])
+@pytest.mark.parametrize(
+    "gradient", ["checkpointed", ("ift", "gradient.on_failure=fallback", "inner.max_steps=1")]
+)
+def test_steps_that_are_repeated_know_no_short_format(optimizer, gradient, config, monkeypatch):
+    """Where matrices that only steer are rounded, a graph would lead elsewhere."""
+    monkeypatch.setattr(short_format, "has_short_products", lambda: True)
+    name, *options = [gradient] if isinstance(gradient, str) else gradient
+    data, module = build(
+        config(
+            "debug=quick", "data.limit=64", "model.hidden=32", "model.latent_dim=4",
+            "inner.max_steps=3", "inner.rtol=0", f"inner.optimizer={optimizer}",
+            "encoder_loss=elbo_at_init", f"gradient={name}", *options,
+        )
+    )  # fmt: skip
+    step = module.outer_loss(data.split("train"), 1.0)
+    step.loss.backward()
+    certificate = step.inference.solution.certificate
+    assert certificate is None or bool(certificate.failed.any())

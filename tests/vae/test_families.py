@@ -47,6 +47,11 @@ def test_derivatives_of_the_samples(family: PosteriorFamily):
 
     first, second = of_all(jacrev(sample)), of_all(hessian(sample))
     torch.testing.assert_close(family.sample_jacobian(lam, noise).expand_as(first), first)
+    v = randn(B, family.num_params)
+    torch.testing.assert_close(
+        family.push_forward(lam, noise, v).expand(S, -1, -1),
+        torch.einsum("sbip,bp->sbi", first, v),
+    )
     bending = second.diagonal(dim1=-2, dim2=-1)
     torch.testing.assert_close(bending.diag_embed(), second)
     c = randn(S, B, 3)

@@ -68,3 +68,13 @@ def test_the_update_satisfies_the_secant_equation():
     new = bfgs(matrix, s, q, torch.ones(4, dtype=torch.bool))
     image = (new @ s.unsqueeze(-1)).squeeze(-1)
     torch.testing.assert_close(image[enough], q[enough])
+
+
+def test_the_update_has_a_derivative_where_the_curvature_is_as_foreseen():
+    """Exactly so in both terms of Powell's quotient, which is not taken there."""
+    matrix = torch.eye(2).double().repeat(3, 1, 1).requires_grad_()
+    s = torch.tensor([[1.0, 0.0], [0.0, 2.0], [1.0, 1.0]]).double().requires_grad_()
+    new = bfgs(matrix, s, s.detach().clone(), torch.ones(3, dtype=torch.bool))
+    torch.testing.assert_close(new, matrix)
+    for slope in torch.autograd.grad(new.square().sum(), (matrix, s)):
+        assert torch.isfinite(slope).all()
