@@ -29,6 +29,8 @@ AMORTISED = ("experiment=laplace_ift", "inner.max_steps=0", "gradient=unrolled",
 SOLVE = ("inner.optimizer=chord", "inner.max_steps=8", "inner.rtol=1e-2",
          "encoder_loss=objective_at_init")  # fmt: skip
 LAPLACE = ("experiment=laplace_ift", *SOLVE)
+PROXIMAL = ("experiment=savi_ift", "inner.max_steps=2",
+            "encoder_loss.elbo_at_init=0", "encoder_loss.objective_at_init=1")  # fmt: skip
 
 
 class Variant(NamedTuple):
@@ -52,9 +54,7 @@ VARIANTS = {
     "map_stop": Variant(
         ("experiment=laplace_ift", "posterior=point_mass", "gradient=stop", *SOLVE), 4.0
     ),
-    "proximal": Variant(
-        ("experiment=savi_ift", "inner.optimizer=levenberg_marquardt", "inner.max_steps=2"), 8.0
-    ),
+    "proximal": Variant(PROXIMAL, 8.0),
     "savi_ift": Variant(("experiment=savi_ift",)),
     "laplace_ift_default": Variant(("experiment=laplace_ift",)),
     "vlae": Variant(("experiment=vlae",)),
