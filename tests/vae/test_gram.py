@@ -7,8 +7,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from savi.vae import DECODERS, VARIANCES, GaussianVAE
+from savi.vae import DECODERS, VARIANCES, GaussianVAE, short_format
 from savi.vae.data_fit import DataFit
+from savi.vae.families.laplace import LaplaceFamily
 from savi.vae.gram import SharedPass, closed_gram, has_closed_gram, wide_head_metric
 from savi.vae.model import jacobian
 from savi.vae.networks.softplus import Softplus
@@ -248,3 +249,17 @@ def test_the_matrix_alone_is_the_same_and_is_not_kept(data_dim):
     assert shared.holds == (data_dim > F)
     torch.testing.assert_close(alone, kept)
     torch.testing.assert_close(alone, reference(net, z, gamma).detach())
+
+
+def test_a_constant_laplace_covariance_is_rounded_in_training_alone(monkeypatch):
+    monkeypatch.setattr(short_format, "has_short_products", lambda: True)
+    torch.manual_seed(0)
+    decoder = DECODERS["mlp"](3, (40,), hidden=8, depth=2, activation="softplus")
+    model, z = GaussianVAE(decoder, VARIANCES["fixed"](40, 0.1), 3), torch.randn(5, 3)
+    held, exact = (LaplaceFamily(3, covariance_gradient=kind) for kind in ("stop", "exact"))
+    expected = exact.distribution(z, model).scale_tril.detach()
+    with torch.no_grad():
+        torch.testing.assert_close(held.distribution(z, model).scale_tril, expected)
+    rounded = held.distribution(z, model).scale_tril
+    assert not rounded.requires_grad
+    assert 1e-6 < (rounded - expected).norm() / expected.norm() < 2.0**-6
