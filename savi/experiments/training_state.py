@@ -78,9 +78,10 @@ class TrainingState(Callback):
         Lightning forgets to where the length of a schedule has been asked for before.
 
         Raises:
-            ValueError: for moments of an optimiser that are not its parameters'.
+            ValueError: for moments of an optimiser that are not its parameters', or other flags.
         """
         check_moments(trainer.optimizers)
+        check_flags(trainer.optimizers)
         trainer.fit_loop._load_combined_loader_states()
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -122,6 +123,21 @@ def check_moments(optimizers: Iterable[Optimizer]) -> None:
                 if name in state and not _is_mean(state[name], parameter):
                     shape = tuple(parameter.shape)
                     raise ValueError(f"{name} of the optimiser is no tensor of the shape {shape}")
+
+
+def check_flags(optimizers: Iterable[Optimizer]) -> None:
+    """See that a checkpoint has left them the flags that they were built with.
+
+    Raises:
+        ValueError: for one that has another value.
+    """
+    for optimizer in optimizers:
+        for name, own in optimizer.defaults.items():
+            if own is not None and not isinstance(own, bool):
+                continue
+            for group in optimizer.param_groups:
+                if group.get(name, own) is not own:
+                    raise ValueError(f"{name} of the optimiser is not {own}")
 
 
 def _is_mean(value: object, parameter: Tensor) -> bool:

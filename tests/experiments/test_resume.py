@@ -447,6 +447,10 @@ def test_states_that_are_none_are_told_in_one_sentence(run, tmp_path):
     states = optimizer | {"state": optimizer["state"] | {0: moments}}
     with pytest.raises(InputError, match="the optimiser has no exp_avg of a parameter"):
         changed(optimizer_states=[states])
+    (group,) = optimizer["param_groups"]
+    states = optimizer | {"param_groups": [group | {"differentiable": True}]}
+    with pytest.raises(InputError, match="differentiable of the optimiser is not False"):
+        changed(optimizer_states=[states])
     (name,) = (name for name in whole["callbacks"] if "BestEpoch" in name)
     other = whole["callbacks"][name] | {"kth_best_model_path": "nowhere"}
     with pytest.raises(InputError, match="the epoch to beat is none of those that were kept"):
