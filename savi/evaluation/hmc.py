@@ -145,7 +145,7 @@ class WhitenedWeight:
 
     def _log_likelihood(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """The values of log p(x|z), and ∇_z log p(x|z)."""
-        if self._fit.chain is not None:
+        if self._fit.first is not None:
             return self._fit.gradient(z)
         with torch.inference_mode(False), torch.enable_grad(), OrdinaryTensors():
             z = z.detach().clone().requires_grad_()

@@ -72,9 +72,8 @@ class NegativeELBO(InnerObjective):
         self._untilted = x if isinstance(x, DataFit) else DataFit.direct(model, x)
         self.fit = tilted(self._untilted, beta)
         self.gauss_newton = family.closed_form
-        self.closed_gradient = self.closed_hessian = (
-            family.closed_form and self.fit.chain is not None
-        )
+        self.closed_gradient = family.closed_form and self.fit.first is not None
+        self.closed_hessian = family.closed_form and self.fit.chain is not None
         self.has_fisher = not family.is_map
         self._schedule, self._noise = noise, noise(step)
 

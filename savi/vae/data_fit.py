@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from copy import copy
 from functools import partial
 from typing import Self, TypeAlias
@@ -16,7 +17,7 @@ from savi.vae.gram import wide_head_metric
 from savi.vae.likelihoods import GaussianLikelihood
 from savi.vae.model import VAE, jacobian
 from savi.vae.networks.base import is_plain, trunk_and_head
-from savi.vae.networks.conditional import Given
+from savi.vae.networks.conditional import Differentiated, Given
 from savi.vae.perceptron import Pass, Perceptron
 from savi.vae.quadratic import (
     FeatureQuadratic,
@@ -42,8 +43,8 @@ class DataFit:
     quadratic, o may be the decoder's trunk, f the quadratic that the affine head makes of its
     features, and the data are touched once for all evaluations (:meth:`linear_head`).
 
-    Where o is a perceptron, gradients and Hessians without a graph have closed forms; elsewhere
-    they are left to autograd.
+    Where o is a perceptron, gradients and Hessians without a graph have closed forms, and gradients
+    where it is a conditional decoder that has them; elsewhere they are left to autograd.
 
     Args:
         model: p(x|z), which counts the codes that are decoded.
@@ -54,6 +55,8 @@ class DataFit:
     def __init__(self, model: VAE, network: nn.Module, terms: OutputTerms) -> None:
         self.model, self.network, self.terms = model, network, terms
         self.chain = Perceptron.of(network)
+        #: o without a graph, for first derivatives: a :attr:`chain`, or what else knows them.
+        self.first = self._first()
         #: WᵀΓ⁻¹W of an affine head, once a Gauss–Newton matrix has asked for it.
         self._metric: Tensor | None = None
 
@@ -81,7 +84,11 @@ class DataFit:
         few.terms = self.terms.rows(index)
         if isinstance(self.network, Given):
             few.network = self.network.rows(index)
+            few.first = few._first()
         return few
+
+    def _first(self) -> Callable[[Tensor], Differentiated] | None:
+        return self.network.without_graph() if isinstance(self.network, Given) else self.chain
 
     def __call__(self, z: Points) -> Values:
         """The values of log p(x|z), for autograd."""
@@ -96,8 +103,10 @@ class DataFit:
 
     @torch.no_grad()
     def gradient(self, z: Points) -> tuple[Values, Points]:
-        """The values of log p(x|z) and ∇_z log p(x|z) without a graph; needs a :attr:`chain`."""
-        forward = self._pass(z)
+        """The values of log p(x|z) and ∇_z log p(x|z) without a graph; needs a :attr:`first`."""
+        assert self.first is not None
+        self.count(z)
+        forward = self.first(z)
         value, score = self.terms(forward.value)
         return value, forward.pull_back(score)
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from savi.types import Index, Observations, PerSample
 from savi.vae.likelihoods.base import LIKELIHOODS, Decoded
 from savi.vae.likelihoods.levels import Levels, LevelsLikelihood
+from savi.vae.likelihoods.log_softmax import chosen_log_softmax, score
 from savi.vae.quadratic import Outputs, OutputTerms, Values, Vectors
 
 #: Logits, L for each of the D entries, entry by entry.
@@ -45,8 +46,7 @@ class CategoricalLikelihood(LevelsLikelihood):
         """The log-probabilities of levels; 0 of padding."""
         logits = self.split(o)
         index = k.clamp_min(0).expand(logits.shape[:-1]).unsqueeze(-1)
-        chosen = logits.gather(-1, index).squeeze(-1)
-        return (chosen - logits.logsumexp(dim=-1)) * (k >= 0)
+        return chosen_log_softmax(logits, index).squeeze(-1) * (k >= 0)
 
     def forward(
         self, x: Observations, o: Float[Tensor, "S B DL"], outer: bool = False
@@ -83,14 +83,12 @@ class CategoricalLikelihood(LevelsLikelihood):
         return self.log_probability_and_score(self.level(x), o)[1]
 
     def log_probability_and_score(self, k: Levels, o: Logits) -> tuple[Decoded, Logits]:
-        """Both, which have the probabilities in common."""
+        """Both."""
         logits = self.split(o)
-        log_p = logits.log_softmax(dim=-1)
         index = k.clamp_min(0).expand(logits.shape[:-1]).unsqueeze(-1)
-        known = (k >= 0).unsqueeze(-1)
-        ones = torch.zeros_like(log_p).scatter(-1, index, 1.0)
-        score = (ones - log_p.exp()) * known
-        return log_p.gather(-1, index).squeeze(-1) * known.squeeze(-1), score.flatten(-2)
+        known = (k >= 0).to(o).expand(logits.shape[:-1])
+        log_p = chosen_log_softmax(logits, index).squeeze(-1) * known
+        return log_p, score(logits, index, known.unsqueeze(-1)).flatten(-2)
 
     def curvature(self, x: Observations, o: Logits) -> Logits:
         """The diagonal of −∇² log p."""

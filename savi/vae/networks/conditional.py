@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from collections.abc import Callable
+from typing import ClassVar, Protocol
 
 import torch
 from jaxtyping import Float, Shaped
@@ -11,9 +12,21 @@ from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
 from savi.types import Index, Observations
+from savi.vae.networks.base import is_plain
 
 #: What the decoder is given, one row for each example.
 Context = Shaped[Tensor, "B ..."]
+
+
+class Differentiated(Protocol):
+    """Outputs at some codes without a graph, and the way back."""
+
+    @property
+    def value(self) -> Float[Tensor, "*S B F"]:
+        """The outputs."""
+
+    def pull_back(self, cotangent: Float[Tensor, "*S B F"]) -> Float[Tensor, "*S B d"]:
+        """From a cotangent of the outputs to the codes."""
 
 
 class ConditionalDecoder(nn.Module, ABC):
@@ -32,6 +45,10 @@ class ConditionalDecoder(nn.Module, ABC):
     @abstractmethod
     def forward(self, z: Float[Tensor, "*S B d"], context: Context) -> Float[Tensor, "*S B F"]:
         """The outputs."""
+
+    def without_graph(self, context: Context) -> Callable[[Tensor], Differentiated] | None:
+        """The outputs as a function of z that knows its first derivatives, if there is one."""
+        return None
 
 
 class Given(nn.Module):
@@ -53,6 +70,10 @@ class Given(nn.Module):
     def forward(self, z: Float[Tensor, "*S B d"]) -> Float[Tensor, "*S B F"]:
         """The outputs."""
         return self.decoder(z, self.context)
+
+    def without_graph(self) -> Callable[[Tensor], Differentiated] | None:
+        """The decoder's own."""
+        return self.decoder.without_graph(self.context) if is_plain(self) else None
 
     def rows(self, index: Index | slice) -> Given:
         """Of some of the examples, whose contexts stay the same."""
