@@ -137,6 +137,10 @@ class NegativeELBO(InnerObjective):
         """The same with that step's noise, if the noise is fresh."""
         return self._with(self._untilted, self._schedule, step) if self.stochastic else self
 
+    def for_one_backward(self) -> InnerObjective:
+        """With what a conditional decoder makes of its contexts made once."""
+        return self._with(self._untilted.for_one_backward(), self._schedule, 0)
+
     def rows(self, index: Int[Tensor, " R"]) -> InnerObjective:
         """The same for some of the examples."""
         return self._with(

@@ -87,6 +87,14 @@ class DataFit:
             few.first = few._first()
         return few
 
+    def for_one_backward(self) -> Self:
+        """The same, for values whose graphs are backpropagated together, once."""
+        if not isinstance(self.network, Given):
+            return self
+        shared = copy(self)
+        shared.network = self.network.for_one_backward()
+        return shared
+
     def _first(self) -> Callable[[Tensor], Differentiated] | None:
         return self.network.without_graph() if isinstance(self.network, Given) else self.chain
 

@@ -30,7 +30,9 @@ VARIANTS = {
     "savi": Variant(("experiment=savi",), 6.0),
     "stop": Variant((*UNROLLED, "gradient=stop", OWN), 6.0),
     "unrolled": Variant(UNROLLED, 6.0),
-    "finite_difference": Variant((*UNROLLED, "gradient=finite_difference")),
+    "finite_difference": Variant(
+        (*UNROLLED, "gradient=finite_difference", "inner.optimizer=momentum")
+    ),
     "ift": Variant((*UNROLLED, "gradient=ift", OWN)),
 }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from functools import partial
 from typing import ClassVar, Protocol
 
 import torch
@@ -46,6 +47,13 @@ class ConditionalDecoder(nn.Module, ABC):
     def forward(self, z: Float[Tensor, "*S B d"], context: Context) -> Float[Tensor, "*S B F"]:
         """The outputs."""
 
+    def prepared(self, context: Context) -> Callable[[Tensor], Tensor]:
+        """Z ↦ o_θ(z, c), with what depends on c alone computed already, if there is such a thing.
+
+        Calls share the graph of that, so that they are backpropagated together, once.
+        """
+        return partial(self, context=context)
+
     def without_graph(self, context: Context) -> Callable[[Tensor], Differentiated] | None:
         """The outputs as a function of z that knows its first derivatives, if there is one."""
         return None
@@ -66,10 +74,17 @@ class Given(nn.Module):
         super().__init__()
         self.decoder, self.x = decoder, x
         self.context = decoder.context(x) if context is None else context
+        self._prepared: Callable[[Tensor], Tensor] | None = None
 
     def forward(self, z: Float[Tensor, "*S B d"]) -> Float[Tensor, "*S B F"]:
         """The outputs."""
-        return self.decoder(z, self.context)
+        return self.decoder(z, self.context) if self._prepared is None else self._prepared(z)
+
+    def for_one_backward(self) -> Given:
+        """The same, for calls whose graphs are backpropagated together, once."""
+        made = Given(self.decoder, self.x, self.context)
+        made._prepared = self.decoder.prepared(self.context)
+        return made
 
     def without_graph(self) -> Callable[[Tensor], Differentiated] | None:
         """The decoder's own."""

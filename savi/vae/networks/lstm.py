@@ -7,8 +7,8 @@ Gauss–Newton products need on any device.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from functools import cached_property
+from collections.abc import Callable, Sequence
+from functools import cached_property, partial
 from typing import ClassVar, NamedTuple
 
 import torch
@@ -170,21 +170,28 @@ class LSTMDecoder(_Sequences, ConditionalDecoder):
 
     def forward(self, z: Float[Tensor, "*S B d"], context: Tokens) -> Float[Tensor, "*S B TL"]:
         """The logits."""
-        gates = self.given_code(self.seen(context), z).flatten(1, -2)
+        return self.read(z, context, self.seen(context))
+
+    def prepared(self, context: Tokens) -> Callable[[Tensor], Tensor]:
+        """With what the words send to the gates."""
+        if type(self).forward is not LSTMDecoder.forward or not is_plain(self):
+            return super().prepared(context)
+        return partial(self.read, context=context, seen=self.seen(context))
+
+    def read(
+        self, z: Float[Tensor, "*S B d"], context: Tokens, seen: Float[Tensor, "T B G"]
+    ) -> Float[Tensor, "*S B TL"]:
+        """The logits."""
+        gates = self.given_code(seen, z).flatten(1, -2)
         h = self.first(z).flatten(0, -2)
         c, states = torch.zeros_like(h), []
         for step in gates.unbind(dim=0):
             h, c = self.cell(step, h, c)
             states.append(h)
-        return self.head(self.read(torch.stack(states, dim=1), z, context)).flatten(-2)
-
-    def read(
-        self, states: Float[Tensor, "N T H"], z: Float[Tensor, "*S B d"], context: Tokens
-    ) -> Float[Tensor, "*S B T H+d"]:
-        """What the logits are affine functions of: h and z, and 0 at padding."""
-        batch = *z.shape[:-1], len(context[0])
-        parts = states.view(*batch, -1), z.unsqueeze(-2).expand(*batch, -1)
-        return torch.cat(parts, dim=-1) * (context >= 0).unsqueeze(-1)
+        batch = *z.shape[:-1], len(seen)
+        parts = torch.stack(states, dim=1).view(*batch, -1), z.unsqueeze(-2).expand(*batch, -1)
+        # At padding the logits do not depend on z.
+        return self.head(torch.cat(parts, dim=-1) * (context >= 0).unsqueeze(-1)).flatten(-2)
 
     def seen(self, context: Tokens) -> Float[Tensor, "T B G"]:
         """What the words before each step send to its gates, whatever z is."""

@@ -167,3 +167,23 @@ def test_whoever_looks_on_or_changes_a_part_sees_every_evaluation():
     handle.remove()
     model.decoder.__class__ = Louder
     assert DataFit.direct(model, x).first is None
+
+
+def test_what_no_code_changes_is_computed_once_for_one_backward(monkeypatch):
+    model, x, z = lstm_vae(), sequences(), randn(2, 3, d).requires_grad_()
+    fit, read = DataFit.direct(model, x), []
+    whole = LSTMDecoder.seen
+    monkeypatch.setattr(LSTMDecoder, "seen", lambda *given: read.append(1) or whole(*given))
+
+    def gradients(fit: DataFit) -> tuple[Tensor, ...]:
+        total = 0.0
+        for code in (z, 0.5 * z):
+            (slope,) = torch.autograd.grad(fit(code).sum(), code, create_graph=True)
+            total = total + slope.square().sum() + fit(code).sum()
+        return torch.autograd.grad(total, [z, *model.decoder.parameters()])
+
+    expected, apart = gradients(fit), len(read)
+    found = gradients(fit.for_one_backward())
+    assert (apart, len(read) - apart) == (4, 1)
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other)
