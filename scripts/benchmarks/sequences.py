@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rich.table import Table
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.harness import Config, SharedConfig, benchmark
+from benchmarks.harness import Config, SharedConfig, benchmark, table
 from benchmarks.images import Images, read_images
 from benchmarks.price import (
     BASE,
@@ -17,6 +21,7 @@ from benchmarks.price import (
     time_steps,
     variants_of,
 )
+from benchmarks.progress import quiet
 from benchmarks.trained import experiment_module
 from savi.settings import setting
 
@@ -56,13 +61,51 @@ def run_sequences(config: Config, folder: Path) -> list[Table]:
     """Time whole training steps in CPU seconds, interleaved; set ``threads`` to 1 to compare.
 
     Writes ``sequences.csv``, a line for each variant and repetition. Returns the milliseconds and
-    the ratios, with their targets.
+    the ratios, with their targets, and counts.
     """
     names = variants_of(config, VARIANTS)
     levels = {"dequantise": False, "centre": False, "batch_size": config["batch"]}
     data = read_images("lstm_oracle", None, None, config["seed"], **levels)
     steps = {name: _step(name, config, data) for name in names}
-    return [price_table(time_steps("sequences", config, folder, steps), VARIANTS)]
+    timings = time_steps("sequences", config, folder, steps)
+    return [price_table(timings, VARIANTS), counts_table(steps)]
+
+
+class Launches(TorchDispatchMode):
+    """Counts the operations that compute something.
+
+    Attributes:
+        count: how many there were.
+    """
+
+    count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Call the operation; a view computes nothing."""
+        self.count += not func.is_view
+        return func(*args, **(kwargs or {}))
+
+
+def counts_table(steps: Mapping[str, TrainingStep]) -> Table:
+    """The multiplications of one more step of each, and the operations that it launches."""
+    rows: list[list[str]] = []
+    base = 0.0
+    for name, step in steps.items():
+        with quiet(), Launches() as launches:
+            step()
+        with quiet(), FlopCounterMode(display=False) as flops:
+            step()
+        multiplications = flops.get_total_flops() / 2
+        base = multiplications if name == BASE else base
+        ratio = f"{multiplications / base:.2f}" if base else "-"
+        rows.append([name, f"{launches.count:,}", f"{multiplications / 1e6:.1f}", ratio])
+    return table(
+        "What a training step is made of",
+        "Of matrix products; the last column in those of a plain step.",
+        rows,
+        left=["Variant"],
+        right=["Operations", "Million multiplications", "Ratio"],
+    )
 
 
 def _step(name: str, config: Config, data: Images) -> TrainingStep:

@@ -14,7 +14,10 @@ CONFIG = {
 
 
 def test_every_variant_has_its_line(tmp_path):
-    run_sequences(CONFIG, tmp_path)
+    _, counts = run_sequences(CONFIG, tmp_path)
+    ratios = list(counts.columns[-1].cells)
+    assert str(ratios[0]) == "1.00"
+    assert all(float(str(ratio)) > 1.0 for ratio in ratios[1:])
     with (tmp_path / "sequences.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert [row["variant"] for row in rows] == list(VARIANTS)
