@@ -14,8 +14,9 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from savi.experiments.metrics_log import MetricsLog
+from savi.experiments.saved_state import check_states
 from savi.training.module import SemiAmortizedVAE
-from savi.typed import holds_numbers
+from savi.typed import conforms, holds_numbers
 
 #: Where checkpoints hold it.
 STATE_KEY = "savi_training"
@@ -64,9 +65,16 @@ class TrainingState(Callback):
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Restore it; the random states when the next step begins."""
+        """Restore it; the random states when the next step begins.
+
+        Raises:
+            ValueError: for states of callbacks, which are given them next, of another kind.
+        """
         assert isinstance(pl_module, SemiAmortizedVAE)
+        check_states(cast(Any, trainer).callbacks, checkpoint["callbacks"])
         state = checkpoint[STATE_KEY]
+        if not conforms(state, dict[str, Any]) or not conforms(state["figures"], dict[str, float]):
+            raise ValueError("the figures of its last step are no numbers")
         if trainer.is_global_zero:
             pl_module.solves.load_state_dict(state["solves"])
         self.figures, self._random = dict(state["figures"]), state["random"]
