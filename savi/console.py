@@ -20,7 +20,7 @@ from rich.table import Table
 from savi.config.errors import is_hydras, sentence
 from savi.config.hydras import replaced
 from savi.config.words import check_words
-from savi.errors import InputError
+from savi.errors import InputError, readable
 from savi.runs.stop import STOP
 from savi.runs.whole import NotWritten
 
@@ -109,14 +109,9 @@ def lacks_memory(error: BaseException) -> bool:
     )
 
 
-#: Of a sentence with more characters, because a word of the user's has as many, the middle is cut.
-LONGEST = 2_000
-
-
 def say(message: str) -> None:
     """One sentence on one line of the error stream."""
-    if len(message) > LONGEST:
-        message = f"{message[: LONGEST // 2]} … {message[-LONGEST // 2 :]}"
+    message = readable(message)
     shown = "".join(
         c if c.isprintable() else " " if c.isspace() else ascii(c)[1:-1] for c in message
     )

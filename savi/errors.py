@@ -6,6 +6,16 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
+#: Of a sentence with more characters, because a word of the user's has as many, the middle is cut.
+LONGEST = 2_000
+
+
+def readable(sentence: str) -> str:
+    """The sentence, of at most about so many characters."""
+    if len(sentence) <= LONGEST:
+        return sentence
+    return f"{sentence[: LONGEST // 2]} … {sentence[-LONGEST // 2 :]}"
+
 
 class InputError(ValueError):
     """A user's mistake, told in one sentence: what is wrong, where, and what to set instead.
@@ -13,6 +23,9 @@ class InputError(ValueError):
     The command line prints the sentence and exits with code 2; in a notebook it is an ordinary
     ``ValueError``. It is raised before any work is done.
     """
+
+    def __init__(self, sentence: str) -> None:
+        super().__init__(readable(sentence))
 
 
 class SettingError(InputError):

@@ -15,11 +15,17 @@ from savi.settings import is_text
 
 
 def check_types(
-    schema: Any, values: object, where: str = "", optional: Collection[str] = ()
+    schema: Any,
+    values: object,
+    where: str = "",
+    optional: Collection[str] = (),
+    *,
+    exact: bool = False,
 ) -> None:
     """Refuse values that are not of the types that a dataclass declares.
 
-    Fields with defaults may be missing, dataclasses in it only if they are ``optional``.
+    Fields with defaults may be missing, dataclasses in it only if they are ``optional``. Other keys
+    may be there unless it is to be ``exact``.
 
     Raises:
         InputError: for the first of them, by the path to it, which begins with ``where``.
@@ -27,6 +33,8 @@ def check_types(
     if not isinstance(values, Mapping):
         raise InputError(f"{where.rstrip('.') or 'it'} is {_shown(values)} and no group of keys")
     hints = get_type_hints(schema)
+    if exact and (others := [key for key in values if key not in hints]):
+        raise InputError(f"{where}{_shown(others[0])} is nothing that belongs to it")
     for declared in fields(schema):
         name, hint = f"{where}{declared.name}", hints[declared.name]
         inner = is_dataclass(hint)
@@ -35,7 +43,7 @@ def check_types(
             if needed and declared.name not in optional:
                 raise InputError(f"it lacks {name}")
         elif inner:
-            check_types(hint, values[declared.name], f"{name}.")
+            check_types(hint, values[declared.name], f"{name}.", exact=exact)
         elif not conforms(values[declared.name], hint):
             raise InputError(f"{name} is {_shown(values[declared.name])}")
 

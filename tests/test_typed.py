@@ -74,3 +74,13 @@ def test_the_first_that_does_not_fit_is_named(values, told):
 def test_what_may_be_missing():
     check_types(Outer, {"seed": 1, "inner": {}, "another": 3})
     check_types(Outer, {"seed": 1}, optional=("inner",))
+
+
+def test_nothing_else_may_be_in_what_is_exact():
+    check_types(Outer, {"seed": 1, "inner": {}}, exact=True)
+    for values, told in (
+        ({"seed": 1, "inner": {}, "other": 3}, "^'other' is nothing that belongs to it"),
+        ({"seed": 1, "inner": {"rh": 1.0}}, r"^inner\.'rh' is nothing that belongs to it"),
+    ):
+        with pytest.raises(InputError, match=told):
+            check_types(Outer, values, exact=True)

@@ -10,6 +10,7 @@ OTHERS: dict[str, dict[str, bool | str]] = {
     "bernoulli": {"dequantise": False, "centre": False, "binarise": "dynamic"},
     "continuous_bernoulli": {"centre": False},
     "categorical": {"dequantise": False, "centre": False},
+    "logistic_mixture": {"dequantise": False, "centre": False},
 }
 
 

@@ -62,7 +62,7 @@ class Preprocessing:
             InputError: for a state that no run has written.
         """
         try:
-            check_types(cls, state)
+            check_types(cls, state, exact=True)
             units = Units(**state["units"], dtype=dtype)
             partition, shape = Partition(**state["partition"]), tuple(state["shape"])
             made = cls(**{**state, "units": units, "shape": shape, "partition": partition})

@@ -43,19 +43,22 @@ def few_values(data: TensorDataModule, gamma_is_free: bool) -> str | None:
     )
 
 
-def require_support(data: TensorDataModule, likelihood: str, support: str) -> None:
+def require_support(
+    data: TensorDataModule, likelihood: str, support: str, ordinal: bool = False
+) -> None:
     """Refuse data to which a likelihood gives no probability.
 
     Args:
         data: that are about to be trained on.
         likelihood: its name.
         support: "binary", "unit", "levels" or "real", as its class says.
+        ordinal: whether its levels have to be those of a quantity.
 
     Raises:
         InputError: for the first split with such values.
     """
     data.setup()
-    if data.sequences and support != "levels":
+    if data.sequences and (support != "levels" or ordinal):
         raise InputError(
             f"model.likelihood '{likelihood}' with data '{data.name}', which are sequences of "
             "levels: set model=lstm, or model.likelihood=categorical"

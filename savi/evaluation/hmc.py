@@ -145,8 +145,9 @@ class WhitenedWeight:
 
     def _log_likelihood(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """The values of log p(x|z), and ∇_z log p(x|z)."""
-        if self._fit.chain is not None:
-            return self._fit.gradient(z)
+        if self._fit.first is not None:
+            with torch.no_grad():
+                return self._fit.gradient(z)
         with torch.inference_mode(False), torch.enable_grad(), OrdinaryTensors():
             z = z.detach().clone().requires_grad_()
             log_likelihood = self._fit(z)

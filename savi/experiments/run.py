@@ -96,7 +96,8 @@ def build(
         data.load_state_dict(preprocessing)
     data.setup()
     gamma, likelihood = config["model"]["gamma"], config["model"]["likelihood"]
-    require_support(data, likelihood, LIKELIHOODS[likelihood].support)
+    kind = LIKELIHOODS[likelihood]
+    require_support(data, likelihood, kind.support, kind.ordinal)
     decoder = config["model"]["decoder"]
     if data.padded and not getattr(DECODERS[decoder], "autoregressive", False):
         raise InputError(

@@ -14,8 +14,9 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from savi.experiments.metrics_log import MetricsLog
+from savi.experiments.saved_state import check_states
 from savi.training.module import SemiAmortizedVAE
-from savi.typed import holds_numbers
+from savi.typed import conforms, holds_numbers
 
 #: Where checkpoints hold it.
 STATE_KEY = "savi_training"
@@ -64,9 +65,16 @@ class TrainingState(Callback):
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Restore it; the random states when the next step begins."""
+        """Restore it; the random states when the next step begins.
+
+        Raises:
+            ValueError: for states of callbacks, which are given them next, of another kind.
+        """
         assert isinstance(pl_module, SemiAmortizedVAE)
+        check_states(cast(Any, trainer).callbacks, checkpoint["callbacks"])
         state = checkpoint[STATE_KEY]
+        if not conforms(state, dict[str, Any]) or not conforms(state["figures"], dict[str, float]):
+            raise ValueError("the figures of its last step are no numbers")
         if trainer.is_global_zero:
             pl_module.solves.load_state_dict(state["solves"])
         self.figures, self._random = dict(state["figures"]), state["random"]
@@ -78,9 +86,10 @@ class TrainingState(Callback):
         Lightning forgets to where the length of a schedule has been asked for before.
 
         Raises:
-            ValueError: for moments of an optimiser that are not its parameters'.
+            ValueError: for moments of an optimiser that are not its parameters', or other flags.
         """
         check_moments(trainer.optimizers)
+        check_flags(trainer.optimizers)
         trainer.fit_loop._load_combined_loader_states()
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -122,6 +131,21 @@ def check_moments(optimizers: Iterable[Optimizer]) -> None:
                 if name in state and not _is_mean(state[name], parameter):
                     shape = tuple(parameter.shape)
                     raise ValueError(f"{name} of the optimiser is no tensor of the shape {shape}")
+
+
+def check_flags(optimizers: Iterable[Optimizer]) -> None:
+    """See that a checkpoint has left them the flags that they were built with.
+
+    Raises:
+        ValueError: for one that has another value.
+    """
+    for optimizer in optimizers:
+        for name, own in optimizer.defaults.items():
+            if own is not None and not isinstance(own, bool):
+                continue
+            for group in optimizer.param_groups:
+                if group.get(name, own) is not own:
+                    raise ValueError(f"{name} of the optimiser is not {own}")
 
 
 def _is_mean(value: object, parameter: Tensor) -> bool:

@@ -31,5 +31,6 @@ class Unrolled(GradientBackend):
         """Run the loop with its graph kept."""
         if not differentiable:
             return loop.run(objective, init)
-        solution = loop.run(objective, init, create_graph=True, through_steps=True)
+        shared = objective.for_one_backward()
+        solution = loop.run(shared, init, create_graph=True, through_steps=True)
         return derivative_of_steps(loop, solution)

@@ -75,9 +75,8 @@ class NegativeELBO(InnerObjective):
         self._untilted = x if isinstance(x, DataFit) else DataFit.direct(model, x)
         self.fit = tilted(self._untilted, beta)
         self.gauss_newton = family.closed_form
-        self.closed_gradient = self.closed_hessian = (
-            family.closed_form and self.fit.chain is not None
-        )
+        self.closed_gradient = family.closed_form and self.fit.first is not None
+        self.closed_hessian = family.closed_form and self.fit.chain is not None
         self.has_fisher = not family.is_map
         self._schedule, self._noise = noise, noise(step)
 
@@ -140,6 +139,10 @@ class NegativeELBO(InnerObjective):
     def at_step(self, step: int) -> InnerObjective:
         """The same with that step's noise, if the noise is fresh."""
         return self._with(self._untilted, self._schedule, step) if self.stochastic else self
+
+    def for_one_backward(self) -> InnerObjective:
+        """With what a conditional decoder makes of its contexts made once."""
+        return self._with(self._untilted.for_one_backward(), self._schedule, 0)
 
     def rows(self, index: Int[Tensor, " R"]) -> InnerObjective:
         """The same for some of the examples."""

@@ -158,6 +158,13 @@ class InnerObjective(Traits, ABC):
         """
         return None
 
+    def for_one_backward(self) -> InnerObjective:
+        """The same, for evaluations whose graphs are backpropagated together, once.
+
+        What no λ changes may then be computed once, with a graph that they have in common.
+        """
+        return self
+
     def value(self, y: Rows) -> PerExample:
         """J(y) without a graph."""
         with torch.no_grad():

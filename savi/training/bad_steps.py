@@ -17,6 +17,7 @@ from torch import Tensor
 from savi.data import TensorDataModule
 from savi.data.batches import Batch
 from savi.training.divergence import diverged, require_finite
+from savi.typed import conforms
 from savi.types import Rows
 
 #: How many there were, where there were any.
@@ -161,9 +162,16 @@ class BadSteps(Callback):
         return {"count": self.count, "of_epoch": self.of_epoch, "first": first}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Go on counting."""
-        first = state_dict["first"]
-        self.count, self.of_epoch = state_dict["count"], tuple(state_dict["of_epoch"])
+        """Go on counting.
+
+        Raises:
+            ValueError: for what are no counts.
+        """
+        first, of_epoch = state_dict["first"], tuple(state_dict["of_epoch"])
+        places = of_epoch if first is None else (*of_epoch, *first[1:])
+        if not conforms(places, tuple[int, ...]) or not (first is None or conforms(first[0], str)):
+            raise ValueError("the bad steps are no counts")
+        self.count, self.of_epoch = state_dict["count"], of_epoch
         self.first = None if first is None else Fault(*first)
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from savi.implicit.adjoint_certificate import BRIEF
 from savi.inner.solution import Solution, Status
+from savi.typed import conforms
 
 #: The names of the totals; those of the kinds follow after a slash.
 SOLVES, FAILED = "inner/solves", "inner/solves_failed"
@@ -70,7 +71,15 @@ class SolveTotals:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on counting from these totals, on one device for all."""
+        """Go on counting from these totals, on one device for all.
+
+        Raises:
+            ValueError: for totals that are none.
+        """
+        hints = {"certified": bool, "solves": int, "failed": int, "kinds": dict[str, int]}
+        for name, hint in hints.items():
+            if not conforms(state[name], hint):
+                raise ValueError(f"{name} of the inner solves are no counts")
         self.certified, self.solves = state["certified"], state["solves"]
         self._failed, self._kinds = state["failed"], dict(state["kinds"])
 

@@ -11,6 +11,7 @@ from savi.vae.likelihoods import (
     GaussianLikelihood,
     LaplaceLikelihood,
     Likelihood,
+    LogisticMixtureLikelihood,
 )
 from savi.vae.model import VAE, GaussianVAE
 from savi.vae.networks import DECODERS, ENCODERS
@@ -35,6 +36,7 @@ __all__ = [
     "GaussianVAE",
     "LaplaceLikelihood",
     "Likelihood",
+    "LogisticMixtureLikelihood",
     "ObservationVariance",
     "PointMass",
     "Posterior",

@@ -52,23 +52,22 @@ def build_vae(
         require_at_least("latent_dim", latent_dim, 1)
     with within("model"):
         kind = LIKELIHOODS[model.get("likelihood", "gaussian")]
-    shape = kind.output_shape(data_shape, levels)
-    if len(shape) > 3 and model["decoder"] in ("conv", "resnet"):
-        raise InputError(
-            f"model.decoder '{model['decoder']}' with model.likelihood 'categorical', which has "
-            "logits for every level of a pixel: set model.decoder=mlp"
-        )
     given = _classes(model, data_shape, classes)
     sequential = _require_sequences(DECODERS, "decoder", model, data_shape)
+    likelihood = kind.of(model, math.prod(data_shape), data_variance)
+    shape = likelihood.output_shape(data_shape, levels)
+    if len(shape) > 3 and model["decoder"] in ("conv", "resnet"):
+        raise InputError(
+            f"model.decoder '{model['decoder']}' with model.likelihood '{kind.name}', which has "
+            f"{shape[-1]} outputs for every pixel: set model.decoder=mlp"
+        )
     decoder = _network(DECODERS, "decoder", model, latent_dim + given, shape)
     _probe(decoder, f"model.decoder '{model['decoder']}'", latent_dim + given, math.prod(shape))
     if given:
         decoder = LabelledDecoder(decoder, math.prod(data_shape), given)
-    likelihood = kind.of(model, math.prod(data_shape), data_variance)
     prior = build_prior(model, math.prod(data_shape))
     if isinstance(likelihood, CategoricalLikelihood):
-        assert levels is not None
-        likelihood.levels, likelihood.ordered = levels, not sequential
+        likelihood.ordered = not sequential
     if isinstance(likelihood, GaussianLikelihood):
         return GaussianVAE(decoder, likelihood.gamma, latent_dim, prior)
     return VAE(decoder, likelihood, latent_dim, prior)
@@ -100,7 +99,7 @@ def build_encoder(
     sizes = {key: value for key, value in own.items() if value is not None}
     shape, given = data_shape, _classes(model, data_shape, classes)
     if _require_sequences(ENCODERS, "encoder", model, data_shape):
-        shape = LIKELIHOODS["categorical"].output_shape(data_shape, levels)
+        shape = CategoricalLikelihood(len(data_shape)).output_shape(data_shape, levels)
     elif given:
         shape = (math.prod(data_shape) + given,)
     encoder = _network(ENCODERS, "encoder", {**model, **sizes}, shape, num_params)
@@ -149,7 +148,8 @@ def _require_sequences(
             "data=text or data=lstm_oracle, or model=mlp"
         )
     likelihood = model.get("likelihood", "gaussian")
-    if LIKELIHOODS[likelihood].support != "levels":
+    kind = LIKELIHOODS[likelihood]
+    if kind.support != "levels" or kind.ordinal:
         raise InputError(
             f"model.{role} '{name}' with model.likelihood '{likelihood}': set "
             "model.likelihood=categorical, or model=mlp"

@@ -18,7 +18,7 @@ from savi.vae.gram import wide_head_metric
 from savi.vae.likelihoods import GaussianLikelihood
 from savi.vae.model import VAE, jacobian
 from savi.vae.networks.base import is_plain, trunk_and_head
-from savi.vae.networks.conditional import Given
+from savi.vae.networks.conditional import Differentiated, Given
 from savi.vae.perceptron import Pass, Perceptron
 from savi.vae.quadratic import (
     FeatureQuadratic,
@@ -46,7 +46,8 @@ class DataFit:
     features, and the data are touched once for all evaluations (:meth:`linear_head`).
 
     Where o is a perceptron, gradients and Hessians without a graph have closed forms, and where f
-    is quadratic gradients with one; elsewhere they are left to autograd.
+    is quadratic gradients with one; gradients without a graph also where o is a conditional decoder
+    that has them. Elsewhere they are left to autograd.
 
     Args:
         model: p(x|z), which counts the codes that are decoded.
@@ -57,6 +58,8 @@ class DataFit:
     def __init__(self, model: VAE, network: nn.Module, terms: OutputTerms) -> None:
         self.model, self.network, self.terms = model, network, terms
         self.chain = Perceptron.of(network)
+        #: o without a graph, for first derivatives: a :attr:`chain`, or what else knows them.
+        self.first = self._first()
         #: Whether :meth:`gradient` is differentiable.
         self.smooth = self.chain is not None and isinstance(terms, Quadratic)
         #: The pass where a solve begins, which has been made for the statistics of a head.
@@ -92,7 +95,19 @@ class DataFit:
         few.terms, few._begun = self.terms.rows(index), None
         if isinstance(self.network, Given):
             few.network = self.network.rows(index)
+            few.first = few._first()
         return few
+
+    def for_one_backward(self) -> Self:
+        """The same, for values whose graphs are backpropagated together, once."""
+        if not isinstance(self.network, Given):
+            return self
+        shared = copy(self)
+        shared.network = self.network.for_one_backward()
+        return shared
+
+    def _first(self) -> Callable[[Tensor], Differentiated] | None:
+        return self.network.without_graph() if isinstance(self.network, Given) else self.chain
 
     def __call__(self, z: Points) -> Values:
         """The values of log p(x|z), for autograd."""
@@ -106,11 +121,17 @@ class DataFit:
             self.model.decoder_evaluations += (1 + tangents) * z.shape[:-1].numel()
 
     def gradient(self, z: Points) -> tuple[Values, Points]:
-        """The values of log p(x|z) and ∇_z log p(x|z); needs a :attr:`chain`.
+        """The values of log p(x|z) and ∇_z log p(x|z); needs a :attr:`first`.
 
-        Both are differentiable where f is :class:`Quadratic`.
+        Both are differentiable where it is :attr:`smooth`, and else without a graph.
         """
-        forward = self._pass(z)
+        assert self.first is not None
+        forward: Differentiated
+        if self.chain is not None:
+            forward = self._pass(z)
+        else:
+            self.count(z)
+            forward = self.first(z)
         value, score = self.terms(forward.value)
         return value, forward.pull_back(score)
 

@@ -24,10 +24,8 @@ class TiltedFit(DataFit):
 
     def __init__(self, fit: DataFit, beta: KLWeight) -> None:
         self.fit, self.beta, self.prior = fit, beta, fit.model.prior
-        self.model, self.network, self.terms, self.chain = (
-            fit.model, fit.network, fit.terms, fit.chain,
-        )  # fmt: skip
-        self.smooth = False
+        self.model, self.network, self.terms = fit.model, fit.network, fit.terms
+        self.chain, self.first, self.smooth = fit.chain, fit.first, False
 
     def rows(self, index: Index) -> TiltedFit:
         """Of some of the examples."""

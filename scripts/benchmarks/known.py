@@ -10,6 +10,7 @@ from benchmarks import (
     race,
     replicas,
     safety,
+    sequences,
     step,
     unrolling,
 )
@@ -18,5 +19,5 @@ from benchmarks.peers import run as peers
 
 __all__ = [
     "BENCHMARKS", "RESUMABLE", "SCHEMAS", "cost", "inner", "memory", "order", "peers", "price",
-    "qp", "race", "register_schemas", "replicas", "safety", "step", "unrolling",
+    "qp", "race", "register_schemas", "replicas", "safety", "sequences", "step", "unrolling",
 ]  # fmt: skip

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -95,16 +95,33 @@ def run_price(config: Config, folder: Path) -> list[Table]:
     Writes ``price.csv``, a line for each variant and repetition. Returns the milliseconds and the
     ratios, with their targets.
     """
-    names = config["variants"] or list(VARIANTS)
-    for name in names:
-        if name not in VARIANTS:
-            raise unknown_option("variant", name, VARIANTS)
-    if BASE not in names:
-        raise InputError(f"variants is {names}: add {BASE}, which the others are compared with")
+    names = variants_of(config, VARIANTS)
     images = read_images(
         config["dataset"], config["data_path"], None, config["seed"], batch_size=config["batch"]
     )
     steps = {name: _step(VARIANTS[name], config, images) for name in names}
+    return [price_table(time_steps("price", config, folder, steps), VARIANTS)]
+
+
+def variants_of(config: Config, known: Mapping[str, Variant]) -> list[str]:
+    """The names of ``variants``, or all.
+
+    Raises:
+        InputError: for unknown ones, and where the plain VAE is not among them.
+    """
+    names = config["variants"] or list(known)
+    for name in names:
+        if name not in known:
+            raise unknown_option("variant", name, known)
+    if BASE not in names:
+        raise InputError(f"variants is {names}: add {BASE}, which the others are compared with")
+    return names
+
+
+def time_steps(
+    benchmark: str, config: Config, folder: Path, steps: Mapping[str, TrainingStep]
+) -> dict[str, Timing]:
+    """Train each for ``train_steps``, then time them in turn; writes the CSV file."""
     count, repetitions = config["train_steps"], config["repetitions"]
     with Progress((1 + repetitions + 1) * len(steps)) as progress, quiet():
         for name, step in steps.items():
@@ -118,8 +135,8 @@ def run_price(config: Config, folder: Path) -> list[Table]:
         for name, timing in timings.items()
         for repetition, seconds in enumerate(timing.seconds)
     ]
-    write_csv(folder / "price.csv", rows)
-    return [price_table(timings)]
+    write_csv(folder / f"{benchmark}.csv", rows)
+    return timings
 
 
 def _step(variant: Variant, config: Config, images: Images) -> TrainingStep:
@@ -132,11 +149,11 @@ def _step(variant: Variant, config: Config, images: Images) -> TrainingStep:
     return TrainingStep(module, module.configure_optimizers(), images.training_batches())
 
 
-def price_table(timings: dict[str, Timing]) -> Table:
+def price_table(timings: dict[str, Timing], variants: Mapping[str, Variant]) -> Table:
     """Milliseconds of each variant, and how many plain steps they are."""
     rows = []
     for name, timing in timings.items():
-        ratio, most = timing.over(timings[BASE]), VARIANTS[name].most
+        ratio, most = timing.over(timings[BASE]), variants[name].most
         target = None if most is None else Target(ratio, "a plain step", most)
         price = target or f"{ratio:.2f} × a plain step"
         rows.append([name, f"{1e3 * timing.median:.1f}", price])

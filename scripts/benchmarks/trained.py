@@ -129,6 +129,7 @@ def experiment_module(overrides: Sequence[str], images: Images, seed: int) -> Se
     return SemiAmortizedVAE(
         data_shape=images.shape,
         data_variance=images.data.variance,
+        data_levels=images.data.levels,
         seed=seed,
         **{key: values[key] for key in GROUPS},
     )
@@ -141,7 +142,7 @@ def training_step(
     step = module.outer_loss(x, 1.0, **options)
     optimizer.zero_grad()
     step.loss.backward()
-    module.vae.gamma.observe(step.bound.squared_error)
+    module.vae.likelihood.observe(step.bound.squared_error, step.bound.deviation)
     if step.inference.solution is not None:
         module.inference.learn_from(step.inference.solution)
     optimizer.step()

@@ -352,7 +352,8 @@ HUGE = 1 << 40
 
 def _tear(chance: Random, folder: Path) -> str:
     """Do something to one of the files, or to a folder."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    # Not through a link that was put there before: it may lead to a file of the machine's.
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
     files = [path for path in files if 0 < path.stat().st_size < HUGE]
     target = chance.choice(files)
     told = f"{target.relative_to(folder)}"
@@ -361,7 +362,7 @@ def _tear(chance: Random, folder: Path) -> str:
          "fifo", "other", "link", "deep")
     )  # fmt: skip
     if kind == "value" and target.suffix not in (".json", ".yaml", ".csv"):
-        target = folder / "metrics.json" if (folder / "metrics.json").is_file() else target
+        target = folder / "metrics.json" if folder / "metrics.json" in files else target
         told = f"{target.relative_to(folder)}"
     if kind == "bytes":
         target.write_bytes(changed_bytes(chance, target.read_bytes()))

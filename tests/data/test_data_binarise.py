@@ -115,6 +115,10 @@ def test_data_of_another_kind_than_the_likelihoods_are_refused():
         require_support(grey, "bernoulli", "binary")
     require_support(grey, "mine", "unit")
     require_support(binary(), "bernoulli", "binary")
+    words = TensorDataModule("lstm_oracle", dequantise=False, centre=False, limit=50)
+    require_support(words, "categorical", "levels")
+    with pytest.raises(InputError, match=r"'mine' with data 'lstm_oracle', which are sequences"):
+        require_support(words, "mine", "levels", ordinal=True)
     centred = TensorDataModule("digits", limit=50)
     require_support(centred, "gaussian", "real")
     with pytest.raises(InputError, match=r"'mine' is for numbers in .0, 1., and the train data of"):

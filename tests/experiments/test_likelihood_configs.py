@@ -51,9 +51,10 @@ def test_contradictions_are_refused_before_data_are_read(config, words: list[str
     "word",
     ["data.dequantise=true", "data.centre=true", "data.binarise=static", "data.scale=global"],
 )
-def test_levels_are_left_as_they_are(config, word: str):
-    made, key = config("model.likelihood=categorical", word), word.partition("=")[0]
-    said = rf"'categorical' with {key}.*, which is for whole levels: set {key}="
+@pytest.mark.parametrize("name", ["categorical", "logistic_mixture"])
+def test_levels_are_left_as_they_are(config, name: str, word: str):
+    made, key = config(f"model.likelihood={name}", word), word.partition("=")[0]
+    said = rf"'{name}' with {key}.*, which is for whole levels: set {key}="
     with pytest.raises(InputError, match=said):
         check_likelihood(made["model"], made["data"])
 

@@ -18,7 +18,7 @@ SMALL = (
 )  # fmt: skip
 
 
-@pytest.fixture(scope="module", params=["bernoulli", "continuous_bernoulli"])
+@pytest.fixture(scope="module", params=["bernoulli", "continuous_bernoulli", "logistic_mixture"])
 def trained(request, tmp_path_factory):
     """A model trained with implicit gradients at a Laplace posterior, and its folder."""
     folder = tmp_path_factory.mktemp("run") / request.param

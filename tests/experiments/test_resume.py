@@ -447,6 +447,23 @@ def test_states_that_are_none_are_told_in_one_sentence(run, tmp_path):
     states = optimizer | {"state": optimizer["state"] | {0: moments}}
     with pytest.raises(InputError, match="the optimiser has no exp_avg of a parameter"):
         changed(optimizer_states=[states])
+    (group,) = optimizer["param_groups"]
+    states = optimizer | {"param_groups": [group | {"differentiable": True}]}
+    with pytest.raises(InputError, match="differentiable of the optimiser is not False"):
+        changed(optimizer_states=[states])
+    for callback, key, value in (
+        ("CostMonitor", "peak_memory_mb", "much"),
+        ("CostMonitor", "seconds", {"a": 1}),
+        ("BadSteps", "count", None),
+        ("BestEpoch", "current_score", "high"),
+    ):
+        (name,) = (name for name in whole["callbacks"] if callback in name)
+        other = whole["callbacks"][name] | {key: value}
+        with pytest.raises(InputError, match=f"{key} of {callback} is of another kind"):
+            changed(callbacks=whole["callbacks"] | {name: other})
+    solves = whole["savi_training"]["solves"] | {"failed": "none"}
+    with pytest.raises(InputError, match="failed of the inner solves are no counts"):
+        changed(savi_training=whole["savi_training"] | {"solves": solves})
     (name,) = (name for name in whole["callbacks"] if "BestEpoch" in name)
     other = whole["callbacks"][name] | {"kth_best_model_path": "nowhere"}
     with pytest.raises(InputError, match="the epoch to beat is none of those that were kept"):

@@ -28,7 +28,7 @@ from savi.vae.likelihoods.base import SUPPORTS
 
 NAMES = ["gaussian", "bernoulli", "continuous_bernoulli", "laplace"]
 #: Those with more than one output for an entry, which have a file of their own.
-OTHERS = ["categorical"]
+OTHERS = ["categorical", "logistic_mixture"]
 D = 7
 #: Outputs from far below to far above 0, and at it.
 OUTPUTS = torch.tensor([-12.0, -2.0, -0.4, 0.0, 0.3, 1.7, 9.0], dtype=torch.float64)

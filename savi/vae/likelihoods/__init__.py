@@ -6,6 +6,8 @@ from savi.vae.likelihoods.categorical import CategoricalLikelihood
 from savi.vae.likelihoods.continuous_bernoulli import ContinuousBernoulliLikelihood
 from savi.vae.likelihoods.gaussian import GaussianLikelihood
 from savi.vae.likelihoods.laplace import LaplaceLikelihood
+from savi.vae.likelihoods.levels import LevelsLikelihood
+from savi.vae.likelihoods.logistic_mixture import LogisticMixtureLikelihood
 
 __all__ = [
     "LIKELIHOODS",
@@ -14,5 +16,7 @@ __all__ = [
     "ContinuousBernoulliLikelihood",
     "GaussianLikelihood",
     "LaplaceLikelihood",
+    "LevelsLikelihood",
     "Likelihood",
+    "LogisticMixtureLikelihood",
 ]

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from savi.errors import InputError
+from savi.errors import InputError, within
 from savi.registry import Registry
 from savi.types import Index, Observations, PerExample, PerSample, Scalar
 from savi.vae.quadratic import Outputs, OutputTerms, Values, Vectors
@@ -39,11 +39,13 @@ class Likelihood(nn.Module, ABC):
         support: one of :data:`SUPPORTS`; ``binary`` and ``levels`` have probabilities, the others
             densities.
         smooth: whether the log-density has a second derivative in o that means anything.
+        ordinal: whether levels have to be those of a quantity, so that it is not for words.
     """
 
     name: ClassVar[str]
     support: ClassVar[str] = "real"
     smooth: ClassVar[bool] = True
+    ordinal: ClassVar[bool] = False
 
     def __init__(self, dim: int) -> None:
         super().__init__()
@@ -59,7 +61,8 @@ class Likelihood(nn.Module, ABC):
         cls.check(model)
         takes = LIKELIHOODS.options(cls.name)
         options = {key: model[key] for key in takes if key in model}
-        made: Self = LIKELIHOODS.build(cls.name, options, dim)
+        with within("model"):
+            made: Self = LIKELIHOODS.build(cls.name, options, dim)
         return made
 
     @classmethod
@@ -78,8 +81,7 @@ class Likelihood(nn.Module, ABC):
                     "model.likelihood=gaussian"
                 )
 
-    @classmethod
-    def output_shape(cls, data_shape: tuple[int, ...], levels: int | None) -> tuple[int, ...]:
+    def output_shape(self, data_shape: tuple[int, ...], levels: int | None) -> tuple[int, ...]:
         """The shape of the decoder's outputs, for data of that shape with so many levels."""
         return data_shape
 
@@ -134,6 +136,10 @@ class Likelihood(nn.Module, ABC):
         found: Tensor = torch.func.grad(total)(o)
         return found
 
+    def curvature_times(self, x: Observations, o: Decoded, v: Vectors) -> Vectors:
+        """−∇² log p times n vectors for each example."""
+        return v * self.curvature(x, o).unsqueeze(-2)
+
     def forward(
         self, x: Observations, o: Float[Tensor, "S B D"], outer: bool = False
     ) -> tuple[PerSample, PerSample]:
@@ -170,7 +176,7 @@ class Likelihood(nn.Module, ABC):
 
 
 class SeparableTerms(OutputTerms):
-    """f(o) = Σ_i log p(x_i|o_i), whose ∇²f is diagonal and depends on o.
+    """f(o) = Σ_i log p(x_i|o_i), whose ∇²f has no part between entries and depends on o.
 
     Args:
         x: the observations.
@@ -190,7 +196,7 @@ class SeparableTerms(OutputTerms):
 
     def curvature(self, o: Outputs, v: Vectors) -> Vectors:
         """Every vector times the curvature at o."""
-        return v * self.likelihood.curvature(self.x, o).unsqueeze(-2)
+        return self.likelihood.curvature_times(self.x, o, v)
 
     def fisher(self, o: Outputs, v: Vectors) -> Vectors:
         """Every vector times the Fisher weight at o."""

@@ -5,64 +5,38 @@ from __future__ import annotations
 from typing import TypeAlias
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
-from savi.errors import InputError
 from savi.types import Index, Observations, PerSample
-from savi.vae.likelihoods.base import LIKELIHOODS, Decoded, Likelihood
+from savi.vae.likelihoods.base import LIKELIHOODS, Decoded
+from savi.vae.likelihoods.levels import Levels, LevelsLikelihood
+from savi.vae.likelihoods.log_softmax import chosen_log_softmax, score
 from savi.vae.quadratic import Outputs, OutputTerms, Values, Vectors
 
 #: Logits, L for each of the D entries, entry by entry.
 Logits: TypeAlias = Float[Tensor, "*S B DL"]
 
-#: The levels of entries, any below 0 where there is none.
-Levels: TypeAlias = Int[Tensor, "*S B D"]
-
 
 @LIKELIHOODS.register("categorical")
-class CategoricalLikelihood(Likelihood):
+class CategoricalLikelihood(LevelsLikelihood):
     """log p(x|z) = Σ_i [o_{i,k_i} − log Σ_l exp o_{i,l}], for entries x_i = k_i/(L − 1).
 
     Of each entry the Fisher weight is the L×L matrix diag(p) − p pᵀ, and −∇² log p is the same
     whatever x is. Entries below 0 are padding: they have no part in anything.
 
     Attributes:
-        levels: L, which the data say.
         ordered: whether they are those of a quantity, so that differences mean something.
     """
 
-    support = "levels"
-
     def __init__(self, dim: int) -> None:
         super().__init__(dim)
-        self.levels, self.ordered = 2, True
-
-    @classmethod
-    def output_shape(cls, data_shape: tuple[int, ...], levels: int | None) -> tuple[int, ...]:
-        """L outputs for each entry.
-
-        Raises:
-            InputError: for data without levels.
-        """
-        if levels is None:
-            raise InputError(
-                "model.likelihood 'categorical' with data of real numbers: choose data of levels, "
-                "or set model.likelihood=gaussian"
-            )
-        return (*data_shape, levels)
+        self.ordered = True
 
     @property
-    def num_outputs(self) -> int:
-        """D L."""
-        return self.dim * self.levels
-
-    def level(self, x: Observations) -> Levels:
-        """The levels k."""
-        return (x * (self.levels - 1)).round().long()
-
-    def _split(self, o: Logits) -> Float[Tensor, "*S B D L"]:
-        return o.unflatten(-1, (-1, self.levels))
+    def outputs_per_entry(self) -> int:
+        """L."""
+        return self.levels
 
     def log_density(self, x: Observations, o: Logits) -> Decoded:
         """The log-probabilities of the levels; 0 where there is none."""
@@ -70,10 +44,9 @@ class CategoricalLikelihood(Likelihood):
 
     def log_probability(self, k: Levels, o: Logits) -> Decoded:
         """The log-probabilities of levels; 0 of padding."""
-        logits = self._split(o)
+        logits = self.split(o)
         index = k.clamp_min(0).expand(logits.shape[:-1]).unsqueeze(-1)
-        chosen = logits.gather(-1, index).squeeze(-1)
-        return (chosen - logits.logsumexp(dim=-1)) * (k >= 0)
+        return chosen_log_softmax(logits, index).squeeze(-1) * (k >= 0)
 
     def forward(
         self, x: Observations, o: Float[Tensor, "S B DL"], outer: bool = False
@@ -88,11 +61,11 @@ class CategoricalLikelihood(Likelihood):
     def mean(self, o: Logits) -> Decoded:
         """Σ_l p_l l/(L − 1)."""
         levels = torch.arange(self.levels, dtype=o.dtype, device=o.device)
-        return self._split(o).softmax(dim=-1) @ (levels / (self.levels - 1))
+        return self.split(o).softmax(dim=-1) @ (levels / (self.levels - 1))
 
     def sample(self, o: Logits, generator: torch.Generator) -> Decoded:
         """By the quantiles of uniform numbers."""
-        below = self._split(o).softmax(dim=-1).cumsum(dim=-1)
+        below = self.split(o).softmax(dim=-1).cumsum(dim=-1)
         u = torch.rand(
             below.shape[:-1], generator=generator, dtype=o.dtype, device=generator.device
         )
@@ -102,7 +75,7 @@ class CategoricalLikelihood(Likelihood):
     def drawn(self, o: Logits, generator: torch.Generator | None) -> Decoded:
         """A sample, or the mean; of words, which have none, the most probable ones."""
         if generator is None and not self.ordered:
-            return self._split(o).argmax(dim=-1).to(o.dtype) / (self.levels - 1)
+            return self.split(o).argmax(dim=-1).to(o.dtype) / (self.levels - 1)
         return super().drawn(o, generator)
 
     def score(self, x: Observations, o: Logits) -> Logits:
@@ -110,36 +83,34 @@ class CategoricalLikelihood(Likelihood):
         return self.log_probability_and_score(self.level(x), o)[1]
 
     def log_probability_and_score(self, k: Levels, o: Logits) -> tuple[Decoded, Logits]:
-        """Both, which have the probabilities in common."""
-        logits = self._split(o)
-        log_p = logits.log_softmax(dim=-1)
+        """Both."""
+        logits = self.split(o)
         index = k.clamp_min(0).expand(logits.shape[:-1]).unsqueeze(-1)
-        known = (k >= 0).unsqueeze(-1)
-        ones = torch.zeros_like(log_p).scatter(-1, index, 1.0)
-        score = (ones - log_p.exp()) * known
-        return log_p.gather(-1, index).squeeze(-1) * known.squeeze(-1), score.flatten(-2)
+        known = (k >= 0).to(o).expand(logits.shape[:-1])
+        log_p = chosen_log_softmax(logits, index).squeeze(-1) * known
+        return log_p, score(logits, index, known.unsqueeze(-1)).flatten(-2)
 
     def curvature(self, x: Observations, o: Logits) -> Logits:
         """The diagonal of −∇² log p."""
         known = (self.level(x) >= 0).unsqueeze(-1)
-        return (self._split(self.fisher(o)) * known).flatten(-2)
+        return (self.split(self.fisher(o)) * known).flatten(-2)
 
     def fisher(self, o: Logits) -> Logits:
         """The diagonal p(1 − p) of the Fisher matrix."""
-        log_p = self._split(o).log_softmax(dim=-1)
+        log_p = self.split(o).log_softmax(dim=-1)
         # Exact also where p is nearly 1.
         return (log_p.exp() * -torch.expm1(log_p)).flatten(-2)
 
     def known_times(self, k: Levels, o: Logits, v: Vectors) -> Vectors:
         """The Fisher matrix times vectors, of padding 0."""
-        return self._times(self._split(o).softmax(dim=-1) * (k >= 0).unsqueeze(-1), v)
+        return self._times(self.split(o).softmax(dim=-1) * (k >= 0).unsqueeze(-1), v)
 
     def fisher_times(self, o: Logits, v: Vectors) -> Vectors:
         """The product p ∘ (v − pᵀv), entry by entry."""
-        return self._times(self._split(o).softmax(dim=-1), v)
+        return self._times(self.split(o).softmax(dim=-1), v)
 
     def _times(self, p: Float[Tensor, "*S B D L"], v: Vectors) -> Vectors:
-        p, parts = p.unsqueeze(-3), self._split(v)
+        p, parts = p.unsqueeze(-3), self.split(v)
         return (p * (parts - (p * parts).sum(dim=-1, keepdim=True))).flatten(-2)
 
     def terms(self, x: Observations) -> CategoricalTerms:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from collections.abc import Callable
+from functools import partial
+from typing import ClassVar, Protocol
 
 import torch
 from jaxtyping import Float, Shaped
@@ -11,9 +13,21 @@ from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
 from savi.types import Index, Observations
+from savi.vae.networks.base import is_plain
 
 #: What the decoder is given, one row for each example.
 Context = Shaped[Tensor, "B ..."]
+
+
+class Differentiated(Protocol):
+    """Outputs at some codes without a graph, and the way back."""
+
+    @property
+    def value(self) -> Float[Tensor, "*S B F"]:
+        """The outputs."""
+
+    def pull_back(self, cotangent: Float[Tensor, "*S B F"]) -> Float[Tensor, "*S B d"]:
+        """From a cotangent of the outputs to the codes."""
 
 
 class ConditionalDecoder(nn.Module, ABC):
@@ -33,6 +47,17 @@ class ConditionalDecoder(nn.Module, ABC):
     def forward(self, z: Float[Tensor, "*S B d"], context: Context) -> Float[Tensor, "*S B F"]:
         """The outputs."""
 
+    def prepared(self, context: Context) -> Callable[[Tensor], Tensor]:
+        """Z ↦ o_θ(z, c), with what depends on c alone computed already, if there is such a thing.
+
+        Calls share the graph of that, so that they are backpropagated together, once.
+        """
+        return partial(self, context=context)
+
+    def without_graph(self, context: Context) -> Callable[[Tensor], Differentiated] | None:
+        """The outputs as a function of z that knows its first derivatives, if there is one."""
+        return None
+
 
 class Given(nn.Module):
     """z ↦ o_θ(z, c) for the contexts of some examples: a decoder like any other.
@@ -49,10 +74,21 @@ class Given(nn.Module):
         super().__init__()
         self.decoder, self.x = decoder, x
         self.context = decoder.context(x) if context is None else context
+        self._prepared: Callable[[Tensor], Tensor] | None = None
 
     def forward(self, z: Float[Tensor, "*S B d"]) -> Float[Tensor, "*S B F"]:
         """The outputs."""
-        return self.decoder(z, self.context)
+        return self.decoder(z, self.context) if self._prepared is None else self._prepared(z)
+
+    def for_one_backward(self) -> Given:
+        """The same, for calls whose graphs are backpropagated together, once."""
+        made = Given(self.decoder, self.x, self.context)
+        made._prepared = self.decoder.prepared(self.context)
+        return made
+
+    def without_graph(self) -> Callable[[Tensor], Differentiated] | None:
+        """The decoder's own."""
+        return self.decoder.without_graph(self.context) if is_plain(self) else None
 
     def rows(self, index: Index | slice) -> Given:
         """Of some of the examples, whose contexts stay the same."""

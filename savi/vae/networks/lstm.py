@@ -7,8 +7,9 @@ Gauss–Newton products need on any device.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import ClassVar
+from collections.abc import Callable, Sequence
+from functools import cached_property, partial
+from typing import ClassVar, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -17,9 +18,10 @@ from torch.nn.functional import embedding, linear
 
 from savi.errors import InputError, SettingError
 from savi.types import Observations
-from savi.vae.networks.base import DECODERS, ENCODERS
+from savi.vae.networks.base import DECODERS, ENCODERS, is_plain
 from savi.vae.networks.conditional import ConditionalDecoder
 from savi.vae.networks.initialization import initialized, shrink_output
+from savi.vae.networks.recurrence import Trace, trace
 
 #: The levels of sequences, below 0 where they have ended.
 Tokens = Int[Tensor, "*B T"]
@@ -28,8 +30,8 @@ Tokens = Int[Tensor, "*B T"]
 class Cell(nn.Module):
     """c' = σ(f) c + σ(i) tanh(u), h' = σ(o) tanh(c'), for gates (i, f, o, u) = a + U h.
 
-    What else than h goes into the gates, their affine functions a of the inputs, is computed for
-    all steps at once.
+    What else than h goes into the gates, their affine functions a of the inputs with the ``bias``,
+    is computed for all steps at once.
 
     Args:
         hidden: the number of units.
@@ -45,13 +47,13 @@ class Cell(nn.Module):
         nn.init.ones_(self.bias[hidden : 2 * hidden])
 
     def forward(
-        self, gates: Float[Tensor, "*B G"], h: Float[Tensor, "*B H"], c: Float[Tensor, "*B H"]
-    ) -> tuple[Float[Tensor, "*B H"], Float[Tensor, "*B H"]]:
+        self, a: Float[Tensor, "N G"], h: Float[Tensor, "N H"], c: Float[Tensor, "N H"]
+    ) -> tuple[Float[Tensor, "N H"], Float[Tensor, "N H"]]:
         """One step, to h' and c'."""
-        gates = gates + linear(h, self.recurrent, self.bias)
-        opened = gates[..., : 3 * self.hidden].sigmoid()
-        i, f, o = opened.chunk(3, dim=-1)
-        c = f * c + i * gates[..., 3 * self.hidden :].tanh()
+        sizes = [3 * self.hidden, self.hidden]
+        opened, moved = torch.addmm(a, h, self.recurrent.T).split(sizes, dim=-1)
+        i, f, o = opened.sigmoid().chunk(3, dim=-1)
+        c = f * c + i * moved.tanh()
         return o * c.tanh(), c
 
 
@@ -87,7 +89,8 @@ class _Sequences(nn.Module):
 
     def gates(self, tokens: Tokens) -> Float[Tensor, "*B T G"]:
         """What goes into the gates at each step; that of padding means nothing."""
-        return self.inputs(embedding(tokens.clamp_min(0), self.words))
+        bias = self.inputs.bias + self.cell.bias
+        return linear(embedding(tokens.clamp_min(0), self.words), self.inputs.weight, bias)
 
 
 @ENCODERS.register("lstm")
@@ -110,14 +113,14 @@ class LSTMEncoder(_Sequences):
 
     def forward(self, x: Float[Tensor, "*B T"]) -> Float[Tensor, "*B P"]:
         """The outputs, one vector for each sequence."""
-        tokens = self.tokens(x)
+        tokens = self.tokens(x).flatten(0, -2)
         gates, there = self.gates(tokens), (tokens >= 0).unsqueeze(-1)
-        h = c = gates.new_zeros(*gates.shape[:-2], self.cell.hidden)
-        for step, known in zip(gates.unbind(dim=-2), there.unbind(dim=-2), strict=True):
+        h = c = gates.new_zeros(len(gates), self.cell.hidden)
+        for step, known in zip(gates.unbind(dim=1), there.unbind(dim=1), strict=True):
             moved, memory = self.cell(step, h, c)
             # The state stays that of the last word.
             h, c = torch.where(known, moved, h), torch.where(known, memory, c)
-        return self.head(h)
+        return self.head(h).unflatten(0, x.shape[:-1])
 
 
 @DECODERS.register("lstm")
@@ -167,12 +170,100 @@ class LSTMDecoder(_Sequences, ConditionalDecoder):
 
     def forward(self, z: Float[Tensor, "*S B d"], context: Tokens) -> Float[Tensor, "*S B TL"]:
         """The logits."""
-        begin = torch.full_like(context[:, :1], self.levels + 1)
-        gates = self.gates(torch.cat([begin, context[:, :-1]], dim=-1))
-        code, h = self.code(z), self.first(z)
+        return self.read(z, context, self.seen(context))
+
+    def prepared(self, context: Tokens) -> Callable[[Tensor], Tensor]:
+        """With what the words send to the gates."""
+        if type(self).forward is not LSTMDecoder.forward or not is_plain(self):
+            return super().prepared(context)
+        return partial(self.read, context=context, seen=self.seen(context))
+
+    def read(
+        self, z: Float[Tensor, "*S B d"], context: Tokens, seen: Float[Tensor, "T B G"]
+    ) -> Float[Tensor, "*S B TL"]:
+        """The logits."""
+        gates = self.given_code(seen, z).flatten(1, -2)
+        h = self.first(z).flatten(0, -2)
         c, states = torch.zeros_like(h), []
-        for step in gates.unbind(dim=-2):
-            h, c = self.cell(step + code, h, c)
-            states.append(torch.cat([h, z], dim=-1))
-        seen = torch.stack(states, dim=-2) * (context >= 0).unsqueeze(-1)
-        return self.head(seen).flatten(-2)
+        for step in gates.unbind(dim=0):
+            h, c = self.cell(step, h, c)
+            states.append(h)
+        batch = *z.shape[:-1], len(seen)
+        parts = torch.stack(states, dim=1).view(*batch, -1), z.unsqueeze(-2).expand(*batch, -1)
+        # At padding the logits do not depend on z.
+        return self.head(torch.cat(parts, dim=-1) * (context >= 0).unsqueeze(-1)).flatten(-2)
+
+    def seen(self, context: Tokens) -> Float[Tensor, "T B G"]:
+        """What the words before each step send to its gates, whatever z is."""
+        begin = torch.full_like(context[:, :1], self.levels + 1)
+        return self.gates(torch.cat([begin, context[:, :-1]], dim=-1)).movedim(-2, 0)
+
+    def given_code(
+        self, seen: Float[Tensor, "T B G"], z: Float[Tensor, "*S B d"]
+    ) -> Float[Tensor, "T *S B G"]:
+        """What the words and z send to the gates of each step."""
+        return seen.view(len(seen), *(1,) * (z.ndim - 2), *seen.shape[1:]) + self.code(z)
+
+    def without_graph(self, context: Tokens) -> Reader | None:
+        """The logits as a function of z that knows its first derivatives.
+
+        None where somebody looks on, or has changed what a part of it does.
+        """
+        plain = type(self) is LSTMDecoder and all(map(is_plain, self.modules()))
+        return Reader(self, context) if plain else None
+
+
+class Reader:
+    """z ↦ o_θ(z, context) without a graph, for one θ; what depends on no z is computed once.
+
+    Args:
+        decoder: o_θ.
+        context: the words of a batch.
+    """
+
+    def __init__(self, decoder: LSTMDecoder, context: Tokens) -> None:
+        self.decoder, self.context = decoder, context
+
+    @cached_property
+    @torch.no_grad()
+    def seen(self) -> Float[Tensor, "T B G"]:
+        """What the words, and no z, send to the gates."""
+        return self.decoder.seen(self.context)
+
+    @cached_property
+    def known(self) -> Float[Tensor, "B T 1"] | None:
+        """Zeros at padding; None where there is none."""
+        known = self.context >= 0
+        return None if bool(known.all()) else known.unsqueeze(-1).to(self.seen)
+
+    @torch.no_grad()
+    def __call__(self, z: Float[Tensor, "*S B d"]) -> Pulled:
+        """The logits of those codes."""
+        decoder, batch = self.decoder, z.shape[:-1]
+        gates = decoder.given_code(self.seen, z).flatten(1, -2)
+        passed = trace(gates, decoder.first(z).flatten(0, -2), decoder.cell.recurrent)
+        states = passed.states.movedim(0, 1).unflatten(0, batch)
+        both = torch.cat([states, z.unsqueeze(-2).expand(*states.shape[:-1], -1)], dim=-1)
+        if self.known is not None:
+            both *= self.known
+        return Pulled(self, passed, decoder.head(both).flatten(-2))
+
+
+class Pulled(NamedTuple):
+    """The logits of some codes, and what their derivatives are made of."""
+
+    reader: Reader
+    passed: Trace
+    value: Float[Tensor, "*S B TL"]
+
+    @torch.no_grad()
+    def pull_back(self, cotangent: Float[Tensor, "*S B TL"]) -> Float[Tensor, "*S B d"]:
+        """A cotangent of the logits to the codes."""
+        decoder = self.reader.decoder
+        both = cotangent.unflatten(-1, (-1, decoder.levels)) @ decoder.head.weight
+        if self.reader.known is not None:
+            both *= self.reader.known
+        hidden = decoder.cell.hidden
+        of_gates, of_first = self.passed.pull_back(both[..., :hidden].flatten(0, -3).movedim(1, 0))
+        pulled = of_gates @ decoder.code.weight + of_first @ decoder.first.weight
+        return pulled.unflatten(0, cotangent.shape[:-1]) + both[..., hidden:].sum(dim=-2)

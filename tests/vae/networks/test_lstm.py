@@ -22,7 +22,7 @@ def test_the_cell_is_that_of_pytorch():
     with torch.no_grad():
         own.recurrent.copy_(reorder(reference.weight_hh))
         own.bias.copy_(reorder(reference.bias_hh + reference.bias_ih))
-    gates = inputs @ reorder(reference.weight_ih).T
+    gates = inputs @ reorder(reference.weight_ih).T + own.bias
     for mine, theirs in zip(own(gates, h, c), reference(inputs, (h, c)), strict=True):
         torch.testing.assert_close(mine, theirs)
 
@@ -136,3 +136,54 @@ def test_what_it_cannot_be_made_of_is_refused():
         build_vae(model | {"likelihood": "gaussian"}, (3,), 1.0)
     with pytest.raises(InputError, match="'lstm' is for sequences, and the data are images of 1×8"):
         build_vae(model | {"likelihood": "categorical"}, (1, 8, 8), 1.0, levels=4)
+
+
+@pytest.mark.parametrize("lengths", [(T, T, T), (4, 2, 3)])
+def test_the_gradient_without_a_graph_is_that_of_autograd(lengths: tuple[int, ...]):
+    model, x, z = lstm_vae(), sequences(lengths), randn(2, 3, d).requires_grad_()
+    fit = DataFit.direct(model, x)
+    values = fit(z)
+    (slope,) = torch.autograd.grad(values.sum(), z)
+    torch.testing.assert_close(fit.gradient(z.detach()), (values.detach(), slope))
+    torch.testing.assert_close(fit.gradient(z[0].detach()), (values[0].detach(), slope[0]))
+    few = fit.rows(torch.tensor([2, 0]))
+    torch.testing.assert_close(few.gradient(z[:, [2, 0]].detach())[1], slope[:, [2, 0]])
+    # What no z changes is kept for one batch alone.
+    with torch.no_grad():
+        model.decoder.words.mul_(2.0)
+    again = DataFit.direct(model, x)
+    torch.testing.assert_close(again.gradient(z.detach())[0], again(z).detach())
+
+
+def test_whoever_looks_on_or_changes_a_part_sees_every_evaluation():
+    class Louder(LSTMDecoder):
+        def forward(self, z, context):
+            return 2.0 * super().forward(z, context)
+
+    model, x = lstm_vae(), sequences()
+    assert DataFit.direct(model, x).first is not None
+    handle = model.decoder.head.register_forward_hook(lambda *_: None)
+    assert DataFit.direct(model, x).first is None
+    handle.remove()
+    model.decoder.__class__ = Louder
+    assert DataFit.direct(model, x).first is None
+
+
+def test_what_no_code_changes_is_computed_once_for_one_backward(monkeypatch):
+    model, x, z = lstm_vae(), sequences(), randn(2, 3, d).requires_grad_()
+    fit, read = DataFit.direct(model, x), []
+    whole = LSTMDecoder.seen
+    monkeypatch.setattr(LSTMDecoder, "seen", lambda *given: read.append(1) or whole(*given))
+
+    def gradients(fit: DataFit) -> tuple[Tensor, ...]:
+        total = 0.0
+        for code in (z, 0.5 * z):
+            (slope,) = torch.autograd.grad(fit(code).sum(), code, create_graph=True)
+            total = total + slope.square().sum() + fit(code).sum()
+        return torch.autograd.grad(total, [z, *model.decoder.parameters()])
+
+    expected, apart = gradients(fit), len(read)
+    found = gradients(fit.for_one_backward())
+    assert (apart, len(read) - apart) == (4, 1)
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other)
