@@ -293,7 +293,7 @@ def _arrays(chance: Random, right: Path, place: Path) -> Trial:
             named = made if isinstance(made, dict) else {"train": made}
             target = target.with_suffix(".npz")
             try:
-                np.savez(target, allow_pickle=True, **named)
+                np.savez(target, **named)
             except (ValueError, OSError):
                 target.write_bytes(b"")
     data = ["data=arrays", f"data.path={target.name}"]
