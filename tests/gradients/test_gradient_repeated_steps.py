@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from savi.experiments.run import build
+from savi.experiments.build import build
 
 
 @pytest.mark.parametrize("optimizer", ["levenberg_marquardt", "chord", "newton", "lbfgs"])
