@@ -17,7 +17,6 @@ from hydra.conf import HydraConf
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from savi import console
 from savi.config import store
@@ -27,14 +26,14 @@ from savi.config.hydras import own_answers
 from savi.config.options import check_options, register_groups
 from savi.config.schema import Config
 from savi.config.words import GROUPS, modules_named, repeated
-from savi.errors import ImplicitGradientError, InputError, unknown_option
+from savi.errors import InputError, unknown_option
 from savi.experiments.check_values import check_evaluation, check_job, check_values
 from savi.plugins import import_modules
 from savi.runs.folder import require_unused
 from savi.runs.record import Interrupted, Origin, Record
 from savi.runs.stop import CODES as STOP_CODES
 from savi.runs.stop import STOP
-from savi.runs.whole import NotWritten, write_text
+from savi.runs.whole import write_text
 from savi.settings import key_of
 from savi.shells import FLAGS as COMPLETION_FLAGS
 from savi.shells import answer
@@ -57,44 +56,32 @@ def _train(config: DictConfig) -> float:
     hydra_config = HydraConfig.get()
     folder = Path(hydra_config.runtime.output_dir)
     try:
-        values = store.plain(config)
-        values["experiment"] = hydra_config.runtime.choices.get("experiment")
-        if hydra_config.mode is RunMode.RUN and hydra_config.runtime.choices.get("sweep"):
-            raise InputError(f"sweep={hydra_config.runtime.choices['sweep']} without -m: add -m")
-        if values["replay"] is not None:
-            return _replay(values["replay"], folder, hydra_config)
-        if hydra_config.mode is RunMode.MULTIRUN:
-            return _train_in_turn(values, folder, hydra_config)
-        _check(values, hydra_config)
-        if values["resume"] is None and _is_first_process():
-            require_unused(folder)
-        words = hydra_config.overrides.task
-        again_by = again(words, console.short(folder))
-        origin = Origin(command(words), again=again_by, remarks=tuple(repeated(words)))
-        if values["trainer"]["replicas"] > 1:
-            return _train_replicas(values, folder, origin)
-        # From here on PyTorch is imported, and Lightning once the method is known to be possible.
-        from savi.experiments.check import check
+        with console.answering(folder):
+            values = store.plain(config)
+            values["experiment"] = hydra_config.runtime.choices.get("experiment")
+            if hydra_config.mode is RunMode.RUN and hydra_config.runtime.choices.get("sweep"):
+                raise InputError(
+                    f"sweep={hydra_config.runtime.choices['sweep']} without -m: add -m"
+                )
+            if values["replay"] is not None:
+                return _replay(values["replay"], folder, hydra_config)
+            if hydra_config.mode is RunMode.MULTIRUN:
+                return _train_in_turn(values, folder, hydra_config)
+            _check(values, hydra_config)
+            if values["resume"] is None and _is_first_process():
+                require_unused(folder)
+            words = hydra_config.overrides.task
+            again_by = again(words, console.short(folder))
+            origin = Origin(command(words), again=again_by, remarks=tuple(repeated(words)))
+            if values["trainer"]["replicas"] > 1:
+                return _train_replicas(values, folder, origin)
+            # PyTorch is imported from here on, Lightning once the method is known to be possible.
+            from savi.experiments.check import check
 
-        check(values)
-        from savi.experiments.run import train as run
+            check(values)
+            from savi.experiments.run import train as run
 
-        metrics = run(values, folder, origin)
-    except (InputError, OmegaConfBaseException) as error:
-        console.remove_if_empty(folder)
-        console.fail(error, 2)
-    except (FloatingPointError, ImplicitGradientError, NotWritten) as error:
-        console.remove_if_empty(folder)
-        console.fail(error, 1)
-    except OSError as error:
-        unusable = console.unusable(error)
-        console.remove_if_empty(folder)
-        console.fail(unusable, 2)
-    except (MemoryError, RuntimeError) as error:
-        if not console.lacks_memory(error):
-            raise
-        console.remove_if_empty(folder)
-        console.fail(MemoryError(console.NO_MEMORY), 1)
+            metrics = run(values, folder, origin)
     except KeyboardInterrupt:
         if hydra_config.mode is RunMode.MULTIRUN:
             sys.exit(STOP.code)
@@ -227,9 +214,9 @@ def _print_results(metrics: Mapping[str, float], values: Mapping[str, Any], fold
 
 @hydra.main(version_base="1.3", config_path=store.conf_dir(), config_name="evaluate")
 def _evaluate(config: DictConfig) -> float:
-    if OmegaConf.is_missing(config, "checkpoint"):
-        console.fail(InputError("no checkpoint is given: savi-evaluate checkpoint=PATH"), 2)
-    try:
+    with console.answering():
+        if OmegaConf.is_missing(config, "checkpoint"):
+            raise InputError("no checkpoint is given: savi-evaluate checkpoint=PATH")
         values = store.plain(config)
         console.check_output(config.output)
         console.check_output(config.codes, "codes")
@@ -239,29 +226,16 @@ def _evaluate(config: DictConfig) -> float:
         from savi.report.table import results_table
 
         evaluation, ood = evaluate_checkpoint(values)
-    except (InputError, OmegaConfBaseException) as error:
-        console.fail(error, 2)
-    except FloatingPointError as error:
-        console.fail(error, 1)
-    except OSError as error:
-        console.fail(console.unusable(error), 2)
-    except (MemoryError, RuntimeError) as error:
-        if not console.lacks_memory(error):
-            raise
-        console.fail(MemoryError(console.NO_MEMORY), 1)
-    metrics = evaluation.metrics | ood
-    console.print_table(results_table(metrics, f"{config.checkpoint}, {config.split} split"))
-    if evaluation.collapse is not None:
-        console.print_verdict(evaluation.collapse.record())
-    try:
+        metrics = evaluation.metrics | ood
+        console.print_table(results_table(metrics, f"{config.checkpoint}, {config.split} split"))
+        if evaluation.collapse is not None:
+            console.print_verdict(evaluation.collapse.record())
         if config.output is not None:
             text = json.dumps(metrics, indent=2, sort_keys=True) + "\n"
             write_text(Path(config.output), text)
         if evaluation.remark is not None:
             console.say(f"warning: {evaluation.remark}")
         evaluation.require_plausible()
-    except (FloatingPointError, NotWritten) as error:
-        console.fail(error, 1)
     return metrics[f"{config.split}/elbo"]
 
 

@@ -6,7 +6,8 @@ import os
 import sys
 import time
 from argparse import ArgumentParser
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -20,7 +21,7 @@ from rich.table import Table
 from savi.config.errors import is_hydras, sentence
 from savi.config.hydras import replaced
 from savi.config.words import check_words
-from savi.errors import InputError, readable
+from savi.errors import ImplicitGradientError, InputError, readable
 from savi.runs.stop import STOP
 from savi.runs.whole import NotWritten
 
@@ -44,40 +45,56 @@ def guarded(
         check_words(sys.argv[1:], groups)
         with replaced(ArgumentParser, "error", _refuse_flags):
             command()
-    except (ValueError, HydraException, OmegaConfBaseException) as error:
-        ours = isinstance(error, InputError | HydraException | OmegaConfBaseException)
-        if not ours and not is_hydras(error):
-            raise
-        say(sentence(error, schemas))
-        sys.exit(2)
-    except (MemoryError, RuntimeError) as error:
-        if not lacks_memory(error):
-            raise
-        say(NO_MEMORY)
-        sys.exit(1)
     except KeyboardInterrupt:
         say("interrupted")
         sys.exit(STOP.code)
     except BrokenPipeError:
         # The reader of a pipe has seen enough; Python must not complain at its exit either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except NotWritten as error:
-        say(str(error))
-        sys.exit(1)
-    except OSError as error:
-        say(str(unusable(error)))
-        sys.exit(2)
+    except Exception as error:
+        if (answer := known(error)) is None:
+            raise
+        _end(*answer, schemas)
 
 
-def unusable(error: OSError) -> InputError:
-    """An error of the system's with a file, as a mistake in the input.
+@contextmanager
+def answering(folder: Path | None = None) -> Iterator[None]:
+    """End a job as :func:`guarded` ends a command; in a sweep, let Hydra record the failure.
 
-    Raises:
-        OSError: the error itself, if it names no file.
+    The ``folder`` of the job is removed if nothing has come of it.
     """
-    if error.filename is None:
-        raise error
-    return InputError(f"'{error.filename}' cannot be used: {error.strerror}")
+    try:
+        yield
+    except Exception as error:
+        if (answer := known(error)) is None:
+            raise
+        if folder is not None:
+            remove_if_empty(folder)
+        said, code = answer
+        if HydraConfig.get().mode is not RunMode.MULTIRUN:
+            # Hydra prints a preamble of its own before every exception, but not before an exit.
+            _end(said, code)
+        if said is error:
+            raise
+        raise said from error
+
+
+def known(error: Exception) -> tuple[Exception, int] | None:
+    """What a user is told in place of an error, and the exit code; None for a fault here."""
+    if isinstance(error, InputError | HydraException | OmegaConfBaseException) or is_hydras(error):
+        return error, 2
+    if isinstance(error, FloatingPointError | ImplicitGradientError | NotWritten):
+        return error, 1
+    if isinstance(error, OSError) and error.filename is not None:
+        return InputError(f"'{error.filename}' cannot be used: {error.strerror}"), 2
+    if lacks_memory(error):
+        return MemoryError(NO_MEMORY), 1
+    return None
+
+
+def _end(error: Exception, code: int, schemas: Iterable[type] = ()) -> NoReturn:
+    say(sentence(error, schemas) if code == 2 else str(error))
+    sys.exit(code)
 
 
 def _refuse_flags(parser: ArgumentParser, message: str) -> NoReturn:
@@ -116,15 +133,6 @@ def say(message: str) -> None:
         c if c.isprintable() else " " if c.isspace() else ascii(c)[1:-1] for c in message
     )
     print(f"savi: {shown}", file=sys.stderr)
-
-
-def fail(error: Exception, code: int) -> NoReturn:
-    """End a job with one sentence; in a sweep, let Hydra record the failure."""
-    if HydraConfig.get().mode is RunMode.MULTIRUN:
-        raise error
-    # Hydra prints a preamble of its own before every exception, but not before an exit.
-    say(sentence(error) if isinstance(error, OmegaConfBaseException) else str(error))
-    sys.exit(code)
 
 
 def print_verdict(collapse: Mapping[str, Any]) -> None:

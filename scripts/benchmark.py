@@ -13,10 +13,9 @@ import torch
 from benchmarks.known import BENCHMARKS, RESUMABLE, SCHEMAS, register_schemas
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
-from omegaconf.errors import OmegaConfBaseException
 
 from savi.config.store import plain, refuse_unknown_keys
-from savi.console import fail, guarded, print_table, remove_if_empty, short
+from savi.console import answering, guarded, print_table, short
 from savi.errors import InputError, unknown_option
 from savi.settings import check_settings
 
@@ -29,7 +28,7 @@ register_schemas()
 def _benchmark(config: DictConfig) -> None:
     name = str(HydraConfig.get().runtime.choices.get("benchmark"))
     folder = Path(HydraConfig.get().runtime.output_dir)
-    try:
+    with answering(folder):
         values = plain(config)
         benchmark = BENCHMARKS[name]
         refuse_unknown_keys(values, SCHEMAS[name])
@@ -41,9 +40,6 @@ def _benchmark(config: DictConfig) -> None:
         if values["threads"] is not None:
             torch.set_num_threads(values["threads"])
         tables = benchmark(values, folder)
-    except (InputError, OmegaConfBaseException) as error:
-        remove_if_empty(folder)
-        fail(error, 2)
     for table in tables:
         print_table(table, width=120)
         print()

@@ -25,8 +25,8 @@ from torch import Tensor, nn
 
 from savi.config.store import conf_dir, plain
 from savi.data import TensorDataModule
+from savi.experiments.build import build
 from savi.experiments.loggers import quieten_libraries
-from savi.experiments.run import build
 from savi.experiments.trainer import build_trainer
 from savi.training.callbacks import CostMonitor
 from savi.vae.networks import ACTIVATIONS

@@ -22,7 +22,7 @@ from benchmarks.progress import quiet
 from hydra import compose, initialize_config_dir
 
 from savi.config.store import conf_dir, plain, register_schemas
-from savi.experiments.run import build
+from savi.experiments.build import build
 
 PACKAGE = ROOT / "savi"
 #: What is counted, by name.

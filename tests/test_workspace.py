@@ -77,8 +77,8 @@ def test_settings_of_the_comparison_are_keys_of_the_config(offline, config):
 
 @pytest.mark.slow
 def test_the_pictures_are_those_of_a_run(config, tmp_path):
+    from savi.experiments.build import build
     from savi.experiments.media import run_figures
-    from savi.experiments.run import build
 
     data, model = build(config("data.limit=24", "model.hidden=8", "model.latent_dim=2"))
     (tmp_path / "metrics.csv").write_text("step,val/elbo\n0,1.0\n")

@@ -20,6 +20,7 @@ from savi.data.batches import (
     ShuffledBatches,
     Visit,
 )
+from savi.data.changes import CHANGES, refuse_changes
 from savi.data.partition import fingerprint
 from savi.data.preprocessing import Preprocessing
 from savi.data.randomness import generator
@@ -27,7 +28,7 @@ from savi.data.raw import Examples, RawData, partition_of, train_val_test
 from savi.data.registry import bind
 from savi.data.units import Units, distinct
 from savi.data.vocabulary import Vocabulary
-from savi.errors import Conflict, InputError, refuse, unknown_option
+from savi.errors import InputError, unknown_option
 from savi.settings import check_settings
 
 
@@ -131,7 +132,13 @@ class TensorDataModule(LightningDataModule):
         bounded = {"limit": limit, "batch_size": batch_size, "seed": seed}
         words = {"binarise": binarise, "scale": scale, "layout": layout}
         check_settings(DataConfig, {**bounded, **words})
-        _require_one_use(binarise, dequantise, centre, scale)
+        if binarise != "none":
+            refuse_changes(
+                f"data.binarise '{binarise}'",
+                {"dequantise": dequantise, "centre": centre, "scale": scale},
+                reason="which makes ones and zeros of them",
+                otherwise="data.binarise=none",
+            )
         self.name, self.limit, self.batch_size, self.seed = name, limit, batch_size, seed
         self.dequantise, self.centre, self.val_size = dequantise, centre, val_size
         self.scale, self.layout, self.dtype = scale, layout, torch.float32
@@ -190,7 +197,8 @@ class TensorDataModule(LightningDataModule):
             vocabulary = Vocabulary.fit(splits["train"].values, raw.words)
             splits, levels = _in_levels(raw, splits, vocabulary), len(vocabulary.words)
         if raw.sequences:
-            _require_as_they_are(self.name, self.dequantise, self.centre, self.binarise, self.scale)
+            changes = {key: getattr(self, key) for key in CHANGES}
+            refuse_changes(f"data '{self.name}', which are sequences,", changes)
         if self.binarise != "none" and raw.levels is None:
             _require_probabilities(self.name, splits)
         units = Units.fit(
@@ -341,39 +349,6 @@ def _in_levels(
         split: replace(one, values=vocabulary.renumbered(one.values, raw.words))
         for split, one in splits.items()
     }
-
-
-def _require_as_they_are(
-    name: str, dequantise: bool, centre: bool, binarise: str, scale: str
-) -> None:
-    """Refuse to make numbers of what are words.
-
-    Raises:
-        InputError: for the first setting that would.
-    """
-    conflicts = [
-        Conflict(dequantise, "data.dequantise", "data.dequantise=false"),
-        Conflict(centre, "data.centre", "data.centre=false"),
-        Conflict(binarise != "none", f"data.binarise '{binarise}'", "data.binarise=none"),
-        Conflict(scale != "none", f"data.scale '{scale}'", "data.scale=none"),
-    ]
-    refuse(f"data '{name}', which are sequences,", conflicts)
-
-
-def _require_one_use(binarise: str, dequantise: bool, centre: bool, scale: str) -> None:
-    """Refuse to do anything else to data that become ones and zeros.
-
-    Raises:
-        InputError: for the first such setting.
-    """
-    binary = "which makes ones and zeros of them"
-    conflicts = [
-        Conflict(dequantise, "data.dequantise", "data.dequantise=false", binary),
-        Conflict(centre, "data.centre", "data.centre=false", binary),
-        Conflict(scale != "none", f"data.scale '{scale}'", "data.scale=none", binary),
-    ]
-    if binarise != "none":
-        refuse(f"data.binarise '{binarise}'", conflicts, otherwise="data.binarise=none")
 
 
 def _require_probabilities(name: str, splits: Mapping[str, Examples]) -> None:

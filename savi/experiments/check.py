@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import nn
 
+from savi.data.changes import CHANGES, refuse_changes
 from savi.errors import Conflict, refuse, within
 from savi.experiments.check_hypergradient import check_hypergradient
 from savi.experiments.check_values import check_values
@@ -158,8 +159,11 @@ def _check_smoothness(config: Mapping[str, Any]) -> None:
     refuse(f"model.likelihood '{likelihood.name}'", conflicts)
 
 
-#: What a likelihood is for, by its support.
+#: What a likelihood is for, by its support, and what would make something else of such data.
 KINDS = {"binary": "ones and zeros", "unit": "numbers in [0, 1]", "levels": "whole levels"}
+_SPOILING = {
+    "binary": ("dequantise", "centre", "scale"), "unit": ("centre", "scale"), "levels": CHANGES,
+}  # fmt: skip
 
 
 def check_likelihood(model: Mapping[str, Any], data: Mapping[str, Any]) -> None:
@@ -173,15 +177,5 @@ def check_likelihood(model: Mapping[str, Any], data: Mapping[str, Any]) -> None:
     likelihood.check(model)
     if likelihood.support == "real":
         return
-    scale, binarise = data.get("scale", "none"), data.get("binarise", "none")
-    levels, kind = likelihood.support == "levels", f"which is for {KINDS[likelihood.support]}"
-    discrete = levels or likelihood.support == "binary"
-    conflicts = [
-        Conflict(discrete and data["dequantise"], "data.dequantise", "data.dequantise=false", kind),
-        Conflict(
-            levels and binarise != "none", f"data.binarise '{binarise}'", "data.binarise=none", kind
-        ),
-        Conflict(data["centre"], "data.centre", "data.centre=false", kind),
-        Conflict(scale != "none", f"data.scale '{scale}'", "data.scale=none", kind),
-    ]
-    refuse(f"model.likelihood '{likelihood.name}'", conflicts)
+    owner, kind = f"model.likelihood '{likelihood.name}'", KINDS[likelihood.support]
+    refuse_changes(owner, data, _SPOILING[likelihood.support], reason=f"which is for {kind}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -35,11 +36,12 @@ def sampled_codes(module: SemiAmortizedVAE, batches: Iterable[Observations]) -> 
 
 def write_codes(path: Path, module: SemiAmortizedVAE, data: TensorDataModule) -> None:
     """Codes of every split as an ``.npz`` file, which ``data=arrays`` reads."""
-    arrays = {
+    # Any: mypy takes a name that it does not know for that of an option.
+    arrays: dict[str, Any] = {
         split: sampled_codes(
             module, (x.to(module.device) for x in data.rows(split).split(data.batch_size))
         ).numpy()
         for split in ("train", "val", "test")
     }
     with whole(path) as part, part.open("wb") as stream:
-        np.savez(stream, allow_pickle=False, **arrays)
+        np.savez(stream, **arrays)

@@ -20,6 +20,7 @@ from savi.errors import InputError
 from savi.experiments import trackers
 from savi.experiments.check_loggers import MODE_VARIABLE, NAME_LENGTH
 from savi.experiments.metrics_log import MetricsLog
+from savi.experiments.reachable import unreachable
 from savi.experiments.trackers import build_trackers
 from savi.report.wandb import (
     AXES,
@@ -149,9 +150,13 @@ def start_run(config: Mapping[str, Any], folder: Path, origin: Origin) -> Run:
     try:
         try:
             # Whoever has no key that can be found is not asked for one.
-            wandb.setup(wandb.Settings(silent=True, mode=mode))
-            if mode == "online" and not wandb.login(prompt=False, verify=False):
-                raise wandb.Error("there is no key")
+            setup = wandb.setup(wandb.Settings(silent=True, mode=mode))
+            if mode == "online":
+                if not wandb.login(prompt=False, verify=False):
+                    raise wandb.Error("there is no key")
+                server = setup.settings.base_url
+                if why := unreachable(f"{server}/graphql"):
+                    raise wandb.Error(f"{server} cannot be reached: {why}")
             run = _init(config, folder, origin, mode)
         except wandb.Error as error:
             if mode != "online":
@@ -225,6 +230,9 @@ def _warn(message: str) -> None:
 def _brief(error: Exception) -> str:
     """The first lines of an error, which say it, on one."""
     text = " ".join(str(error).split("For further information")[0].split())
+    if text == "<no message>":
+        # So wandb calls the empty answer of a server that refuses a request.
+        text = "its server refuses without a reason: is the key right?"
     return textwrap.shorten(text or type(error).__name__, 200)
 
 

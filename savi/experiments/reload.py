@@ -19,12 +19,12 @@ from savi.data.preprocessing import Preprocessing
 from savi.errors import InputError
 from savi.evaluation import Evaluation, evaluate
 from savi.evaluation.regret import out_of_distribution
+from savi.experiments.build import GROUPS, build, precision_of
 from savi.experiments.check_values import check_evaluation
 from savi.experiments.checkpoint import CONFIG_KEY, DATA_KEY, put_weights, read_checkpoint
 from savi.experiments.codes import write_codes
 from savi.experiments.conclude import course_of
 from savi.experiments.loggers import quieten_libraries
-from savi.experiments.run import GROUPS, build, precision_of
 from savi.plugins import import_modules
 from savi.report.table import shown
 from savi.settings import keys_of

@@ -79,7 +79,7 @@ def progress(config: Mapping[str, Any], folder: Path, *, job: bool = False) -> P
         InputError: for a folder that does not hold this run.
     """
     wanted = config.get("resume")
-    if wanted not in (None, AUTO):
+    if wanted is not None and wanted != AUTO:
         _adopt(Path(wanted), folder)
     if not contents(folder):
         return None

@@ -15,8 +15,8 @@ from benchmarks.harness import Config, SharedConfig, run_config
 from benchmarks.images import Images, read_images
 from savi.config import schema
 from savi.errors import InputError
+from savi.experiments.build import build
 from savi.experiments.checkpoint import CONFIG_KEY, load_weights, read_checkpoint
-from savi.experiments.run import build
 from savi.inference.outer_loss import OuterStep
 from savi.settings import check_settings, setting
 from savi.training.module import SemiAmortizedVAE

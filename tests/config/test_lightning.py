@@ -11,8 +11,8 @@ from savi.config.lightning import LIGHTNING, REFUSED
 from savi.config.schema import Config, TrainerConfig
 from savi.config.store import refuse_unknown_keys
 from savi.errors import InputError
+from savi.experiments.build import build
 from savi.experiments.check import check
-from savi.experiments.run import build
 from savi.experiments.trainer import PROFILERS, build_trainer
 from savi.replicas.configs import plans
 from savi.runs.record import Origin

@@ -8,6 +8,7 @@ import torch
 from savi.config.stored import completed
 from savi.data import TensorDataModule
 from savi.errors import InputError
+from savi.experiments.build import build
 from savi.experiments.checkpoint import (
     CONFIG_KEY,
     DATA_KEY,
@@ -16,7 +17,6 @@ from savi.experiments.checkpoint import (
     write_checkpoint,
 )
 from savi.experiments.reload import load
-from savi.experiments.run import build
 
 TINY = ("experiment=vae", "data.limit=20", "model.hidden=4", "model.latent_dim=2", "logger=csv")
 

@@ -1,8 +1,8 @@
 """The figures of a run."""
 
+from savi.experiments.build import build
 from savi.experiments.media import model_figures, run_figures
 from savi.experiments.observe import observe
-from savi.experiments.run import build
 
 SMALL = ("data.limit=24", "model.hidden=8", "model.latent_dim=2", "logger=csv")
 ALWAYS = {"reconstructions", "prior_samples", "latent_traversals", "latent_scatter"}

@@ -10,6 +10,7 @@ import torch
 from wandb_runs import history_of, records_of, summary_of
 
 from savi.errors import InputError
+from savi.experiments.build import build
 from savi.experiments.loggers import build_loggers, finish, log_results, quieten_libraries
 from savi.experiments.media import (
     MediaMonitor,
@@ -19,7 +20,7 @@ from savi.experiments.media import (
     run_figures,
 )
 from savi.experiments.observe import observe
-from savi.experiments.run import build, build_callbacks
+from savi.experiments.run import build_callbacks
 from savi.report.wandb import CURVATURE, EPOCH, INNER_STEP, STATIONARITY, STEP
 from savi.runs.record import Origin
 from savi.training.callbacks import CostMonitor

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
+from savi.experiments.build import build
 from savi.experiments.observe import TRAVERSAL, inner_trace, observe, smallest_curvature
-from savi.experiments.run import build
 from savi.inference.negative_elbo import NegativeELBO
 
 SMALL = ("data.limit=24", "model.hidden=8", "model.latent_dim=3", "logger=csv")

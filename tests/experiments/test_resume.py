@@ -17,6 +17,7 @@ from resumed_runs import Signals, assert_same_runs, differing
 from savi.errors import InputError
 from savi.experiments.checkpoint import DATA_KEY, read_checkpoint, write_checkpoint
 from savi.experiments.run import train
+from savi.runs.folder import LOCK
 from savi.runs.record import Interrupted, Origin
 
 # Lightning's own use of torch, where a run is resumed; any other warning fails these tests.
@@ -26,6 +27,13 @@ pytestmark = [
 ]
 
 PROGRAM = "import savi.cli; savi.cli.train()"
+
+
+def written(folder: Path) -> dict[Path, int]:
+    """When each file of a run was last written; its lock is touched by whoever looks at it."""
+    files = [path for path in folder.rglob("*") if path.is_file() and path.name != LOCK]
+    return {path: path.stat().st_mtime_ns for path in files}
+
 
 #: Killed in the n-th step.
 KILLED = """
@@ -214,10 +222,10 @@ def test_more_epochs_continue_a_finished_run(run, tmp_path):
 
 def test_a_finished_run_is_left_as_it_is(run, tmp_path, capsys):
     figures = run("run", "experiment=vae")
-    before = {p: p.stat().st_mtime_ns for p in (tmp_path / "run").rglob("*") if p.is_file()}
+    before = written(tmp_path / "run")
     assert run("run", "experiment=vae", "resume=auto") == figures
     assert "had finished before" in capsys.readouterr().out
-    assert {p: p.stat().st_mtime_ns for p in before} == before
+    assert written(tmp_path / "run") == before
 
 
 def test_a_run_that_has_taken_its_steps_is_over(run, tmp_path, capsys):
@@ -247,10 +255,10 @@ def test_auto_begins_where_there_is_nothing(run, tmp_path):
 )
 def test_another_run_is_refused(overrides, message, run, tmp_path):
     run("run", "experiment=vae", "resume=auto", stopped_in=5)
-    before = {p: p.stat().st_mtime_ns for p in (tmp_path / "run").rglob("*") if p.is_file()}
+    before = written(tmp_path / "run")
     with pytest.raises(InputError, match=message):
         run("run", "experiment=vae", "resume=auto", *overrides)
-    assert {p: p.stat().st_mtime_ns for p in before} == before
+    assert written(tmp_path / "run") == before
 
 
 def test_a_schedule_is_not_stretched(run):

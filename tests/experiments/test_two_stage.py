@@ -14,9 +14,9 @@ from savi.data.form import Form
 from savi.data.sets.arrays import arrays
 from savi.data.sets.digits import digits
 from savi.errors import InputError
+from savi.experiments.build import build
 from savi.experiments.codes import write_codes
 from savi.experiments.reload import evaluate_checkpoint
-from savi.experiments.run import build
 from savi.training import SemiAmortizedVAE
 
 

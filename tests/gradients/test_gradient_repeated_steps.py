@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from savi._minimize import minimize
-from savi.experiments.run import build
+from savi.experiments.build import build
 from savi.gradients import Checkpointed, Implicit
 from savi.inference.negative_elbo import NegativeELBO
 from savi.inner import ChordLevenbergMarquardt, LevenbergMarquardt

@@ -134,12 +134,12 @@ def test_a_repeated_feature_is_reported(lasso):
     w = lasso.fit(data, alpha)
     together = w[0, 0] + w[0, -1]
     assert together > 1.0
-    # Solutions all the same: one of the copies does the work, or both.
+    # Solutions all the same: one of the copies does the work, or both. A copy that is left out lies
+    # at a kink, of which rounding chooses the side; on one of them it makes J singular, too.
     w[0, 0], w[0, -1] = together, 0.0
     w[1, 0] = w[1, -1] = together / 2
-    with pytest.warns(ImplicitGradientWarning, match="singular") as caught:
+    with pytest.warns(ImplicitGradientWarning, match="singular"):
         certificate = lasso.differentiable(data, w, alpha).certificate
-    assert "kink" in str(caught[0].message)
     assert certificate.residual.max() < 1e-9
     assert certificate.failed.all()
     with pytest.raises(ImplicitGradientError, match="2 examples"):

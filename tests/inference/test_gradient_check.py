@@ -9,7 +9,8 @@ import torch
 from pytorch_lightning.loggers import CSVLogger
 
 from savi.errors import InputError
-from savi.experiments.run import build, build_callbacks, train
+from savi.experiments.build import build
+from savi.experiments.run import build_callbacks, train
 from savi.inference.gradient_check import (
     REFERENCES,
     ProbeBatch,

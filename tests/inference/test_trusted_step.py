@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from savi.experiments.run import build
+from savi.experiments.build import build
 from savi.inference.trusted_step import ALLOWED, outlying
 from savi.inner.solution import Reason, Status
 from savi.vae.elbo import elbo

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from savi.data.batches import Batch
-from savi.experiments.run import build
+from savi.experiments.build import build
 from savi.replicas.ensemble import Ensemble, joined, rows_of
 from savi.training.warm_start import WarmStarts
 

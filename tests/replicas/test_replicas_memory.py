@@ -3,7 +3,7 @@
 import ctypes
 import sys
 
-from savi.replicas.train import keep_freed_memory
+from savi.replicas.memory import keep_freed_memory
 
 
 def test_it_may_be_called_anywhere_and_again(monkeypatch):

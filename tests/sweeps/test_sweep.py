@@ -336,7 +336,7 @@ def test_a_study_survives_trials_that_all_fail(process):
 @pytest.mark.parametrize("name", sorted(p.stem for p in Path(conf_dir(), "sweep").glob("*.yaml")))
 def test_every_sweep_file_names_settings_that_fit_together(name, config):
     """Each job's config is composed, and its module built."""
-    from savi.experiments.run import build
+    from savi.experiments.build import build
     from savi.sweeps.plan import _jobs, _overrides
 
     text = yaml.safe_load(Path(conf_dir(), "sweep", f"{name}.yaml").read_text())

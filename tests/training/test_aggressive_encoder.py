@@ -5,8 +5,8 @@ import pytorch_lightning as pl
 import torch
 
 from savi.errors import InputError
+from savi.experiments.build import build
 from savi.experiments.check import check
-from savi.experiments.run import build
 from savi.experiments.training_state import TrainingState
 from savi.training import aggressive_encoder
 from savi.training.aggressive_encoder import WINDOW, AggressiveEncoder, Plateau

@@ -8,8 +8,9 @@ import pytorch_lightning as pl
 import torch
 from bad_steps import KINDS, breaking
 
+from savi.experiments.build import build
 from savi.experiments.checkpoint import STEP_KEY, read_checkpoint
-from savi.experiments.run import build, train
+from savi.experiments.run import train
 from savi.inference.outer_loss import OuterLoss
 from savi.training import SemiAmortizedVAE
 from savi.training.finite import all_finite, in_words

@@ -7,7 +7,8 @@ import pytorch_lightning as pl
 import torch
 
 from savi.errors import InputError
-from savi.experiments.run import build, build_callbacks
+from savi.experiments.build import build
+from savi.experiments.run import build_callbacks
 from savi.training.callbacks import CostMonitor, EpochLines, FiniteLoss
 
 SMALL = ("data.limit=48", "data.batch_size=16", "model.hidden=8", "model.latent_dim=2")

@@ -12,8 +12,8 @@ from programs import finished
 from pytorch_lightning.plugins.environments import SLURMEnvironment
 
 from savi.cli import train
+from savi.experiments.build import build
 from savi.experiments.checkpoint import STEP_KEY, read_checkpoint
-from savi.experiments.run import build
 from savi.experiments.trainer import build_trainer
 
 #: Each device starts the same program again, so that it must be a file.

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import torch
 
+from savi.experiments.build import build
 from savi.experiments.checkpoint import read_checkpoint
-from savi.experiments.run import build, train
+from savi.experiments.run import train
 from savi.replicas import train as train_together
 from savi.training.divergence import factorised, require_finite
 

@@ -7,7 +7,7 @@ import pytorch_lightning as pl
 import torch
 
 from savi.config.schema import LR_SCHEDULES
-from savi.experiments.run import build
+from savi.experiments.build import build
 from savi.training import SemiAmortizedVAE
 from savi.training.kl_weight import kl_weight
 from savi.training.schedules import KEPT, LEFT, SCHEDULES

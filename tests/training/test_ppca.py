@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from savi.data import covariance_eigenvalues
+from savi.experiments.build import build
 from savi.experiments.checkpoint import load_weights
-from savi.experiments.run import build, train
+from savi.experiments.run import train
 
 
 def average_log_likelihood(covariance, model_covariance) -> torch.Tensor:

@@ -8,7 +8,7 @@ import pytorch_lightning as pl
 from pytorch_lightning.loggers.logger import DummyLogger
 from rich.console import Console
 
-from savi.experiments.run import build
+from savi.experiments.build import build
 from savi.training import progress_bar
 from savi.training.progress_bar import RunProgressBar, TimeLeft
 

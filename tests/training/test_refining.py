@@ -9,8 +9,8 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset
 
 from savi.errors import InputError
+from savi.experiments.build import build
 from savi.experiments.check import check
-from savi.experiments.run import build
 from savi.inference import refinement
 from savi.inference.refinement import WhereScarce
 from savi.replicas.configs import plans

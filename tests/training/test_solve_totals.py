@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from savi.experiments.run import build, train
+from savi.experiments.build import build
+from savi.experiments.run import train
 from savi.inner.solution import Reason, Solution
 from savi.report.metrics import METRICS
 from savi.report.table import plain_text, results_table

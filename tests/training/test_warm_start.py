@@ -10,7 +10,7 @@ from warm_starts import EXAMPLES, WARM, Diary, quiet_trainer
 from savi.data.batches import ShuffledBatches
 from savi.errors import InputError
 from savi.evaluation import evaluate
-from savi.experiments.run import build
+from savi.experiments.build import build
 from savi.gradients import BACKENDS
 from savi.vae.distributions import antithetic_noise
 

@@ -9,9 +9,9 @@ from warm_starts import EXAMPLES, WARM, Diary, quiet_trainer
 
 from savi.config.schema import EvaluateConfig
 from savi.errors import InputError
+from savi.experiments.build import build
 from savi.experiments.checkpoint import CONFIG_KEY, StoreConfig, load_weights
 from savi.experiments.reload import evaluate_checkpoint
-from savi.experiments.run import build
 from savi.training import SemiAmortizedVAE
 
 # Lightning's own use of torch, where a run is resumed; any other warning fails these tests.

@@ -84,7 +84,9 @@ class Program(NamedTuple):
 
     def _moved(self) -> tuple[bool, bool]:
         """Whether q and h move the solution at all."""
-        free = len(self.x) - np.linalg.matrix_rank(np.concatenate([self.A, self.G[self.held]]))
+        rows = np.concatenate([self.A, self.G[self.held]])
+        # The lowest NumPy that is allowed knows no rank of no rows.
+        free = len(self.x) - (np.linalg.matrix_rank(rows) if len(rows) else 0)
         return bool(free), bool(self.held.any())
 
     def call(self, name: str, *, well_posed: bool, dtype: torch.dtype = torch.float64) -> Call:

@@ -5,7 +5,7 @@ from itertools import pairwise
 import pytest
 import torch
 
-from savi.experiments.run import build
+from savi.experiments.build import build
 from savi.implicit.weight_hessian import WeightHessian, flat
 from savi.inference.gradient_check import ProbeBatch, reference_gradient
 from savi.training.hypergradient.hyperparameters import assign, make_tunable, values

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from savi.experiments.build import build
 from savi.experiments.reload import evaluate_checkpoint
-from savi.experiments.run import Run, build, train
+from savi.experiments.run import Run, train
 from savi.experiments.training_state import TrainingState
 from savi.implicit.reporter import ImplicitGradientError, ImplicitGradientWarning
 from savi.report.figures import read_metrics
