@@ -1,0 +1,105 @@
+"""What a study runs: blocks of methods on the same data, several seeds of each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import NamedTuple
+
+from savi.errors import unknown_option
+
+#: Words of a command line of ``savi-train``.
+Words = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Block:
+    """Methods that are compared on the same data, with everything else equal.
+
+    Attributes:
+        title: of its table.
+        words: what all of its runs have in common.
+        methods: what each has besides, by the name that the table gives it.
+        seeds: so many of each, from 0 on.
+        marks: the CPU seconds of training at which methods are compared.
+    """
+
+    title: str
+    words: Words
+    methods: Mapping[str, Words]
+    seeds: int
+    marks: tuple[float, ...] = ()
+
+
+class Job(NamedTuple):
+    """A run of a study."""
+
+    block: str
+    method: str
+    seed: int
+
+    def folder(self, study: Path) -> Path:
+        """Where it goes."""
+        return study / self.block / f"{self.method}_{self.seed}"
+
+
+@dataclass(frozen=True)
+class Study:
+    """The tables of one question, by name, and the words that all runs share."""
+
+    words: Words
+    blocks: Mapping[str, Block]
+    last: Words = ()  # these overrule
+
+    def jobs(self, seeds: int | None = None) -> list[Job]:
+        """Seed after seed, so that a study that is cut off has whole tables of fewer."""
+        counts = {
+            name: block.seeds if seeds is None else min(seeds, block.seeds)
+            for name, block in self.blocks.items()
+        }
+        return [
+            Job(name, method, seed)
+            for seed in range(max(counts.values(), default=0))
+            for name, block in self.blocks.items()
+            if seed < counts[name]
+            for method in block.methods
+        ]
+
+    def part(
+        self, blocks: Sequence[str] | None, methods: Sequence[str] | None, words: Sequence[str]
+    ) -> Study:
+        """Some of its tables, some of their lines, and further words for all; None for all.
+
+        Raises:
+            InputError: for a name that is unknown.
+        """
+        known = list(
+            dict.fromkeys(name for block in self.blocks.values() for name in block.methods)
+        )
+        for kind, asked, names in (
+            ("block", blocks, list(self.blocks)),
+            ("method", methods, known),
+        ):
+            for name in asked or ():
+                if name not in names:
+                    raise unknown_option(kind, name, names)
+        kept = {
+            name: replace(
+                block,
+                methods={
+                    method: own
+                    for method, own in block.methods.items()
+                    if methods is None or method in methods
+                },
+            )
+            for name, block in self.blocks.items()
+            if blocks is None or name in blocks
+        }
+        return Study(self.words, kept, (*self.last, *words))
+
+    def command(self, job: Job) -> Words:
+        """What ``savi-train`` is told, but for the folder."""
+        block = self.blocks[job.block]
+        own = block.methods[job.method]
+        return *self.words, *block.words, *own, f"seed={job.seed}", *self.last
