@@ -1,0 +1,61 @@
+"""Tables from run folders whose figures are known."""
+
+import csv
+import json
+
+import pytest
+from study.plan import Block, Job
+from study.runs import read_all
+from study.tables import lines, markdown, write_csv
+
+BLOCK = Block("Digits", (), {"vae": (), "savi": (), "svi": ()}, seeds=2, marks=(1.0, 3.0))
+
+
+def write(folder, bounds, elbo):
+    """A finished run: the bound of each epoch of ten steps, and of the test set."""
+    folder.mkdir(parents=True)
+    rows = [f"{epoch},{10 * epoch + 9},{bound}" for epoch, bound in enumerate(bounds)]
+    (folder / "metrics.csv").write_text("\n".join(["epoch,step,val/elbo", *rows]) + "\n")
+    figures = {"test/elbo": elbo, "test/kl": 2.0, "test/reconstruction": elbo + 2.0,
+               "test/nll": 0.5 - elbo}  # fmt: skip
+    (folder / "metrics.json").write_text(json.dumps(figures))
+
+
+@pytest.fixture
+def found(tmp_path):
+    jobs = {m: [Job("digits", m, seed) for seed in range(2)] for m in BLOCK.methods}
+    for seed in range(2):
+        write(jobs["vae"][seed].folder(tmp_path), [-9.0, -7.0, -8.0], -7.5 - seed)
+    write(jobs["savi"][0].folder(tmp_path), [-8.0, -6.0, -5.0], -5.5)
+    runs = {method: read_all(some, tmp_path) for method, some in jobs.items()}
+    return lines(BLOCK, runs, {"vae": 0.05, "savi": 0.1, "svi": 0.2})
+
+
+def test_figures_are_those_of_the_runs(found):
+    vae, savi = found  # No run of SVI has been finished.
+    assert (vae.method, vae.seeds, savi.method, savi.seeds) == ("vae", 2, "savi", 1)
+    bound = vae.figures["−log p(x) ≤"]
+    assert bound.mean == pytest.approx(8.0)
+    assert bound.half_width == pytest.approx(12.706 * 0.5, rel=1e-3)
+    assert savi.figures["reconstruction"].mean == pytest.approx(3.5)
+    assert savi.figures["KL"].mean == pytest.approx(2.0)
+    assert savi.figures["epochs"].mean == 3
+    assert savi.figures["VAE steps"].mean == pytest.approx(2.0)
+
+
+def test_at_equal_seconds_the_best_epoch_counts_that_has_ended(found):
+    vae, savi = found
+    # 20 and 60 steps of the one, 10 and 30 of the other.
+    assert [vae.figures[f"≤, {mark} s"].mean for mark in (1, 3)] == [7.0, 7.0]
+    assert [savi.figures[f"≤, {mark} s"].mean for mark in (1, 3)] == [8.0, 5.0]
+
+
+def test_the_table_is_written_in_both_forms(found, tmp_path):
+    text = markdown(BLOCK, found)
+    assert "**Digits**, 1 to 2 seeds" in text
+    assert "| `savi` | 5.50 | 3.50 | 2.00 | 6.00 | 3 | 2.0 | 8.00 | 5.00 |" in text
+    write_csv(tmp_path / "table.csv", {"digits": found})
+    with (tmp_path / "table.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert {row["method"] for row in rows} == {"vae", "savi"}
+    assert float(rows[0]["mean"]) == 8.0
