@@ -11,11 +11,12 @@ sys.path[:0] = [str(SCRIPTS.parent), str(SCRIPTS)]
 
 from savi.console import say
 from savi.errors import InputError, unknown_option
+from study.autoregression import of_seed
 from study.kim2018 import KIM
 from study.plan import Study
 from study.runs import read_all, run_all
 from study.seconds import prices
-from study.tables import lines, markdown, write_csv
+from study.tables import lines, markdown, without_code, write_csv
 
 STUDIES = {"kim2018": KIM}
 
@@ -54,6 +55,10 @@ def main() -> None:
             for method in block.methods
         }
         tables[name] = lines(block, runs, prices(study, name, folder))
+        if block.autoregression and tables[name]:
+            seeds = {job.seed for job in jobs if job.block == name}
+            nll = [of_seed(study, block, seed, folder / name) for seed in sorted(seeds)]
+            tables[name].insert(0, without_code(nll))
         if tables[name]:
             print(markdown(block, tables[name]), end="\n\n")
     write_csv(folder / "table.csv", tables)

@@ -59,6 +59,7 @@ KIM = Study(
             {**VAE, **SVI, **REFINED},
             seeds=3,
             marks=(3.0, 10.0, 30.0, 100.0),
+            autoregression=True,
         ),
         "fashion_mnist": Block(
             "Binary Fashion-MNIST, 3,000 training images",
@@ -67,6 +68,7 @@ KIM = Study(
             {**VAE, **SVI, **REFINED},
             seeds=3,
             marks=(10.0, 30.0, 100.0, 300.0),
+            autoregression=True,
         ),
     },
 )  # fmt: skip

@@ -23,6 +23,7 @@ class Block:
         methods: what each has besides, by the name that the table gives it.
         seeds: so many of each, from 0 on.
         marks: the CPU seconds of training at which methods are compared.
+        autoregression: whether binary images are compared with one of their pixels.
     """
 
     title: str
@@ -30,6 +31,7 @@ class Block:
     methods: Mapping[str, Words]
     seeds: int
     marks: tuple[float, ...] = ()
+    autoregression: bool = False
 
 
 class Job(NamedTuple):

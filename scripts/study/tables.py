@@ -53,6 +53,11 @@ def lines(
     return found
 
 
+def without_code(values: Sequence[float]) -> Line:
+    """Of an autoregression of pixels, by seed."""
+    return Line("autoregression", len(values), {"−log p(x)": summarise(values)})
+
+
 def _bound(run: Run, steps: float) -> float:
     """The least −L of validation within so many steps; NaN before the first epoch's end."""
     curve = run.curves["val/elbo"]
@@ -68,7 +73,7 @@ def _best(run: Run) -> tuple[int, float]:
 
 def markdown(block: Block, found: Sequence[Line]) -> str:
     """The table as a page shows it."""
-    columns = list(found[0].figures)
+    columns = list(found[-1].figures)
     seeds = min(line.seeds for line in found), max(line.seeds for line in found)
     said = f"{seeds[0]}" if seeds[0] == seeds[1] else f"{seeds[0]} to {seeds[1]}"
     head = [
@@ -77,15 +82,15 @@ def markdown(block: Block, found: Sequence[Line]) -> str:
         f"| | {' | '.join(columns)} |",
         f"|---|{'---|' * len(columns)}",
     ]
-    rows = [
-        f"| `{line.method}` | {' | '.join(_cell(name, s) for name, s in line.figures.items())} |"
-        for line in found
-    ]
+    rows = []
+    for line in found:
+        cells = [_cell(name, line.figures.get(name)) for name in columns]
+        rows.append(f"| `{line.method}` | {' | '.join(cells)} |")
     return "\n".join([*head, *rows])
 
 
-def _cell(name: str, summary: Summary) -> str:
-    if not summary.n:
+def _cell(name: str, summary: Summary | None) -> str:
+    if summary is None or not summary.n:
         return "—"
     if name == "VAE steps":
         return f"{summary.mean:.1f}"
