@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
-from study.plan import Block, Study
+from study.plan import Block, Study, Words
 
-#: The paper's: gradient steps with momentum 0.5, from the encoder's guess or the prior's.
-STEPS = ("inner.optimizer=momentum", "inner.momentum=0.5", "inner.lr=0.3", "inner.samples=2",
-         "inner.rtol=0")  # fmt: skip
-TEN = (*STEPS, "inner.max_steps=10")
-REFINED = {
-    "vae_svi": ("experiment=vae_svi", *TEN),
-    "vae_svi_kl": ("experiment=vae_svi_kl", *TEN),
-    "savi_unrolled": ("experiment=savi_unrolled", *TEN),
-    "savi_ift": ("experiment=savi_ift", "inner.samples=2"),
-    "savi": ("experiment=savi",),
-}
 VAE = {"vae": ("experiment=vae",)}
-#: From the prior, anew at every visit: twice as many steps, as they begin further away.
-SVI = {"svi": ("experiment=svi", *STEPS, "inner.warm_start=false", "inner.max_steps=20",
-               "inner.test_max_steps=20")}  # fmt: skip
+
+
+def refined(lr: float, samples: int) -> dict[str, Words]:
+    """Those that refine, by gradient steps with momentum 0.5 (but those of savi's own), by name.
+
+    The noise of a solve is drawn once. With too few samples and too long steps the variances fit
+    that noise, and the refined bound is worse than the encoder's.
+    """
+    steps = ("inner.optimizer=momentum", "inner.momentum=0.5", f"inner.lr={lr}",
+             f"inner.samples={samples}", "inner.rtol=0", "inner.max_steps=10")  # fmt: skip
+    return {
+        # A training example starts where its last visit ended, others at the prior.
+        "svi": ("experiment=svi", *steps, "inner.test_max_steps=40"),
+        "vae_svi": ("experiment=vae_svi", *steps),
+        "vae_svi_kl": ("experiment=vae_svi_kl", *steps),
+        "savi_unrolled": ("experiment=savi_unrolled", *steps),
+        "savi_ift": ("experiment=savi_ift", f"inner.samples={samples}"),
+        "savi": ("experiment=savi",),
+    }
+
 
 #: Learned until validation no longer gains; what a table shows is of the best epoch.
 SHARED = (
@@ -28,6 +34,8 @@ SHARED = (
 )  # fmt: skip
 LSTM = ("model=lstm", "model.latent_dim=2", "data=lstm_oracle", "data.batch_size=200",
         "trainer.max_epochs=40", "callbacks.early_stopping_patience=4")  # fmt: skip
+OF_SEQUENCES = {**VAE, **refined(0.1, 2)}
+OF_IMAGES = {**VAE, **refined(0.03, 4)}
 BINARY = ("model.likelihood=bernoulli", "data.binarise=static")
 
 KIM = Study(
@@ -39,7 +47,7 @@ KIM = Study(
             {
                 "language_model": ("experiment=vae", "imports=[study.networks]",
                                         "model.decoder=lstm_without_code"),
-                **VAE, **SVI, **REFINED,
+                **OF_SEQUENCES,
             },
             seeds=3,
             marks=(10.0, 30.0, 100.0, 300.0),
@@ -48,15 +56,15 @@ KIM = Study(
             "Sequences of a random LSTM, known generative model",
             (*LSTM, "imports=[study.networks]", "model.decoder=lstm_oracle",
              "model.word_dropout=null"),
-            {**VAE, **REFINED},
+            {name: own for name, own in OF_SEQUENCES.items() if name != "svi"},
             seeds=3,
             marks=(10.0, 30.0, 100.0, 300.0),
         ),
         "digits": Block(
             "Binary digits",
             (*BINARY, "data=digits", "model.hidden=200", "model.latent_dim=16",
-             "trainer.max_epochs=200", "callbacks.early_stopping_patience=20"),
-            {**VAE, **SVI, **REFINED},
+             "trainer.max_epochs=120", "callbacks.early_stopping_patience=15"),
+            OF_IMAGES,
             seeds=3,
             marks=(3.0, 10.0, 30.0, 100.0),
             autoregression=True,
@@ -65,7 +73,7 @@ KIM = Study(
             "Binary Fashion-MNIST, 3,000 training images",
             (*BINARY, "data=fashion_mnist", "data.limit=3000", "model.hidden=500",
              "model.latent_dim=32", "trainer.max_epochs=60", "callbacks.early_stopping_patience=6"),
-            {**VAE, **SVI, **REFINED},
+            OF_IMAGES,
             seeds=3,
             marks=(10.0, 30.0, 100.0, 300.0),
             autoregression=True,
