@@ -12,7 +12,7 @@ from jaxtyping import Float
 from sklearn.linear_model import LogisticRegression
 
 from savi.console import say
-from savi.experiments.run import build
+from savi.experiments.build import build
 from savi.runs.whole import write_text
 from study.plan import Block, Study
 

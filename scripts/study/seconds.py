@@ -14,7 +14,7 @@ from benchmarks.timing import interleaved
 from benchmarks.trained import training_step
 
 from savi.console import say
-from savi.experiments.run import build
+from savi.experiments.build import build
 from savi.plugins import import_modules
 from savi.runs.whole import write_text
 from study.plan import Job, Study
