@@ -11,12 +11,12 @@ sys.path[:0] = [str(SCRIPTS.parent), str(SCRIPTS)]
 
 from savi.console import say
 from savi.errors import InputError, unknown_option
-from study.autoregression import of_seed
 from study.kim2018 import KIM
 from study.plan import Study
+from study.references import nll
 from study.runs import read_all, run_all
 from study.seconds import prices
-from study.tables import lines, markdown, without_code, write_csv
+from study.tables import lines, markdown, reference, write_csv
 
 STUDIES = {"kim2018": KIM}
 
@@ -54,12 +54,14 @@ def main() -> None:
             method: read_all([job for job in jobs if job[:2] == (name, method)], folder)
             for method in block.methods
         }
+        if not any(runs.values()):
+            continue
         tables[name] = lines(block, runs, prices(study, name, folder))
-        if block.autoregression and tables[name]:
-            seeds = {job.seed for job in jobs if job.block == name}
-            nll = [of_seed(study, block, seed, folder / name) for seed in sorted(seeds)]
-            tables[name].insert(0, without_code(nll))
         if tables[name]:
+            seeds = range(max(line.seeds for line in tables[name]))
+            for kind in reversed(block.references):
+                values = [nll(study, name, kind, seed, folder) for seed in seeds]
+                tables[name].insert(0, reference(kind, values))
             print(markdown(block, tables[name]), end="\n\n")
     write_csv(folder / "table.csv", tables)
 

@@ -2,19 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
-from pathlib import Path
 
 import numpy as np
-from benchmarks.harness import run_config
 from jaxtyping import Float
 from sklearn.linear_model import LogisticRegression
-
-from savi.console import say
-from savi.experiments.build import build
-from savi.runs.whole import write_text
-from study.plan import Block, Study
 
 #: The strengths of the penalty ½‖w‖²/C among which validation chooses.
 STRENGTHS = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
@@ -23,21 +15,6 @@ STRENGTHS = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 COMPARED = 64
 
 Images = Float[np.ndarray, "N D"]
-
-
-def of_seed(study: Study, block: Block, seed: int, folder: Path) -> float:
-    """Of the test images of a block, from the file of an earlier start if there is one."""
-    file = folder / f"autoregression_{seed}.json"
-    if file.exists():
-        return float(json.loads(file.read_text()))
-    words = [*study.words, *block.words, "experiment=vae", f"seed={seed}", *study.last]
-    data, _ = build(run_config(words))
-    splits = (data.split(name).double().numpy() for name in ("train", "val", "test"))
-    found = autoregressive_nll(*splits)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    write_text(file, json.dumps(found))
-    say(f"{folder.name}/autoregression_{seed}: finished")
-    return found
 
 
 def autoregressive_nll(train: Images, val: Images, test: Images) -> float:

@@ -51,6 +51,7 @@ KIM = Study(
             },
             seeds=3,
             marks=(10.0, 30.0, 100.0, 300.0),
+            references=("truth",),
         ),
         "lstm_oracle_known": Block(
             "Sequences of a random LSTM, known generative model",
@@ -59,6 +60,7 @@ KIM = Study(
             {name: own for name, own in OF_SEQUENCES.items() if name != "svi"},
             seeds=3,
             marks=(10.0, 30.0, 100.0, 300.0),
+            references=("truth",),
         ),
         "digits": Block(
             "Binary digits",
@@ -67,7 +69,7 @@ KIM = Study(
             OF_IMAGES,
             seeds=3,
             marks=(3.0, 10.0, 30.0, 100.0),
-            autoregression=True,
+            references=("autoregression",),
         ),
         "fashion_mnist": Block(
             "Binary Fashion-MNIST, 3,000 training images",
@@ -76,7 +78,7 @@ KIM = Study(
             OF_IMAGES,
             seeds=3,
             marks=(10.0, 30.0, 100.0, 300.0),
-            autoregression=True,
+            references=("autoregression",),
         ),
     },
 )  # fmt: skip

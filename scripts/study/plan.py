@@ -23,7 +23,7 @@ class Block:
         methods: what each has besides, by the name that the table gives it.
         seeds: so many of each, from 0 on.
         marks: the CPU seconds of training at which methods are compared.
-        autoregression: whether binary images are compared with one of their pixels.
+        references: what needs no run, see :mod:`study.references`.
     """
 
     title: str
@@ -31,7 +31,7 @@ class Block:
     methods: Mapping[str, Words]
     seeds: int
     marks: tuple[float, ...] = ()
-    autoregression: bool = False
+    references: tuple[str, ...] = ()
 
 
 class Job(NamedTuple):
@@ -103,5 +103,8 @@ class Study:
     def command(self, job: Job) -> Words:
         """What ``savi-train`` is told, but for the folder."""
         block = self.blocks[job.block]
-        own = block.methods[job.method]
-        return *self.words, *block.words, *own, f"seed={job.seed}", *self.last
+        return self.words_of(block, job.seed, *block.methods[job.method])
+
+    def words_of(self, block: Block, seed: int, *own: str) -> Words:
+        """Those of a run of a block."""
+        return *self.words, *block.words, *own, f"seed={seed}", *self.last

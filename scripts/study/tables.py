@@ -53,9 +53,9 @@ def lines(
     return found
 
 
-def without_code(values: Sequence[float]) -> Line:
-    """Of an autoregression of pixels, by seed."""
-    return Line("autoregression", len(values), {"−log p(x)": summarise(values)})
+def reference(name: str, values: Sequence[float]) -> Line:
+    """Of a model that needs no run, by seed."""
+    return Line(name, len(values), {"−log p(x)": summarise(values)})
 
 
 def _bound(run: Run, steps: float) -> float:
