@@ -65,7 +65,7 @@ KIM = Study(
         "digits": Block(
             "Binary digits",
             (*BINARY, "data=digits", "model.hidden=200", "model.latent_dim=16",
-             "trainer.max_epochs=120", "callbacks.early_stopping_patience=15"),
+             "trainer.max_epochs=400", "callbacks.early_stopping_patience=20"),
             OF_IMAGES,
             seeds=3,
             marks=(3.0, 10.0, 30.0, 100.0),
