@@ -9,6 +9,8 @@ from pathlib import Path
 SCRIPTS = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(SCRIPTS.parent), str(SCRIPTS)]
 
+from benchmarks.harness import write_csv
+
 from savi.console import say
 from savi.errors import InputError, unknown_option
 from study.kim2018 import KIM
@@ -16,7 +18,7 @@ from study.plan import Study
 from study.references import nll
 from study.runs import read_all, run_all
 from study.seconds import prices
-from study.tables import lines, markdown, reference, write_csv
+from study.tables import flat, lines, markdown, reference
 
 STUDIES = {"kim2018": KIM}
 
@@ -63,7 +65,8 @@ def main() -> None:
                 values = [nll(study, name, kind, seed, folder) for seed in seeds]
                 tables[name].insert(0, reference(kind, values))
             print(markdown(block, tables[name]), end="\n\n")
-    write_csv(folder / "table.csv", tables)
+    if rows := flat(tables):
+        write_csv(folder / "table.csv", rows)
 
 
 def chosen(

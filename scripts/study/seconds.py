@@ -10,12 +10,11 @@ from pathlib import Path
 import torch
 from benchmarks.harness import run_config
 from benchmarks.images import Images
+from benchmarks.price import TrainingStep
 from benchmarks.timing import interleaved
-from benchmarks.trained import training_step
 
 from savi.console import say
 from savi.experiments.build import build
-from savi.plugins import import_modules
 from savi.runs.whole import write_text
 from study.plan import Job, Study
 
@@ -49,20 +48,12 @@ def _measured(study: Study, block: str, methods: Sequence[str]) -> dict[str, flo
             # No Trainer is there that knows how long the training is.
             words = [*study.command(Job(block, method, 0)), "optimizer.schedule=constant"]
             config = run_config([*words, "trainer.threads=1"])
-            import_modules(config["imports"])
             data, module = build(config)
-            batches, optimizer = (
-                Images(data, None).training_batches(),
-                module.configure_optimizers(),
-            )
             module.train()
-
-            def step(module=module, optimizer=optimizer, batches=batches) -> None:  # type: ignore[no-untyped-def]
-                training_step(module, optimizer, next(batches), measured=False)
-
+            batches = Images(data, None).training_batches()
+            step = steps[method] = TrainingStep(module, module.configure_optimizers(), batches)
             for _ in range(BEFORE):
                 step()
-            steps[method] = step
         timings = interleaved(steps, ROUNDS, lambda name: None, clock=time.process_time)
     finally:
         torch.set_num_threads(threads)

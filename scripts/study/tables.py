@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 from savi.report.runs import Run
@@ -100,15 +98,14 @@ def _cell(name: str, summary: Summary | None) -> str:
     return f"{summary.mean:.2f}{width}"
 
 
-def write_csv(path: Path, tables: Mapping[str, Sequence[Line]]) -> None:
-    """A row for each block, method and column."""
-    with path.open("w", newline="", encoding="utf-8") as file:
-        rows = csv.writer(file)
-        rows.writerow(["block", "method", "figure", "mean", "half_width", "seeds"])
-        for block, found in tables.items():
-            for line in found:
-                for name, summary in line.figures.items():
-                    width = "" if summary.half_width is None else f"{summary.half_width:.6g}"
-                    rows.writerow(
-                        [block, line.method, name, f"{summary.mean:.6g}", width, summary.n]
-                    )
+def flat(tables: Mapping[str, Sequence[Line]]) -> list[dict[str, object]]:
+    """A row for each block, method and column, as a CSV file holds them."""
+    return [
+        {
+            "block": block, "method": line.method, "figure": name, "mean": summary.mean,
+            "half_width": summary.half_width, "seeds": summary.n,
+        }
+        for block, found in tables.items()
+        for line in found
+        for name, summary in line.figures.items()
+    ]  # fmt: skip

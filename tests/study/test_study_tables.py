@@ -4,9 +4,10 @@ import csv
 import json
 
 import pytest
+from benchmarks.harness import write_csv
 from study.plan import Block, Job
 from study.runs import read_all
-from study.tables import lines, markdown, write_csv
+from study.tables import flat, lines, markdown
 
 BLOCK = Block("Digits", (), {"vae": (), "savi": (), "svi": ()}, seeds=2, marks=(1.0, 3.0))
 
@@ -54,7 +55,7 @@ def test_the_table_is_written_in_both_forms(found, tmp_path):
     text = markdown(BLOCK, found)
     assert "**Digits**, 1 to 2 seeds" in text
     assert "| `savi` | 5.50 | 3.50 | 2.00 | 6.00 | 3 | 2.0 | 8.00 | 5.00 |" in text
-    write_csv(tmp_path / "table.csv", {"digits": found})
+    write_csv(tmp_path / "table.csv", flat({"digits": found}))
     with (tmp_path / "table.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert {row["method"] for row in rows} == {"vae", "savi"}

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from closed_derivatives import require_closed_derivatives
 from linear_gaussian import randn
 from torch import Tensor, nn
 
@@ -14,11 +15,9 @@ from savi.evaluation.annealing import Annealing
 from savi.evaluation.bounds import importance_log_likelihood
 from savi.evaluation.proposals import laplace_at_mode
 from savi.implicit.smoothness import kinked_operations
-from savi.inference.negative_elbo import NegativeELBO
-from savi.vae import DECODERS, POSTERIORS, VAE, DiagonalGaussian
+from savi.vae import DECODERS, VAE, DiagonalGaussian
 from savi.vae.build import build_vae
 from savi.vae.data_fit import DataFit
-from savi.vae.distributions import common_noise
 from savi.vae.likelihoods import CategoricalLikelihood
 
 D, L, N = 4, 5, 6
@@ -108,15 +107,7 @@ def test_it_is_finite_in_single_precision_wherever_the_outputs_are():
 
 @pytest.mark.parametrize("family", ["diagonal_gaussian", "point_mass"])
 def test_closed_derivatives_of_the_inner_problem_are_those_of_autograd(family: str):
-    model, x = model_of(), observations()
-    posterior = POSTERIORS[family](2)
-    noise = common_noise(4, x.new_zeros(N, 2), torch.Generator().manual_seed(0))
-    objective = NegativeELBO(model, posterior, x, noise)
-    y = (0.3 * randn(N, posterior.num_params)).requires_grad_()
-    (slope,) = torch.autograd.grad(objective(y).sum(), y)
-    torch.testing.assert_close(objective.gradient(y.detach())[1], slope)
-    closed = objective.exact_curvature(y.detach())
-    torch.testing.assert_close(closed, objective.exact_curvature(y, create_graph=True).detach())
+    require_closed_derivatives(model_of(), observations(), family)
 
 
 def test_gauss_newton_weighs_tangents_by_the_fisher_matrix():
