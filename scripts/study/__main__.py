@@ -63,7 +63,7 @@ def main() -> None:
             seeds = range(max(line.seeds for line in tables[name]))
             for kind in reversed(block.references):
                 values = [nll(study, name, kind, seed, folder) for seed in seeds]
-                tables[name].insert(0, reference(kind, values))
+                tables[name].insert(0, reference(kind, block.columns[-1].heading, values))
             print(markdown(block, tables[name]), end="\n\n")
     if rows := flat(tables):
         write_csv(folder / "table.csv", rows)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from study.plan import Block, Study, Words
+from study.plan import Block, Column, Study, Words
 
 VAE = {"vae": ("experiment=vae",)}
 
@@ -26,6 +26,13 @@ def refined(lr: float, samples: int) -> dict[str, Words]:
     }
 
 
+NLL = "−log p(x)"
+COLUMNS = (
+    Column(f"{NLL} ≤", "test/elbo", -1.0),
+    Column("reconstruction", "test/reconstruction", -1.0),
+    Column("KL", "test/kl"),
+    Column(NLL, "test/nll"),
+)
 #: Learned until validation no longer gains; what a table shows is of the best epoch.
 SHARED = (
     "logger=csv", "callbacks.figures=false", "callbacks.keep_optimizer=false",
@@ -49,6 +56,7 @@ KIM = Study(
                                         "model.decoder=lstm_without_code"),
                 **OF_SEQUENCES,
             },
+            COLUMNS,
             seeds=3,
             marks=(10.0, 30.0, 100.0, 300.0),
             references=("truth",),
@@ -58,6 +66,7 @@ KIM = Study(
             (*LSTM, "imports=[study.networks]", "model.decoder=lstm_oracle",
              "model.word_dropout=null"),
             {name: own for name, own in OF_SEQUENCES.items() if name != "svi"},
+            COLUMNS,
             seeds=3,
             marks=(10.0, 30.0, 100.0, 300.0),
             references=("truth",),
@@ -67,6 +76,7 @@ KIM = Study(
             (*BINARY, "data=digits", "model.hidden=200", "model.latent_dim=16",
              "trainer.max_epochs=400", "callbacks.early_stopping_patience=20"),
             OF_IMAGES,
+            COLUMNS,
             seeds=3,
             marks=(3.0, 10.0, 30.0, 100.0),
             references=("autoregression",),
@@ -76,6 +86,7 @@ KIM = Study(
             (*BINARY, "data=fashion_mnist", "data.limit=3000", "model.hidden=500",
              "model.latent_dim=32", "trainer.max_epochs=60", "callbacks.early_stopping_patience=6"),
             OF_IMAGES,
+            COLUMNS,
             seeds=3,
             marks=(10.0, 30.0, 100.0, 300.0),
             references=("autoregression",),

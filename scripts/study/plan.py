@@ -13,6 +13,18 @@ from savi.errors import unknown_option
 Words = tuple[str, ...]
 
 
+class Column(NamedTuple):
+    """A column of a table: what it is called, and the final figure of a run that it shows.
+
+    The figure is multiplied by ``sign``; ``digits`` come after the point.
+    """
+
+    heading: str
+    metric: str
+    sign: float = 1.0
+    digits: int = 2
+
+
 @dataclass(frozen=True)
 class Block:
     """Methods that are compared on the same data, with everything else equal.
@@ -21,6 +33,7 @@ class Block:
         title: of its table.
         words: what all of its runs have in common.
         methods: what each has besides, by the name that the table gives it.
+        columns: of its table; in the first one methods are compared seed for seed.
         seeds: so many of each, from 0 on.
         marks: the CPU seconds of training at which methods are compared.
         references: what needs no run, see :mod:`study.references`.
@@ -29,6 +42,7 @@ class Block:
     title: str
     words: Words
     methods: Mapping[str, Words]
+    columns: tuple[Column, ...]
     seeds: int
     marks: tuple[float, ...] = ()
     references: tuple[str, ...] = ()

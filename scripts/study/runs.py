@@ -22,9 +22,9 @@ def run_all(study: Study, jobs: Sequence[Job], folder: Path, processes: int) -> 
         return list(pool.map(lambda job: _run(job, study.command(job), folder), jobs))
 
 
-def read_all(jobs: Sequence[Job], folder: Path) -> list[Run]:
-    """Of those that have been started."""
-    return [_read(job, folder) for job in jobs if job.folder(folder).is_dir()]
+def read_all(jobs: Sequence[Job], folder: Path) -> dict[int, Run]:
+    """Of those that have been started, by their seeds."""
+    return {job.seed: _read(job, folder) for job in jobs if job.folder(folder).is_dir()}
 
 
 def _run(job: Job, words: Words, folder: Path) -> Run:

@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from savi.report.runs import Run
 from savi.report.settings import Summary, summarise
-from study.plan import Block
+from study.plan import Block, Column
 
-#: What the others' seconds are compared with.
+#: What the others are compared with, seed for seed, and their seconds.
 BASE = "vae"
-#: The columns of a table: their headings, and the figure of a run.
-COLUMNS: dict[str, Callable[[Run], float]] = {
-    "−log p(x) ≤": lambda run: -run.metrics.get("test/elbo", math.nan),
-    "reconstruction": lambda run: -run.metrics.get("test/reconstruction", math.nan),
-    "KL": lambda run: run.metrics.get("test/kl", math.nan),
-    "−log p(x)": lambda run: run.metrics.get("test/nll", math.nan),
-    "epochs": lambda run: _best(run)[0],
-}
+#: The columns that every table has besides its own.
+DIFFERENCE, EPOCHS, PRICE = f"less `{BASE}`", "best epoch", "VAE steps"
+#: Finished runs by their seeds.
+Runs = Mapping[int, Run]
 
 
 class Line(NamedTuple):
@@ -31,29 +27,51 @@ class Line(NamedTuple):
 
 
 def lines(
-    block: Block, runs: Mapping[str, Sequence[Run]], price: Mapping[str, float]
+    block: Block, runs: Mapping[str, Mapping[int, Run]], price: Mapping[str, float]
 ) -> list[Line]:
     """Of the methods that have a finished run.
 
     At a mark counts the bound of validation of the best epoch that ends within so many seconds.
     """
     found = []
+    first = block.columns[0]
+    finished = {method: _finished(some) for method, some in runs.items()}
+    base = finished.get(BASE, {})
     for method in block.methods:
-        finished = [run for run in runs.get(method, ()) if run.state == "finished"]
-        if not finished:
+        own = finished.get(method, {})
+        if not own:
             continue
-        figures = {name: summarise(map(of, finished)) for name, of in COLUMNS.items()}
-        figures["VAE steps"] = summarise([price[method] / price[BASE]])
+        figures = {
+            column.heading: summarise(value(run, column) for run in own.values())
+            for column in block.columns
+        }
+        if method != BASE:
+            figures[DIFFERENCE] = summarise(
+                value(run, first) - value(base[seed], first)
+                for seed, run in own.items()
+                if seed in base
+            )
+        figures[EPOCHS] = summarise(_best(run)[0] for run in own.values())
+        figures[PRICE] = summarise([price[method] / price[BASE]])
         for mark in block.marks:
             steps = mark / price[method]
-            figures[f"≤, {mark:g} s"] = summarise(_bound(run, steps) for run in finished)
-        found.append(Line(method, len(finished), figures))
+            figures[f"≤, {mark:g} s"] = summarise(_bound(run, steps) for run in own.values())
+        found.append(Line(method, len(own), figures))
     return found
 
 
-def reference(name: str, values: Sequence[float]) -> Line:
+def _finished(runs: Mapping[int, Run]) -> Runs:
+    return {seed: run for seed, run in runs.items() if run.state == "finished"}
+
+
+def value(run: Run, column: Column) -> float:
+    """The figure of a run that a column shows; NaN if it has none."""
+    return column.sign * run.metrics.get(column.metric, math.nan)
+
+
+def reference(name: str, heading: str, values: Sequence[float]) -> Line:
     """Of a model that needs no run, by seed."""
-    return Line(name, len(values), {"−log p(x)": summarise(values)})
+    return Line(name, len(values), {heading: summarise(values)})
 
 
 def _bound(run: Run, steps: float) -> float:
@@ -71,7 +89,9 @@ def _best(run: Run) -> tuple[int, float]:
 
 def markdown(block: Block, found: Sequence[Line]) -> str:
     """The table as a page shows it."""
-    columns = list(found[-1].figures)
+    columns = [*found[-1].figures]
+    if DIFFERENCE not in columns and any(DIFFERENCE in line.figures for line in found):
+        columns.insert(len(block.columns), DIFFERENCE)
     seeds = min(line.seeds for line in found), max(line.seeds for line in found)
     said = f"{seeds[0]}" if seeds[0] == seeds[1] else f"{seeds[0]} to {seeds[1]}"
     head = [
@@ -80,22 +100,23 @@ def markdown(block: Block, found: Sequence[Line]) -> str:
         f"| | {' | '.join(columns)} |",
         f"|---|{'---|' * len(columns)}",
     ]
+    digits = {column.heading: column.digits for column in block.columns}
+    digits |= {PRICE: 1, EPOCHS: 0}
     rows = []
     for line in found:
-        cells = [_cell(name, line.figures.get(name)) for name in columns]
+        cells = [
+            _cell(line.figures.get(name), digits.get(name, block.columns[0].digits))
+            for name in columns
+        ]
         rows.append(f"| `{line.method}` | {' | '.join(cells)} |")
     return "\n".join([*head, *rows])
 
 
-def _cell(name: str, summary: Summary | None) -> str:
+def _cell(summary: Summary | None, digits: int) -> str:
     if summary is None or not summary.n:
         return "—"
-    if name == "VAE steps":
-        return f"{summary.mean:.1f}"
-    if name == "epochs":
-        return f"{summary.mean:.0f}"
-    width = "" if summary.half_width is None else f" ± {summary.half_width:.2f}"
-    return f"{summary.mean:.2f}{width}"
+    width = "" if summary.half_width is None else f" ± {summary.half_width:.{digits}f}"
+    return f"{summary.mean:.{digits}f}{width}"
 
 
 def flat(tables: Mapping[str, Sequence[Line]]) -> list[dict[str, object]]:

@@ -25,7 +25,7 @@ def test_the_truth_is_the_oracles_evidence():
 def test_it_is_computed_once(tmp_path, monkeypatch):
     own = [f"data.options.{key}={value}" for key, value in OPTIONS.items()]
     words = ("model=lstm", "model.latent_dim=2", "data=lstm_oracle", "data.val_size=8", *own)
-    study = Study((), {"tiny": Block("Tiny", words, {}, seeds=1, references=("truth",))})
+    study = Study((), {"tiny": Block("Tiny", words, {}, (), seeds=1, references=("truth",))})
     found = nll(study, "tiny", "truth", 0, tmp_path)
     assert json.loads((tmp_path / "tiny/truth_0.json").read_text()) == found
     monkeypatch.setitem(REFERENCES, "truth", None)

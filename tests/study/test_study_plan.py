@@ -10,8 +10,10 @@ from savi.errors import InputError
 STUDY = Study(
     ("logger=csv",),
     {
-        "small": Block("Small", ("data=digits",), {"vae": ("experiment=vae",), "svi": ()}, seeds=2),
-        "large": Block("Large", ("data=mnist",), {"vae": ("experiment=vae",)}, seeds=1),
+        "small": Block(
+            "Small", ("data=digits",), {"vae": ("experiment=vae",), "svi": ()}, (), seeds=2
+        ),
+        "large": Block("Large", ("data=mnist",), {"vae": ("experiment=vae",)}, (), seeds=1),
     },
 )
 
