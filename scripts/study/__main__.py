@@ -13,6 +13,7 @@ from benchmarks.harness import write_csv
 
 from savi.console import say
 from savi.errors import InputError, unknown_option
+from study.implicit import IMPLICIT
 from study.kim2018 import KIM
 from study.plan import Study
 from study.references import nll
@@ -20,7 +21,7 @@ from study.runs import read_all, run_all
 from study.seconds import prices
 from study.tables import flat, lines, markdown, reference
 
-STUDIES = {"kim2018": KIM}
+STUDIES = {"implicit": IMPLICIT, "kim2018": KIM}
 
 
 def names(listed: str) -> list[str]:
@@ -63,7 +64,7 @@ def main() -> None:
             seeds = range(max(line.seeds for line in tables[name]))
             for kind in reversed(block.references):
                 values = [nll(study, name, kind, seed, folder) for seed in seeds]
-                tables[name].insert(0, reference(kind, block.columns[-1].heading, values))
+                tables[name].insert(0, reference(kind, block, values))
             print(markdown(block, tables[name]), end="\n\n")
     if rows := flat(tables):
         write_csv(folder / "table.csv", rows)

@@ -16,13 +16,18 @@ Words = tuple[str, ...]
 class Column(NamedTuple):
     """A column of a table: what it is called, and the final figure of a run that it shows.
 
-    The figure is multiplied by ``sign``; ``digits`` come after the point.
+    The figure is multiplied by ``factor``, and divided by that called ``per``; ``digits`` come
+    after the point.
     """
 
     heading: str
     metric: str
-    sign: float = 1.0
+    factor: float = 1.0
     digits: int = 2
+    per: str | None = None
+
+
+BOUND = Column("≤", "val/elbo", -1.0)
 
 
 @dataclass(frozen=True)
@@ -36,6 +41,8 @@ class Block:
         columns: of its table; in the first one methods are compared seed for seed.
         seeds: so many of each, from 0 on.
         marks: the CPU seconds of training at which methods are compared.
+        at_marks: the curve whose best value within these is compared; the higher the metric, the
+            better.
         references: what needs no run, see :mod:`study.references`.
     """
 
@@ -45,7 +52,12 @@ class Block:
     columns: tuple[Column, ...]
     seeds: int
     marks: tuple[float, ...] = ()
+    at_marks: Column = BOUND
     references: tuple[str, ...] = ()
+
+    def at(self, mark: float) -> str:
+        """The heading of what is compared at a mark."""
+        return f"{self.at_marks.heading}, {mark:g} s"
 
 
 class Job(NamedTuple):

@@ -31,7 +31,7 @@ def lines(
 ) -> list[Line]:
     """Of the methods that have a finished run.
 
-    At a mark counts the bound of validation of the best epoch that ends within so many seconds.
+    At a mark counts the best epoch that ends within so many seconds.
     """
     found = []
     first = block.columns[0]
@@ -55,7 +55,9 @@ def lines(
         figures[PRICE] = summarise([price[method] / price[BASE]])
         for mark in block.marks:
             steps = mark / price[method]
-            figures[f"≤, {mark:g} s"] = summarise(_bound(run, steps) for run in own.values())
+            figures[block.at(mark)] = summarise(
+                _within(run, block.at_marks, steps) for run in own.values()
+            )
         found.append(Line(method, len(own), figures))
     return found
 
@@ -66,19 +68,21 @@ def _finished(runs: Mapping[int, Run]) -> Runs:
 
 def value(run: Run, column: Column) -> float:
     """The figure of a run that a column shows; NaN if it has none."""
-    return column.sign * run.metrics.get(column.metric, math.nan)
+    whole = 1.0 if column.per is None else run.metrics.get(column.per, math.nan)
+    return column.factor * run.metrics.get(column.metric, math.nan) / whole if whole else math.nan
 
 
-def reference(name: str, heading: str, values: Sequence[float]) -> Line:
-    """Of a model that needs no run, by seed."""
-    return Line(name, len(values), {heading: summarise(values)})
+def reference(name: str, block: Block, values: Sequence[float]) -> Line:
+    """Of a model that needs no run: its −log p(x) by seed, in the column that shows a run's."""
+    column = next(column for column in block.columns if column.metric == "test/nll")
+    return Line(name, len(values), {column.heading: summarise(column.factor * v for v in values)})
 
 
-def _bound(run: Run, steps: float) -> float:
-    """The least −L of validation within so many steps; NaN before the first epoch's end."""
-    curve = run.curves["val/elbo"]
+def _within(run: Run, column: Column, steps: float) -> float:
+    """The best value of a curve within so many steps; NaN before the first epoch's end."""
+    curve = run.curves[column.metric]
     values = curve.values[curve.steps + 1 <= steps]
-    return -float(values.max()) if len(values) else math.nan
+    return column.factor * float(values.max()) if len(values) else math.nan
 
 
 def _best(run: Run) -> tuple[int, float]:
@@ -102,6 +106,9 @@ def markdown(block: Block, found: Sequence[Line]) -> str:
     ]
     digits = {column.heading: column.digits for column in block.columns}
     digits |= {PRICE: 1, EPOCHS: 0}
+    digits |= {
+        f"{block.at_marks.heading}, {mark:g} s": block.at_marks.digits for mark in block.marks
+    }
     rows = []
     for line in found:
         cells = [

@@ -2,9 +2,11 @@
 
 import json
 
+import numpy as np
 import pytest
+from scipy.stats import multivariate_normal
 from study.plan import Block, Study
-from study.references import REFERENCES, nll
+from study.references import GAMMA, REFERENCES, nll
 
 from savi.data import TensorDataModule
 from savi.data.sets.lstm_oracle import evidence
@@ -20,6 +22,17 @@ def test_the_truth_is_the_oracles_evidence():
     words = (data.split("test") * 2).round().int()
     expected = -float(evidence(data.truth, words).mean())
     assert REFERENCES["truth"](data) == pytest.approx(expected)
+
+
+def test_the_best_linear_model_is_better_than_the_one_with_another_covariance():
+    """On data from a model of fewer codes, with that γ, it is the truth but for the sampling."""
+    options = {"n": 20_000, "dim": 8, "latent_dim": 2, "gamma": GAMMA, "eigenvalues": [4.0, 1.0]}
+    data = TensorDataModule("linear_gaussian", options=options, dequantise=False, centre=False)
+    data.setup()
+    weight, bias = data.truth["W"].numpy(), data.truth["b"].numpy()
+    true = multivariate_normal(bias, weight @ weight.T + GAMMA * np.eye(8))
+    expected = -float(true.logpdf(data.split("test").double().numpy()).mean())
+    assert REFERENCES["ppca"](data) == pytest.approx(expected, abs=0.01)
 
 
 def test_it_is_computed_once(tmp_path, monkeypatch):

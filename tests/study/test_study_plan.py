@@ -38,7 +38,7 @@ def test_words_that_come_later_overrule():
 
 
 def test_unknown_names_are_refused_with_the_known_ones():
-    with pytest.raises(InputError, match="unknown study 'kim': choose one of kim2018"):
+    with pytest.raises(InputError, match="unknown study 'kim': choose one of implicit, kim2018"):
         chosen("kim", None, None, [])
     with pytest.raises(InputError, match="unknown block 'tiny': choose one of large, small"):
         STUDY.part(["tiny"], None, [])

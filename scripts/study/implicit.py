@@ -1,0 +1,116 @@
+"""Whether implicit gradients pay for semi-amortised VAEs: the runs that end by epochs.
+
+Those that end by the clock are the benchmark ``race``.
+"""
+
+from __future__ import annotations
+
+from study.plan import Block, Column, Study, Words
+from study.references import GAMMA, LATENT
+
+#: Direct or implicit, with everything else equal: the encoder learns by its own ELBO alone, so that
+#: nothing but the gradient of the decoder differs.
+OWN_ELBO = "encoder_loss=elbo_at_init"
+PROXIMAL = ("experiment=savi_ift", OWN_ELBO)
+LAPLACE = ("experiment=laplace_ift", OWN_ELBO)
+STOP = "gradient=stop"
+ONE_STEP = "inner.max_steps=1"
+THROUGH = "encoder_loss=through"
+
+METHODS: dict[str, Words] = {
+    "vae": ("experiment=vae",),
+    "vae_refined": ("experiment=vae", "inner=elbo", "inner.max_steps=0", "inner.test_max_steps=5"),
+    "vae_aggressive": ("experiment=vae", "callbacks.aggressive_encoder_steps=20"),
+    "svi": ("experiment=svi",),
+    "vae_svi": ("experiment=vae_svi",),
+    "vae_svi_kl": ("experiment=vae_svi_kl",),
+    "savi": ("experiment=savi",),
+    "savi_unrolled_5": ("experiment=savi_unrolled", "inner.max_steps=5"),
+    "savi_unrolled_10": ("experiment=savi_unrolled",),
+    "savi_unrolled_20": ("experiment=savi_unrolled", "inner.max_steps=20"),
+    "savi_ift_0.1": ("experiment=savi_ift", "inner.rho=0.1"),
+    "savi_ift": ("experiment=savi_ift",),
+    "savi_ift_10": ("experiment=savi_ift", "inner.rho=10"),
+    "trust_region": ("experiment=savi_ift", "inner=trust_region"),
+    "laplace_ift": ("experiment=laplace_ift",),
+    "laplace_stop": ("experiment=laplace_ift", STOP),
+    "vlae_1": ("experiment=vlae", ONE_STEP),
+    "vlae": ("experiment=vlae",),
+}
+DIRECT: dict[str, Words] = {
+    "vae": METHODS["vae"],
+    "proximal_ift": PROXIMAL,
+    "proximal_stop": (*PROXIMAL, STOP),
+    "proximal_1_ift": (*PROXIMAL, ONE_STEP),
+    "proximal_1_stop": (*PROXIMAL, ONE_STEP, STOP),
+    "laplace_ift": LAPLACE,
+    "laplace_stop": (*LAPLACE, STOP),
+    "laplace_1_ift": (*LAPLACE, ONE_STEP),
+    "laplace_1_stop": (*LAPLACE, ONE_STEP, STOP),
+}
+ENCODER: dict[str, Words] = {
+    "vae": METHODS["vae"],
+    **{f"unrolled_{k}": ("experiment=savi_unrolled", f"inner.max_steps={k}") for k in (1, 5, 20)},
+    **{f"ift_{rho:g}": ("experiment=savi_ift", THROUGH, f"inner.rho={rho:g}")
+       for rho in (0.1, 1, 10, 100)},
+}  # fmt: skip
+
+LOG_LIKELIHOOD = Column("log p(x)", "test/nll", -1.0, digits=1)
+ELBO = Column("ELBO", "test/elbo", digits=1)
+AMORTISATION = Column("amortisation gap", "test/gap/amortization", digits=1)
+IN_TRAINING = Column("of training examples", "train/gap/amortization", digits=1)
+APPROXIMATION = Column("approximation gap", "test/gap/approximation", digits=1)
+ACTIVE = Column("active units", "test/active_units", digits=1)
+ERROR = Column("squared error", "test/squared_error")
+FAILED = Column("solves that failed, %", "inner/solves_failed", 100.0, per="inner/solves")
+CURVATURE = Column("least curvature", "ift/min_curvature")
+BOUND = Column("error bound", "ift/error_bound", digits=3)
+GAPS = (LOG_LIKELIHOOD, ELBO, AMORTISATION, IN_TRAINING, APPROXIMATION)
+AT_MARKS = Column("ELBO of validation", "val/elbo", digits=1)
+
+DIGITS = ("data=digits", "trainer.max_epochs=300", "callbacks.early_stopping_patience=15")
+SHARED = (
+    "logger=csv", "callbacks.figures=false", "callbacks.keep_optimizer=false",
+    "evaluation.gap_examples=64", "evaluation.ais_examples=0", "evaluation.autoencoder_steps=0",
+)  # fmt: skip
+
+IMPLICIT = Study(
+    SHARED,
+    {
+        "digits": Block(
+            "Digits, every method",
+            DIGITS, METHODS, (*GAPS, ACTIVE),
+            seeds=5, marks=(3.0, 10.0, 30.0, 100.0), at_marks=AT_MARKS,
+        ),
+        "direct": Block(
+            "Digits, implicit and direct gradients with everything else equal",
+            DIGITS, DIRECT, (LOG_LIKELIHOOD, ELBO, AMORTISATION, FAILED, CURVATURE, BOUND),
+            seeds=3,
+        ),
+        "encoder": Block(
+            "Digits, encoders that learn from the refined posterior alone",
+            DIGITS, ENCODER, GAPS,
+            seeds=3,
+        ),
+        **{
+            f"depth_{depth}": Block(
+                f"Digits, networks of {depth} hidden layers",
+                (*DIGITS, f"model.depth={depth}"),
+                {name: METHODS[name] for name in ("vae", "savi", "savi_ift")},
+                (LOG_LIKELIHOOD, ELBO, ERROR, ACTIVE),
+                seeds=3,
+            )
+            for depth in (2, 4, 6, 8)
+        },
+        "linear": Block(
+            "Data of a linear Gaussian model",
+            ("data=linear_gaussian", "model=linear", f"model.latent_dim={LATENT}",
+             "model.gamma.mode=fixed", f"model.gamma.value={GAMMA}", "model.samples=4",
+             "optimizer.lr=1e-2", "optimizer.schedule=cosine", "trainer.max_epochs=20"),
+            {name: METHODS[name] for name in METHODS if name != "vae_aggressive"},
+            (LOG_LIKELIHOOD, ELBO, AMORTISATION, APPROXIMATION, ACTIVE),
+            seeds=3,
+            references=("ppca",),
+        ),
+    },
+)  # fmt: skip
