@@ -26,9 +26,14 @@ def prices(study: Study, block: str, folder: Path) -> dict[str, float]:
     """By method, from the file of an earlier start if it has them all.
 
     On one thread, each step with its backward and the optimiser's, without what a Trainer adds.
+    Methods of which callbacks do a part of the work, by no fixed plan, are left out.
     """
     file = folder / f"seconds_{block}.json"
-    methods = list(study.blocks[block].methods)
+    methods = [
+        name
+        for name, words in study.blocks[block].methods.items()
+        if not any(word.startswith("callbacks.") for word in words)
+    ]
     if file.exists():
         known = json.loads(file.read_text())
         if list(known) == methods:

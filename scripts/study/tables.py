@@ -52,9 +52,10 @@ def lines(
                 if seed in base
             )
         figures[EPOCHS] = summarise(_best(run)[0] for run in own.values())
-        figures[PRICE] = summarise([price[method] / price[BASE]])
+        seconds = price.get(method, math.nan)
+        figures[PRICE] = summarise([seconds / price[BASE]])
         for mark in block.marks:
-            steps = mark / price[method]
+            steps = mark / seconds
             figures[block.at(mark)] = summarise(
                 _within(run, block.at_marks, steps) for run in own.values()
             )
