@@ -25,6 +25,7 @@ from savi.experiments.checkpoint import CONFIG_KEY, DATA_KEY, put_weights, read_
 from savi.experiments.codes import write_codes
 from savi.experiments.conclude import course_of
 from savi.experiments.loggers import quieten_libraries
+from savi.experiments.shipped import located
 from savi.plugins import import_modules
 from savi.report.table import shown
 from savi.settings import keys_of
@@ -42,7 +43,8 @@ def load(run_or_checkpoint: str | Path, imports: Sequence[str] | None = None) ->
     the data's (``restored``), and data into what it takes (``seen``).
 
     Args:
-        run_or_checkpoint: a ``.ckpt`` file, or a run folder.
+        run_or_checkpoint: a ``.ckpt`` file, a run folder, or the name of a model that comes with
+            savi (:mod:`savi.experiments.shipped`).
         imports: the modules to import for it; by default those that the checkpoint names, which
             are printed first. An empty list imports none.
 
@@ -56,7 +58,7 @@ def restore(
     run_or_checkpoint: str | Path, imports: Sequence[str] | None
 ) -> tuple[SemiAmortizedVAE, dict[str, Any]]:
     """The same, and the ``data`` group of the run's config."""
-    path = Path(run_or_checkpoint)
+    path = located(run_or_checkpoint)
     if (path / "checkpoints").is_dir():
         best = path / "checkpoints" / "best.ckpt"
         path = best if best.is_file() else best.with_name("last.ckpt")

@@ -297,7 +297,8 @@ def load(
     The file is read in safe mode: nothing in it is executed.
 
     Args:
-        run_or_checkpoint: a run folder, or a ``.ckpt`` file.
+        run_or_checkpoint: a run folder, a ``.ckpt`` file, or the name of a model that comes with
+            savi: ``digits``.
         imports: the modules to import for it; by default those that the checkpoint names, which
             are printed first. An empty list imports none.
         device: where it works.
