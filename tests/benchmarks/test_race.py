@@ -11,10 +11,13 @@ import pytest
 import torch
 from benchmark import main as benchmark
 from benchmarks.harness import run_config
+from benchmarks.images import read_images
 from benchmarks.race import run_race
+from benchmarks.race.finish import successor
 from benchmarks.race.judge import Verdict
 from benchmarks.race.methods import METHODS, VAES, Method
 from benchmarks.race.run import Job, finished, marks_of, run_job
+from benchmarks.trained import experiment_module
 
 from savi.errors import InputError
 from savi.report.table import plain_text
@@ -104,7 +107,7 @@ def test_the_clock_runs_in_training_steps_alone(folder):
     assert len({row.val for row in rows}) == 3
 
 
-@pytest.mark.parametrize("method", ["vae_decay_cosine", "savi"])
+@pytest.mark.parametrize("method", ["vae_decay_cosine", "savi", "vae_cosine_laplace"])
 @pytest.mark.parametrize("looks", [1, 9, 11])
 def test_a_run_that_was_cut_off_takes_the_same_course(method, looks, folder):
     """In its first steps, at its second mark, and in the middle of its third epoch."""
@@ -117,6 +120,29 @@ def test_a_run_that_was_cut_off_takes_the_same_course(method, looks, folder):
     assert job.file(folder, "ckpt").exists() == (looks > 4)
     assert run_job(job, CONFIG, folder, ticking()) == whole
     assert [path.name for path in (folder / "runs").iterdir()] == ["N40_" + method + "_3.json"]
+
+
+def test_a_successor_goes_on_with_the_weights():
+    """A Laplace posterior has no variances: of the encoder's last layer it takes the means."""
+    method = METHODS["vae_cosine_laplace"]
+    images = read_images("digits", None, None, 0, limit=40, batch_size=16)
+    small = ["model.latent_dim=2", "model.hidden=8"]
+    first = experiment_module([*method.overrides, *small], images, 0)
+    second = successor(first, method.finish.overrides, images)
+    x = images.held_out(8, "val")
+    mean = first.family.mean(first.inference.start(x), first.vae)
+    torch.testing.assert_close(second.inference.start(x), mean)
+    assert second.family.name == "laplace"
+    assert second.vae.decode(mean).equal(first.vae.decode(mean))
+
+
+def test_a_finish_begins_at_its_part_of_the_budget(folder):
+    """Of seven steps the last two; until then the two methods are the same."""
+    plain, late = (
+        run_job(Job(40, method, 0), CONFIG, folder, ticking())
+        for method in ("vae_cosine", "vae_cosine_laplace")
+    )
+    assert [a.val == b.val for a, b in zip(plain, late, strict=True)] == [True, True, False]
 
 
 def test_judging_changes_nothing(folder):

@@ -9,12 +9,20 @@ from typing import NamedTuple
 from savi.errors import InputError, unknown_option
 
 
+class Finish(NamedTuple):
+    """Words of another method, which goes on with the weights from a part of the budget on."""
+
+    overrides: tuple[str, ...]
+    begin: float
+
+
 class Method(NamedTuple):
-    """Words of a run's command line, a learning rate, and what becomes of it."""
+    """Words of a run's command line, a learning rate, and what becomes of both."""
 
     overrides: tuple[str, ...]
     lr: float = 1e-3
     schedule: str = "constant"
+    finish: Finish | None = None
 
     def rate(self, part: float) -> float:
         """The learning rate when this part of the budget is spent."""
@@ -38,6 +46,8 @@ LAPLACE = ("experiment=laplace_ift", "inner.optimizer=chord", "inner.max_steps=8
 #: Ten steps, each with one fresh draw, through all of which the gradient flows (Kim et al. 2018).
 SA_VAE = ("experiment=savi_unrolled", "inner.samples=1", "inner.noise=fresh")
 
+LAPLACE_STOP = (*LAPLACE, "gradient=stop")
+
 #: The plain VAE in fair settings: the others are compared with the best of them.
 VAES = {
     "vae": Method(VAE),
@@ -54,7 +64,9 @@ METHODS = {
     "auto": Method((*SAVI, "inner.when=auto")),
     "savi_cosine": Method(SAVI, 1e-3, "cosine"),
     "savi_4": Method((*SAVI, "inner.max_steps=4")),
-    "laplace": Method((*LAPLACE, "gradient=stop")),
+    "laplace": Method(LAPLACE_STOP),
+    "laplace_cosine": Method(LAPLACE_STOP, 1e-3, "cosine"),
+    "vae_cosine_laplace": Method(VAE, 1e-3, "cosine", Finish(LAPLACE_STOP, 0.7)),
     "laplace_ift": Method((*LAPLACE, "gradient=ift")),
     "vlae": Method(("experiment=vlae",)),
     "sa_vae": Method(SA_VAE),

@@ -151,7 +151,13 @@ def finished(job: Job, folder: Path) -> list[Row] | None:
 
 def _told(job: Job) -> dict[str, Any]:
     method = METHODS[job.method]
-    return method._asdict() | {"overrides": list(method.overrides)}
+    told = method._asdict() | {"overrides": list(method.overrides)}
+    if method.finish is None:
+        # As races tell it that were begun before there was one.
+        del told["finish"]
+    else:
+        told["finish"] = [list(method.finish.overrides), method.finish.begin]
+    return told
 
 
 def _check_method(job: Job, earlier: Mapping[str, Any]) -> None:

@@ -10,7 +10,8 @@ import torch
 from torch.optim import Optimizer
 
 from benchmarks.images import Images
-from benchmarks.race.methods import Method
+from benchmarks.race.finish import successor
+from benchmarks.race.methods import Finish, Method
 from benchmarks.trained import training_step
 from savi.training.module import SemiAmortizedVAE
 
@@ -32,13 +33,17 @@ class Training:
     clock: Clock
     seconds: float = 0.0
     steps: int = 0
+    finishing: bool = False
 
     def until(self, mark: float) -> bool:
         """Train until so many seconds are spent; whether everything has stayed finite."""
         self.module.train()
         batches = self.images.training_batches(self.steps)
         while self.seconds < mark:
-            x, rate = next(batches), self.method.rate(self.seconds / self.budget)
+            finish, part = self.method.finish, self.seconds / self.budget
+            if finish is not None and part >= finish.begin and not self.finishing:
+                self._finish(finish)
+            x, rate = next(batches), self.method.rate(part)
             for group in self.optimizer.param_groups:
                 group["lr"] = rate
             refine = self.module.refinement.refines(self.steps)
@@ -54,6 +59,12 @@ class Training:
                 return False
         return True
 
+    def _finish(self, finish: Finish) -> None:
+        """Go on with the other method; its optimiser begins anew."""
+        self.module = successor(self.module, finish.overrides, self.images)
+        self.optimizer = self.module.configure_optimizers()
+        self.finishing = True
+
     def state_dict(self) -> dict[str, Any]:
         """All that is needed to go on as if nothing had happened."""
         return {
@@ -63,10 +74,13 @@ class Training:
             "noise": torch.get_rng_state(),
             "seconds": self.seconds,
             "steps": self.steps,
+            "finishing": self.finishing,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from there."""
+        if state["finishing"] and self.method.finish is not None:
+            self._finish(self.method.finish)
         self.module.load_state_dict(state["module"])
         self.module.refinement.load_state_dict(state["refinement"])
         self.optimizer.load_state_dict(state["optimizer"])
