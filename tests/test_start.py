@@ -98,7 +98,7 @@ def test_what_refuses_is_light(command, sentence, told):
     assert (code, imported) == (2, [])
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_an_impossible_method_is_refused_without_lightning(tmp_path):
     words = [["train", "inner.noise=fresh"]]
     done = subprocess.run(

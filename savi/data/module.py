@@ -11,6 +11,7 @@ from pytorch_lightning import LightningDataModule
 from torch import Tensor
 
 from savi.config.data import DataConfig
+from savi.config.data_changes import CHANGES, refuse_changes
 from savi.data.batches import (
     Batch,
     Batches,
@@ -20,7 +21,6 @@ from savi.data.batches import (
     ShuffledBatches,
     Visit,
 )
-from savi.data.changes import CHANGES, refuse_changes
 from savi.data.partition import fingerprint
 from savi.data.preprocessing import Preprocessing
 from savi.data.randomness import generator

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from savi.data.changes import CHANGES, refuse_changes
+from savi.config.data_changes import CHANGES, refuse_changes
 from savi.errors import Conflict, refuse, within
 from savi.experiments.check_hypergradient import check_hypergradient
 from savi.experiments.check_values import check_values

@@ -1,6 +1,6 @@
 import pytest
 
-from savi.data.changes import CHANGES, refuse_changes
+from savi.config.data_changes import CHANGES, refuse_changes
 from savi.errors import InputError
 
 AS_THEY_ARE = dict(CHANGES)
