@@ -36,7 +36,9 @@ METHODS: dict[str, Words] = {
     "laplace_stop": ("experiment=laplace_ift", STOP),
     "vlae_1": ("experiment=vlae", ONE_STEP),
     "vlae": ("experiment=vlae",),
-}
+    "vlae_stop": ("experiment=vlae", STOP, "encoder_loss=objective_at_init",
+                  "posterior.covariance_gradient=stop"),
+}  # fmt: skip
 DIRECT: dict[str, Words] = {
     "vae": METHODS["vae"],
     "proximal_ift": PROXIMAL,
