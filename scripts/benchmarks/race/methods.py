@@ -49,8 +49,6 @@ SA_VAE = ("experiment=savi_unrolled", "inner.samples=1", "inner.noise=fresh")
 #: The same damped steps, but the gradient does not flow through them.
 VLAE_STOP = ("experiment=vlae", "gradient=stop", "encoder_loss=objective_at_init",
              "posterior.covariance_gradient=stop")  # fmt: skip
-#: Samples of the outer bound.
-TWO = "model.samples=2"
 LAPLACE_STOP = (*LAPLACE, "gradient=stop")
 
 #: The plain VAE in fair settings: the others are compared with the best of them.
@@ -59,7 +57,6 @@ VAES = {
     "vae_slow": Method(VAE, 3e-4),
     "vae_cosine": Method(VAE, 1e-3, "cosine"),
     "vae_slow_cosine": Method(VAE, 3e-4, "cosine"),
-    "vae_two": Method((*VAE, TWO)),
     "vae_decay": Method(DECAY),
     "vae_decay_cosine": Method(DECAY, 1e-3, "cosine"),
 }
@@ -69,7 +66,6 @@ METHODS = {
     "savi": Method(SAVI),
     "auto": Method((*SAVI, "inner.when=auto")),
     "savi_cosine": Method(SAVI, 1e-3, "cosine"),
-    "savi_two": Method((*SAVI, TWO)),
     "savi_4": Method((*SAVI, "inner.max_steps=4")),
     "laplace": Method(LAPLACE_STOP),
     "laplace_cosine": Method(LAPLACE_STOP, 1e-3, "cosine"),
