@@ -43,13 +43,13 @@ SAVI = ("experiment=savi",)
 LAPLACE = ("experiment=laplace_ift", "inner.optimizer=chord", "inner.max_steps=8",
            "inner.rtol=1e-2", "encoder_loss=objective_at_init",
            "posterior.covariance_gradient=stop")  # fmt: skip
+LAPLACE_STOP = (*LAPLACE, "gradient=stop")
+#: Four damped Gauss–Newton steps (Park et al. 2019), and the same without a gradient through them.
+VLAE = ("experiment=vlae",)
+VLAE_STOP = (*VLAE, "gradient=stop", "encoder_loss=objective_at_init",
+             "posterior.covariance_gradient=stop")  # fmt: skip
 #: Ten steps, each with one fresh draw, through all of which the gradient flows (Kim et al. 2018).
 SA_VAE = ("experiment=savi_unrolled", "inner.samples=1", "inner.noise=fresh")
-
-#: The same damped steps, but the gradient does not flow through them.
-VLAE_STOP = ("experiment=vlae", "gradient=stop", "encoder_loss=objective_at_init",
-             "posterior.covariance_gradient=stop")  # fmt: skip
-LAPLACE_STOP = (*LAPLACE, "gradient=stop")
 
 #: The plain VAE in fair settings: the others are compared with the best of them.
 VAES = {
@@ -71,7 +71,7 @@ METHODS = {
     "laplace_cosine": Method(LAPLACE_STOP, 1e-3, "cosine"),
     "vae_cosine_laplace": Method(VAE, 1e-3, "cosine", Finish(LAPLACE_STOP, 0.7)),
     "laplace_ift": Method((*LAPLACE, "gradient=ift")),
-    "vlae": Method(("experiment=vlae",)),
+    "vlae": Method(VLAE),
     "vlae_stop": Method(VLAE_STOP),
     "sa_vae": Method(SA_VAE),
 }
