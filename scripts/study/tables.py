@@ -41,16 +41,15 @@ def lines(
         own = finished.get(method, {})
         if not own:
             continue
-        figures = {
-            column.heading: summarise(value(run, column) for run in own.values())
-            for column in block.columns
-        }
-        if method != BASE:
-            figures[DIFFERENCE] = summarise(
-                value(run, first) - value(base[seed], first)
-                for seed, run in own.items()
-                if seed in base
-            )
+        figures: dict[str, Summary] = {}
+        for column in block.columns:
+            figures[column.heading] = summarise(value(run, column) for run in own.values())
+            if column is first and method != BASE:
+                figures[DIFFERENCE] = summarise(
+                    value(run, first) - value(base[seed], first)
+                    for seed, run in own.items()
+                    if seed in base
+                )
         figures[EPOCHS] = summarise(_best(run)[0] for run in own.values())
         seconds = price.get(method, math.nan)
         figures[PRICE] = summarise([seconds / price[BASE]])
@@ -94,9 +93,8 @@ def _best(run: Run) -> tuple[int, float]:
 
 def markdown(block: Block, found: Sequence[Line]) -> str:
     """The table as a page shows it."""
-    columns = [*found[-1].figures]
-    if DIFFERENCE not in columns and any(DIFFERENCE in line.figures for line in found):
-        columns.insert(len(block.columns), DIFFERENCE)
+    # The VAE has no difference from itself, and is no line of every table.
+    columns = [*max((line.figures for line in found), key=len)]
     seeds = min(line.seeds for line in found), max(line.seeds for line in found)
     said = f"{seeds[0]}" if seeds[0] == seeds[1] else f"{seeds[0]} to {seeds[1]}"
     head = [
@@ -124,7 +122,7 @@ def _cell(summary: Summary | None, digits: int) -> str:
     if summary is None or not summary.n:
         return "—"
     width = "" if summary.half_width is None else f" ± {summary.half_width:.{digits}f}"
-    return f"{summary.mean:.{digits}f}{width}"
+    return f"{summary.mean:.{digits}f}{width}".replace("-", "−")
 
 
 def flat(tables: Mapping[str, Sequence[Line]]) -> list[dict[str, object]]:

@@ -60,7 +60,7 @@ def test_at_equal_seconds_the_best_epoch_counts_that_has_ended(found):
 def test_the_table_is_written_in_both_forms(found, tmp_path):
     text = markdown(BLOCK, found)
     assert "**Digits**, 1 to 2 seeds" in text
-    assert "| `savi` | 5.50 | 2.0 | -3.00 | 3 | 2.0 | 8.00 | 5.00 |" in text
+    assert "| `savi` | 5.50 | −3.00 | 2.0 | 3 | 2.0 | 8.00 | 5.00 |" in text
     write_csv(tmp_path / "table.csv", flat({"digits": found}))
     with (tmp_path / "table.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
