@@ -40,9 +40,13 @@ units of its data.
 
 Figures are of the run's test split, log-likelihoods and gaps in nats. The model knows these data
 alone: it is meant for trying the package out, for tests and for teaching, and says nothing of other
-images. The digits are those of the UCI repository's "Optical Recognition of Handwritten Digits"
-(Alpaydin and Kaynak 1998, CC BY 4.0), as scikit-learn bundles them.
+data. {source}
 """
+#: Where data come from, and under which licence, by the name of the set.
+SOURCES = {
+    "digits": """The digits are those of the UCI repository's "Optical Recognition of Handwritten
+Digits" (Alpaydin and Kaynak 1998, CC BY 4.0), as scikit-learn bundles them."""
+}
 
 
 def main() -> None:
@@ -74,17 +78,21 @@ def card(name: str, contents: dict[str, Any], run: Run) -> str:
         for key in FIGURES
         if (metric := describe(key)) is not None and key in run.metrics
     ]
-    return CARD.format(
-        name=name,
-        data=config["data"]["name"],
-        shape="×".join(map(str, data["shape"])),
-        trained=len(data["trained"]),
-        experiment=config["experiment"],
-        latent=config["model"]["latent_dim"],
-        parameters=sum(value.numel() for value in contents["state_dict"].values()),
-        command=" ".join(run.command.split()),
-        epoch=contents["epoch"] + 1,
-        figures="\n".join(figures),
+    return (
+        CARD.format(
+            name=name,
+            data=config["data"]["name"],
+            shape="×".join(map(str, data["shape"])),
+            trained=len(data["trained"]),
+            experiment=config["experiment"],
+            latent=config["model"]["latent_dim"],
+            parameters=sum(value.numel() for value in contents["state_dict"].values()),
+            command=" ".join(run.command.split()),
+            epoch=contents["epoch"] + 1,
+            figures="\n".join(figures),
+            source=SOURCES.get(config["data"]["name"], ""),
+        ).rstrip()
+        + "\n"
     )
 
 

@@ -79,7 +79,8 @@ class Training:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from there."""
-        if state["finishing"] and self.method.finish is not None:
+        # A race of before there was a finish says nothing of one.
+        if state.get("finishing") and self.method.finish is not None:
             self._finish(self.method.finish)
         self.module.load_state_dict(state["module"])
         self.module.refinement.load_state_dict(state["refinement"])
