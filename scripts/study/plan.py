@@ -27,7 +27,8 @@ class Column(NamedTuple):
     per: str | None = None
 
 
-BOUND = Column("≤", "val/elbo", -1.0)
+#: What is compared at marks: the bound on −log p(x) of validation.
+VAL_BOUND = Column("≤", "val/elbo", -1.0)
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class Block:
     columns: tuple[Column, ...]
     seeds: int
     marks: tuple[float, ...] = ()
-    at_marks: Column = BOUND
+    at_marks: Column = VAL_BOUND
     references: tuple[str, ...] = ()
 
     def at(self, mark: float) -> str:

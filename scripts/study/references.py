@@ -6,13 +6,14 @@ import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-import numpy as np
+import torch
 from benchmarks.harness import run_config
-from scipy.stats import multivariate_normal
+from torch.distributions import LowRankMultivariateNormal
 
 from savi.console import say
 from savi.data import TensorDataModule
 from savi.data.sets.lstm_oracle import evidence
+from savi.evaluation.principal import PrincipalComponents
 from savi.experiments.build import build
 from savi.runs.whole import write_text
 from study.autoregression import autoregressive_nll
@@ -43,11 +44,11 @@ def ppca(data: TensorDataModule) -> float:
     Λ_i and u_i are the largest eigenvalues of the training examples' covariance and their vectors
     (Tipping and Bishop 1999, Lucas et al. 2019).
     """
-    train, test = (data.split(name).double().numpy() for name in ("train", "test"))
-    values, vectors = np.linalg.eigh(np.cov(train.T, bias=True))
-    kept = vectors[:, -LATENT:] * np.maximum(values[-LATENT:] - GAMMA, 0.0)
-    covariance = GAMMA * np.eye(train.shape[1]) + kept @ vectors[:, -LATENT:].T
-    return -float(multivariate_normal(train.mean(0), covariance).logpdf(test).mean())
+    train, test = (data.split(name).double() for name in ("train", "test"))
+    found = PrincipalComponents.fit(train, LATENT)
+    weight = found.axes * (found.eigenvalues - GAMMA).clamp(min=0.0).sqrt()
+    law = LowRankMultivariateNormal(found.mean, weight, torch.full_like(found.mean, GAMMA))
+    return -float(law.log_prob(test).mean())
 
 
 #: By name: −log p(x) in nats, the mean over the test examples.

@@ -14,7 +14,7 @@ from study.plan import Block, Column
 BASE = "vae"
 #: The columns that every table has besides its own.
 DIFFERENCE, EPOCHS, PRICE = f"less `{BASE}`", "best epoch", "VAE steps"
-#: Finished runs by their seeds.
+#: Runs by their seeds.
 Runs = Mapping[int, Run]
 
 
@@ -26,31 +26,28 @@ class Line(NamedTuple):
     figures: Mapping[str, Summary]
 
 
-def lines(
-    block: Block, runs: Mapping[str, Mapping[int, Run]], price: Mapping[str, float]
-) -> list[Line]:
+def lines(block: Block, runs: Mapping[str, Runs], price: Mapping[str, float]) -> list[Line]:
     """Of the methods that have a finished run.
 
     At a mark counts the best epoch that ends within so many seconds.
     """
     found = []
     first = block.columns[0]
-    finished = {method: _finished(some) for method, some in runs.items()}
-    base = finished.get(BASE, {})
+    base = _finished(runs.get(BASE, {}))
     for method in block.methods:
-        own = finished.get(method, {})
+        own = _finished(runs.get(method, {}))
         if not own:
             continue
         figures: dict[str, Summary] = {}
         for column in block.columns:
-            figures[column.heading] = summarise(value(run, column) for run in own.values())
+            figures[column.heading] = summarise(_value(run, column) for run in own.values())
             if column is first and method != BASE:
                 figures[DIFFERENCE] = summarise(
-                    value(run, first) - value(base[seed], first)
+                    _value(run, first) - _value(base[seed], first)
                     for seed, run in own.items()
                     if seed in base
                 )
-        figures[EPOCHS] = summarise(_best(run)[0] for run in own.values())
+        figures[EPOCHS] = summarise(map(_best_epoch, own.values()))
         seconds = price.get(method, math.nan)
         figures[PRICE] = summarise([seconds / price[BASE]])
         for mark in block.marks:
@@ -62,11 +59,11 @@ def lines(
     return found
 
 
-def _finished(runs: Mapping[int, Run]) -> Runs:
+def _finished(runs: Runs) -> Runs:
     return {seed: run for seed, run in runs.items() if run.state == "finished"}
 
 
-def value(run: Run, column: Column) -> float:
+def _value(run: Run, column: Column) -> float:
     """The figure of a run that a column shows; NaN if it has none."""
     whole = 1.0 if column.per is None else run.metrics.get(column.per, math.nan)
     return column.factor * run.metrics.get(column.metric, math.nan) / whole if whole else math.nan
@@ -85,10 +82,9 @@ def _within(run: Run, column: Column, steps: float) -> float:
     return column.factor * float(values.max()) if len(values) else math.nan
 
 
-def _best(run: Run) -> tuple[int, float]:
-    """The epoch, from 1 on, with the best bound in validation, and that bound."""
-    values = run.curves["val/elbo"].values
-    return int(values.argmax()) + 1, float(values.max())
+def _best_epoch(run: Run) -> int:
+    """The one with the best bound in validation, from 1 on."""
+    return int(run.curves["val/elbo"].values.argmax()) + 1
 
 
 def markdown(block: Block, found: Sequence[Line]) -> str:
@@ -104,16 +100,11 @@ def markdown(block: Block, found: Sequence[Line]) -> str:
         f"|---|{'---|' * len(columns)}",
     ]
     digits = {column.heading: column.digits for column in block.columns}
-    digits |= {PRICE: 1, EPOCHS: 0}
-    digits |= {
-        f"{block.at_marks.heading}, {mark:g} s": block.at_marks.digits for mark in block.marks
-    }
+    digits |= {DIFFERENCE: block.columns[0].digits, PRICE: 1, EPOCHS: 0}
+    digits |= {block.at(mark): block.at_marks.digits for mark in block.marks}
     rows = []
     for line in found:
-        cells = [
-            _cell(line.figures.get(name), digits.get(name, block.columns[0].digits))
-            for name in columns
-        ]
+        cells = [_cell(line.figures.get(name), digits[name]) for name in columns]
         rows.append(f"| `{line.method}` | {' | '.join(cells)} |")
     return "\n".join([*head, *rows])
 
