@@ -4,22 +4,30 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 SCRIPTS = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(SCRIPTS.parent), str(SCRIPTS)]
 
-from benchmarks.harness import write_csv
+from benchmarks.race import RaceConfig
+from benchmarks.race.figure import race_figure
+from benchmarks.race.report import race_table
+from benchmarks.race.run import Row
 
-from savi.console import say
+from savi.console import print_table, say
 from savi.errors import InputError, unknown_option
+from savi.report.figures.style import save
 from study.implicit import IMPLICIT
 from study.kim2018 import KIM
-from study.plan import Study
+from study.pictures import block_figure
+from study.plan import Job, Study
+from study.races import found_rows, kept_rows, run_races, save_rows
 from study.references import nll
 from study.runs import read_all, run_all
 from study.seconds import prices
-from study.tables import flat, lines, markdown, reference
+from study.tables import lines, markdown
+from study.values import Value, read_values, reference_values, run_values, save_values
 
 STUDIES = {"implicit": IMPLICIT, "kim2018": KIM}
 
@@ -30,7 +38,7 @@ def names(listed: str) -> list[str]:
 
 
 def main() -> None:
-    """Go on with what a folder holds of it, then print what is there."""
+    """Go on with what a folder holds of it, then show what is there; or show what was kept."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("name", help=", ".join(STUDIES))
     parser.add_argument("--folder", type=Path, help="runs/study/NAME unless it is given")
@@ -39,10 +47,15 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, help="at most so many")
     parser.add_argument("--processes", type=int, default=1, help="runs at the same time")
     parser.add_argument("--only-print", action="store_true", help="nothing is run")
+    parser.add_argument("--kept", type=Path, help="show the figures that were kept in this folder")
     parser.add_argument("words", nargs="*", metavar="KEY=VALUE", help="for all its runs")
     asked = parser.parse_intermixed_args()
     try:
         study = chosen(asked.name, asked.blocks, asked.methods, asked.words)
+        if asked.kept:
+            values = read_values(asked.kept / f"{asked.name}.csv")
+            show(study, values, kept_rows(study, asked.kept), asked.kept)
+            return
     except InputError as error:
         say(str(error))
         sys.exit(2)
@@ -51,23 +64,12 @@ def main() -> None:
     jobs = study.jobs(asked.seeds)
     if not asked.only_print:
         run_all(study, jobs, folder, asked.processes)
-    tables = {}
-    for name, block in study.blocks.items():
-        runs = {
-            method: read_all([job for job in jobs if job[:2] == (name, method)], folder)
-            for method in block.methods
-        }
-        if not any(runs.values()):
-            continue
-        tables[name] = lines(block, runs, prices(study, name, folder))
-        if tables[name]:
-            seeds = range(max(line.seeds for line in tables[name]))
-            for kind in reversed(block.references):
-                values = [nll(study, name, kind, seed, folder) for seed in seeds]
-                tables[name].insert(0, reference(kind, block, values))
-            print(markdown(block, tables[name]), end="\n\n")
-    if rows := flat(tables):
-        write_csv(folder / "table.csv", rows)
+        run_races(study, folder, asked.processes, asked.seeds)
+    values, rows = found(study, jobs, folder), found_rows(study, folder)
+    if values:
+        save_values(folder / f"{asked.name}.csv", values)
+    save_rows(folder, rows)
+    show(study, values, rows, folder)
 
 
 def chosen(
@@ -81,6 +83,41 @@ def chosen(
     if name not in STUDIES:
         raise unknown_option("study", name, STUDIES)
     return STUDIES[name].part(blocks, methods, words)
+
+
+def found(study: Study, jobs: Sequence[Job], folder: Path) -> list[Value]:
+    """What the runs of a folder say."""
+    values: list[Value] = []
+    for name, block in study.blocks.items():
+        runs = {
+            method: read_all([job for job in jobs if job[:2] == (name, method)], folder)
+            for method in block.methods
+        }
+        if not any(run.state == "finished" for own in runs.values() for run in own.values()):
+            continue
+        own = run_values(name, block, runs, prices(study, name, folder))
+        seeds = range(1 + max(value.seed or 0 for value in own))
+        for kind in block.references:
+            by_seed = [nll(study, name, kind, seed, folder) for seed in seeds]
+            values += reference_values(name, block, kind, by_seed)
+        values += own
+    return values
+
+
+def show(
+    study: Study, values: Sequence[Value], rows: Mapping[str, Sequence[Row]], folder: Path
+) -> None:
+    """Print the tables, and draw the pictures into a folder."""
+    for name, block in study.blocks.items():
+        if table := lines(block, [value for value in values if value.block == name]):
+            print(markdown(block, table), end="\n\n")
+            if len(table) > 1:
+                save(block_figure(block, table), folder / f"{name}.png")
+    for picture, some in rows.items():
+        for size in sorted({row.size for row in some}):
+            print_table(race_table(some, size, RaceConfig.samples), width=120)
+        if some:
+            save(race_figure(some), folder / f"{picture}.png")
 
 
 if __name__ == "__main__":

@@ -1,11 +1,12 @@
-"""Whether implicit gradients pay for semi-amortised VAEs: the runs that end by epochs.
+"""Whether implicit gradients pay for semi-amortised VAEs: runs that end by epochs or by the clock.
 
-Those that end by the clock are the benchmark ``race``.
+The blocks are of data that cost little, digits and linear Gaussian data; the races are of
+Fashion-MNIST.
 """
 
 from __future__ import annotations
 
-from study.plan import Block, Column, Study, Words
+from study.plan import Block, Column, Race, Study, Words
 from study.references import GAMMA, LATENT
 
 #: Direct or implicit, with everything else equal: the encoder learns by its own ELBO alone, so that
@@ -67,6 +68,8 @@ ERROR = Column("squared error", "test/squared_error")
 FAILED = Column("solves that failed, %", "inner/solves_failed", 100.0, per="inner/solves")
 CURVATURE = Column("least curvature", "ift/min_curvature")
 BOUND = Column("error bound", "ift/error_bound", digits=3)
+BITS = Column("bits per dimension", "test/bits_per_dim", digits=3)
+MEMORY = Column("peak MB", "cost/peak_memory_mb", digits=0)
 GAPS = (LOG_LIKELIHOOD, ELBO, AMORTISATION, IN_TRAINING, APPROXIMATION)
 AT_MARKS = Column("ELBO of validation", "val/elbo", digits=1)
 
@@ -76,12 +79,37 @@ SHARED = (
     "evaluation.gap_examples=64", "evaluation.ais_examples=0", "evaluation.autoencoder_steps=0",
 )  # fmt: skip
 
+SMALL = "vae,vae_slow,vae_decay,savi,laplace,laplace_ift,vlae_stop,vlae,sa_vae"
+LARGE = "vae,vae_cosine,savi,savi_cosine,vlae_stop,sa_vae"
+FIFTY = "vae,vae_cosine,savi,vlae_stop,vlae,sa_vae"
+
+
+def race(picture: str, size: int, methods: str, marks: str, *own: str, seeds: int = 3) -> Race:
+    """Of so many images of Fashion-MNIST; the last mark ends it."""
+    words = (
+        f"sizes=[{size}]", f"methods=[{methods}]", f"marks=[{marks}]",
+        f"budget={marks.split(',')[-1]}", f"examples={min(size, 512)}", *own,
+    )  # fmt: skip
+    return Race(picture, words, seeds)
+
+
+RACES = {
+    "race_300": race("by_size", 300, SMALL, "2.5,5,7.5,10,15,20,30"),
+    "race_1000": race("by_size", 1_000, SMALL, "5,6,7,8,9,10,11,12.5,15,20,30,60"),
+    "race_3000": race("by_size", 3_000, LARGE, "10,15,20,30,45,60,90,120"),
+    "race_10000": race("by_size", 10_000, LARGE, "30,60,120,200,300,450,600"),
+    "race_50000": race("by_size", 50_000, f"{LARGE},vae_cosine_laplace", "60,150,300,420,600"),
+    # As VLAE was published (Park et al. 2019): 50 latents, two layers of 500.
+    "fifty_1000": race("fifty", 1_000, FIFTY, "5,10,15,20,30,60", "latent_dim=50", seeds=1),
+    "fifty_50000": race("fifty", 50_000, FIFTY, "60,150,300,600", "latent_dim=50", seeds=1),
+}
+
 IMPLICIT = Study(
     SHARED,
     {
         "digits": Block(
             "Digits, every method",
-            DIGITS, METHODS, (*GAPS, ACTIVE),
+            DIGITS, METHODS, (*GAPS, ACTIVE, BITS, MEMORY),
             seeds=5, marks=(3.0, 10.0, 30.0, 100.0), at_marks=AT_MARKS,
         ),
         "direct": Block(
@@ -115,4 +143,5 @@ IMPLICIT = Study(
             references=("ppca",),
         ),
     },
+    races=RACES,
 )  # fmt: skip

@@ -1,9 +1,9 @@
-"""What a study runs: blocks of methods on the same data, several seeds of each."""
+"""What a study runs: blocks of methods on the same data, several seeds of each, and races."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -73,6 +73,14 @@ class Job(NamedTuple):
         return study / self.block / f"{self.method}_{self.seed}"
 
 
+class Race(NamedTuple):
+    """Runs that end by the clock: what the benchmark ``race`` is told, and the picture it is in."""
+
+    picture: str
+    words: Words
+    seeds: int
+
+
 @dataclass(frozen=True)
 class Study:
     """The tables of one question, by name, and the words that all runs share."""
@@ -80,6 +88,7 @@ class Study:
     words: Words
     blocks: Mapping[str, Block]
     last: Words = ()  # these overrule
+    races: Mapping[str, Race] = field(default_factory=dict)
 
     def jobs(self, seeds: int | None = None) -> list[Job]:
         """Seed after seed, so that a study that is cut off has whole tables of fewer."""
@@ -98,7 +107,7 @@ class Study:
     def part(
         self, blocks: Sequence[str] | None, methods: Sequence[str] | None, words: Sequence[str]
     ) -> Study:
-        """Some of its tables, some of their lines, and further words for all; None for all.
+        """Some of its tables and races, some lines of the tables, further words; None for all.
 
         Raises:
             InputError: for a name that is unknown.
@@ -107,7 +116,7 @@ class Study:
             dict.fromkeys(name for block in self.blocks.values() for name in block.methods)
         )
         for kind, asked, names in (
-            ("block", blocks, list(self.blocks)),
+            ("block", blocks, [*self.blocks, *self.races]),
             ("method", methods, known),
         ):
             for name in asked or ():
@@ -125,7 +134,10 @@ class Study:
             for name, block in self.blocks.items()
             if blocks is None or name in blocks
         }
-        return Study(self.words, kept, (*self.last, *words))
+        races = {
+            name: race for name, race in self.races.items() if blocks is None or name in blocks
+        }
+        return Study(self.words, kept, (*self.last, *words), races)
 
     def command(self, job: Job) -> Words:
         """What ``savi-train`` is told, but for the folder."""

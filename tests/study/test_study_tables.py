@@ -1,15 +1,21 @@
 """Tables from run folders whose figures are known."""
 
-import csv
 import json
 
 import pytest
-from benchmarks.harness import write_csv
+from study.pictures import block_figure
 from study.plan import Block, Column, Job
 from study.runs import read_all
-from study.tables import flat, lines, markdown
+from study.tables import lines, markdown
+from study.values import read_values, reference_values, run_values, save_values
 
-COLUMNS = (Column("−log p(x) ≤", "test/elbo", -1.0), Column("KL", "test/kl", digits=1))
+from savi.errors import InputError
+
+COLUMNS = (
+    Column("−log p(x) ≤", "test/elbo", -1.0),
+    Column("KL", "test/kl", digits=1),
+    Column("−log p(x)", "test/nll"),
+)
 METHODS = {"vae": (), "savi": (), "svi": ()}
 BLOCK = Block("Digits", (), METHODS, COLUMNS, seeds=2, marks=(1.0, 3.0))
 
@@ -24,17 +30,23 @@ def write(folder, bounds, elbo):
 
 
 @pytest.fixture
-def found(tmp_path):
+def values(tmp_path):
     jobs = {m: [Job("digits", m, seed) for seed in range(2)] for m in BLOCK.methods}
     for seed in range(2):
         write(jobs["vae"][seed].folder(tmp_path), [-9.0, -7.0, -8.0], -7.5 - seed)
     write(jobs["savi"][1].folder(tmp_path), [-8.0, -6.0, -5.0], -5.5)
     runs = {method: read_all(some, tmp_path) for method, some in jobs.items()}
-    return lines(BLOCK, runs, {"vae": 0.05, "savi": 0.1, "svi": 0.2})
+    of_runs = run_values("digits", BLOCK, runs, {"vae": 0.05, "savi": 0.1, "svi": 0.2})
+    return [*reference_values("digits", BLOCK, "truth", [4.0, 6.0]), *of_runs]
+
+
+@pytest.fixture
+def found(values):
+    return lines(BLOCK, values)
 
 
 def test_figures_are_those_of_the_runs(found):
-    vae, savi = found  # No run of SVI has been finished.
+    truth, vae, savi = found  # No run of SVI has been finished.
     assert (vae.method, vae.seeds, savi.method, savi.seeds) == ("vae", 2, "savi", 1)
     bound = vae.figures["−log p(x) ≤"]
     assert bound.mean == pytest.approx(8.0)
@@ -42,27 +54,39 @@ def test_figures_are_those_of_the_runs(found):
     assert savi.figures["KL"].mean == pytest.approx(2.0)
     assert savi.figures["best epoch"].mean == 3
     assert savi.figures["VAE steps"].mean == pytest.approx(2.0)
+    assert truth.figures["−log p(x)"].mean == pytest.approx(5.0)
 
 
 def test_methods_are_compared_on_the_same_seed(found):
-    vae, savi = found
+    truth, vae, savi = found
     assert "less `vae`" not in vae.figures
+    assert "less `vae`" not in truth.figures
     assert savi.figures["less `vae`"].mean == pytest.approx(5.5 - 8.5)
 
 
 def test_at_equal_seconds_the_best_epoch_counts_that_has_ended(found):
-    vae, savi = found
+    _, vae, savi = found
     # 20 and 60 steps of the one, 10 and 30 of the other.
     assert [vae.figures[f"≤, {mark} s"].mean for mark in (1, 3)] == [7.0, 7.0]
     assert [savi.figures[f"≤, {mark} s"].mean for mark in (1, 3)] == [8.0, 5.0]
 
 
-def test_the_table_is_written_in_both_forms(found, tmp_path):
+def test_the_table_is_markdown(found):
     text = markdown(BLOCK, found)
     assert "**Digits**, 1 to 2 seeds" in text
-    assert "| `savi` | 5.50 | −3.00 | 2.0 | 3 | 2.0 | 8.00 | 5.00 |" in text
-    write_csv(tmp_path / "table.csv", flat({"digits": found}))
-    with (tmp_path / "table.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    assert {row["method"] for row in rows} == {"vae", "savi"}
-    assert float(rows[0]["mean"]) == 8.0
+    assert "| `savi` | 5.50 | −3.00 | 2.0 | — | 3 | 2.0 | 8.00 | 5.00 |" in text
+    assert "| `truth` | — | — | — | 5.00 ± 12.71 | — | — | — | — |" in text
+
+
+def test_what_is_kept_says_the_same(values, found, tmp_path):
+    save_values(tmp_path / "kept.csv", values)
+    assert lines(BLOCK, read_values(tmp_path / "kept.csv")) == found
+    with pytest.raises(InputError, match="run the study first"):
+        read_values(tmp_path / "other.csv")
+
+
+def test_the_picture_has_the_differences_and_the_curves(found):
+    differences, curves = block_figure(BLOCK, found).axes
+    assert [label.get_text() for label in differences.get_yticklabels()] == ["savi"]
+    means = {line.get_label(): list(line.get_ydata()) for line in curves.lines}
+    assert means == {"vae": [7.0, 7.0], "savi": [8.0, 5.0]}

@@ -1,0 +1,74 @@
+"""The races of a study: the benchmark ``race``, and what is kept of several of them."""
+
+from __future__ import annotations
+
+import csv
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from benchmarks.harness import write_csv
+from benchmarks.race.run import Row
+
+from savi.runs.whole import whole
+from study.plan import Race, Study
+from study.runs import SCRIPTS
+
+
+def run_races(study: Study, folder: Path, processes: int, seeds: int | None) -> None:
+    """One after another, each so many runs at a time; what there is of them is gone on with."""
+    for name, race in study.races.items():
+        count = race.seeds if seeds is None else min(seeds, race.seeds)
+        own = [f"seeds={count}", f"processes={processes}", *study.last]
+        subprocess.run(race_command(race, own, folder / name), check=False)
+
+
+def race_command(race: Race, own: Sequence[str], folder: Path) -> list[str]:
+    """What runs one, with words of its own."""
+    return [
+        sys.executable, str(SCRIPTS / "benchmark.py"), "race", *race.words, "threads=1", *own,
+        f"hydra.run.dir={folder}",
+    ]  # fmt: skip
+
+
+def found_rows(study: Study, folder: Path) -> dict[str, list[Row]]:
+    """The verdicts of the races in a folder, by picture."""
+    files: dict[str, list[Path]] = {}
+    for name, race in study.races.items():
+        files.setdefault(race.picture, []).append(folder / name / "race.csv")
+    return {picture: _read(some) for picture, some in files.items()}
+
+
+def kept_rows(study: Study, folder: Path) -> dict[str, list[Row]]:
+    """Those of :func:`save_rows`."""
+    pictures = {race.picture for race in study.races.values()}
+    return {picture: _read([folder / f"{picture}.csv"]) for picture in sorted(pictures)}
+
+
+def _read(files: Iterable[Path]) -> list[Row]:
+    rows = []
+    for path in files:
+        if path.exists():
+            with path.open(newline="", encoding="utf-8") as file:
+                rows += [_row(line) for line in csv.DictReader(file)]
+    return rows
+
+
+def _row(line: dict[str, str]) -> Row:
+    size, seed, steps = (int(line[key]) for key in ("size", "seed", "steps"))
+    numbers = {
+        key: float(line[key])
+        for key in Row._fields
+        if key not in ("size", "method", "seed", "steps", "diverged")
+    }
+    return Row(size, line["method"], seed, steps=steps, diverged=line["diverged"] == "True",
+               **numbers)  # fmt: skip
+
+
+def save_rows(folder: Path, rows: Mapping[str, Sequence[Row]]) -> None:
+    """As CSV, a file for each picture and a line for each verdict."""
+    for picture, some in rows.items():
+        if some:
+            with whole(folder / f"{picture}.csv") as part:
+                write_csv(part, [row._asdict() for row in some])
