@@ -82,9 +82,10 @@ KIM = Study(
             references=("autoregression",),
         ),
         "fashion_mnist": Block(
-            "Binary Fashion-MNIST, 3,000 training images",
-            (*BINARY, "data=fashion_mnist", "data.limit=3000", "model.hidden=500",
-             "model.latent_dim=32", "trainer.max_epochs=60", "callbacks.early_stopping_patience=6"),
+            "Binary Fashion-MNIST, 1,000 training images",
+            (*BINARY, "data=fashion_mnist", "data.limit=1000", "model.hidden=200",
+             "model.latent_dim=16", "trainer.max_epochs=200",
+             "callbacks.early_stopping_patience=10"),
             OF_IMAGES,
             COLUMNS,
             seeds=3,
