@@ -10,6 +10,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 PAGES = [page.read_text(encoding="utf-8") for page in (ROOT / "docs").glob("*.md")]
 
 
+@pytest.mark.drawn
 def test_the_example_of_minimize(capsys):
     code = next(
         block for block in re.findall(r"```python\n(.*?)```", README, re.S) if "ridge" in block
