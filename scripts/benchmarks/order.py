@@ -20,6 +20,7 @@ from benchmarks.harness import Config, benchmark, check_not_empty, table, write_
 from benchmarks.lines import Line
 from benchmarks.progress import Progress, quiet
 from benchmarks.reference import Energy, hessian, minimiser
+from benchmarks.trained import trained_problem
 from savi._minimize import minimize
 from savi.errors import InputError
 from savi.gradients import BACKENDS, GradientBackend, StopGradient
@@ -48,6 +49,10 @@ class OrderConfig(DecoderConfig):
     points: int = setting(11, at_least=3)
     window: list[float] = field(default_factory=list)  # of the fit, likewise
     max_steps: int = setting(20_000, at_least=1)  # of a solve
+    #: a file that savi-train wrote, whose decoder and guesses then take the place of the untrained
+    #: ones, on the first examples of validation.
+    checkpoint: str | None = None
+    data_path: str | None = None  # a folder of their files, to do without a download
 
 
 class Point(NamedTuple):
@@ -164,8 +169,9 @@ class Solved:
 
     @classmethod
     def of(cls, config: Config) -> Solved:
-        """An untrained decoder, data drawn from it, and the exact solution of every example."""
-        problem = decoder_problem(config, torch.float64)
+        """A decoder, data, and the exact solution of every example."""
+        trained = config["checkpoint"] is not None
+        problem = (trained_problem if trained else decoder_problem)(config, torch.float64)
         objective, start = problem.objective(), problem.start.detach()
 
         def energy(index: int) -> Energy:

@@ -11,6 +11,7 @@ import torch
 from torch.optim import Optimizer
 
 from benchmarks.batch import TrainedBatch, with_fixed_gamma
+from benchmarks.decoder import DecoderProblem
 from benchmarks.harness import Config, SharedConfig, run_config
 from benchmarks.images import Images, read_images
 from savi.config import schema
@@ -21,6 +22,8 @@ from savi.inference.outer_loss import OuterStep
 from savi.settings import check_settings, setting
 from savi.training.module import SemiAmortizedVAE
 from savi.types import Observations
+from savi.vae.distributions import common_noise
+from savi.vae.families import DiagonalGaussianFamily
 
 #: The groups of a run's config that make a module.
 GROUPS: dict[str, Callable[[], Any]] = {
@@ -65,6 +68,11 @@ def trained_batch(config: Config) -> TrainedBatch:
     """
     check_settings(TrainedConfig, config)
     if config["checkpoint"] is not None:
+        if config["side"] is not None:
+            raise InputError(
+                f"side is {config['side']} with a checkpoint, whose images have the size that it "
+                "was trained on: set side to null"
+            )
         images, module = _from_checkpoint(config)
         x = images.held_out(config["batch"])
     else:
@@ -83,12 +91,33 @@ def _batch(module: SemiAmortizedVAE, x: Observations, seed: int) -> TrainedBatch
     return TrainedBatch(model, x, q.mean.clone(), q.variance.sqrt(), noise)
 
 
-def _from_checkpoint(config: Config) -> tuple[Images, SemiAmortizedVAE]:
-    if config["side"] is not None:
+def trained_problem(config: Config, dtype: torch.dtype) -> DecoderProblem:
+    """The ELBO of the codes of a validation batch, from a checkpoint's encoder, γ held fixed.
+
+    Args:
+        config: ``checkpoint``, ``data_path``, ``batch``, ``samples`` and ``seed``.
+        dtype: the float type.
+
+    Raises:
+        InputError: for a checkpoint or data that cannot be read, and another posterior than a
+            diagonal Gaussian.
+    """
+    images, module = _from_checkpoint(config)
+    if not isinstance(module.family, DiagonalGaussianFamily):
         raise InputError(
-            f"side is {config['side']} with a checkpoint, whose images have the size that it was "
-            "trained on: set side to null"
+            f"checkpoint '{config['checkpoint']}' has another posterior than a diagonal Gaussian: "
+            "give one of savi, savi_ift, savi_unrolled or vae"
         )
+    x = images.held_out(config["batch"]).to(dtype)
+    model = with_fixed_gamma(module.vae, 1.0).to(dtype)
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(config["seed"])
+        start = module.to(dtype).inference.start(x).clone()
+        noise = common_noise(config["samples"], start[:, : model.latent_dim])(0)
+    return DecoderProblem(model, x, noise, start.requires_grad_())
+
+
+def _from_checkpoint(config: Config) -> tuple[Images, SemiAmortizedVAE]:
     run = read_checkpoint(config["checkpoint"])[CONFIG_KEY]
     if config["data_path"] is not None:
         run["data"]["path"] = config["data_path"]

@@ -24,6 +24,8 @@ CONFIG = {
     "points": 4,
     "window": [1e-5, 1e-2],
     "max_steps": 5000,
+    "checkpoint": None,
+    "data_path": None,
 }
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from benchmarks.batch import TrainedBatch
 from benchmarks.images import CHANNELS, read_images
-from benchmarks.trained import build_module, train, trained_batch
+from benchmarks.trained import build_module, train, trained_batch, trained_problem
 
 from savi.config.schema import Config
 from savi.errors import InputError
@@ -148,6 +148,17 @@ def test_a_checkpoint_takes_the_place_of_training(batch, tmp_path):
         torch.testing.assert_close(one, other)
     with pytest.raises(InputError, match="side is 12 with a checkpoint"):
         trained_batch(CONFIG | {"checkpoint": str(path), "side": 12})
+    # The same guesses, as the start of another problem.
+    problem = trained_problem(CONFIG | {"checkpoint": str(path), "samples": 3}, torch.float64)
+    mean, log_variance = problem.start.detach().float().chunk(2, dim=-1)
+    torch.testing.assert_close(mean, batch.start)
+    torch.testing.assert_close((0.5 * log_variance).exp(), batch.scale)
+    assert problem.noise.shape == (3, *batch.start.shape)
+    run["posterior"]["name"] = "laplace"
+    other = build_module(CONFIG, images, posterior=run["posterior"])
+    torch.save({CONFIG_KEY: run, "state_dict": other.state_dict()}, path)
+    with pytest.raises(InputError, match="another posterior than a diagonal Gaussian"):
+        trained_problem(CONFIG | {"checkpoint": str(path), "samples": 3}, torch.float64)
 
 
 @pytest.mark.parametrize(
