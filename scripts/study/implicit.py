@@ -65,7 +65,10 @@ IN_TRAINING = Column("of training examples", "train/gap/amortization", digits=1)
 APPROXIMATION = Column("approximation gap", "test/gap/approximation", digits=1)
 ACTIVE = Column("active units", "test/active_units", digits=1)
 ERROR = Column("squared error", "test/squared_error")
-FAILED = Column("solves that failed, %", "inner/solves_failed", 100.0, per="inner/solves")
+FAILED = tuple(
+    Column(f"conditions fail, % in third {third}", "ift/failures", 100.0, digits=1, third=third)
+    for third in (1, 2, 3)
+)
 CURVATURE = Column("least curvature", "ift/min_curvature")
 BOUND = Column("error bound", "ift/error_bound", digits=3)
 BITS = Column("bits per dimension", "test/bits_per_dim", digits=3)
@@ -114,7 +117,7 @@ IMPLICIT = Study(
         ),
         "direct": Block(
             "Digits, implicit and direct gradients with everything else equal",
-            DIGITS, DIRECT, (LOG_LIKELIHOOD, ELBO, AMORTISATION, FAILED, CURVATURE, BOUND),
+            DIGITS, DIRECT, (LOG_LIKELIHOOD, ELBO, AMORTISATION, *FAILED, CURVATURE, BOUND),
             seeds=3,
         ),
         "encoder": Block(

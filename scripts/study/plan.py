@@ -17,7 +17,8 @@ class Column(NamedTuple):
     """A column of a table: what it is called, and the final figure of a run that it shows.
 
     The figure is multiplied by ``factor``, and divided by that called ``per``; ``digits`` come
-    after the point.
+    after the point. With a ``third``, from 1 on, it is the mean of the run's curve in that part of
+    its epochs.
     """
 
     heading: str
@@ -25,6 +26,7 @@ class Column(NamedTuple):
     factor: float = 1.0
     digits: int = 2
     per: str | None = None
+    third: int | None = None
 
 
 #: What is compared at marks: the bound on −log p(x) of validation.

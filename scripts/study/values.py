@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 from benchmarks.harness import write_csv
 
 from savi.errors import InputError
@@ -65,8 +66,16 @@ def reference_values(
 
 def _value(run: Run, column: Column) -> float:
     """The figure of a run that a column shows; NaN if it has none."""
+    if column.third is not None:
+        curve = run.curves.get(column.metric)
+        return math.nan if curve is None else _mean_of_third(curve.values, column)
     whole = 1.0 if column.per is None else run.metrics.get(column.per, math.nan)
     return column.factor * run.metrics.get(column.metric, math.nan) / whole if whole else math.nan
+
+
+def _mean_of_third(values: np.ndarray, column: Column) -> float:
+    assert column.third is not None
+    return column.factor * float(np.array_split(values, 3)[column.third - 1].mean())
 
 
 def _within(run: Run, column: Column, steps: float) -> float:

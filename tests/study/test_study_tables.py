@@ -15,6 +15,7 @@ COLUMNS = (
     Column("−log p(x) ≤", "test/elbo", -1.0),
     Column("KL", "test/kl", digits=1),
     Column("−log p(x)", "test/nll"),
+    Column("late", "val/elbo", -1.0, third=3),
 )
 METHODS = {"vae": (), "savi": (), "svi": ()}
 BLOCK = Block("Digits", (), METHODS, COLUMNS, seeds=2, marks=(1.0, 3.0))
@@ -74,8 +75,8 @@ def test_at_equal_seconds_the_best_epoch_counts_that_has_ended(found):
 def test_the_table_is_markdown(found):
     text = markdown(BLOCK, found)
     assert "**Digits**, 1 to 2 seeds" in text
-    assert "| `savi` | 5.50 | −3.00 | 2.0 | — | 3 | 2.0 | 8.00 | 5.00 |" in text
-    assert "| `truth` | — | — | — | 5.00 ± 12.71 | — | — | — | — |" in text
+    assert "| `savi` | 5.50 | −3.00 | 2.0 | — | 5.00 | 3 | 2.0 | 8.00 | 5.00 |" in text
+    assert "| `truth` | — | — | — | 5.00 ± 12.71 | — | — | — | — | — |" in text
 
 
 def test_what_is_kept_says_the_same(values, found, tmp_path):
