@@ -54,7 +54,7 @@ def main() -> None:
         study = chosen(asked.name, asked.blocks, asked.methods, asked.words)
         if asked.kept:
             values = read_values(asked.kept / f"{asked.name}.csv")
-            show(study, values, kept_rows(study, asked.kept), asked.kept)
+            show(study, values, kept_rows(study, asked.kept), asked.kept / asked.name)
             return
     except InputError as error:
         say(str(error))
@@ -69,7 +69,7 @@ def main() -> None:
     if values:
         save_values(folder / f"{asked.name}.csv", values)
     save_rows(folder, rows)
-    show(study, values, rows, folder)
+    show(study, values, rows, folder / asked.name)
 
 
 def chosen(
@@ -105,19 +105,19 @@ def found(study: Study, jobs: Sequence[Job], folder: Path) -> list[Value]:
 
 
 def show(
-    study: Study, values: Sequence[Value], rows: Mapping[str, Sequence[Row]], folder: Path
+    study: Study, values: Sequence[Value], rows: Mapping[str, Sequence[Row]], stem: Path
 ) -> None:
-    """Print the tables, and draw the pictures into a folder."""
+    """Print the tables, and draw the pictures into files whose names begin with the stem."""
     for name, block in study.blocks.items():
         if table := lines(block, [value for value in values if value.block == name]):
             print(markdown(block, table), end="\n\n")
             if len(table) > 1:
-                save(block_figure(block, table), folder / f"{name}.png")
+                save(block_figure(block, table), f"{stem}_{name}.png")
     for picture, some in rows.items():
         for size in sorted({row.size for row in some}):
             print_table(race_table(some, size, RaceConfig.samples), width=120)
         if some:
-            save(race_figure(some), folder / f"{picture}.png")
+            save(race_figure(some), f"{stem}_{picture}.png")
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from study.tables import DIFFERENCE, Line
 from study.values import BASE
 
 #: Inches: of a method's line, and of what is around them.
-EACH, AROUND = 0.24, 1.1
+EACH, AROUND = 0.24, 1.4
 
 
 @styled
@@ -25,6 +25,7 @@ def block_figure(block: Block, found: Sequence[Line]) -> Figure:
     height = AROUND + EACH * max(len(found), 9)
     panels = 1 + bool(block.marks)
     figure = Figure(figsize=(0.5 * WIDTH * panels, height), layout="constrained")
+    figure.suptitle(block.title, x=0.01, ha="left")
     cells = figure.subplots(1, panels, squeeze=False)[0]
     _differences(cells[0], block, found)
     if block.marks:
@@ -43,7 +44,7 @@ def _differences(axes: Axes, block: Block, found: Sequence[Line]) -> None:
     axes.set_ylim(len(known) - 0.5, -0.5)
     axes.grid(axis="y", visible=False)
     axes.set_xlabel(f"{block.columns[0].heading} less the VAE's, nats")
-    axes.set_title(block.title)
+    axes.set_title("Differences from the VAE, seed for seed")
 
 
 def _curves(axes: Axes, block: Block, found: Sequence[Line], height: float) -> None:
