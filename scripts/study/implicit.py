@@ -76,7 +76,7 @@ MEMORY = Column("peak MB", "cost/peak_memory_mb", digits=0)
 GAPS = (LOG_LIKELIHOOD, ELBO, AMORTISATION, IN_TRAINING, APPROXIMATION)
 AT_MARKS = Column("ELBO of validation", "val/elbo", digits=1)
 
-DIGITS = ("data=digits", "trainer.max_epochs=300", "callbacks.early_stopping_patience=15")
+DIGITS = ("data=digits", "trainer.max_epochs=300", "callbacks.early_stopping_patience=30")
 SHARED = (
     "logger=csv", "callbacks.figures=false", "callbacks.keep_optimizer=false",
     "evaluation.gap_examples=64", "evaluation.ais_examples=0", "evaluation.autoencoder_steps=0",
