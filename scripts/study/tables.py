@@ -57,7 +57,7 @@ def markdown(block: Block, found: Sequence[Line]) -> str:
     seeds = min(line.seeds for line in found), max(line.seeds for line in found)
     said = f"{seeds[0]}" if seeds[0] == seeds[1] else f"{seeds[0]} to {seeds[1]}"
     head = [
-        f"**{block.title}**, {said} seeds",
+        f"**{block.title}**, {said} seed{'s' * (said != '1')}",
         "",
         f"| | {' | '.join(columns)} |",
         f"|---|{'---|' * len(columns)}",
