@@ -14,7 +14,7 @@ from study.references import GAMMA, LATENT
 OWN_ELBO = "encoder_loss=elbo_at_init"
 PROXIMAL = ("experiment=savi_ift", OWN_ELBO)
 LAPLACE = ("experiment=laplace_ift", OWN_ELBO)
-STOP = "gradient=stop"
+STOP, UNROLLED = "gradient=stop", "gradient=unrolled"
 ONE_STEP = "inner.max_steps=1"
 THROUGH = "encoder_loss=through"
 
@@ -43,6 +43,7 @@ METHODS: dict[str, Words] = {
 DIRECT: dict[str, Words] = {
     "vae": METHODS["vae"],
     "proximal_ift": PROXIMAL,
+    "proximal_unrolled": (*PROXIMAL, UNROLLED),
     "proximal_stop": (*PROXIMAL, STOP),
     "proximal_1_ift": (*PROXIMAL, ONE_STEP),
     "proximal_1_stop": (*PROXIMAL, ONE_STEP, STOP),
@@ -56,6 +57,7 @@ ENCODER: dict[str, Words] = {
     **{f"unrolled_{k}": ("experiment=savi_unrolled", f"inner.max_steps={k}") for k in (1, 5, 20)},
     **{f"ift_{rho:g}": ("experiment=savi_ift", THROUGH, f"inner.rho={rho:g}")
        for rho in (0.1, 1, 10, 100)},
+    "proximal_unrolled": ("experiment=savi_ift", THROUGH, UNROLLED),
 }  # fmt: skip
 
 LOG_LIKELIHOOD = Column("log p(x)", "test/nll", -1.0, digits=1)
