@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 
 from benchmarks.lines import Line as Curve
 from benchmarks.lines import label_lines, looks
@@ -48,7 +49,8 @@ def _differences(axes: Axes, block: Block, found: Sequence[Line]) -> None:
 
 
 def _curves(axes: Axes, block: Block, found: Sequence[Line], height: float) -> None:
-    styles, curves = looks(), []
+    # There may be more lines than looks: then they are told apart by the names at their ends.
+    styles, curves = cycle(looks()), []
     for line in found:
         known = _at_marks(block, line.figures)
         if len(known) > 1:
