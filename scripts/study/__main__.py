@@ -22,7 +22,7 @@ from study.implicit import IMPLICIT
 from study.kim2018 import KIM
 from study.pictures import block_figure
 from study.plan import Job, Study
-from study.races import found_rows, kept_rows, run_races, save_rows
+from study.races import found_rows, kept_rows, pairs, run_races, save_rows
 from study.references import nll
 from study.runs import read_all, run_all
 from study.seconds import prices
@@ -116,6 +116,7 @@ def show(
     for picture, some in rows.items():
         for size in sorted({row.size for row in some}):
             print_table(race_table(some, size, RaceConfig.samples), width=120)
+            print(pairs(some, size), end="\n\n")
         if some:
             save(race_figure(some), f"{stem}_{picture}.png")
 

@@ -67,12 +67,13 @@ def markdown(block: Block, found: Sequence[Line]) -> str:
     digits |= dict.fromkeys(marks, block.at_marks.digits)
     rows = []
     for line in found:
-        cells = [_cell(line.figures.get(name), digits[name]) for name in columns]
+        cells = [cell(line.figures.get(name), digits[name]) for name in columns]
         rows.append(f"| `{line.method}` | {' | '.join(cells)} |")
     return "\n".join([*head, *rows])
 
 
-def _cell(summary: Summary | None, digits: int) -> str:
+def cell(summary: Summary | None, digits: int) -> str:
+    """A mean with its interval, as a table has it."""
     if summary is None or not summary.n:
         return "—"
     width = "" if summary.half_width is None else f" ± {summary.half_width:.{digits}f}"

@@ -4,7 +4,7 @@ from benchmarks.harness import write_csv
 from benchmarks.race.run import Row
 from study.implicit import RACES
 from study.plan import Race, Study
-from study.races import found_rows, kept_rows, race_command, save_rows
+from study.races import found_rows, kept_rows, pairs, race_command, save_rows
 
 STUDY = Study((), {}, races={name: Race("by_size", (), 3) for name in ("one", "two")})
 ROWS = [Row(300, "vae", 0, 2.5, 2.6, 40, 1.5, 2.5), Row(300, "vae", 0, 5.0, diverged=True)]
@@ -32,3 +32,15 @@ def test_every_race_is_one_that_the_benchmark_knows(tmp_path):
         marks = [float(mark) for mark in words["marks"].strip("[]").split(",")]
         assert marks_of(1, {"marks": marks, "budget": float(words["budget"])}) == marks
         assert words["hydra.run.dir"].endswith(name)
+
+
+def test_methods_are_compared_at_the_end_seed_for_seed():
+    rows = [
+        Row(300, method, seed, mark, seconds=4.0, steps=100, val=mark, test=test + 10.0 * seed)
+        for seed in (0, 1)
+        for method, tests in (("vae", (1.0, 2.0)), ("savi", (1.0, 5.0)))
+        for mark, test in zip((2.0, 4.0), tests, strict=True)
+    ]
+    text = pairs(rows, 300)
+    assert "| `savi` | 40 ± 0 | 3.0 ± 0.0 | 3.0 ± 0.0 | — |" in text
+    assert "| `vae` | 40 ± 0 | 0.0 ± 0.0 | — | −3.0 ± 0.0 |" in text
