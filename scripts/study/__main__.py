@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 SCRIPTS = Path(__file__).resolve().parents[1]
@@ -13,7 +13,6 @@ sys.path[:0] = [str(SCRIPTS.parent), str(SCRIPTS)]
 from benchmarks.race import RaceConfig
 from benchmarks.race.figure import race_figure
 from benchmarks.race.report import race_table
-from benchmarks.race.run import Row
 
 from savi.console import print_table, say
 from savi.errors import InputError, unknown_option
@@ -22,7 +21,7 @@ from study.implicit import IMPLICIT
 from study.kim2018 import KIM
 from study.pictures import block_figure
 from study.plan import Job, Study
-from study.races import found_rows, kept_rows, pairs, run_races, save_rows
+from study.races import Rows, found_rows, kept_rows, pairs, run_races, save_rows
 from study.references import nll
 from study.runs import read_all, run_all
 from study.seconds import prices
@@ -54,7 +53,7 @@ def main() -> None:
         study = chosen(asked.name, asked.blocks, asked.methods, asked.words)
         if asked.kept:
             values = read_values(asked.kept / f"{asked.name}.csv")
-            show(study, values, kept_rows(study, asked.kept), asked.kept / asked.name)
+            show(study, values, kept_rows(study.pictures, asked.kept), asked.kept / asked.name)
             return
     except InputError as error:
         say(str(error))
@@ -65,9 +64,10 @@ def main() -> None:
     if not asked.only_print:
         run_all(study, jobs, folder, asked.processes)
         run_races(study, folder, asked.processes, asked.seeds)
-    values, rows = found(study, jobs, folder), found_rows(study, folder)
-    if values:
-        save_values(folder / f"{asked.name}.csv", values)
+    values = found(study, jobs, folder)
+    # A picture has all its races, of which this may be a part.
+    rows = found_rows(STUDIES[asked.name].races, study.pictures, folder)
+    save_values(folder / f"{asked.name}.csv", values, study.blocks)
     save_rows(folder, rows)
     show(study, values, rows, folder / asked.name)
 
@@ -104,9 +104,7 @@ def found(study: Study, jobs: Sequence[Job], folder: Path) -> list[Value]:
     return values
 
 
-def show(
-    study: Study, values: Sequence[Value], rows: Mapping[str, Sequence[Row]], stem: Path
-) -> None:
+def show(study: Study, values: Sequence[Value], rows: Rows, stem: Path) -> None:
     """Print the tables, and draw the pictures into files whose names begin with the stem."""
     for name, block in study.blocks.items():
         if table := lines(block, [value for value in values if value.block == name]):

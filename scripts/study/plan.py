@@ -16,16 +16,14 @@ Words = tuple[str, ...]
 class Column(NamedTuple):
     """A column of a table: what it is called, and the final figure of a run that it shows.
 
-    The figure is multiplied by ``factor``, and divided by that called ``per``; ``digits`` come
-    after the point. With a ``third``, from 1 on, it is the mean of the run's curve in that part of
-    its epochs.
+    The figure is multiplied by ``factor``; ``digits`` come after the point. With a ``third``, from
+    1 on, it is the mean of the run's curve in that part of its epochs.
     """
 
     heading: str
     metric: str
     factor: float = 1.0
     digits: int = 2
-    per: str | None = None
     third: int | None = None
 
 
@@ -91,6 +89,11 @@ class Study:
     blocks: Mapping[str, Block]
     last: Words = ()  # these overrule
     races: Mapping[str, Race] = field(default_factory=dict)
+
+    @property
+    def pictures(self) -> list[str]:
+        """Of its races."""
+        return list(dict.fromkeys(race.picture for race in self.races.values()))
 
     def jobs(self, seeds: int | None = None) -> list[Job]:
         """Seed after seed, so that a study that is cut off has whole tables of fewer."""

@@ -18,6 +18,9 @@ from study.plan import Race, Study
 from study.runs import SCRIPTS
 from study.tables import cell
 
+#: By picture.
+Rows = Mapping[str, Sequence[Row]]
+
 
 def run_races(study: Study, folder: Path, processes: int, seeds: int | None) -> None:
     """One after another, each so many runs at a time; what there is of them is gone on with."""
@@ -35,18 +38,19 @@ def race_command(race: Race, own: Sequence[str], folder: Path) -> list[str]:
     ]  # fmt: skip
 
 
-def found_rows(study: Study, folder: Path) -> dict[str, list[Row]]:
-    """The verdicts of the races in a folder, by picture."""
-    files: dict[str, list[Path]] = {}
-    for name, race in study.races.items():
-        files.setdefault(race.picture, []).append(folder / name / "race.csv")
-    return {picture: _read(some) for picture, some in files.items()}
+def found_rows(races: Mapping[str, Race], pictures: Iterable[str], folder: Path) -> Rows:
+    """The verdicts of all races in a folder that are in these pictures."""
+    return {
+        picture: _read(
+            folder / name / "race.csv" for name, race in races.items() if race.picture == picture
+        )
+        for picture in pictures
+    }
 
 
-def kept_rows(study: Study, folder: Path) -> dict[str, list[Row]]:
+def kept_rows(pictures: Iterable[str], folder: Path) -> Rows:
     """Those of :func:`save_rows`."""
-    pictures = {race.picture for race in study.races.values()}
-    return {picture: _read([folder / f"{picture}.csv"]) for picture in sorted(pictures)}
+    return {picture: _read([folder / f"{picture}.csv"]) for picture in pictures}
 
 
 def _read(files: Iterable[Path]) -> list[Row]:
@@ -69,7 +73,7 @@ def _row(line: dict[str, str]) -> Row:
                **numbers)  # fmt: skip
 
 
-def save_rows(folder: Path, rows: Mapping[str, Sequence[Row]]) -> None:
+def save_rows(folder: Path, rows: Rows) -> None:
     """As CSV, a file for each picture and a line for each verdict."""
     for picture, some in rows.items():
         if some:

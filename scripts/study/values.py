@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -69,8 +69,7 @@ def _value(run: Run, column: Column) -> float:
     if column.third is not None:
         curve = run.curves.get(column.metric)
         return math.nan if curve is None else _mean_of_third(curve.values, column)
-    whole = 1.0 if column.per is None else run.metrics.get(column.per, math.nan)
-    return column.factor * run.metrics.get(column.metric, math.nan) / whole if whole else math.nan
+    return column.factor * run.metrics.get(column.metric, math.nan)
 
 
 def _mean_of_third(values: np.ndarray, column: Column) -> float:
@@ -85,8 +84,12 @@ def _within(run: Run, column: Column, steps: float) -> float:
     return column.factor * float(values.max()) if len(values) else math.nan
 
 
-def save_values(path: Path, values: Sequence[Value]) -> None:
-    """As CSV, a line each."""
+def save_values(path: Path, values: Sequence[Value], blocks: Container[str]) -> None:
+    """As CSV, a line each, in the place of the earlier ones of these blocks."""
+    earlier = read_values(path) if path.exists() else []
+    values = [*(value for value in earlier if value.block not in blocks), *values]
+    if not values:
+        return
     with whole(path) as part:
         write_csv(part, [value._asdict() for value in values])
 

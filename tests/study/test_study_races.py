@@ -13,9 +13,9 @@ ROWS = [Row(300, "vae", 0, 2.5, 2.6, 40, 1.5, 2.5), Row(300, "vae", 0, 5.0, dive
 def test_rows_of_several_races_are_kept_together(tmp_path):
     (tmp_path / "two").mkdir()
     write_csv(tmp_path / "two/race.csv", [row._asdict() | {"best_so_far": 1.0} for row in ROWS])
-    rows = found_rows(STUDY, tmp_path)
+    rows = found_rows(STUDY.races, STUDY.pictures, tmp_path)
     save_rows(tmp_path, rows)
-    kept = kept_rows(STUDY, tmp_path)
+    kept = kept_rows(STUDY.pictures, tmp_path)
     assert list(kept) == ["by_size"]
     # NaN is not equal to itself.
     assert repr(kept["by_size"]) == repr(rows["by_size"]) == repr(ROWS)

@@ -7,7 +7,7 @@ from study.pictures import block_figure
 from study.plan import Block, Column, Job
 from study.runs import read_all
 from study.tables import lines, markdown
-from study.values import read_values, reference_values, run_values, save_values
+from study.values import Value, read_values, reference_values, run_values, save_values
 
 from savi.errors import InputError
 
@@ -80,8 +80,15 @@ def test_the_table_is_markdown(found):
 
 
 def test_what_is_kept_says_the_same(values, found, tmp_path):
-    save_values(tmp_path / "kept.csv", values)
-    assert lines(BLOCK, read_values(tmp_path / "kept.csv")) == found
+    file = tmp_path / "kept.csv"
+    other = Value("linear", "vae", 0, "KL", 1.0)
+    save_values(file, [other], {"linear"})
+    save_values(file, values[:3], {"digits"})
+    # Those of the block take the place of the earlier ones; another block's stay.
+    save_values(file, values, {"digits"})
+    first, *rest = read_values(file)
+    assert first == other
+    assert lines(BLOCK, rest) == found
     with pytest.raises(InputError, match="run the study first"):
         read_values(tmp_path / "other.csv")
 
