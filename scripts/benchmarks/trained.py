@@ -128,6 +128,13 @@ def _from_checkpoint(config: Config) -> tuple[Images, SemiAmortizedVAE]:
             f"checkpoint '{config['checkpoint']}' has no encoder, which the inner solves start "
             "from: give one of another experiment, or null"
         )
+    # A checkpoint of before there was a choice has no such key.
+    if (likelihood := run["model"].get("likelihood", "gaussian")) != "gaussian":
+        raise InputError(
+            f"checkpoint '{config['checkpoint']}' has likelihood '{likelihood}', and "
+            "the benchmarks hold the γ of a Gaussian one: give one with "
+            "model.likelihood=gaussian"
+        )
     with torch.random.fork_rng(devices=[]):
         data, module = build(run)
     load_weights(module, config["checkpoint"])

@@ -159,6 +159,10 @@ def test_a_checkpoint_takes_the_place_of_training(batch, tmp_path):
     torch.save({CONFIG_KEY: run, "state_dict": other.state_dict()}, path)
     with pytest.raises(InputError, match="another posterior than a diagonal Gaussian"):
         trained_problem(CONFIG | {"checkpoint": str(path), "samples": 3}, torch.float64)
+    run["model"]["likelihood"] = "bernoulli"
+    torch.save({CONFIG_KEY: run, "state_dict": module.state_dict()}, path)
+    with pytest.raises(InputError, match=r"give one with model\.likelihood=gaussian"):
+        trained_batch(CONFIG | {"checkpoint": str(path)})
 
 
 @pytest.mark.parametrize(
