@@ -22,6 +22,7 @@ from study.kim2018 import KIM
 from study.pictures import block_figure
 from study.plan import Job, Study
 from study.races import Rows, found_rows, kept_rows, pairs, run_races, save_rows
+from study.reached import reached
 from study.references import nll
 from study.runs import read_all, run_all
 from study.seconds import prices
@@ -114,7 +115,7 @@ def show(study: Study, values: Sequence[Value], rows: Rows, stem: Path) -> None:
     for picture, some in rows.items():
         for size in sorted({row.size for row in some}):
             print_table(race_table(some, size, RaceConfig.samples), width=120)
-            print(pairs(some, size), end="\n\n")
+            print(reached(some, size), pairs(some, size), sep="\n\n", end="\n\n")
         if some:
             save(race_figure(some), f"{stem}_{picture}.png")
 

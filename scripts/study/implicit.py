@@ -86,8 +86,8 @@ SHARED = (
 
 #: What races; with more images there is time for fewer.
 SMALL = "vae,vae_slow,vae_decay,savi,laplace,laplace_ift,vlae_stop,vlae,sa_vae"
-MIDDLE = "vae,vae_decay,vae_cosine,savi,laplace,vlae_stop,sa_vae"
-LARGE = "vae_cosine,savi_cosine,vlae_stop,sa_vae"
+MIDDLE = "vae,vae_decay,vae_cosine,savi,laplace,laplace_ift,sa_vae"
+LARGE = "vae_cosine,savi_cosine,laplace_cosine,laplace_ift_cosine"
 LARGEST = "vae_cosine,savi_cosine,vae_cosine_laplace"
 
 
@@ -104,7 +104,7 @@ RACES = {
     "race_300": race("by_size", 300, SMALL, "2.5,5,7.5,10,15,20,30"),
     "race_1000": race("by_size", 1_000, SMALL, "5,6,7,8,9,10,11,12.5,15,20,30,60"),
     "race_3000": race("by_size", 3_000, MIDDLE, "10,15,20,30,45,60,90,120"),
-    "race_10000": race("by_size", 10_000, LARGE, "30,60,120,200,300,450,600"),
+    "race_10000": race("by_size", 10_000, LARGE, "30,60,100,150,200,300"),
     "race_50000": race("by_size", 50_000, LARGEST, "60,150,300,420,600"),
     # As VLAE was published (Park et al. 2019): 50 latents, two layers of 500.
     "fifty_1000": race("fifty", 1_000, SMALL, "5,10,15,20,30,60", "latent_dim=50", seeds=1),

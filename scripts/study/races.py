@@ -12,7 +12,6 @@ from benchmarks.harness import write_csv
 from benchmarks.race.report import curves, lead
 from benchmarks.race.run import Row
 
-from savi.report.settings import summarise
 from savi.runs.whole import whole
 from study.plan import Race, Study
 from study.runs import SCRIPTS
@@ -82,21 +81,19 @@ def save_rows(folder: Path, rows: Rows) -> None:
 
 
 def pairs(rows: Sequence[Row], size: int) -> str:
-    """The seconds of a step, and how far each ends above each other, seed for seed; as Markdown."""
+    """How far each ends above each other, seed for seed; as Markdown."""
     here = [row for row in rows if row.size == size]
     found = curves(here, size)
     ends = {name: max(next(iter(by_seed.values()))) for name, by_seed in found.items()}
     lines = [
         f"**At the end, {size:,} images**: the line's nats less the column's",
         "",
-        f"| | ms a step | {' | '.join(found)} |",
-        f"|---|---|{'---|' * len(found)}",
+        f"| | {' | '.join(found)} |",
+        f"|---|{'---|' * len(found)}",
     ]
     for name, end in ends.items():
-        last = [row for row in here if row.method == name and row.mark == end and row.steps]
-        step = cell(summarise(1e3 * row.seconds / row.steps for row in last), 0)
         above = [
             "—" if name == rival else cell(lead(found, name, rival)[end], 1) for rival in found
         ]
-        lines.append(f"| `{name}` | {step} | {' | '.join(above)} |")
+        lines.append(f"| `{name}` | {' | '.join(above)} |")
     return "\n".join(lines)

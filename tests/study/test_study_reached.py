@@ -1,0 +1,42 @@
+"""What each line of a race reaches, from when on it leads, and what refinement gains in it."""
+
+from benchmarks.race.report import curves
+from benchmarks.race.run import Row
+from study.reached import ahead_from, best_rows, reached
+
+#: Validation, test, and the gains on training and held-out examples, at 2, 4 and 8 seconds.
+RUNS = {
+    "vae": ((1.0, 10.0, 1.0, 2.0), (3.0, 12.0, 2.0, 5.0), (2.0, 99.0, 3.0, 9.0)),
+    "vae_slow": ((0.5, 9.0, 1.0, 1.0), (1.0, 10.0, 1.0, 1.0), (2.0, 11.0, 1.0, 1.0)),
+    "savi": ((9.0, 11.0, 0.5, 1.0), (9.5, 11.5, 0.5, 1.0), (9.9, 15.0, 0.25, 1.5)),
+    "sa_vae": ((0.0, 1.0, 0.1, 0.1), (0.1, 2.0, 0.1, 0.1), (0.2, 3.0, 0.1, 0.1)),
+}
+ROWS = [
+    Row(300, method, seed, mark, seconds=mark, steps=int(50 * mark), val=val, test=test + seed,
+        train_gain=on_training, val_gain=held_out)
+    for method, verdicts in RUNS.items()
+    for seed in (0, 1)
+    for mark, (val, test, on_training, held_out) in zip((2.0, 4.0, 8.0), verdicts, strict=True)
+]  # fmt: skip
+
+
+def test_what_counts_is_the_model_that_was_best_in_validation():
+    assert [row.test for row in best_rows([r for r in ROWS if r.method == "vae"])] == [12.0, 13.0]
+    lost = Row(300, "vae", 0, 9.0, diverged=True)
+    assert best_rows([lost]) == []
+
+
+def test_who_leads_must_go_on_leading():
+    found = curves(ROWS, 300)
+    # Ahead at 2 s (11 against 10), behind at 4 s (11.5 against 12), ahead again at 8 s.
+    assert ahead_from(found, "savi") == 8.0
+    assert ahead_from(found, "sa_vae") is None
+
+
+def test_a_line_for_each_method_and_for_the_best_vae():
+    text = reached(ROWS, 300)
+    assert "| `best VAE` | 20 ± 0 | 12.5 ± 6.4 | 4 ± 0 | — | — | 2.0 ± 0.0 | 5.0 ± 0.0 |" in text
+    savi = "| `savi` | 20 ± 0 | 15.5 ± 6.4 | 8 ± 0 | 3.0 ± 0.0 | 8 | 0.2 ± 0.0 | 1.5 ± 0.0 |"
+    assert savi in text
+    assert "| `sa_vae` | 20 ± 0 | 3.5 ± 6.4 | 8 ± 0 | −9.0 ± 0.0 | never |" in text
+    assert "300 images" in text
