@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from benchmarks.race.methods import VAES
 from benchmarks.race.report import BEST, Curves, curves, lead
 from benchmarks.race.run import Row
+
 from savi.report.settings import summarise
 from study.tables import cell
 
