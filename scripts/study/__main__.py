@@ -26,7 +26,7 @@ from study.reached import reached
 from study.references import nll
 from study.runs import read_all, run_all
 from study.seconds import prices
-from study.tables import lines, markdown
+from study.tables import duels, lines, markdown
 from study.values import Value, read_values, reference_values, run_values, save_values
 
 STUDIES = {"implicit": IMPLICIT, "kim2018": KIM}
@@ -108,8 +108,11 @@ def found(study: Study, jobs: Sequence[Job], folder: Path) -> list[Value]:
 def show(study: Study, values: Sequence[Value], rows: Rows, stem: Path) -> None:
     """Print the tables, and draw the pictures into files whose names begin with the stem."""
     for name, block in study.blocks.items():
-        if table := lines(block, [value for value in values if value.block == name]):
+        own = [value for value in values if value.block == name]
+        if table := lines(block, own):
             print(markdown(block, table), end="\n\n")
+            if pairwise := duels(block, own):
+                print(pairwise, end="\n\n")
             if len(table) > 1:
                 save(block_figure(block, table), f"{stem}_{name}.png")
     for picture, some in rows.items():

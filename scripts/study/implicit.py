@@ -120,11 +120,16 @@ IMPLICIT = Study(
             "Digits, every method",
             DIGITS, METHODS, (*GAPS, ACTIVE, BITS, MEMORY),
             seeds=5, marks=(3.0, 10.0, 30.0, 100.0), at_marks=AT_MARKS,
+            rivals=(("savi_ift", "savi"), ("savi_ift", "savi_unrolled_10"), ("vlae_1", "savi"),
+                    ("vlae_1", "vlae"), ("vlae", "vlae_stop"), ("laplace_ift", "laplace_stop")),
         ),
         "direct": Block(
             "Digits, implicit and direct gradients with everything else equal",
             DIGITS, DIRECT, (LOG_LIKELIHOOD, ELBO, AMORTISATION, *FAILED, CURVATURE, BOUND),
             seeds=3,
+            rivals=(("proximal_ift", "proximal_stop"), ("proximal_ift", "proximal_unrolled"),
+                    ("proximal_1_ift", "proximal_1_stop"), ("laplace_ift", "laplace_stop"),
+                    ("laplace_1_ift", "laplace_1_stop")),
         ),
         "encoder": Block(
             "Digits, encoders that learn from the refined posterior alone",

@@ -45,6 +45,7 @@ class Block:
         at_marks: the curve whose best value within these is compared; the higher the metric, the
             better.
         references: what needs no run, see :mod:`study.references`.
+        rivals: methods that are compared with each other, seed for seed, in all columns.
     """
 
     title: str
@@ -55,6 +56,7 @@ class Block:
     marks: tuple[float, ...] = ()
     at_marks: Column = VAL_BOUND
     references: tuple[str, ...] = ()
+    rivals: tuple[tuple[str, str], ...] = ()
 
     def at(self, mark: float) -> str:
         """The heading of what is compared at a mark."""

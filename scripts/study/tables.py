@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from savi.report.settings import Summary, summarise
-from study.plan import Block
+from study.plan import Block, Column
 from study.values import BASE, EPOCHS, PRICE, Value
 
 #: The column of how far the first one lies from the VAE's, seed for seed.
@@ -70,6 +70,45 @@ def markdown(block: Block, found: Sequence[Line]) -> str:
         cells = [cell(line.figures.get(name), digits[name]) for name in columns]
         rows.append(f"| `{line.method}` | {' | '.join(cells)} |")
     return "\n".join([*head, *rows])
+
+
+def duels(block: Block, values: Sequence[Value]) -> str:
+    """How far one rival lies from the other in every column, seed for seed; as Markdown.
+
+    Empty if no seed has both.
+    """
+    by_method: dict[str, list[Value]] = {}
+    for value in values:
+        by_method.setdefault(value.method, []).append(value)
+    known = [pair for pair in block.rivals if all(name in by_method for name in pair)]
+    found: dict[Column, list[Summary]] = {}
+    for column in block.columns:
+        if column.third is None:
+            found[column] = [
+                _difference(*(_by_seed(by_method[name], column.heading) for name in pair))
+                for pair in known
+            ]
+    # A column that no two rivals share is left out.
+    found = {column: own for column, own in found.items() if any(summary.n for summary in own)}
+    if not found:
+        return ""
+    head = [
+        f"**{block.title}**, seed for seed",
+        "",
+        f"| | {' | '.join(column.heading for column in found)} |",
+        f"|---|{'---|' * len(found)}",
+    ]
+    body = [
+        f"| `{ours}` less `{theirs}` | "
+        + " | ".join(cell(own[row], column.digits) for column, own in found.items())
+        + " |"
+        for row, (ours, theirs) in enumerate(known)
+    ]
+    return "\n".join([*head, *body])
+
+
+def _difference(ours: Mapping[int | None, float], theirs: Mapping[int | None, float]) -> Summary:
+    return summarise(ours[seed] - theirs[seed] for seed in ours.keys() & theirs.keys())
 
 
 def cell(summary: Summary | None, digits: int) -> str:

@@ -1,12 +1,14 @@
 """Tables from run folders whose figures are known."""
 
 import json
+from dataclasses import replace
 
 import pytest
+from study.__main__ import STUDIES
 from study.pictures import block_figure
 from study.plan import Block, Column, Job
 from study.runs import read_all
-from study.tables import lines, markdown
+from study.tables import duels, lines, markdown
 from study.values import Value, read_values, reference_values, run_values, save_values
 
 from savi.errors import InputError
@@ -98,3 +100,19 @@ def test_the_picture_has_the_differences_and_the_curves(found):
     assert [label.get_text() for label in differences.get_yticklabels()] == ["savi"]
     means = {line.get_label(): list(line.get_ydata()) for line in curves.lines}
     assert means == {"vae": [7.0, 7.0], "savi": [8.0, 5.0]}
+
+
+def test_rivals_are_compared_in_every_column_seed_for_seed(values):
+    rivals = (("savi", "vae"), ("svi", "vae"))
+    text = duels(replace(BLOCK, rivals=rivals), values)
+    # The VAE of seed 1 has 8.5; no run of SVI has been finished.
+    assert text.splitlines()[0] == "**Digits**, seed for seed"
+    assert text.splitlines()[2] == "| | −log p(x) ≤ | KL |"
+    assert text.splitlines()[4:] == ["| `savi` less `vae` | −3.00 | 0.0 |"]
+    assert duels(BLOCK, values) == ""
+
+
+def test_rivals_are_methods_of_their_block():
+    for study in STUDIES.values():
+        for block in study.blocks.values():
+            assert {name for pair in block.rivals for name in pair} <= block.methods.keys()
