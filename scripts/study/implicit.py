@@ -85,8 +85,8 @@ SHARED = (
 )  # fmt: skip
 
 #: What races; with more images there is time for fewer.
-SMALL = "vae,vae_slow,vae_decay,savi,laplace,laplace_ift,vlae_stop,vlae,sa_vae"
-MIDDLE = "vae,vae_decay,vae_cosine,savi,laplace,laplace_ift,sa_vae"
+SMALL = "vae,vae_slow,vae_decay,savi,laplace,laplace_ift,vlae_stop,vlae_1,vlae,sa_vae"
+MIDDLE = "vae,vae_decay,vae_cosine,savi,laplace,laplace_ift,vlae_1,sa_vae"
 LARGE = "vae_cosine,savi_cosine,laplace_cosine,laplace_ift_cosine"
 LARGEST = "vae_cosine,savi_cosine,vae_cosine_laplace"
 

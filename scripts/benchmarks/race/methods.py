@@ -73,6 +73,7 @@ METHODS = {
     "laplace_ift": Method(LAPLACE),
     "laplace_ift_cosine": Method(LAPLACE, 1e-3, "cosine"),
     "vlae": Method(VLAE),
+    "vlae_1": Method((*VLAE, "inner.max_steps=1")),
     "vlae_stop": Method(VLAE_STOP),
     "sa_vae": Method(SA_VAE),
 }
