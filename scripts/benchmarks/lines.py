@@ -21,7 +21,8 @@ from matplotlib.typing import ColorType
 
 from savi.report.figures.style import PALETTE
 
-LINES = cycler(linestyle=["-", (0, (5, 2)), (0, (1, 1.5))]) * cycler(color=PALETTE)
+DASHES = ["-", (0, (5, 2)), (0, (1, 1.5)), (0, (5, 1.5, 1, 1.5))]
+LINES = cycler(linestyle=DASHES) * cycler(color=PALETTE)
 MARKERS = "osD^v<>pX"
 #: Up to so many decades an axis is labelled at 2 and 5 times the powers of ten, too.
 FEW_DECADES = 1.7
