@@ -152,9 +152,11 @@ IMPLICIT = Study(
              "model.gamma.mode=fixed", f"model.gamma.value={GAMMA}", "model.samples=4",
              "optimizer.lr=1e-2", "optimizer.schedule=cosine", "trainer.max_epochs=20"),
             {name: METHODS[name] for name in METHODS if name != "vae_aggressive"},
-            (LOG_LIKELIHOOD, ELBO, AMORTISATION, APPROXIMATION, ACTIVE),
+            tuple(column._replace(digits=2)
+                  for column in (LOG_LIKELIHOOD, ELBO, AMORTISATION, APPROXIMATION, ACTIVE)),
             seeds=3,
             references=("ppca",),
+            rivals=tuple((name, "ppca") for name in METHODS if name != "vae_aggressive"),
         ),
     },
     races=RACES,

@@ -45,7 +45,7 @@ class Block:
         at_marks: the curve whose best value within these is compared; the higher the metric, the
             better.
         references: what needs no run, see :mod:`study.references`.
-        rivals: methods that are compared with each other, seed for seed, in all columns.
+        rivals: methods or references that are compared, seed for seed, in the columns of both.
     """
 
     title: str

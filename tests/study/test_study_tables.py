@@ -112,7 +112,10 @@ def test_rivals_are_compared_in_every_column_seed_for_seed(values):
     assert duels(BLOCK, values) == ""
 
 
-def test_rivals_are_methods_of_their_block():
+def test_rivals_are_lines_of_their_table():
     for study in STUDIES.values():
         for block in study.blocks.values():
-            assert {name for pair in block.rivals for name in pair} <= block.methods.keys()
+            assert {name for pair in block.rivals for name in pair} <= {
+                *block.methods,
+                *block.references,
+            }
