@@ -43,7 +43,7 @@ SAVI = ("experiment=savi",)
 LAPLACE = ("experiment=laplace_ift", "inner.optimizer=chord", "inner.max_steps=8",
            "inner.rtol=1e-2", "encoder_loss=objective_at_init",
            "posterior.covariance_gradient=stop")  # fmt: skip
-LAPLACE_STOP = (*LAPLACE, "gradient=stop")
+LAPLACE_STOP, LAPLACE_IFT = (*LAPLACE, "gradient=stop"), (*LAPLACE, "gradient=ift")
 #: Four damped Gauss–Newton steps (Park et al. 2019), and the same without a gradient through them.
 VLAE = ("experiment=vlae",)
 VLAE_STOP = (*VLAE, "gradient=stop", "encoder_loss=objective_at_init",
@@ -70,8 +70,8 @@ METHODS = {
     "laplace": Method(LAPLACE_STOP),
     "laplace_cosine": Method(LAPLACE_STOP, 1e-3, "cosine"),
     "vae_cosine_laplace": Method(VAE, 1e-3, "cosine", Finish(LAPLACE_STOP, 0.7)),
-    "laplace_ift": Method(LAPLACE),
-    "laplace_ift_cosine": Method(LAPLACE, 1e-3, "cosine"),
+    "laplace_ift": Method(LAPLACE_IFT),
+    "laplace_ift_cosine": Method(LAPLACE_IFT, 1e-3, "cosine"),
     "vlae": Method(VLAE),
     "vlae_1": Method((*VLAE, "inner.max_steps=1")),
     "vlae_stop": Method(VLAE_STOP),
