@@ -1,4 +1,4 @@
-# make train  sets everything up and trains the default model
+# make train  sets everything up and trains the method that our study found best
 # make test   sets everything up and runs the tests, but for the long ones of a kind
 # make test-all  runs those too
 # make test-portable  runs the numerical tests on every code path of this processor, and with
@@ -18,7 +18,7 @@ READY := $(VENV)/.ready
 .PHONY: train test test-all test-portable soak lint docs docs-serve clean
 
 train: $(READY)
-	$(BIN)/savi-train
+	$(BIN)/savi-train experiment=vlae
 
 # Two processes of one thread each; the tests of a file share what they set up.
 test: $(READY)
