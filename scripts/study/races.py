@@ -15,7 +15,7 @@ from benchmarks.race.run import Row
 from savi.runs.whole import whole
 from study.plan import Race, Study
 from study.runs import SCRIPTS
-from study.tables import cell
+from study.tables import cell, table
 
 #: By picture.
 Rows = Mapping[str, Sequence[Row]]
@@ -85,15 +85,11 @@ def pairs(rows: Sequence[Row], size: int) -> str:
     here = [row for row in rows if row.size == size]
     found = curves(here, size)
     ends = {name: max(next(iter(by_seed.values()))) for name, by_seed in found.items()}
-    lines = [
-        f"**At the end, {size:,} images**: the line's nats less the column's",
-        "",
-        f"| | {' | '.join(found)} |",
-        f"|---|{'---|' * len(found)}",
-    ]
-    for name, end in ends.items():
-        above = [
+    body = {
+        f"`{name}`": [
             "—" if name == rival else cell(lead(found, name, rival)[end], 1) for rival in found
         ]
-        lines.append(f"| `{name}` | {' | '.join(above)} |")
-    return "\n".join(lines)
+        for name, end in ends.items()
+    }
+    title = f"**At the end, {size:,} images**: the line's nats less the column's"
+    return table(title, list(found), body)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from benchmarks.race.methods import VAES
-from benchmarks.race.report import BEST, Curves, curves, lead
+from benchmarks.race.report import BEST, best_row, curves, lead
 from benchmarks.race.run import Row
 
-from savi.report.settings import summarise
-from study.tables import cell
+from savi.report.settings import Summary, summarise
+from study.tables import cell, table
 
 HEADINGS = (
     "ms a step", "log p(x)", "best at, s", f"over the {BEST}", "ahead from, s",
@@ -26,43 +26,31 @@ def reached(rows: Sequence[Row], size: int) -> str:
     """
     here = [row for row in rows if row.size == size]
     found = curves(here, size)
-    body = []
-    for name in found:
+    body = {}
+    for name, seeds in found.items():
         members = VAES if name == BEST else (name,)
         own = [row for row in here if row.method in members]
-        best = best_rows(own)
+        by_seed = [best_row(row for row in own if row.seed == seed) for seed in seeds]
+        best = [row for row in by_seed if row is not None]
         end = max(row.mark for row in own)
         last = [row for row in own if row.mark == end and row.steps]
-        cells = [
+        ahead = lead(found, name, BEST)
+        body[f"`{name}`"] = [
             cell(summarise(1e3 * row.seconds / row.steps for row in last), 0),
             cell(summarise(row.test for row in best), 1),
             cell(summarise(row.mark for row in best), 0),
-            "—" if name == BEST else cell(lead(found, name, BEST)[end], 1),
-            "—" if name == BEST else _said(ahead_from(found, name)),
+            "—" if name == BEST else cell(ahead[end], 1),
+            "—" if name == BEST else _said(ahead_from(ahead)),
             cell(summarise(row.train_gain for row in best), 1),
             cell(summarise(row.val_gain for row in best), 1),
         ]
-        body.append(f"| `{name}` | {' | '.join(cells)} |")
-    return "\n".join([
-        f"**What each reaches, {size:,} images**",
-        "",
-        f"| | {' | '.join(HEADINGS)} |",
-        f"|---|{'---|' * len(HEADINGS)}",
-        *body,
-    ])  # fmt: skip
+    return table(f"**What each reaches, {size:,} images**", HEADINGS, body)
 
 
-def best_rows(rows: Sequence[Row]) -> list[Row]:
-    """Of each seed the verdict on the model that is best in validation."""
-    known = [row for row in rows if row.val == row.val]
-    seeds = sorted({row.seed for row in known})
-    return [max((r for r in known if r.seed == seed), key=lambda r: r.val) for seed in seeds]
-
-
-def ahead_from(found: Curves, name: str) -> float | None:
-    """The first mark from which on the mean of the leads over the best VAE is above zero."""
+def ahead_from(leads: Mapping[float, Summary]) -> float | None:
+    """The first mark from which on the mean of the leads is above zero; None if there is none."""
     since = None
-    for mark, summary in lead(found, name, BEST).items():
+    for mark, summary in leads.items():
         if not summary.mean > 0:
             since = None
         elif since is None:

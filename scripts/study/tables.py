@@ -23,9 +23,7 @@ class Line(NamedTuple):
 
 def lines(block: Block, values: Sequence[Value]) -> list[Line]:
     """Of the methods that have a value in the block, as they come."""
-    by_method: dict[str, list[Value]] = {}
-    for value in values:
-        by_method.setdefault(value.method, []).append(value)
+    by_method = _by_method(values)
     first = block.columns[0].heading
     base = _by_seed(by_method.get(BASE, ()), first)
     found = []
@@ -34,16 +32,26 @@ def lines(block: Block, values: Sequence[Value]) -> list[Line]:
             name: summarise(_by_seed(own, name).values())
             for name in dict.fromkeys(value.figure for value in own)
         }
-        differences = [v - base[seed] for seed, v in _by_seed(own, first).items() if seed in base]
         if method != BASE and method in block.methods:
-            figures[DIFFERENCE] = summarise(differences)
+            figures[DIFFERENCE] = _difference(_by_seed(own, first), base)
         seeds = {value.seed for value in own} - {None}
         found.append(Line(method, len(seeds), figures))
     return found
 
 
+def _by_method(values: Sequence[Value]) -> dict[str, list[Value]]:
+    found: dict[str, list[Value]] = {}
+    for value in values:
+        found.setdefault(value.method, []).append(value)
+    return found
+
+
 def _by_seed(values: Sequence[Value], figure: str) -> dict[int | None, float]:
     return {value.seed: value.value for value in values if value.figure == figure}
+
+
+def _difference(ours: Mapping[int | None, float], theirs: Mapping[int | None, float]) -> Summary:
+    return summarise(value - theirs[seed] for seed, value in ours.items() if seed in theirs)
 
 
 def markdown(block: Block, found: Sequence[Line]) -> str:
@@ -56,20 +64,15 @@ def markdown(block: Block, found: Sequence[Line]) -> str:
     columns = [name for name in order if name in known]
     seeds = min(line.seeds for line in found), max(line.seeds for line in found)
     said = f"{seeds[0]}" if seeds[0] == seeds[1] else f"{seeds[0]} to {seeds[1]}"
-    head = [
-        f"**{block.title}**, {said} seed{'s' * (said != '1')}",
-        "",
-        f"| | {' | '.join(columns)} |",
-        f"|---|{'---|' * len(columns)}",
-    ]
+    title = f"**{block.title}**, {said} seed{'s' * (said != '1')}"
     digits = {column.heading: column.digits for column in block.columns}
     digits |= {DIFFERENCE: block.columns[0].digits, PRICE: 1, EPOCHS: 0}
     digits |= dict.fromkeys(marks, block.at_marks.digits)
-    rows = []
-    for line in found:
-        cells = [cell(line.figures.get(name), digits[name]) for name in columns]
-        rows.append(f"| `{line.method}` | {' | '.join(cells)} |")
-    return "\n".join([*head, *rows])
+    body = {
+        f"`{line.method}`": [cell(line.figures.get(name), digits[name]) for name in columns]
+        for line in found
+    }
+    return table(title, columns, body)
 
 
 def duels(block: Block, values: Sequence[Value]) -> str:
@@ -77,9 +80,7 @@ def duels(block: Block, values: Sequence[Value]) -> str:
 
     Empty if no seed has both.
     """
-    by_method: dict[str, list[Value]] = {}
-    for value in values:
-        by_method.setdefault(value.method, []).append(value)
+    by_method = _by_method(values)
     known = [pair for pair in block.rivals if all(name in by_method for name in pair)]
     found: dict[Column, list[Summary]] = {}
     for column in block.columns:
@@ -92,23 +93,24 @@ def duels(block: Block, values: Sequence[Value]) -> str:
     found = {column: own for column, own in found.items() if any(summary.n for summary in own)}
     if not found:
         return ""
-    head = [
-        f"**{block.title}**, seed for seed",
-        "",
-        f"| | {' | '.join(column.heading for column in found)} |",
-        f"|---|{'---|' * len(found)}",
-    ]
-    body = [
-        f"| `{ours}` less `{theirs}` | "
-        + " | ".join(cell(own[row], column.digits) for column, own in found.items())
-        + " |"
+    body = {
+        f"`{ours}` less `{theirs}`": [
+            cell(own[row], column.digits) for column, own in found.items()
+        ]
         for row, (ours, theirs) in enumerate(known)
-    ]
-    return "\n".join([*head, *body])
+    }
+    return table(f"**{block.title}**, seed for seed", [column.heading for column in found], body)
 
 
-def _difference(ours: Mapping[int | None, float], theirs: Mapping[int | None, float]) -> Summary:
-    return summarise(ours[seed] - theirs[seed] for seed in ours.keys() & theirs.keys())
+def table(title: str, headings: Sequence[str], body: Mapping[str, Sequence[str]]) -> str:
+    """Markdown: the title, and a line for each name with a cell for each heading."""
+    return "\n".join([
+        title,
+        "",
+        f"| | {' | '.join(headings)} |",
+        f"|---|{'---|' * len(headings)}",
+        *(f"| {name} | {' | '.join(cells)} |" for name, cells in body.items()),
+    ])  # fmt: skip
 
 
 def cell(summary: Summary | None, digits: int) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -28,7 +27,7 @@ from benchmarks.images import read_images
 from benchmarks.progress import Progress
 from benchmarks.race.figure import race_figure
 from benchmarks.race.methods import METHODS, check_methods
-from benchmarks.race.report import best_so_far, race_table, target_table, targets
+from benchmarks.race.report import best_row, best_so_far, race_table, target_table, targets
 from benchmarks.race.run import Job, Row, finished, marks_of, run_job, write_json
 from savi.errors import InputError
 from savi.report.figures.style import save
@@ -168,11 +167,9 @@ def _end_with_parent() -> None:
 
 def _sentence(job: Job, rows: Sequence[Row]) -> str:
     what = f"{job.size:,} images, {job.method}, seed {job.seed}"
-    known = [row for row in rows if math.isfinite(row.val)]
     end = f"{rows[-1].steps:,} steps" + " and diverged" * rows[-1].diverged
-    if not known:
+    if (best := best_row(rows)) is None:
         return f"{what}: {end}"
-    best = max(known, key=lambda row: row.val)
     return f"{what}: {end}, best at {best.mark:g} s, test {best.test:.1f}"
 
 

@@ -53,9 +53,15 @@ def best_so_far(rows: Iterable[Row]) -> dict[float, float]:
     rows = list(rows)
     best: dict[float, float] = {}
     for mark in sorted({row.mark for row in rows}):
-        known = [row for row in rows if row.mark <= mark and math.isfinite(row.val)]
-        best[mark] = max(known, key=lambda row: row.val).test if known else math.nan
+        row = best_row(row for row in rows if row.mark <= mark)
+        best[mark] = math.nan if row is None else row.test
     return best
+
+
+def best_row(rows: Iterable[Row]) -> Row | None:
+    """The verdict on the model that is best in validation; None if no validation is finite."""
+    known = [row for row in rows if math.isfinite(row.val)]
+    return max(known, key=lambda row: row.val) if known else None
 
 
 def curves(rows: Sequence[Row], size: int) -> Curves:
