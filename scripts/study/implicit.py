@@ -59,6 +59,13 @@ ENCODER: dict[str, Words] = {
        for rho in (0.1, 1, 10, 100)},
     "proximal_unrolled": ("experiment=savi_ift", THROUGH, UNROLLED),
 }  # fmt: skip
+RESIDUAL = ("model.decoder=residual_mlp", "model.encoder=residual_mlp")
+DEEP: dict[str, Words] = {
+    "vae": (*METHODS["vae"], "evaluation.autoencoder_steps=2000"),
+    "vae_residual": (*METHODS["vae"], *RESIDUAL),
+    "savi": METHODS["savi"],
+    "savi_ift": METHODS["savi_ift"],
+}
 LINEAR = {name: words for name, words in METHODS.items() if name != "vae_aggressive"}
 
 LOG_LIKELIHOOD = Column("log p(x)", "test/nll", -1.0, digits=1)
@@ -67,7 +74,8 @@ AMORTISATION = Column("amortisation gap", "test/gap/amortization", digits=1)
 IN_TRAINING = Column("of training examples", "train/gap/amortization", digits=1)
 APPROXIMATION = Column("approximation gap", "test/gap/approximation", digits=1)
 ACTIVE = Column("active units", "test/active_units", digits=1)
-ERROR = Column("squared error", "test/squared_error")
+ERROR = Column("squared error per dimension", "test/collapse/error", digits=4)
+OF_AUTOENCODER = Column("of an autoencoder", "test/collapse/autoencoder_error", digits=4)
 FAILED = tuple(
     Column(f"conditions fail, % in third {third}", "ift/failures", 100.0, digits=1, third=third)
     for third in (1, 2, 3)
@@ -139,10 +147,9 @@ IMPLICIT = Study(
         ),
         **{
             f"depth_{depth}": Block(
-                f"Digits, networks of {depth} hidden layers",
-                (*DIGITS, f"model.depth={depth}"),
-                {name: METHODS[name] for name in ("vae", "savi", "savi_ift")},
-                (LOG_LIKELIHOOD, ELBO, ERROR, ACTIVE),
+                f"Digits, ReLU networks of {depth} hidden layers",
+                (*DIGITS, "model.activation=relu", f"model.depth={depth}"),
+                DEEP, (LOG_LIKELIHOOD, ELBO, ERROR, OF_AUTOENCODER, ACTIVE),
                 seeds=3,
             )
             for depth in (2, 4, 6, 8)
