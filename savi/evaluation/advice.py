@@ -35,6 +35,17 @@ class Advice:
         """Whether γ moves by gradient steps, and can lag behind its optimum."""
         return self._of("gamma", "mode") in ("learned", "per_pixel")
 
+    @property
+    def signal_fades(self) -> bool:
+        """Whether little of z comes through the decoder at the start.
+
+        For u ~ N(0, 1), E[φ'²] / E[φ²] is the share of a signal's variance that a layer keeps. It
+        is 0.32 for ``softplus``, whose mean outweighs what varies, and 1 to 1.2 for all others.
+        """
+        depth = self.model.get("depth") or 0
+        plain = self.model.get("decoder") not in RESIDUAL
+        return plain and depth > 2 and self.model.get("activation") == "softplus"
+
     def lower_gamma(self, beta: float) -> str:
         """Against a βγ that is too large."""
         options = [
@@ -55,8 +66,13 @@ class Advice:
 
     def another_minimum(self) -> str:
         """Against a training that did not find what the architecture can do."""
-        warm_up = "with model.kl.warmup_steps" * (not self._of("kl", "warmup_steps"))
-        return _listed(["train for longer (trainer.max_epochs)", "with another seed", warm_up])
+        options = [
+            "train for longer (trainer.max_epochs)",
+            "with another seed",
+            "with model.kl.warmup_steps" * (not self._of("kl", "warmup_steps")),
+            "with model.activation=tanh" * self.signal_fades,
+        ]
+        return _listed(options)
 
     def lighter_decoder(self) -> str:
         """Against an architecture that is hard to train."""

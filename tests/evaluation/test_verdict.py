@@ -187,6 +187,20 @@ ADVISED = [
         "warmup_steps",
     ),
     (
+        {"depth": 4, "activation": "softplus"},
+        COLLAPSED,
+        "with model.kl.warmup_steps or with model.activation=tanh.",
+        "model.depth",
+    ),
+    ({"depth": 2, "activation": "softplus"}, COLLAPSED, "or with model.kl.warmup_steps.", "tanh"),
+    ({"depth": 4, "activation": "relu"}, COLLAPSED, "or with model.kl.warmup_steps.", "tanh"),
+    (
+        {"depth": 4, "activation": "softplus", "decoder": "residual_mlp"},
+        COLLAPSED,
+        "or with model.kl.warmup_steps.",
+        "tanh",
+    ),
+    (
         {"depth": 1, "decoder": "mlp"},
         replace(COLLAPSED, autoencoder_error=0.49),
         ": use model.decoder=residual_mlp or train both for longer",
