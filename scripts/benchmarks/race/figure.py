@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -17,6 +18,8 @@ from savi.report.figures.style import GREY, INK, WIDTH, styled
 from savi.report.settings import Summary
 
 HEIGHT = 3.6
+#: Nats by which a method may lag, and still be seen: those that lead would lie on one line else.
+LAG = 100.0
 
 
 @styled
@@ -30,14 +33,14 @@ def race_figure(rows: Sequence[Row]) -> Figure:
         _panel(top, means(found))
         top.set_title(f"{size:,} training images")
         bottom.axhline(0.0, color=INK, linewidth=1.0, zorder=1)
-        _panel(bottom, leads(found))
+        _panel(bottom, leads(found), least=-LAG)
         bottom.set_xlabel("CPU seconds of training")
     cells[0, 0].set_ylabel("test log-likelihood, nats")
     cells[1, 0].set_ylabel(f"nats over the {BEST}")
     return figure
 
 
-def _panel(axes: Axes, summaries: Summaries) -> None:
+def _panel(axes: Axes, summaries: Summaries, least: float = -math.inf) -> None:
     styles, lines = _styles(), []
     for name, by_mark in summaries.items():
         known = {mark: summary for mark, summary in by_mark.items() if summary.n}
@@ -46,6 +49,7 @@ def _panel(axes: Axes, summaries: Summaries) -> None:
             _band(axes, known, styles[name]["color"])
     for line in lines:
         line.draw(axes)
+    axes.set_ylim(bottom=max(least, axes.get_ylim()[0]))
     axes.set_xscale("log")
     if lines:
         marks = max((line.x for line in lines), key=len)
