@@ -18,7 +18,7 @@ from savi.report.figures.style import GREY, INK, WIDTH, styled
 from savi.report.settings import Summary
 
 HEIGHT = 3.6
-#: Nats by which a method may lag, and still be seen: those that lead would lie on one line else.
+#: What lags by more nats is out of sight: all that lead would else lie on one line.
 LAG = 100.0
 
 
