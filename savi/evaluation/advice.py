@@ -6,8 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from savi.vae.networks.initialization import kept_share
+
 #: Decoders whose skip connections let the signal through at any depth.
 RESIDUAL = ("residual_mlp", "resnet")
+#: Of a signal's variance, so little that training may not find it.
+FADED = 0.05
 
 
 @dataclass(frozen=True)
@@ -37,14 +41,14 @@ class Advice:
 
     @property
     def signal_fades(self) -> bool:
-        """Whether little of z comes through the decoder at the start.
+        """Whether next to nothing of z comes through a plain decoder at the start.
 
-        For u ~ N(0, 1), E[φ'²] / E[φ²] is the share of a signal's variance that a layer keeps. It
-        is 0.32 for ``softplus``, whose mean outweighs what varies, and 1 to 1.2 for all others.
+        With the ``softplus`` of the defaults this is so from three layers on.
         """
-        depth = self.model.get("depth") or 0
-        plain = self.model.get("decoder") not in RESIDUAL
-        return plain and depth > 2 and self.model.get("activation") == "softplus"
+        activation, depth = self.model.get("activation"), self.model.get("depth")
+        if activation is None or depth is None or self.model.get("decoder") in RESIDUAL:
+            return False
+        return kept_share(activation) ** depth < FADED
 
     def lower_gamma(self, beta: float) -> str:
         """Against a βγ that is too large."""

@@ -192,6 +192,7 @@ ADVISED = [
         "with model.kl.warmup_steps or with model.activation=tanh.",
         "model.depth",
     ),
+    ({"depth": 3, "activation": "softplus"}, COLLAPSED, "model.activation=tanh.", "model.depth"),
     ({"depth": 2, "activation": "softplus"}, COLLAPSED, "or with model.kl.warmup_steps.", "tanh"),
     ({"depth": 4, "activation": "relu"}, COLLAPSED, "or with model.kl.warmup_steps.", "tanh"),
     (
