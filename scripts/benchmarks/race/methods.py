@@ -39,6 +39,8 @@ SCHEDULES: dict[str, Callable[[float], float]] = {
 VAE = ("experiment=vae", "inner.optimizer=natural_gradient", "inner.test_max_steps=2",
        "inner.samples=2", "inner.rtol=0")  # fmt: skip
 DECAY = (*VAE, "optimizer.weight_decay=0.1")
+#: With correlations between the latents, which the methods with a Laplace posterior have, too.
+FULL = (*VAE, "posterior=full_gaussian")
 SAVI = ("experiment=savi",)
 LAPLACE = ("experiment=laplace_ift", "inner.optimizer=chord", "inner.max_steps=8",
            "inner.rtol=1e-2", "encoder_loss=objective_at_init",
@@ -58,6 +60,9 @@ VAES = {
     "vae_cosine": Method(VAE, 1e-3, "cosine"),
     "vae_slow_cosine": Method(VAE, 3e-4, "cosine"),
     "vae_decay": Method(DECAY),
+    "vae_slow_decay": Method(DECAY, 3e-4),
+    "vae_slower_decay": Method(DECAY, 1e-4),
+    "vae_full": Method(FULL),
     "vae_decay_cosine": Method(DECAY, 1e-3, "cosine"),
 }
 #: By the names that ``methods`` takes.
