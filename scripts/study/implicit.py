@@ -62,6 +62,7 @@ ENCODER: dict[str, Words] = {
     **{f"ift_{rho:g}": ("experiment=savi_ift", THROUGH, f"inner.rho={rho:g}")
        for rho in (0.1, 1, 10, 100)},
     "proximal_unrolled": ("experiment=savi_ift", THROUGH, UNROLLED),
+    "savi_ift": METHODS["savi_ift"],
 }  # fmt: skip
 RESIDUAL = ("model.decoder=residual_mlp", "model.encoder=residual_mlp")
 DEEP: dict[str, Words] = {
@@ -155,6 +156,7 @@ IMPLICIT = Study(
             "Digits, encoders that learn from the refined posterior alone",
             DIGITS, ENCODER, (*GAPS, REFINED),
             seeds=3,
+            rivals=(("ift_1", "proximal_unrolled"), ("ift_1", "savi_ift")),
         ),
         **{
             f"depth_{depth}": Block(
