@@ -126,7 +126,14 @@ RACES = {
     "race_10000": race("by_size", 10_000, LARGE, "30,60,100,150,200,300"),
     "race_50000": race("by_size", 50_000, LARGEST, "60,150,300,420,600"),
     # As VLAE was published (Park et al. 2019): 50 latents, two layers of 500.
-    "fifty_1000": race("fifty", 1_000, SMALL, "5,10,15,20,30,60", "latent_dim=50", seeds=1),
+    "fifty_1000": race(
+        "fifty",
+        1_000,
+        "vae,vae_decay,savi,laplace_ift,vlae_1,vlae",
+        "5,10,15,20,30,60",
+        "latent_dim=50",
+        seeds=1,
+    ),
     "fifty_50000": race(
         "fifty", 50_000, "vae_cosine,savi_cosine,vlae", "60,150,300,600", "latent_dim=50", seeds=1
     ),
