@@ -124,8 +124,10 @@ def save(figure: Figure, path: Path | str) -> Path:
         figure.savefig(drawn, format="png", bbox_inches=cut)
         figure.set_layout_engine(layout)
     with whole(path) as part, Image.open(drawn) as image:
-        facts.add_text(IMAGES, json.dumps(_images(figure, cut, image.height)))
-        compact(image.convert("RGB")).save(part, format="png", optimize=True, pnginfo=facts)
+        boxes = _images(figure, cut, image.height)
+        facts.add_text(IMAGES, json.dumps(boxes))
+        shown = compact(image.convert("RGB"), drawn=not boxes)
+        shown.save(part, format="png", optimize=True, pnginfo=facts)
     return path
 
 
@@ -165,9 +167,12 @@ def tiles_of(image: AxesImage) -> tuple[int, int]:
     return int(rows), int(columns)
 
 
-def compact(image: Image.Image) -> Image.Image:
-    """A drawing in a palette, which takes a third of the room; photographs stay as they are."""
-    if image.getcolors(DRAWN_COLOURS) is None:
+def compact(image: Image.Image, *, drawn: bool = False) -> Image.Image:
+    """A drawing in a palette, which takes a third of the room; photographs stay as they are.
+
+    What is not known to be ``drawn`` is taken for a drawing if its colours are few.
+    """
+    if not drawn and image.getcolors(DRAWN_COLOURS) is None:
         return image
     return image.quantize(256, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
 

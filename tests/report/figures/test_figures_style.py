@@ -5,6 +5,7 @@ from pathlib import Path
 import matplotlib
 import pytest
 import torch
+from matplotlib.figure import Figure
 from PIL import Image
 
 import savi
@@ -18,11 +19,23 @@ from savi.report.figures import (
 from savi.report.figures.style import IMAGES, message
 
 X = torch.linspace(0, 1, 48).reshape(3, 16)
+
+
+def bands() -> Figure:
+    """Translucent bands that overlap: more colours than a palette has."""
+    figure = Figure(figsize=(6, 4))
+    axes = figure.add_subplot()
+    for i in range(24):
+        axes.fill_between([0, 1], [i, 23 - i], [i + 9, 32 - i], alpha=0.15, color=f"C{i % 10}")
+    return figure
+
+
 DRAWINGS = {
     "images": lambda: image_grid(X, "Images", shape=(1, 4, 4)),
     "vectors": lambda: reconstructions(X, X * 0.5, X * 0.9, None, (16,)),
     "curves": lambda: learning_curves({"train/elbo": ([1, 2, 3], [1.0, 2.0, 3.0])}),
     "inner": lambda: elbo_against_inner_step(X, 1 / (1 + X)),
+    "bands": bands,
     "message": lambda: message("Nothing"),
 }
 
