@@ -64,7 +64,8 @@ def _read(files: Iterable[Path]) -> list[Row]:
 def _row(line: dict[str, str]) -> Row:
     size, seed, steps = (int(line[key]) for key in ("size", "seed", "steps"))
     numbers = {
-        key: float(line[key])
+        # Races of before units were counted have none.
+        key: float(line.get(key, "nan"))
         for key in Row._fields
         if key not in ("size", "method", "seed", "steps", "diverged")
     }

@@ -13,7 +13,7 @@ from study.tables import cell, table
 
 HEADINGS = (
     "ms a step", "log p(x)", "best at, s", f"over the {BEST}", "ahead from, s",
-    "gain, training examples", "gain, held out",
+    "gain, training examples", "gain, held out", "active units",
 )  # fmt: skip
 
 
@@ -43,6 +43,7 @@ def reached(rows: Sequence[Row], size: int) -> str:
             "—" if name == BEST else _said(ahead_from(ahead)),
             cell(summarise(row.train_gain for row in best), 1),
             cell(summarise(row.val_gain for row in best), 1),
+            cell(summarise(row.active for row in best), 1),
         ]
     return table(f"**What each reaches, {size:,} images**", HEADINGS, body)
 

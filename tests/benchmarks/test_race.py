@@ -89,6 +89,7 @@ def test_every_method_has_its_lines(by_steps, tmp_path):
         assert row["best_so_far"] == row["test"]
         assert all(math.isfinite(float(row[name])) for name in FIGURES)
         assert 1 <= float(row["val_effective"]) <= 8
+        assert float(row["active"]) in range(CONFIG["latent_dim"] + 1)
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "race.csv", "race.json", "race.png", "runs",
     ]  # fmt: skip

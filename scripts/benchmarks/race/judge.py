@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.images import Images
+from savi.evaluation import active_units
 from savi.evaluation.bounds import ImportanceEstimate, importance_log_likelihood
 from savi.evaluation.evaluate import evaluation_mode
 from savi.evaluation.proposals import laplace_at_mode
@@ -27,6 +28,7 @@ class Verdict(NamedTuple):
     test_effective: float = NAN
     train_gain: float = NAN  # L(λK) − L(λ0) of training images, by the steps that tests take
     val_gain: float = NAN
+    active: float = NAN  # latent units that validation images use
 
 
 @dataclass(frozen=True)
@@ -59,13 +61,16 @@ class Judge:
         """
         with evaluation_mode(module):
             val, test = self._estimate(module, self.val), self._estimate(module, self.test)
+            train_gain, _ = self._refine(module, self.train)
+            val_gain, active = self._refine(module, self.val[: self.refined])
             return Verdict(
                 float(val.log_likelihood.double().mean()),
                 float(test.log_likelihood.double().mean()),
                 float(val.effective_samples.mean()),
                 float(test.effective_samples.mean()),
-                self._gain(module, self.train),
-                self._gain(module, self.val[: self.refined]),
+                train_gain,
+                val_gain,
+                active,
             )
 
     def _estimate(self, module: SemiAmortizedVAE, x: Tensor) -> ImportanceEstimate:
@@ -73,7 +78,9 @@ class Judge:
         q = laplace_at_mode(module.vae, x, start)
         return importance_log_likelihood(module.vae, q, x, self.samples, module.evaluation_noise(0))
 
-    def _gain(self, module: SemiAmortizedVAE, x: Tensor) -> float:
+    def _refine(self, module: SemiAmortizedVAE, x: Tensor) -> tuple[float, int]:
+        """What the steps of a test gain, and how many units their posteriors use."""
         samples = module.settings["samples"]
-        _, bound, initial = module.evaluate_batch(x, module.evaluation_noise(1), samples)
-        return float((bound.elbo - initial.elbo).double().mean())
+        inference, bound, initial = module.evaluate_batch(x, module.evaluation_noise(1), samples)
+        means = module.family.mean(inference.value, module.vae)
+        return float((bound.elbo - initial.elbo).double().mean()), active_units(means)

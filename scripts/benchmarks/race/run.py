@@ -52,6 +52,7 @@ class Row(NamedTuple):
     test_effective: float = NAN
     train_gain: float = NAN
     val_gain: float = NAN
+    active: float = NAN
     diverged: bool = False
 
     @property
