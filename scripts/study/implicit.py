@@ -132,10 +132,9 @@ RACES = {
         "vae,vae_decay,savi,laplace_ift,vlae_1,vlae",
         "5,10,15,20,30,60",
         "latent_dim=50",
-        seeds=1,
     ),
     "fifty_50000": race(
-        "fifty", 50_000, "vae_cosine,savi_cosine,vlae", "60,150,300,600", "latent_dim=50", seeds=1
+        "fifty", 50_000, "vae_cosine,savi_cosine,vlae", "60,150,300,600", "latent_dim=50"
     ),
 }
 
