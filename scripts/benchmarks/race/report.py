@@ -79,10 +79,11 @@ def curves(rows: Sequence[Row], size: int) -> Curves:
 
 
 def lead(curves: Curves, name: str, rival: str) -> dict[float, Summary]:
-    """How far one lies above another by mark, seed for seed."""
-    pairs = [(curve, curves[rival][seed]) for seed, curve in curves[name].items()]
+    """How far one lies above another by mark, seed for seed of those that both have."""
+    ours, theirs = curves[name], curves[rival]
     return {
-        mark: summarise(ours[mark] - theirs[mark] for ours, theirs in pairs) for mark in pairs[0][0]
+        mark: summarise(ours[seed][mark] - theirs[seed][mark] for seed in ours if seed in theirs)
+        for mark in next(iter(ours.values()))
     }
 
 
