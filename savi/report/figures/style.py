@@ -118,11 +118,10 @@ def save(figure: Figure, path: Path | str) -> Path:
     with matplotlib.style.context(["default", STYLE]):
         renderer = FigureCanvasAgg(figure).get_renderer()
         figure.draw(renderer)
-        cut, layout = figure.get_tightbbox(renderer).padded(PAD), figure.get_layout_engine()
-        # What has been laid out stays so.
+        cut = figure.get_tightbbox(renderer).padded(PAD)
+        # What has been laid out stays so: to do it anew would move it, by less than a pixel.
         figure.set_layout_engine("none")
         figure.savefig(drawn, format="png", bbox_inches=cut)
-        figure.set_layout_engine(layout)
     with whole(path) as part, Image.open(drawn) as image:
         boxes = _images(figure, cut, image.height)
         facts.add_text(IMAGES, json.dumps(boxes))
