@@ -130,7 +130,7 @@ RACES = {
         "fifty",
         1_000,
         "vae,vae_decay,savi,laplace_ift,vlae_1,vlae",
-        "5,10,15,20,30,60",
+        "5,8,10,12,15,20,30,60",
         "latent_dim=50",
     ),
     "fifty_50000": race(
