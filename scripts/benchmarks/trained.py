@@ -172,10 +172,14 @@ def experiment_module(overrides: Sequence[str], images: Images, seed: int) -> Se
 
 
 def training_step(
-    module: SemiAmortizedVAE, optimizer: Optimizer, x: Observations, **options: bool
+    module: SemiAmortizedVAE,
+    optimizer: Optimizer,
+    x: Observations,
+    beta: float = 1.0,
+    **options: bool,
 ) -> OuterStep:
-    """One step on the module's own outer loss; the options are those of :class:`OuterLoss`."""
-    step = module.outer_loss(x, 1.0, **options)
+    """One step on the module's own outer loss at β; the options are those of :class:`OuterLoss`."""
+    step = module.outer_loss(x, beta, **options)
     optimizer.zero_grad()
     step.loss.backward()
     module.vae.likelihood.observe(step.bound.squared_error, step.bound.deviation)

@@ -134,7 +134,11 @@ RACES = {
         "latent_dim=50",
     ),
     "fifty_50000": race(
-        "fifty", 50_000, "vae_cosine,savi_cosine,vlae", "60,150,300,600", "latent_dim=50"
+        "fifty",
+        50_000,
+        "vae_cosine,vae_slow_cosine,vae_warmup_cosine,savi_cosine,vlae",
+        "60,150,300,600",
+        "latent_dim=50",
     ),
 }
 

@@ -17,7 +17,7 @@ from benchmarks.race.finish import successor
 from benchmarks.race.judge import Verdict
 from benchmarks.race.methods import METHODS, VAES, Method
 from benchmarks.race.run import Job, finished, marks_of, run_job
-from benchmarks.trained import experiment_module
+from benchmarks.trained import experiment_module, training_step
 
 from savi.errors import InputError
 from savi.report.table import plain_text
@@ -165,6 +165,24 @@ def test_schedules():
         assert method.rate(0.0) == method.lr, name
         assert method.rate(0.5) == pytest.approx(method.lr * (0.5 if "cosine" in name else 1.0))
     assert METHODS["vae_cosine"].rate(1.1) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("method", "weights"), [("vae_cosine", [1.0, 1.0]), ("vae_warmup_cosine", [1e-4, 2e-4])]
+)
+def test_a_warm_up_weighs_the_kl_term_by_the_step(method, weights, folder, monkeypatch):
+    seen = []
+
+    def step(module, optimizer, x, beta, **options):
+        seen.append(beta)
+        return training_step(module, optimizer, x, beta, **options)
+
+    monkeypatch.setattr("benchmarks.race.training.training_step", step)
+    (row,) = run_job(Job(40, method, 0), CONFIG | {"marks": [2.0]}, folder, ticking())
+    assert seen == weights
+    monkeypatch.undo()
+    plain = run_job(Job(40, "vae_cosine", 0), CONFIG | {"marks": [2.0]}, folder, ticking())
+    assert (row.val == plain[0].val) == (method == "vae_cosine")
 
 
 def test_what_diverges_is_said_and_the_race_goes_on(by_steps, monkeypatch, tmp_path):

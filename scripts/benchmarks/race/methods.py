@@ -39,6 +39,8 @@ SCHEDULES: dict[str, Callable[[float], float]] = {
 VAE = ("experiment=vae", "inner.optimizer=natural_gradient", "inner.test_max_steps=2",
        "inner.samples=2", "inner.rtol=0")  # fmt: skip
 DECAY = (*VAE, "optimizer.weight_decay=0.1")
+#: With β rising from 0 for a while, as against units that are given up (Bowman et al. 2016).
+WARMUP = (*VAE, "model.kl.warmup_steps=10000")
 #: With correlations between the latents, which the methods with a Laplace posterior have, too.
 FULL = (*VAE, "posterior=full_gaussian")
 SAVI = ("experiment=savi",)
@@ -59,6 +61,7 @@ VAES = {
     "vae_slow": Method(VAE, 3e-4),
     "vae_cosine": Method(VAE, 1e-3, "cosine"),
     "vae_slow_cosine": Method(VAE, 3e-4, "cosine"),
+    "vae_warmup_cosine": Method(WARMUP, 1e-3, "cosine"),
     "vae_decay": Method(DECAY),
     "vae_slow_decay": Method(DECAY, 3e-4),
     "vae_slower_decay": Method(DECAY, 1e-4),

@@ -13,6 +13,7 @@ from benchmarks.images import Images
 from benchmarks.race.finish import successor
 from benchmarks.race.methods import Finish, Method
 from benchmarks.trained import training_step
+from savi.training.kl_weight import kl_weight
 from savi.training.module import SemiAmortizedVAE
 
 Clock = Callable[[], float]
@@ -47,9 +48,12 @@ class Training:
             for group in self.optimizer.param_groups:
                 group["lr"] = rate
             refine = self.module.refinement.refines(self.steps)
+            beta = kl_weight(self.module.kl, self.steps)
             start = self.clock()
             try:
-                step = training_step(self.module, self.optimizer, x, measured=False, refine=refine)
+                step = training_step(
+                    self.module, self.optimizer, x, beta, measured=False, refine=refine
+                )
             except torch.linalg.LinAlgError:
                 return False
             loss = step.loss
