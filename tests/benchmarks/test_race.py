@@ -210,6 +210,14 @@ def test_a_race_goes_on_with_what_is_missing(by_steps, tmp_path):
     assert by_steps == [Job(40, "vae", 1)]
 
 
+def test_a_race_that_is_cut_off_has_the_lines_of_what_is_finished(monkeypatch, tmp_path):
+    clocks = iter([ticking(), ticking(3)])
+    monkeypatch.setattr("benchmarks.race.run_job", lambda *args: run_job(*args, next(clocks)))
+    with pytest.raises(Cut):
+        run_race(CONFIG, tmp_path)
+    assert [row["method"] for row in read(tmp_path / "race.csv")] == ["vae"] * 3
+
+
 def test_a_folder_of_another_race_is_refused(by_steps, tmp_path):
     run_race(CONFIG, tmp_path)
     before = sorted((path, path.stat().st_mtime_ns) for path in tmp_path.rglob("*"))

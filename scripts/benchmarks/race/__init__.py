@@ -67,8 +67,8 @@ def run_race(config: Config, folder: Path) -> list[Table]:
 
     Each run has a file of its own in ``runs/``. The same command in the same folder goes on with
     those that are missing, from the last mark that each has reached; sizes, methods and seeds may
-    be added. Writes ``race.csv``, a line for each run and mark, and ``race.png``. Returns a table
-    for each number of images, and the targets.
+    be added. Writes ``race.csv``, a line for each run and mark, after every run, and ``race.png``
+    in the end. Returns a table for each number of images, and the targets.
     """
     _check(config)
     names, sizes = config["methods"] or list(METHODS), config["sizes"]
@@ -80,8 +80,9 @@ def run_race(config: Config, folder: Path) -> list[Table]:
         for job, rows in _runs(missing, config, folder):
             progress.advance(job.method)
             progress.say(_sentence(job, rows))
+            _write_csv(folder / "race.csv", _finished_rows(jobs, folder))
         progress.say(f"threads: {torch.get_num_threads()}")
-    rows = [row for job in jobs for row in finished(job, folder) or ()]
+    rows = _finished_rows(jobs, folder)
     _write_csv(folder / "race.csv", rows)
     save(race_figure(rows), folder / "race.png")
     tables = [race_table(rows, size, config["samples"]) for size in sizes]
@@ -150,6 +151,10 @@ def _runs(jobs: Sequence[Job], config: Config, folder: Path) -> Iterator[tuple[J
                 return
             for future in wait(running, return_when=FIRST_COMPLETED).done:
                 yield running.pop(future), future.result()
+
+
+def _finished_rows(jobs: Sequence[Job], folder: Path) -> list[Row]:
+    return [row for job in jobs for row in finished(job, folder) or ()]
 
 
 def _begin(threads: int | None) -> None:
