@@ -136,7 +136,7 @@ RACES = {
     "fifty_50000": race(
         "fifty",
         50_000,
-        "vae_cosine,vae_slow_cosine,vae_warmup_cosine,savi_cosine,vlae",
+        "vae_cosine,vae_warmup_cosine,savi_cosine,savi_warmup_cosine,vlae",
         "60,150,300,600",
         "latent_dim=50",
     ),

@@ -39,8 +39,8 @@ SCHEDULES: dict[str, Callable[[float], float]] = {
 VAE = ("experiment=vae", "inner.optimizer=natural_gradient", "inner.test_max_steps=2",
        "inner.samples=2", "inner.rtol=0")  # fmt: skip
 DECAY = (*VAE, "optimizer.weight_decay=0.1")
-#: With β rising from 0 for a while, as against units that are given up (Bowman et al. 2016).
-WARMUP = (*VAE, "model.kl.warmup_steps=10000")
+#: β rises from 0 for so many steps, so that no units are given up (Bowman et al. 2016).
+WARMUP, LONG_WARMUP = (f"model.kl.warmup_steps={steps}" for steps in (500, 10000))
 #: With correlations between the latents, which the methods with a Laplace posterior have, too.
 FULL = (*VAE, "posterior=full_gaussian")
 SAVI = ("experiment=savi",)
@@ -61,7 +61,8 @@ VAES = {
     "vae_slow": Method(VAE, 3e-4),
     "vae_cosine": Method(VAE, 1e-3, "cosine"),
     "vae_slow_cosine": Method(VAE, 3e-4, "cosine"),
-    "vae_warmup_cosine": Method(WARMUP, 1e-3, "cosine"),
+    "vae_warmup": Method((*VAE, WARMUP)),
+    "vae_warmup_cosine": Method((*VAE, LONG_WARMUP), 1e-3, "cosine"),
     "vae_decay": Method(DECAY),
     "vae_slow_decay": Method(DECAY, 3e-4),
     "vae_slower_decay": Method(DECAY, 1e-4),
@@ -74,6 +75,7 @@ METHODS = {
     "savi": Method(SAVI),
     "auto": Method((*SAVI, "inner.when=auto")),
     "savi_cosine": Method(SAVI, 1e-3, "cosine"),
+    "savi_warmup_cosine": Method((*SAVI, LONG_WARMUP), 1e-3, "cosine"),
     "savi_4": Method((*SAVI, "inner.max_steps=4")),
     "laplace": Method(LAPLACE_STOP),
     "laplace_cosine": Method(LAPLACE_STOP, 1e-3, "cosine"),
