@@ -103,8 +103,8 @@ SHARED = (
 
 #: What races; with more images there is time for fewer.
 REFINING = "savi,laplace,laplace_ift,vlae_stop,vlae_1,vlae,sa_vae"
-FEWEST = f"vae,vae_slow,vae_slow_decay,vae_slower_decay,vae_full,{REFINING}"
-SMALL = f"vae,vae_slow,vae_decay,vae_full,{REFINING}"
+FEWEST = f"vae,vae_slow,vae_slow_decay,vae_slower_decay,vae_warmup,vae_full,{REFINING}"
+SMALL = f"vae,vae_slow,vae_decay,vae_warmup,vae_full,{REFINING}"
 MIDDLE = "vae,vae_decay,vae_cosine,savi,laplace,laplace_ift,vlae_1,sa_vae"
 LARGE = "vae_cosine,savi_cosine,laplace_cosine,laplace_ift_cosine"
 LARGEST = "vae_cosine,savi_cosine,vae_cosine_laplace"
@@ -129,7 +129,7 @@ RACES = {
     "fifty_1000": race(
         "fifty",
         1_000,
-        "vae,vae_decay,savi,laplace_ift,vlae_1,vlae",
+        "vae,vae_decay,vae_warmup,savi,laplace_ift,vlae_1,vlae",
         "5,8,10,12,15,20,30,60",
         "latent_dim=50",
     ),
