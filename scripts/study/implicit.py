@@ -105,7 +105,7 @@ SHARED = (
 REFINING = "savi,laplace,laplace_ift,vlae_stop,vlae_1,vlae,sa_vae"
 FEWEST = f"vae,vae_slow,vae_slow_decay,vae_slower_decay,vae_warmup,vae_full,{REFINING}"
 SMALL = f"vae,vae_slow,vae_decay,vae_warmup,vae_full,{REFINING}"
-MIDDLE = "vae,vae_decay,vae_cosine,savi,laplace,laplace_ift,vlae_1,sa_vae"
+MIDDLE = "vae,vae_decay,vae_warmup,vae_cosine,savi,laplace,laplace_ift,vlae_1,sa_vae"
 LARGE = "vae_cosine,savi_cosine,laplace_cosine,laplace_ift_cosine"
 LARGEST = "vae_cosine,savi_cosine,vae_cosine_laplace"
 
