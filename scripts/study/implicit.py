@@ -67,6 +67,7 @@ ENCODER: dict[str, Words] = {
 RESIDUAL = ("model.decoder=residual_mlp", "model.encoder=residual_mlp")
 DEEP: dict[str, Words] = {
     "vae": (*METHODS["vae"], "evaluation.autoencoder_steps=2000"),
+    "vae_warmup": METHODS["vae_warmup"],
     "vae_residual": (*METHODS["vae"], *RESIDUAL),
     "savi": METHODS["savi"],
     "savi_ift": METHODS["savi_ift"],
