@@ -174,7 +174,7 @@ IMPLICIT = Study(
                 f"Digits, ReLU networks of {depth} hidden layers",
                 (*DIGITS, "model.activation=relu", f"model.depth={depth}"),
                 DEEP, (LOG_LIKELIHOOD, ELBO, ERROR, OF_AUTOENCODER, ACTIVE),
-                seeds=3,
+                seeds=3, rivals=(("savi", "vae_warmup"), ("savi_ift", "savi")),
             )
             for depth in (2, 4, 8)
         },
